@@ -1,1 +1,1 @@
-"""Networks as functions whose values and entries can be perturbed. No derivatives are computed here."""
+"""Evaluate networks whose values or parameter entries are perturbed. Nothing here computes derivatives."""

@@ -1,7 +1,8 @@
 """The forward pass of a network, and the losses after some of its values are perturbed.
 
-This module handles every kind of perturbation: complex numbers, wider floats, coupled samples, a convention
-for numbers on a kink. Short steps through dense layers, by far the most frequent, go to `short_moves`.
+This module handles every kind of perturbation: complex numbers, wider floats, coupled samples, and
+conventions for numbers on a kink. The most frequent kind, short steps through dense layers, is left to
+`short_moves`.
 """
 
 from __future__ import annotations
@@ -24,20 +25,20 @@ from gradcheck_cli.numerical.objective import ALONE, Moved, Spread
 from gradcheck_cli.types import EPS, Array
 
 BLOCK_BYTES = 2**22
-"""Size of a block of short perturbations, to fit the cache; 1 to 8 MiB perform about equally (measured)."""
+"""The size of a block of short perturbations, to fit the cache; 1 to 8 MiB are about as fast (measured)."""
 
 LONG_BLOCK_BYTES = 2**20
-"""Size of a block of all other perturbations, which have more temporary arrays: 4 MiB take twice the time."""
+"""The size of a block of other perturbations, which need more temporary arrays; 4 MiB are half as fast."""
 
 PART_BLOCK_BYTES = 2**21
-"""Size of a block of perturbations that are evaluated by parts, most narrower than the widest."""
+"""The size of a block of perturbations that are evaluated by parts; most parts are far from the widest."""
 
 
 Pick = Callable[[Array], Array]
 """A function that selects, from all samples (N, *features), those that each perturbation needs."""
 
 Evaluate = Callable[[Sequence[Array]], Array]
-"""A function that evaluates a node with perturbed parameters, given the node's inputs."""
+"""A function from a node's inputs to its output, with perturbed parameters."""
 
 _NO_NODES: Mapping[int, Evaluate] = {}
 
@@ -48,8 +49,8 @@ class Convention:
 
     right:   the weight of the piece above an activation's kink (relu'(0) ∈ {0, ½, 1}).
     loss:    the piece of the loss (sign(0) ∈ {−1, 0, 1}; hinge with ≥ or >).
-    penalty: sign(0) of |w|.
-    others:  the groups of kinks, by number, that are on the other side in every sample.
+    penalty: the slope of |w| at 0.
+    others:  the numbers of the groups of kinks that are on the opposite side in every sample.
     """
 
     right: float = 0.0
@@ -61,12 +62,13 @@ class Convention:
 class AtRest:
     """A network at fixed parameters and data, which can be evaluated with perturbations.
 
-    values: x and the output of every step, each (N, *features).  losses: one per sample, (N,).
-    spread: how batches of perturbations are distributed.
-    block: bytes of the largest temporary array of a batch.
-    arithmetic: the arithmetic of the gradients, which decides how close to a kink counts as on it.
-    convention: if given, numbers on a kink stay on this side of it under every perturbation. All other
-        kinks can still be crossed, and are reported.
+    values: x and the output of every step, each (N, *features), for N samples.
+    losses: the loss of every sample, (N,).
+    spread: the way to distribute batches of perturbations.
+    block: the size of the largest temporary array of a batch, in bytes.
+    arithmetic: the arithmetic of the gradients, which decides how close to a kink counts as on the kink.
+    convention: the side on which numbers on a kink stay under every perturbation. Numbers next to a kink can
+        still cross it, and crossings are reported. With None, no number is held on a side.
     """
 
     def __init__(
@@ -106,7 +108,7 @@ class AtRest:
 
     @cached_property
     def kinks(self) -> Kinks:
-        """The elements of the values that sit on a kink, to within rounding."""
+        """The elements of the network's values that are on a kink, to within rounding."""
         return find_kinks(self.network, self.parameters, self.values, self.target, self.arithmetic)
 
     @cached_property
@@ -115,22 +117,22 @@ class AtRest:
 
     @property
     def _closest(self) -> bool:
-        """Whether elements that are exactly 0 must be distinguished from elements that rounding makes 0."""
+        """Whether to notice perturbations that an activation hides because it is flat below its kink."""
         return self._ulp < 1.0 or self.convention is not None
 
     @cached_property
     def _ulp(self) -> float:
-        """The ε of this arithmetic, in units of float64's ε."""
+        """The machine epsilon of x's type, in units of float64's."""
         return float(np.finfo(self.x.dtype).eps) / EPS
 
     @cached_property
     def heard(self) -> tuple[Array, ...]:
-        """For each value, a mask (*features) of the elements of a sample that affect anything above."""
+        """For each value, a mask of the elements of a sample that can affect the network's output."""
         return heard(self.graph, self.parameters)
 
     @cached_property
     def pieces(self) -> dict[int, Array]:
-        """For each node that has kinks, the smooth piece on which each of its inputs is."""
+        """For each node that has kinks, the smooth piece on which each unperturbed input lies."""
         return {
             i: node.step.pieces(self.values[node.inputs[0]])
             for i, node in enumerate(self.graph.nodes)
@@ -147,10 +149,11 @@ class AtRest:
     def above(
         self, at: int, moved: Array, samples: Any, output_rounding: Array, itself: bool = True
     ) -> Moved:
-        """Return the losses (…) after replacing the value with index `at` by `moved` (…, *features).
+        """Return the losses after replacing the value with index `at` by `moved`.
 
+        moved: the perturbed value, (…, *features), for losses of shape (…).
         samples, output_rounding: as in `fed`.
-        itself: whether single numbers of `at` were perturbed, and not something below them.
+        itself: whether single numbers of `at` were perturbed, rather than something that `at` depends on.
         """
         first = next((i for i in self.graph.above[at] if self.graph.nodes[i].step.is_activation), -1)
         return self.fed({at: moved}, samples, output_rounding, self.graph.gates[at], first if itself else -1)
@@ -164,16 +167,17 @@ class AtRest:
         individually: int = -1,
         again: Mapping[int, Evaluate] = _NO_NODES,
     ) -> Moved:
-        """Return the losses (…) after replacing several values by `moved`, each of shape (…, *features).
+        """Return the losses after replacing several values of the network.
 
         Only the steps that depend on these values are evaluated again.
 
-        samples: the sample index of each row, to find the values that stay the same; if a step above
-            couples the samples, the rows must be whole batches, (…, N, *features).
-        output_rounding: the rounding error of the outputs (N, *outputs), in units of ε.
-        gates: nodes that hide the perturbation if their outputs do not change.
-        individually: the node whose inputs were perturbed one by one, if any.
-        again: how to evaluate the nodes that use a perturbed parameter.
+        moved: the perturbed values by index, each (…, *features), for losses of shape (…). If a later step
+            couples the N samples, these must be whole batches, (…, N, *features).
+        samples: the index of the sample in each row of a perturbed value, to look up unperturbed values.
+        output_rounding: the rounding error of the network's outputs, (N, *outputs), in units of ε.
+        gates: the nodes that hide the perturbation if their outputs do not change.
+        individually: the node whose inputs were perturbed one by one; −1 if there is none.
+        again: a function for each node that uses a perturbed parameter, to evaluate the node.
         """
         fresh, nodes = dict(moved), self.graph.nodes
         at, value = next(iter(moved.items()))
@@ -196,16 +200,18 @@ class AtRest:
                 fresh[i + 1] = again[i](inputs) if i in again else nodes[i].step.forward(self.own[i], *inputs)
             for k in nodes[i].inputs:
                 if self.graph.readers[k][-1] == i:
-                    fresh.pop(k, None)  # memory that is used again is faster
+                    fresh.pop(k, None)  # reusing memory is faster
         return self.ended(fresh[len(self.values) - 1], samples, output_rounding, crossed, silent)
 
     def ended(
         self, output: Array, samples: Any, output_rounding: Array, crossed: Array, silent: Array
     ) -> Moved:
-        """Return the losses (…) for perturbed outputs (…, *outputs).
+        """Return the losses for perturbed outputs of the network.
 
+        output: the perturbed outputs, (…, *outputs), for losses of shape (…).
         samples, output_rounding: as in `fed`.
-        crossed, silent: which perturbations crossed a kink and which change nothing, both (…).
+        crossed: a mask of the perturbations that crossed a kink, (…).
+        silent: a mask of the perturbations that change nothing, (…).
         """
         losses, rounding, lost = self._losses(output, samples, output_rounding)
         if lost is not None:
@@ -215,15 +221,19 @@ class AtRest:
         return Moved(c * losses, rounding, crossed)
 
     def _above(self, moved: Collection[int]) -> Sequence[int]:
-        """Return the nodes that depend on any of these values, in order of evaluation."""
+        """Return the indices of the nodes that depend on any of these values, in order of evaluation."""
         if len(moved) == 1:
             return self.graph.above[next(iter(moved))]
         return sorted({i for at in moved for i in self.graph.above[at]})
 
     def _swallowed(self, i: int, y: Array, pick: Pick, itself: bool, rows: int) -> Array:
-        """Return a mask of the rows whose perturbation node i hides, since its inputs were off and stay off.
+        """Return a mask of the rows in which node i hides the perturbation.
 
-        itself: whether the inputs themselves were perturbed. If not, every input has to be off.
+        The node, such as relu, hides it if its inputs y were off and stay off.
+
+        itself: whether the inputs themselves were perturbed one by one. If so, only the perturbed input has
+            to be off; otherwise, every input has to be off.
+        rows: the number of axes of y that count rows.
         """
         off = (y <= 0) & ~pick(self.pieces[i])
         if self.convention is not None:
@@ -234,9 +244,9 @@ class AtRest:
         return np.asarray(off.reshape(*y.shape[:rows], -1).all(axis=-1))
 
     def activate(self, i: int, y: Array, pick: Pick) -> tuple[Array, Array]:
-        """Return the output of node i for inputs y, and a mask of the inputs that have crossed a kink.
+        """Return the output of node i for the inputs y, and a mask of the inputs that have crossed a kink.
 
-        Numbers on a kink stay on the side of the convention.
+        Numbers on a kink stay on the side that the convention chooses.
         """
         step = self.graph.nodes[i].step
         pieces = step.pieces(y)
@@ -250,7 +260,7 @@ class AtRest:
         return (1.0 - right) * sides[0] + right * sides[1], changed & ~kept
 
     def _right(self, i: int, pick: Pick) -> Any:
-        """Return the weight of the piece above the kink, for elements on a kink of node i."""
+        """Return the weight of the piece above the kink, for each element on a kink of node i."""
         assert self.convention is not None
         right, others = self.convention.right, self.convention.others
         if not others:
@@ -275,16 +285,20 @@ class AtRest:
         return losses, rounding, changed & ~kept
 
     def output_rounding(self, at: int, rounding: Array) -> Array:
-        """Return the rounding error that reaches the outputs, (N, *outputs), in units of ε.
+        """Return the rounding error of the outputs that the rounding error of one value causes.
+
+        The result has the shape (N, *outputs), for N samples, and is in units of ε.
 
         rounding: the rounding error of value `at`, in units of ε.
         """
         return self.output_rounding_of({at: rounding})
 
     def output_rounding_of(self, rounding: Mapping[int, Array]) -> Array:
-        """Return the rounding error that reaches the outputs, (N, *outputs), in units of ε.
+        """Return the rounding error of the outputs that the rounding errors of some values cause.
 
-        rounding: the rounding errors of some values, in units of ε, by the value's index.
+        The result has the shape (N, *outputs), for N samples, and is in units of ε.
+
+        rounding: the rounding errors of the values, in units of ε, by the value's index.
         """
         start = {at: NUDGED.eps * each for at, each in rounding.items()}
         errors = errors_from(self.graph, self.parameters, self.values, start, NUDGED)
@@ -292,5 +306,9 @@ class AtRest:
 
 
 def _any(changed: Array, rows: int) -> Array:
-    """Reduce `changed`, whose first axes count rows, to a mask of the rows with any change."""
+    """Return a mask of the rows in which anything has changed.
+
+    changed: a mask of the elements that have changed.
+    rows: the number of its first axes, which count rows.
+    """
     return np.asarray(changed.reshape(*changed.shape[:rows], -1).any(axis=-1))

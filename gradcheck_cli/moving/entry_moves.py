@@ -23,7 +23,8 @@ from gradcheck_cli.types import Array
 class EntryMoves(Moves):
     """Perturbs every entry of one parameter, one entry at a time, for the whole batch.
 
-    at: the output of the step that uses the parameter.  own: the parameter's name within that step.
+    at: the index of the output of the step that uses the parameter.
+    own: the parameter's name in that step.
     """
 
     own: str
@@ -50,7 +51,11 @@ class EntryMoves(Moves):
 
     @cached_property
     def unit(self) -> Array:
-        """The change of each entry that changes the step's output by at most 1, or by one batch deviation."""
+        """The length of a step of 1 for each entry.
+
+        Such a step changes the output of the entry's network step by at most 1 or, if the output is
+        normalised, by at most its standard deviation over the batch.
+        """
         if self._factors is None:
             return np.ones(len(self.position))
         reach = self._factors.reach()
@@ -68,12 +73,15 @@ class EntryMoves(Moves):
 
     @cached_property
     def _output_rounding(self) -> Array:
-        """The rounding error of the network's outputs, (N, *outputs), in units of ε, due to this step."""
+        """The rounding error of the network's outputs that the step's own rounding causes.
+
+        It has the shape (N, *outputs), for N samples, and is in units of ε.
+        """
         return self.objective.output_rounding(self.at, self._own_rounding)
 
     @property
     def _own_rounding(self) -> Array:
-        """The rounding error of the step's output, in units of ε, if the step's inputs are exact."""
+        """The rounding error of the step's output for exact inputs, in units of ε."""
         step, p = self.objective.graph.nodes[self._node].step, self.objective.own[self._node]
         error = step.error_if_moved(p, self._inputs, self.objective.values[self.at], NUDGED)
         rounding: Array = error / NUDGED.eps
@@ -89,9 +97,11 @@ class EntryMoves(Moves):
         return Moved(losses, rounding, np.asarray(crossed.reshape(len(which), -1).any(axis=-1)))
 
     def evaluate(self, which: Array, to: Array, inputs: Sequence[Array]) -> Array:
-        """Return the step's outputs, (B, N, *out), where entry which[b] is set to to[b] in the b-th.
+        """Return B perturbed outputs of the step, (B, N, *out), for N samples.
 
-        inputs: the step's inputs, each (N, …), or (B, N, …) if it was perturbed as well.
+        In output b, entry which[b] of the parameter is set to to[b].
+
+        inputs: the step's inputs. An input has the shape (N, …), or (B, N, …) if it is perturbed, too.
         """
         node, p = self.objective.graph.nodes[self._node], self.objective.own[self._node]
         results = []
@@ -108,7 +118,7 @@ class EntryMoves(Moves):
 
     @cached_property
     def _noticed(self) -> Array:
-        """For each of the P entries, whether the elements that it changes affect anything above them."""
+        """For each of the parameter's P entries, whether the entry can affect the network's output, (P,)."""
         constant = self.objective.graph.nodes[self._node].step.constant(self.own)
         noticed = np.ones(self._parameter.shape, dtype=bool) if constant is None else ~constant
         if self._factors is not None:
@@ -120,7 +130,8 @@ class EntryMoves(Moves):
 class SharedEntryMoves(EntryMoves):
     """Perturbs every entry of a parameter that several steps use, in all of these steps at once.
 
-    at, own: the parameter's first use, as in `EntryMoves`.  name: the parameter's name in the network.
+    at, own: the first step that uses the parameter, as in `EntryMoves`.
+    name: the parameter's name in the network.
     """
 
     name: str
@@ -158,7 +169,10 @@ class SharedEntryMoves(EntryMoves):
 
 @dataclass(frozen=True)
 class DenseEntryMoves(EntryMoves):
-    """Perturbs entries of a dense step, or of γ and β. A short step changes only one column of the batch."""
+    """Perturbs the entries of a dense step, or γ and β of a scale.
+
+    A short step changes only one column of the output, the same unit in all samples.
+    """
 
     @property
     def _is_short(self) -> bool:
@@ -170,14 +184,20 @@ class DenseEntryMoves(EntryMoves):
         return Moved(near.losses, rounded(near, self._near_rounding), np.any(near.crossed, axis=-1))
 
     def _columns(self, units: Array, rise: Array) -> Array:
-        """Return the columns of value `near.at`, (B, N), after adding `rise` to the output of these units."""
+        """Return the columns of the value `near.at` that B perturbations change, (B, N), for N samples.
+
+        units: the unit of each column.
+        rise: the change of the unit's output in each sample, (B, N).
+        """
         if self.near.at == self.at:
             return self.near.y[units] + rise
         z = self.objective.values[self.at].T[units]
         return normalised_columns(self.objective, self.at, units, z + rise)
 
     def _risen(self, which: Array, by: Array) -> tuple[Array, Array]:
-        """Return the unit that each entry belongs to, and the change of that unit's output, (B, N).
+        """Return the unit that each of B entries belongs to, and the change of that unit's output, (B, N).
+
+        N is the number of samples.
 
         by: the change of each entry, (B, 1).
         """
@@ -191,12 +211,15 @@ class DenseEntryMoves(EntryMoves):
 
     @cached_property
     def _rows_of_inputs(self) -> Array:
-        """The step's input, a⁽ʰ⁾ or ẑ, transposed to (inputs, N)."""
+        """The step's input, a⁽ʰ⁾ or ẑ, transposed to (inputs, N), for N samples."""
         return np.ascontiguousarray(self._inputs[0].T)
 
     @cached_property
     def _near_rounding(self) -> Array:
-        """The rounding error of the losses, (N,), including the error of adding a change to value `at`."""
+        """The rounding error of the losses of the N samples, (N,), in units of ε, after short steps.
+
+        It includes the error of adding a change to the value `at`.
+        """
         size = np.abs(self.objective.values[self.at])
         return near_rounding(self.objective, self.objective.output_rounding(self.at, size))
 
@@ -204,7 +227,9 @@ class DenseEntryMoves(EntryMoves):
 def entry_moves(objective: AtRest, at: int, near: Near, own: str) -> EntryMoves:
     """Return an object that perturbs the entries of a parameter.
 
-    at: the output of the step that uses the parameter.  own: the parameter's name within that step.
+    at: the index of the output of the step that uses the parameter.
+    near: evaluates short steps.
+    own: the parameter's name in that step.
     """
     plain = isinstance(objective.graph.nodes[at - 1].step, Dense | Scale)
     kind = DenseEntryMoves if plain and len(objective.graph.value_features[at]) == 1 else EntryMoves

@@ -18,7 +18,7 @@ from gradcheck_cli.types import Array
 _EXACT = 1e6
 """A number is exactly on a kink if its error bound is below this multiple of the smallest normal number.
 
-The analysis assigns even unrounded numbers an error of a few times that number.
+The analysis assigns even exact numbers an error of a few times the smallest normal number.
 """
 _LEAST = float(np.finfo(np.float64).tiny)
 
@@ -27,10 +27,12 @@ _LEAST = float(np.finfo(np.float64).tiny)
 class OnKink:
     """The elements of a step's array of `pieces` that are on a kink, and the smooth pieces on both sides.
 
-    mask: the elements on a kink.  below, above: the pieces on the two sides of each.
-    exact: the elements that are on a kink in any arithmetic.
+    mask: a mask of the elements on a kink.
+    below, above: the pieces on the two sides of each element.
+    exact: a mask of the elements that are on a kink in any arithmetic.
     more: whether more than two pieces meet at any element.
-    alike: whether code chooses the same side for equal inputs, as in relu'(0). In a tied maximum it may not.
+    alike: whether code chooses the same side for equal inputs, as it does for relu'(0). For tied maxima, it
+        may choose different sides.
     """
 
     mask: Array
@@ -43,12 +45,13 @@ class OnKink:
 
 @dataclass(frozen=True)
 class Numbered:
-    """Assigns every kink to a group that shares a side.
+    """The elements on a kink, in numbered groups. All elements of a group are on the same side.
 
-    Arrays hold the number of an element's group, or −1 off the kinks.
+    Arrays hold the number of each element's group, or −1 for an element that is not on a kink.
 
-    of_nodes: for each node that has kinks, in the shape of its mask;  of_loss: (N, *outputs).
-    count: how many groups there are.
+    of_nodes: the array for each node that has kinks, in the shape of the node's mask, by the node's index.
+    of_loss: the array for the network's outputs, (N, *outputs), for N samples.
+    count: the number of groups.
     parallel: whether no sample has kinks in more than one place, so that each kink contributes to a
         slope independently of the others.
     shared: whether all kinks are exact and alike, so that code chooses one side for each group.
@@ -63,10 +66,10 @@ class Numbered:
 
 @dataclass(frozen=True)
 class Kinks:
-    """The elements of a network's values that sit on a kink.
+    """The elements of a network's values that are on a kink.
 
-    of_nodes: for each node whose step has kinks, by the node's index.
-    of_loss: a mask of the outputs on a kink of the loss, (N, *outputs).
+    of_nodes: the elements on a kink of each node whose step has kinks, by the node's index.
+    of_loss: a mask of the outputs on a kink of the loss, (N, *outputs), for N samples.
     of_parameters: masks of the entries on a kink of a penalty, by the parameter's name.
     exact_of_loss: a mask of the outputs that are on a kink of the loss in any arithmetic.
     """
@@ -98,10 +101,10 @@ class Kinks:
         return self.in_activations or self.in_loss or self.in_penalty
 
     def numbered(self, coupled: bool) -> Numbered:
-        """Number the groups of kinks that share a side under every correct gradient.
+        """Number the groups of kinks that are on the same side under every correct gradient.
 
         The exact kinks of a node form one group, since the code's own convention chooses their side. Rounding
-        chooses the side of every other kink, so each of these is a group of its own.
+        chooses the side of every other kink, so every other kink is a group of its own.
 
         coupled: whether the samples are coupled. If not, single kinks are numbered within their sample.
         """
@@ -143,7 +146,7 @@ class Kinks:
 
 
 def _first(mask: Array, layer: str) -> str:
-    """Return the first marked unit, and how many follow: ``unit 3 of hidden1 in sample 0, and 4 more,``."""
+    """Name the first marked unit and count the rest: ``unit 3 of hidden1 in sample 0, and 4 more,``."""
     sample, *unit = (int(i) for i in np.argwhere(mask)[0])
     more = int(np.count_nonzero(mask)) - 1
     which = unit[0] if len(unit) == 1 else unit
@@ -153,9 +156,9 @@ def _first(mask: Array, layer: str) -> str:
 def find_kinks(
     network: Network, parameters: Arrays, values: tuple[Array, ...], target: Array, arithmetic: Arithmetic
 ) -> Kinks:
-    """Return the elements of the network's values that rounding may put on either side of a kink.
+    """Return the elements of the network's values that rounding may move to either side of a kink.
 
-    For such an element, the two ends of its rounding interval are on different smooth pieces.
+    The two ends of the rounding interval of such an element are on different smooth pieces.
     """
     graph = network.graph
     kinked = {i: node.inputs[0] for i, node in enumerate(graph.nodes) if node.step.has_pieces}

@@ -1,7 +1,7 @@
 """Perturb the elements of a network's values; `entry_moves` perturbs the entries of its parameters.
 
-A value is x or the output of a step. Short steps through dense layers are evaluated by `short_moves`, all
-others by `at_rest.AtRest.above`.
+A value is x or the output of a step. `short_moves` evaluates short perturbations that reach the output
+through dense layers; `at_rest.AtRest.above` evaluates all others.
 """
 
 from __future__ import annotations
@@ -33,12 +33,16 @@ def widest_above(graph: Graph, value: int) -> int:
 
 
 def _fitting(block: int, numbers: int) -> int:
-    """Return how many perturbations fit a block of this many bytes, if each takes this many numbers."""
+    """Return the number of perturbations that fit into a block, at least 1.
+
+    block: the size of the block in bytes.
+    numbers: the number of floats that each perturbation needs.
+    """
     return max(1, block // (8 * numbers))
 
 
 def _in_blocks(move: Callable[[Array, Array], Moved], size: int, which: Array, to: Array) -> Moved:
-    """Evaluate `move` in blocks of `size` perturbations; long steps need more memory than short ones."""
+    """Evaluate `move` in blocks of `size` perturbations, since long steps need more memory than short."""
     if len(which) <= size:
         return move(which, to)
     parts = [slice(start, start + size) for start in range(0, len(which), size)]
@@ -47,7 +51,10 @@ def _in_blocks(move: Callable[[Array, Array], Moved], size: int, which: Array, t
 
 
 def near_rounding(objective: AtRest, output_rounding: Array) -> Array:
-    """Return the rounding error of each sample's loss, (N,), in units of ε, after short steps."""
+    """Return the rounding error of the losses of the N samples, (N,), in units of ε, after short steps.
+
+    output_rounding: the rounding error of the network's outputs, (N, *outputs), in units of ε.
+    """
     _, rounding = loss_and_rounding(
         objective.network.loss, objective.output, objective.target, output_rounding
     )
@@ -63,7 +70,10 @@ def rounded(near: NearLosses, rounding: Array) -> Array:
 
 
 def deviation_of(objective: AtRest, value: int) -> Array | None:
-    """Return the deviation that normalises this value, (N or 1, *features); None if no step normalises it."""
+    """Return the standard deviation by which the next step normalises this value.
+
+    Its shape is (N or 1, *features), for N samples. Returns None if no step normalises the value.
+    """
     for i in objective.graph.readers[value]:
         step = objective.graph.nodes[i].step
         if isinstance(step, Normalise):
@@ -74,7 +84,10 @@ def deviation_of(objective: AtRest, value: int) -> Array | None:
 
 
 def _units_of(objective: AtRest, value: int) -> Array:
-    """Return the unit of each element of a value, (F, N): its deviation if it is normalised, otherwise 1."""
+    """Return the length of a step of 1 for each element of a value, (F, N), for F features and N samples.
+
+    It is the deviation by which the next step normalises the value; 1 if the value is not normalised.
+    """
     shape, deviation = objective.values[value].shape, deviation_of(objective, value)
     in_shape = np.broadcast_to(1.0 if deviation is None else deviation, shape)
     return np.moveaxis(in_shape.reshape(shape[0], -1), 0, -1)
@@ -82,9 +95,10 @@ def _units_of(objective: AtRest, value: int) -> Array:
 
 @dataclass(frozen=True)
 class Moves:
-    """Perturbs the value with index `at`. `near` evaluates short steps; longer steps are computed in full.
+    """Perturbs the value with index `at`.
 
-    near: evaluates short steps of `at`, or of its batch-normalised value if normalisation follows.
+    near: evaluates short steps in the value or, if batch normalisation follows, in the normalised value.
+        Longer steps are computed in full.
     """
 
     objective: AtRest
@@ -106,7 +120,7 @@ class Moves:
 
     @property
     def _rows(self) -> int:
-        """The number of samples to evaluate per perturbation: all of them, unless it affects only one."""
+        """The number of samples to evaluate per perturbation: all of them, or 1 if it affects only one."""
         return len(self.objective.target)
 
     @property
@@ -116,7 +130,10 @@ class Moves:
 
     @property
     def batch(self) -> int:
-        """The batch size. Short steps often skip value `at` itself, which then needs no memory."""
+        """The number of perturbations to evaluate at once.
+
+        Short steps often skip the value `at` itself, so that it needs no memory.
+        """
         if not self._is_short:
             return self._long_batch
         own = self.near.in_rows or self.near.is_output
@@ -125,7 +142,7 @@ class Moves:
 
     @cached_property
     def _long_batch(self) -> int:
-        """The batch size of long steps."""
+        """The number of long steps to evaluate at once."""
         return _fitting(self._long_block, widest_above(self.objective.graph, self.at) * self._rows)
 
     @property
@@ -153,7 +170,7 @@ class Moves:
 
 @dataclass(frozen=True)
 class UnitMoves(Moves):
-    """Perturbs every element of a value of shape (F, N), in C order.
+    """Perturbs every element of a value, in C order of its shape (F, N), for F features and N samples.
 
     Each perturbation affects only its own sample.
     """
@@ -172,7 +189,10 @@ class UnitMoves(Moves):
 
     @property
     def batch(self) -> int:
-        """The batch size: a multiple of the number of samples, if that many perturbations fit."""
+        """The number of perturbations to evaluate at once.
+
+        It is a multiple of the number of samples, if that many perturbations fit.
+        """
         fitting, samples = super().batch, len(self.objective.target)
         return fitting if fitting < samples else fitting - fitting % samples
 
@@ -183,7 +203,10 @@ class UnitMoves(Moves):
 
     @cached_property
     def _raised_rounding(self) -> Array:
-        """The rounding error of the outputs, (N, C), after adding an activation's change to the next z."""
+        """The rounding error of the outputs, (N, C), after adding an activation's change to the next z.
+
+        N is the number of samples, and C the number of outputs.
+        """
         chain, objective = self.near.chain, self.objective
         assert chain is not None
         w = np.abs(objective.own[chain.above[0]]["weight"])
@@ -193,7 +216,10 @@ class UnitMoves(Moves):
 
     @cached_property
     def _row_rounding(self) -> Array:
-        """The rounding error of the outputs, (N, C), if the perturbed elements themselves are exact."""
+        """The rounding error of the outputs if the perturbed elements themselves are exact, (N, C).
+
+        N is the number of samples, and C the number of outputs.
+        """
         return self.objective.output_rounding(self.at, np.zeros_like(self.objective.values[self.at]))
 
     def _move_near(self, which: Array, to: Array) -> Moved:
@@ -224,13 +250,13 @@ class UnitMoves(Moves):
         if near.is_output:
             losses, rounding, crossed = self._move_in_row(samples, features, to)
             return Moved(losses, np.where((rise == 0) & (a == 0), 0.0, rounding), crossed)
-        # Only this unit's a changes, so the dense step above changes by an outer product.
+        # Only this unit's a changes, so the output of the next dense step changes by an outer product.
         w = objective.own[near.first - 1]["weight"]
         z = objective.values[near.first][samples] + rise[:, None] * w.T[features]
         losses, rounding, crossed = objective.above(
             near.first, z, samples, self._raised_rounding, itself=False
         )
-        # A unit that is off is off exactly, and one that nothing above listens to changes nothing.
+        # A unit that is off is exactly 0, and a unit that cannot affect the output changes nothing.
         silent = ((rise == 0) & (a == 0)) | ~near.heard[features]
         rounding = np.where(silent, 0.0, rounding)
         if changed is not None:
@@ -238,7 +264,10 @@ class UnitMoves(Moves):
         return Moved(losses, rounding, crossed)
 
     def _activated(self, features: Array, samples: Array, to: Array) -> tuple[Array, Array | None]:
-        """Return the activations of these elements, and which of them crossed a kink; None without a kink."""
+        """Return the activations of these elements, and a mask of the elements that crossed a kink.
+
+        The mask is None if the activation has no kink.
+        """
         chain = self.near.chain
         assert chain is not None
         if chain.activation is None or self.near.pieces is None:
@@ -266,19 +295,22 @@ class UnitMoves(Moves):
         return moved._replace(rounding=np.where(heard, moved.rounding, 0.0))
 
     def _move_whole(self, samples: Array, features: Array, to: Array) -> Moved:
-        """Return the losses after perturbing a number, by evaluating whole samples."""
+        """Return the losses after perturbing one number in each of several samples.
+
+        Whole samples are evaluated.
+        """
         value = self.objective.values[self.at][samples].astype(to.dtype, copy=False)
-        value = np.ascontiguousarray(value)  # or else the reshaped rows may be a copy
+        value = np.ascontiguousarray(value)  # otherwise, reshape may return a copy
         value.reshape(len(to), -1)[np.arange(len(to)), features] = to
         return self.objective.above(self.at, value, samples, self._row_rounding)
 
 
 @dataclass(frozen=True)
 class BatchMoves(Moves):
-    """Perturbs every element of a value, (F, N) in C order, below a step that couples the samples.
+    """Perturbs every element of a value that feeds a step that couples the samples.
 
-    Each sample has its own copy of the weights, so no other number of the value changes. But the losses of
-    all samples change.
+    The elements are in C order of the shape (F, N), for F features and N samples. Each sample has its own
+    copy of the weights, so no other element of the value changes. But the losses of all samples change.
     """
 
     @property
@@ -291,7 +323,7 @@ class BatchMoves(Moves):
 
     @cached_property
     def unit(self) -> Array:
-        """The unit of each number: its deviation if the value is normalised, else 1."""
+        """The length of a step of 1 for each element: its deviation if the value is normalised, else 1."""
         return _units_of(self.objective, self.at).ravel()
 
     @cached_property
@@ -304,7 +336,10 @@ class BatchMoves(Moves):
 
     @property
     def _is_short(self) -> bool:
-        """Whether a perturbation changes only one column of y, as below a single batch normalisation."""
+        """Whether a perturbation changes only one column of y = γ ẑ + β.
+
+        This is so if batch normalisation follows directly and nothing later couples the samples.
+        """
         return self.near.plain and self.near.at != self.at
 
     def _move_near(self, which: Array, to: Array) -> Moved:
@@ -326,9 +361,10 @@ class BatchMoves(Moves):
 
 
 def scaled_value(objective: AtRest, at: int) -> int | None:
-    """Return the index of y = γ ẑ(z) + β if batch normalisation directly follows z, the value `at`.
+    """Return the index of y = γ ẑ(z) + β if batch normalisation directly follows the value `at`, z.
 
-    Returns None if it does not follow, or if z is not of the shape (N, units).
+    Returns None if batch normalisation does not follow, or if z does not have the shape (N, units), for N
+    samples.
     """
     graph = objective.graph
     if len(graph.value_features[at]) != 1 or graph.readers[at] != (at,) or graph.readers[at + 1] != (at + 1,):
@@ -339,9 +375,11 @@ def scaled_value(objective: AtRest, at: int) -> int | None:
 
 
 def normalised_columns(objective: AtRest, at: int, units: Array, z: Array) -> Array:
-    """Return columns of y = γ ẑ(z) + β, (B, N), for columns of z, (B, N).
+    """Return B columns of y = γ ẑ(z) + β, (B, N), for N samples.
 
-    at: the value z, which batch normalisation follows.  units: the unit of each column.
+    at: the index of z, which batch normalisation follows.
+    units: the unit of each column, (B,).
+    z: the columns of z, (B, N).
     """
     norm, scale = (objective.graph.nodes[i].step for i in (at, at + 1))
     assert isinstance(scale, Scale)

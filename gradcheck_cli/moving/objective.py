@@ -1,6 +1,6 @@
 """Present a network as an objective whose values, parameter entries and penalties can be perturbed.
 
-The numerical side sees nothing else of a network: positions and losses, never a derivative.
+The numerical side sees nothing else of a network: it gets positions and losses, but never a derivative.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _MOST_CORNERS = 5
 """The largest number of kink groups for which all combinations of sides are tried: 2⁵ = 32."""
 
 _MOST_WIDE = 2**25
-"""The largest number of multiplications per step in wide floats, which are slow: well under a second."""
+"""The largest number of multiplications per step in wide floats, which are slow. They take under a second."""
 
 
 class NetworkObjective(AtRest):
@@ -80,8 +80,8 @@ class NetworkObjective(AtRest):
     def uses(self, name: str) -> tuple[Use, ...]:
         """Return the sites that the parameter enters: z = a⁽ʰ⁾ wᵀ + b, y = γ ẑ + β, or a kernel over patches.
 
-        The result is empty if any step that uses the parameter is not affine in it; then only its entries can
-        be perturbed.
+        The result is empty if any step that uses the parameter is not affine in it. In that case, only the
+        parameter's entries can be perturbed.
         """
         if name not in self._uses:
             places = self.graph.uses[name]
@@ -92,17 +92,18 @@ class NetworkObjective(AtRest):
         return self._uses[name]
 
     def _sites_of(self, values: list[Site]) -> list[Site]:
-        """Return the values to perturb in place of these: the sums that they feed, if these are different.
+        """Return the sums that these values enter, if all of the sums are different; otherwise these values.
 
-        The errors of one site are not independent of each other, so a parameter must not use a site twice.
+        A value and the sum that it enters have the same slopes. The errors of one site are not independent of
+        each other, so a parameter must not use a site twice.
         """
         sums = [self._sum_of(value) for value in values]
         return sums if len(set(sums)) == len(sums) else values
 
     def _sum_of(self, value: Site) -> Site:
-        """Return the sum that this value enters, if nothing else reads the value; otherwise the value.
+        """Return the sum that this value enters, if nothing else reads the value; otherwise the value itself.
 
-        Both have the same slopes. Several steps share such a sum, such as the two products of an LSTM.
+        Both have the same slopes. Several steps may share such a sum, as the two products of an LSTM do.
         """
         readers = self.graph.readers[value]
         node = self.graph.nodes[readers[0]] if len(readers) == 1 else None
@@ -122,9 +123,9 @@ class NetworkObjective(AtRest):
         return math.prod(self.graph.value_features[site]), len(self.target)
 
     def literally(self, name: str) -> bool:
-        """Return whether perturbing the parameter's entries is cheaper than perturbing its site's elements.
+        """Return whether perturbing the parameter's entries is cheaper than perturbing its sites' elements.
 
-        Each entry needs the whole batch. Each number needs only its own sample, unless a step above couples
+        Each entry needs the whole batch. Each element needs only its own sample, unless a later step couples
         the samples.
         """
         uses = self.uses(name)
@@ -149,9 +150,9 @@ class NetworkObjective(AtRest):
 
     @cached_property
     def widest(self) -> NetworkObjective | None:
-        """The same objective in the widest floating-point type available, whose rounding is much finer.
+        """The same objective in the widest floating-point type available, with far smaller rounding errors.
 
-        It is None if that is float64 itself, or if it would take too long.
+        It is None if that type is no wider than float64, or if the evaluations would take too long.
         """
         fine = float(np.finfo(np.longdouble).eps) < EPS / 1000
         if not fine or len(self.x) * self._multiplications() > _MOST_WIDE:
@@ -161,7 +162,7 @@ class NetworkObjective(AtRest):
         return NetworkObjective(self.network, parameters, x, target, self.arithmetic, self.convention)
 
     def _multiplications(self) -> int:
-        """Return the number of multiplications per sample to perturb every element of every site once."""
+        """Return the multiplications per sample that it takes to perturb every element of every site once."""
         total, above, features = 0, 0, self.graph.value_features
         for i in reversed(range(len(self.graph.nodes))):
             node = self.graph.nodes[i]
@@ -172,7 +173,7 @@ class NetworkObjective(AtRest):
 
     @cached_property
     def conventions(self) -> tuple[NetworkObjective, ...]:
-        """The same objective under every common convention for elements on a kink; empty without kinks."""
+        """The same objective under each common convention for elements on a kink; empty if there are none."""
         if self.convention is not None or not self.kinks.any:
             return ()
         sides = product(
@@ -184,7 +185,7 @@ class NetworkObjective(AtRest):
 
     @cached_property
     def corners(self) -> tuple[NetworkObjective, ...]:
-        """The objectives for all choices of side for the groups of kinks; empty if there are too many."""
+        """The same objective under each choice of sides for the groups of kinks; empty if too many."""
         if self.numbered.count > _MOST_CORNERS or not self.kinks.have_two_sides:
             return ()
         numbers = range(self.numbered.count)
@@ -196,14 +197,14 @@ class NetworkObjective(AtRest):
 
     @property
     def shared_corners(self) -> tuple[NetworkObjective, ...]:
-        """The corners, if the code's own convention chooses the side of every kink, in all samples alike."""
+        """The corners if the code's own convention chooses one side per kink for all samples; else empty."""
         return self.corners if self.numbered.shared else ()
 
     @cached_property
     def one_by_one(self) -> tuple[NetworkObjective, ...]:
-        """The objectives with all kinks on their left, and with exactly one kink of each sample on its right.
+        """The same objective with all kinks on their left, and with one kink of each sample on its right.
 
-        It is empty if these do not determine the result of every choice, or if there are too many.
+        It is empty if these do not determine the result of every choice of sides, or if they are too many.
         """
         few = self.numbered.count <= _MOST_KINKS and self.kinks.have_two_sides
         if not few or not self.numbered.parallel:

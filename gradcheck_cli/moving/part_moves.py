@@ -1,7 +1,7 @@
-"""Compute losses after single numbers of a value change, from nothing but the parts that these change.
+"""Compute losses after single numbers of a value are perturbed, by evaluating only the parts that change.
 
-This is a fast way for what `at_rest.AtRest.above` does with whole samples, and gives the same losses. It is
-for float64 and for samples that do not affect each other; conventions on kinks are left to `AtRest.above`.
+`at_rest.AtRest.above` evaluates whole samples, and returns the same losses more slowly. This module handles
+float64 and samples that do not affect each other. Conventions for kinks are left to `AtRest.above`.
 """
 
 from __future__ import annotations
@@ -20,30 +20,32 @@ from gradcheck_cli.types import Array
 
 @dataclass(frozen=True)
 class PartMoves:
-    """Perturbs single numbers of value `at`."""
+    """Perturbs single numbers of the value with index `at`, and evaluates only the parts that change."""
 
     objective: AtRest
     at: int
 
     @cached_property
     def plain(self) -> bool:
-        """Whether this way can be used."""
+        """Whether parts can be used: in float64, without a convention, if the samples are independent."""
         objective = self.objective
         one_by_one = objective.convention is None and not objective.graph.couples_above(self.at)
         return one_by_one and objective.x.dtype == np.float64
 
     @cached_property
     def widest(self) -> int:
-        """The most numbers in any part that a perturbed number changes."""
+        """The size of the largest part that a single perturbed number changes."""
         first = np.zeros(1, dtype=np.intp)
         parts = self._parts(first, first, self.objective.values[self.at].ravel()[:1])
         return max((part.value.size for _, part, _ in parts), default=1)
 
     def move(self, samples: Array, features: Array, to: Array, output_rounding: Array) -> Moved:
-        """Return the losses (B,) after setting one number in each of B copies of samples.
+        """Return the losses after setting one number in each of B copies of samples, (B,).
 
-        samples, features, to: which number is set to what, each (B,).
-        output_rounding: the rounding error of the outputs (N, *outputs), in units of ε.
+        samples: the index of each copy's sample, (B,).
+        features: the flat index of the number to set in each copy, (B,).
+        to: the number to set it to, (B,).
+        output_rounding: the rounding error of the outputs of the N samples, (N, *outputs), in units of ε.
         """
         objective, output = self.objective, Resting(self.objective.output, samples).whole
         crossed = np.zeros(len(to), dtype=bool)
@@ -54,7 +56,10 @@ class PartMoves:
         return objective.ended(output, samples, output_rounding, crossed, np.zeros_like(crossed))
 
     def _parts(self, samples: Array, features: Array, to: Array) -> Iterator[tuple[int, Part, Array]]:
-        """Yield every value that changes, its part that does, and which copies cross a kink below it."""
+        """Yield, for every value that changes, its index, the part that changes, and a mask of copies.
+
+        The mask is for the copies in which the step that computes the value crosses a kink.
+        """
         graph, resting = self.objective.graph, self._resting(samples)
         start = np.unravel_index(features, graph.value_features[self.at])
         parts = {self.at: Part(resting[self.at], tuple(start), to)}
@@ -70,13 +75,13 @@ class PartMoves:
                 yield i + 1, found, self._crossed(i, inputs[0])
             for k in node.inputs:
                 if graph.readers[k][-1] == i:
-                    parts.pop(k, None)  # memory that is used again is faster
+                    parts.pop(k, None)  # reusing memory is faster
 
     def _resting(self, samples: Array) -> list[Resting]:
         return [Resting(value, samples) for value in self.objective.values]
 
     def _crossed(self, i: int, x: Input) -> Array:
-        """Return the copies in which the first input x of node i crosses a kink, (B,)."""
+        """Return a mask of the B copies in which the first input x of node i crosses a kink, (B,)."""
         step = self.objective.graph.nodes[i].step
         if not step.has_pieces or not isinstance(x, Part):
             return np.zeros(1, dtype=bool)

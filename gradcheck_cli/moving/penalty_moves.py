@@ -14,7 +14,7 @@ from gradcheck_cli.numerical.objective import ALONE, Moved, Spread
 from gradcheck_cli.types import Array
 
 _UNDERFLOW = float(np.finfo(np.float64).tiny / np.finfo(np.float64).eps)
-"""The most that a tiny number may lose to underflow, in units of ε."""
+"""The largest error that underflow may cause, in units of ε."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class PenaltyMoves:
     """Perturbs every entry of one parameter, and evaluates only its penalty terms.
 
     penalties: the strength of each penalty, by the penalty's name.
-    sign: the convention for the sign of 0; None if there is none.
+    sign: the sign that a convention assigns to 0; None without a convention.
     """
 
     parameter: Array
@@ -57,5 +57,5 @@ class PenaltyMoves:
                 term = np.where(kept, penalty.branch(to, self.sign or 0.0, strength), term)
             losses = losses + term
         rounding = 2.0 * np.abs(np.real(losses)) + _UNDERFLOW
-        # Both penalties are functions of |w|: at w = 0 their two sides round alike and cancel exactly.
+        # Both penalties are functions of |w|. At w = 0, their two sides round alike and cancel exactly.
         return Moved(losses, np.where(here == 0, 0.0, rounding), crossed)

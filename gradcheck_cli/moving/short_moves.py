@@ -1,9 +1,9 @@
 """Compute losses after short steps in a value, reusing most of the unperturbed forward pass.
 
-Unit differences spend most of their time here. What many perturbations share is computed once, and rounding
-errors are those of the unperturbed evaluation. The value has to feed an activation with dense layers above
-it. Longer steps, complex ones, wider floats, conventions on kinks and all other kinds of step are left to
-`at_rest.AtRest.above`.
+Unit differences spend most of their time here. Anything that many perturbations share is computed once, and
+rounding errors are those of the unperturbed evaluation. The value must feed an activation that is followed
+only by dense layers. Longer or complex perturbations, wider floats, conventions for kinks and all other
+networks are left to `at_rest.AtRest.above`.
 """
 
 from __future__ import annotations
@@ -26,22 +26,23 @@ from gradcheck_cli.network.steps.shift import Shift
 from gradcheck_cli.types import Array
 
 NEAR = 2.0**-8
-"""The longest step that counts as short, in units of the element's own `unit`."""
+"""The longest step that counts as short, as a multiple of the element's `unit`."""
 
 _MOSTLY = 0.6
-"""If a smaller share of the activations changes, gathering these and skipping the rest is faster."""
+"""If a smaller share of the activations changes, it is faster to gather these and skip the rest."""
 
 _SMALL_PRODUCT = 10**6
-"""OpenBLAS does not pack matrices for products with fewer multiplications, which is twice as fast."""
+"""For products with fewer multiplications, OpenBLAS does not pack the matrices and is twice as fast."""
 
 _OUTER_BLOCK = 4096
-"""The size of the blocks of an outer product, small enough to stay in the cache together."""
+"""The number of elements in a block of an outer product; such a block stays in the cache."""
 
 
 class NearLosses(NamedTuple):
     """The losses after short steps.
 
-    crossed: whether the step crossed a kink.  silent: whether the step changes nothing above.
+    crossed: a mask of the steps that crossed a kink.
+    silent: a mask of the steps that cannot affect the network's output.
     """
 
     losses: Array
@@ -56,9 +57,10 @@ Raised = Callable[[Array], tuple[Array, Array | None]]
 class Chain:
     """The steps from a value to the output if they are an activation followed only by dense layers.
 
-    activation: the node of the activation, or None if the value feeds a dense step directly.
-    rest: the value that the first dense step takes as its input; the output if there is no dense step.
-    above: the nodes from the first dense step up; empty if the activation is the output.
+    activation: the index of the activation's node; None if the value feeds a dense step directly.
+    rest: the index of the first dense step's input; the output's index if there is no dense step.
+    above: the indices of the nodes from the first dense step to the output; empty if the activation is the
+        output.
     """
 
     activation: int | None
@@ -67,7 +69,7 @@ class Chain:
 
 
 def chain_from(graph: Graph, at: int) -> Chain | None:
-    """Return the chain from value `at` to the output, or None if there are any other steps in between."""
+    """Return the chain from the value `at` to the output; None if there are any other steps in between."""
     if len(graph.value_features[-1]) > 1:
         return None
     activation: int | None = None
@@ -97,10 +99,10 @@ def _rows_of_many_axes(graph: Graph, step: Pointwise, value: int) -> bool:
 
 @dataclass(frozen=True)
 class Near:
-    """Computes the losses of a network in float64 after short steps in the value `at`.
+    """Computes the losses of a network in float64 after short steps in the value with index `at`.
 
     Shapes: the value has F features of N samples. A batch perturbs J of the features in every sample, or B
-    single numbers.
+    single elements.
     """
 
     objective: AtRest
@@ -132,7 +134,7 @@ class Near:
 
     @cached_property
     def y(self) -> Array:
-        """The unperturbed elements of value `at`, (F, N)."""
+        """The unperturbed elements of the value `at`, (F, N), for F features and N samples."""
         return self._by_feature(self.objective.values[self.at])
 
     @staticmethod
@@ -141,12 +143,15 @@ class Near:
 
     @cached_property
     def rest(self) -> Array:
-        """The unperturbed activations of value `at`, (F, N)."""
+        """The unperturbed activations of the value `at`, (F, N), for F features and N samples."""
         return self._by_feature(self.objective.values[self._way.rest])
 
     @cached_property
     def pieces(self) -> Array | None:
-        """The piece of the activation on which each unperturbed element is, (F, N); None without kinks."""
+        """The smooth piece of the activation that each unperturbed element is on; None without kinks.
+
+        The shape is (F, N), for F features and N samples.
+        """
         at_rest = None if self._way.activation is None else self.objective.pieces.get(self._way.activation)
         return None if at_rest is None else self._by_feature(at_rest)
 
@@ -156,12 +161,12 @@ class Near:
 
     @cached_property
     def _terms(self) -> Array:
-        """The term that each output contributes to the unperturbed loss of its sample, (F, N)."""
+        """The term of each output in its sample's unperturbed loss, (F, N), for F outputs and N samples."""
         return self.objective.network.loss.value(self.rest[..., None], self._targets[..., None])
 
     @cached_property
     def heard(self) -> Array:
-        """A mask (F,) of the activations that affect anything above them."""
+        """A mask of the F activations that can affect the network's output, (F,)."""
         return self.objective.heard[self._way.rest].ravel()
 
     @property
@@ -169,9 +174,11 @@ class Near:
         return not self._way.above
 
     def columns(self, features: Array, samples: slice, y: Array) -> NearLosses:
-        """Return the losses, (J, N), after setting the elements at these features and samples to y, (J, N).
+        """Return the losses after setting elements to y, one at a time.
 
-        The numbers are perturbed one at a time.
+        features: the J features to perturb in every sample, (J,).
+        samples: the N samples to perturb.
+        y: the new elements, (J, N); the losses have the same shape.
         """
         at = (features[:, None], np.arange(len(self.objective.target))[samples])
         if self.in_rows:
@@ -181,7 +188,7 @@ class Near:
         return self._one_by_one(at, y, lambda rise: self._raised(features, samples, rise))
 
     def singles(self, features: Array, samples: Array, y: Array) -> NearLosses:
-        """Return the losses after setting only the element at features[b] and samples[b] to y[b]."""
+        """Return B losses; for loss b, only the element at features[b] and samples[b] is set to y[b]."""
         if self.in_rows:
             z = self.objective.values[self.at][samples]
             z[np.arange(len(y)), features] = y
@@ -202,10 +209,12 @@ class Near:
         return NearLosses(losses, nowhere if crossed is None else crossed, silent)
 
     def _one_by_one(self, at: Any, y: Array, raised: Raised) -> NearLosses:
-        """Return the losses after setting elements to y, one at a time; each changes only its own activation.
+        """Return the losses after setting elements to y, one at a time.
 
-        at: the features and samples of y.
-        raised: computes the losses after the activations rise by a given amount.
+        Each element changes only its own activation.
+
+        at: the indices of the features and samples of y.
+        raised: a function that computes the losses after the activations rise by its argument.
         """
         a = self.activation.value(y)
         rise = a - self.rest[at]
@@ -223,7 +232,12 @@ class Near:
         return NearLosses(losses, crossed, silent)
 
     def _own_terms(self, a: Array, at: Any) -> tuple[Array, Array | None]:
-        """Return the losses after setting outputs to a, one at a time; each changes only its own term."""
+        """Return the losses after setting outputs to a, one at a time, and a mask of crossed kinks.
+
+        Each output changes only its own term of the loss. The mask is None if the loss has no kinks.
+
+        at: the indices of the features and samples of a.
+        """
         network, target = self.objective.network, self._targets[at][..., None]
         crossed = None
         if self.objective.loss_pieces is not None and network.loss.pieces is not None:
@@ -238,17 +252,17 @@ class Near:
 
     @property
     def first(self) -> int:
-        """The index of the value that the first dense step above computes."""
+        """The index of the output of the chain's first dense step."""
         return self._way.above[0] + 1
 
     @cached_property
     def _weights(self) -> Array:
-        """The weights of the first dense step above, (F, U): F features by U units."""
+        """The weights of the chain's first dense step, (F, U), for F features and U units."""
         return self._weights_above[self._way.above[0]]
 
     @cached_property
     def _weights_above(self) -> dict[int, Array]:
-        """The weights of all dense steps above, by node, transposed to (inputs, units) for the products."""
+        """The weights of the chain's dense steps, transposed to (inputs, units), by the node's index."""
         objective = self.objective
         return {
             i: np.ascontiguousarray(objective.own[i]["weight"].T)
@@ -257,7 +271,12 @@ class Near:
         }
 
     def _raised(self, features: Array, samples: slice, rise: Array) -> tuple[Array, Array | None]:
-        """Return the losses, and which steps crossed a kink, after raising activations by `rise`, (J, N)."""
+        """Return the losses after raising activations by `rise`, and a mask of the steps that crossed a kink.
+
+        The mask is None if there are no kinks.
+
+        rise: the change of J features in each of N samples, (J, N).
+        """
         alive = rise != 0
         if np.count_nonzero(alive) < _MOSTLY * alive.size:
             everywhere = np.arange(len(self.objective.target))[samples]
@@ -269,9 +288,11 @@ class Near:
         return self._above(self._way.above[1:], z, samples)
 
     def _gathered(self, features: Array, samples: Array, rise: Array) -> tuple[Array, Array | None]:
-        """Return the losses, and which steps crossed a kink, after raising single activations by `rise` (B,).
+        """Return the losses after raising single activations, and a mask of the steps that crossed a kink.
 
-        A rise of 0 leaves the loss unchanged and costs nothing.
+        The mask is None if there are no kinks. A rise of 0 leaves the loss unchanged and costs nothing.
+
+        rise: the change of the activation at each of B features and samples, (B,).
         """
         alive = np.flatnonzero(rise)
         if len(alive) < len(rise):
@@ -287,9 +308,11 @@ class Near:
         return self._above(self._way.above[1:], z, samples)
 
     def _above(self, nodes: tuple[int, ...], z: Array, samples: Any) -> tuple[Array, Array | None]:
-        """Feed z (…, units) through these nodes. Return the losses and which steps crossed a kink, (…) each.
+        """Feed z through these nodes; return the losses, and a mask of the steps that crossed a kink.
 
-        z may be overwritten.
+        The mask is None if there are no kinks.
+
+        z: (…, units), for losses and a mask of shape (…); z may be overwritten.
         """
         objective = self.objective
         network, crossed = objective.network, None
@@ -321,9 +344,9 @@ def short_inner_loops() -> Iterator[None]:
 
 
 def outer(columns: Array, rows: Array) -> Array:
-    """Return the outer products columns[j] ⊗ rows[j], (J, N, M), of columns (J, N) and rows (J, M).
+    """Return the J outer products columns[j] ⊗ rows[j], (J, N, M), of columns (J, N) and rows (J, M).
 
-    They are computed as products of two-column matrices, where BLAS is faster than broadcasting.
+    They are computed as products of two-column matrices, since BLAS is faster there than broadcasting.
     """
     (count, samples), width = columns.shape, rows.shape[1]
     left, right = np.zeros((count, samples, 2)), np.zeros((count, 2, width))
@@ -342,7 +365,10 @@ def outer(columns: Array, rows: Array) -> Array:
 
 
 def product(a: Array, w: Array) -> Array:
-    """Return the product a w over the last axis of a, (…, M) by (M, K), in blocks that BLAS does not pack."""
+    """Return the matrix product of a, (…, M), and w, (M, K).
+
+    It is computed in blocks that are too small for BLAS to pack.
+    """
     rows, width = a.size // a.shape[-1], w.shape[1]
     flat = a.reshape(rows, -1)
     result = np.empty((rows, width))

@@ -1,1 +1,1 @@
-"""Finite differences with error bars. This package never sees an analytic derivative."""
+"""Compute finite differences with error bars. Nothing here ever sees an analytic derivative."""

@@ -30,20 +30,26 @@ class Progress(Protocol):
 
 
 ERROR_BARS = 3.0
-"""The width of an error bar in units of the estimated error. Values farther apart contradict each other."""
+"""The length of an error bar, as a multiple of the estimated error.
+
+Two values that are farther apart than their error bars contradict each other.
+"""
 
 _OWN_LADDER = tuple(2.0**-k for k in range(10))
-"""The ladder, as factors of the largest step, for a number that needs its own steps, as next to a kink."""
+"""The ladder for a number that needs its own steps, such as a number next to a kink.
+
+A ladder is a sequence of falling steps, as multiples of the largest one.
+"""
 
 _CLOSER = 2.0**-7
-"""If the first steps cross a kink, they are shortened by this factor, so that few of them still cross it."""
+"""If the first steps cross a kink, they are multiplied by this factor, so that few of them still cross it."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Numerical derivatives and their errors, two arrays of the same shape.
+    """Numerical derivatives and their errors, as two arrays of the same shape.
 
-    An unknown derivative is NaN ± inf.
+    An unknown derivative has the value NaN and the error inf.
     """
 
     value: Array
@@ -52,7 +58,7 @@ class Estimate:
     def replaced(self, mask: Array, finer: Estimate) -> Estimate:
         """Return a copy with the estimates at `mask` taken from `finer`, except where `finer` is unknown.
 
-        finer: one estimate for each marked derivative, (M,).
+        finer: one estimate for each of the M marked derivatives, (M,).
         """
         value, error = self.value.copy(), self.error.copy()
         known = np.isfinite(finer.error)
@@ -63,16 +69,16 @@ class Estimate:
     def overruled(self, mask: Array, finer: Estimate) -> Estimate:
         """Return a copy with the estimates at `mask` taken from `finer`, even where `finer` is unknown.
 
-        finer: one estimate for each marked derivative, (M,), from more steps than those of this estimate.
+        finer: one estimate for each of the M marked derivatives, (M,), from more steps than this estimate's.
         """
         value, error = self.value.copy(), self.error.copy()
         value[mask], error[mask] = finer.value, finer.error
         return Estimate(value, error)
 
     def widened(self, mask: Array, other: Estimate) -> Estimate:
-        """Return a copy in which each error at `mask` covers the distance to `other` plus the error there.
+        """Return a copy in which each error at `mask` is at least the distance to `other` plus other's error.
 
-        other: one estimate for each marked derivative, (M,).
+        other: one estimate for each of the M marked derivatives, (M,).
         """
         error = self.error.copy()
         with np.errstate(invalid="ignore"):
@@ -83,8 +89,8 @@ class Estimate:
     def challenged(self, mask: Array, shortly: Estimate, hidden: Array) -> Estimate:
         """Return a copy in which the errors at `mask` cover any disagreement with the slopes at a short step.
 
-        shortly: the slopes at the short step, whose noise excuses part of the disagreement.
-        hidden: the most that undetected kinks, whose slopes nearly cancel, could add to each slope.
+        shortly: the slopes at the short step. Their noise excuses part of the disagreement.
+        hidden: the most that undetected kinks whose slopes nearly cancel could add to each slope.
         """
         error = self.error.copy()
         with np.errstate(invalid="ignore"):
@@ -95,7 +101,7 @@ class Estimate:
     def improved(self, mask: Array, other: Estimate) -> Estimate:
         """Return a copy that takes each estimate at `mask` from `other` if `other` has the smaller error.
 
-        other: one estimate for each marked derivative, (M,).
+        other: one estimate for each of the M marked derivatives, (M,).
         """
         return self.replaced(mask, other.where(other.error < self.error[mask]))
 
@@ -114,11 +120,13 @@ def differentiate(
     which: Array | None = None,
     progress: Progress | None = None,
 ) -> Estimate:
-    """Differentiate the summed losses with respect to each number of `movable`, or only those in `which`.
+    """Differentiate the summed losses with respect to the numbers of `movable`, by the whole ladder of steps.
 
     If the larger steps of a number cross a kink, the number gets further steps after the ladder; the longest
-    of these is half the shortest step that crosses. A number far smaller than its unit gets steps scaled to
-    its own size. A number next to a feature that is narrower than all steps gets shorter ones.
+    of these is half as long as the shortest step that crosses. A number far smaller than its unit gets steps
+    scaled to its own size. A number next to a feature that is narrower than all steps gets shorter steps.
+
+    which: the indices of the numbers; all numbers by default.
     """
     which, largest = _all_or(which, movable), step or scheme.step
     estimate, crossing, narrow, _ = _evaluate(movable, scheme, scheme.ladder, largest, which, progress)
@@ -139,9 +147,11 @@ def differentiate(
 def _closer_to(found: Estimate, narrow: Array, finer: Estimate, rising: Array) -> Estimate:
     """Return `found` with the estimates of numbers next to a narrow feature taken from shorter steps.
 
-    If the shorter steps do not settle but confirm that there is a feature, the number is unknown.
+    If the shorter steps do not settle but confirm the feature, the estimate becomes unknown.
 
-    narrow: a mask of these numbers.  finer: their estimates.  rising: whether their slopes keep rising.
+    narrow: a mask of the numbers next to a narrow feature.
+    finer: their estimates from the shorter steps.
+    rising: whether their slopes keep rising, or falling, as the steps fall.
     """
     settled = finer.error <= CHANGES * np.abs(finer.value)
     unknown = narrow.copy()
@@ -152,9 +162,9 @@ def _closer_to(found: Estimate, narrow: Array, finer: Estimate, rising: Array) -
 def _of_own_size(
     movable: Movable, scheme: Scheme, found: Estimate, step: float, which: Array, progress: Progress | None
 ) -> Estimate:
-    """Return `found` with better estimates where the perturbed number is tiny, from steps of its size.
+    """Return `found` with better estimates for tiny numbers, from steps scaled to each number's size.
 
-    For such numbers, even the shortest step of the ladder may be too long.
+    For a tiny number, even the shortest step of the ladder may be too long.
     """
     small = _own_size(movable, which) < _SMALL
     if not small.any():
@@ -172,10 +182,10 @@ Random numbers are rarely this small.
 
 
 def _own_size(movable: Movable, which: Array) -> Array:
-    """Return, for each number, the factor (M,) that scales a step of one unit to the size of the number.
+    """Return the factors that scale a step of one unit to the size of each of the M numbers `which`, (M,).
 
-    The factor is 1 for a number that is 0. It is also 1 for every number of a network described by a spec,
-    whose unit is already the natural length.
+    The factor of a number that is 0 is 1. So is that of every number in a network described by a spec, since
+    the number's unit is already its natural length.
     """
     size = np.abs(movable.position[which]) / movable.unit[which]
     return np.where((size > 0) & (movable.rest is not None), size, 1.0)
@@ -190,8 +200,8 @@ def certify(
 ) -> Estimate:
     """Estimate derivatives with just enough steps to confirm a correct gradient.
 
-    If these steps yield no estimate for a number, because a kink is near, it gets the same number of shorter
-    steps. If those fail too, it gets the whole ladder.
+    If these steps yield no estimate for a number because a kink is near, the number gets as many shorter
+    steps. If these fail, too, the number gets the whole ladder.
     """
     which = _all_or(which, movable)
     if not scheme.escalates:
@@ -222,8 +232,8 @@ def confirm(
 ) -> tuple[Estimate, Array]:
     """Return slopes at one step far shorter than those of `first`, with bounds on the effect of hidden kinks.
 
-    Both have the shape (M,), and the error of each slope is its noise. The short step exposes narrow features
-    and kinks that longer steps jump over.
+    The short step exposes narrow features and kinks that longer steps jump over. For M numbers, slopes and
+    bounds have the shape (M,). The error of each slope is its noise.
     """
     which, largest = _all_or(which, movable), step or scheme.step
     fine = scheme.ladder[scheme.certify[-1]]
@@ -246,16 +256,16 @@ def confirm(
 
 
 HIDDEN = 32.0
-"""Kinks whose jumps nearly cancel are assumed to add up to at most this multiple of their net jump."""
+"""The jumps of several kinks may nearly cancel. They are assumed to be at most this multiple of their sum."""
 
 _BALANCE = 128.0
-"""The weight of curvature against noise.
+"""The weight of curvature relative to noise.
 
 Curvature weighs more, because only noise can excuse a disagreement.
 """
 
 _SHORT = 2.0**-3
-"""A confirming step must be shorter than the earlier steps by this factor to reveal anything new."""
+"""A confirming step must be at most this multiple of the earlier steps to reveal anything new."""
 
 
 _FIRST = np.array([0])
@@ -263,10 +273,11 @@ _FIRST = np.array([0])
 
 
 def _balanced(movable: Movable, which: Array, first: Estimate) -> Array:
-    """Return the steps (M,) at which noise balances what a smooth function's curvature adds to `_hidden`.
+    """Return, for each of the M numbers `which`, the step at which noise balances curvature, (M,).
 
-    The curvature is assumed to change the slope by the slope's own size over a step of 1. The noise of the
-    movable's first number is used for every number, so that a step does not depend on the other numbers.
+    Curvature matters because it adds to the bound that `_hidden` returns, even for a smooth function. It is
+    assumed to change the slope by the slope's own size over a step of 1. The noise of the movable's first
+    number is used for every number, so that a step does not depend on the other numbers.
     """
     rounding = np.ravel(movable.move(_FIRST, movable.position[_FIRST]).rounding)
     rise = np.abs(first.value) * movable.unit[which]
@@ -276,7 +287,10 @@ def _balanced(movable: Movable, which: Array, first: Estimate) -> Array:
 
 
 def _hidden(slopes: Slopes) -> Array:
-    """Return a bound (B,) on how far unreported kinks may change each slope, from bends above the noise."""
+    """Return bounds on the changes that unreported kinks may cause in B slopes, (B,).
+
+    The bounds come from bends that are larger than the noise.
+    """
     bend = np.abs(slopes.bend)
     beyond_noise = bend.sum(axis=1) - 4.0 * np.sqrt(bend.shape[1]) * slopes.noise
     return HIDDEN * np.maximum(0.0, np.nan_to_num(beyond_noise, nan=np.inf))
@@ -289,9 +303,9 @@ def _all_or(which: Array | None, movable: Movable) -> Array:
 class _Evaluated(NamedTuple):
     """The estimates of M numbers from a ladder of steps.
 
-    crossing: (M,), how many steps cross a kink, counted from the longest up to the first that does not.
-    narrow: (M,), whether a feature seems to be narrower than the shortest steps.
-    rising: (M,), whether the slopes rise, or fall, from each of the first steps to the next.
+    crossing: the number of steps that cross a kink, from the longest to the first that does not, (M,).
+    narrow: whether a feature seems to be narrower than the shortest steps, (M,).
+    rising: whether the slopes rise from each of the first steps to the next, or all fall, (M,).
     """
 
     estimate: Estimate
@@ -311,7 +325,7 @@ def _evaluate(
 ) -> _Evaluated:
     """Return the estimates from the steps `ladder` · `step`.
 
-    step: the largest step, either one for all numbers or one for each.
+    step: the largest step, either one for all numbers or one for each number.
     """
     rungs, largest = np.array(ladder), np.broadcast_to(step, len(which))
     evaluations = len(rungs) * len(scheme.offsets)

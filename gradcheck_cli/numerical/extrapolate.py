@@ -12,15 +12,16 @@ from gradcheck_cli.numerical.slopes import Slopes
 from gradcheck_cli.types import Array
 
 _PLAUSIBLE = 10.0
-"""One sample of noise is rarely more than this many times as large as another."""
+"""A sample of noise is rarely larger than another sample by more than this factor."""
 
 Combined = tuple[Array, Array]
-"""The derivatives of B numbers and their errors, (B,) each; NaN and inf where a derivative is unknown."""
+"""The derivatives of B numbers, (B,), and their errors, (B,). An unknown derivative is NaN with error inf."""
 
 
 def best_of(rows: Sequence[Slopes], tells: bool, scheme: Scheme, rungs: Array, certify: bool) -> Combined:
-    """Combine the slopes from all rungs of the ladder into one estimate per number, (B,).
+    """Combine the slopes from all rungs of the ladder into one estimate for each of the B numbers, (B,).
 
+    rows: the slopes from each rung.
     tells: whether the movable reports the kinks that it crosses.
     """
     slopes, noise = np.stack([row.value for row in rows]), np.stack([row.noise for row in rows])
@@ -35,13 +36,15 @@ def best_of(rows: Sequence[Slopes], tells: bool, scheme: Scheme, rungs: Array, c
 
 
 def _unseen_kinks(bends: Sequence[Array], steps: Array) -> Array:
-    """Return a bound, (steps, B), on the contribution of unreported kinks to each slope.
+    """Return a bound on the contribution of unreported kinks to each of B slopes at each step, (steps, B).
 
-    bends: (ℓ(+h) + ℓ(−h) − 2ℓ) / h of every term, (B, S). The bend of a smooth term is proportional to h.
-    A kink inside the step adds twice as much to the bend as to the slope. So the bound is
-    Σ |bend(h) − h/h' · bend(h')|, the part that does not shrink with h from one rung to the next. A kink at
-    h/3 escapes this, but not the next coarser pair of rungs. If only the total loss is known, the kinks of
-    many samples may partly cancel, and the bound is doubled.
+    The bend of a smooth term is proportional to the step h. A kink inside the step adds twice as much to the
+    bend as to the slope. So the bound is Σ |bend(h) − h/h' · bend(h')|, where h' is the next rung's step: the
+    part that does not shrink with h. A kink at h/3 escapes this bound, but not that of the next coarser pair
+    of rungs. If only the total loss is known, the kinks of many samples may partly cancel, and the bound is
+    doubled.
+
+    bends: for each step, (ℓ(+h) + ℓ(−h) − 2ℓ) / h of each of the loss's S terms, (B, S).
     """
     alone = 1.0 if bends[0].shape[1] > 1 else 2.0
     apart = [
@@ -55,9 +58,9 @@ def _unseen_kinks(bends: Sequence[Array], steps: Array) -> Array:
 def _measured(slopes: Array, noise: Array, steps: Array) -> Array:
     """Return the noise, (steps, B), raised at least to the level observed on the finest rungs.
 
-    On these rungs the slopes differ by noise alone, and noise times step is the same on each. A truncation
-    error would be far larger on a coarser pair of rungs, so each pair counts only as far as the finest pair
-    makes plausible.
+    On the finest rungs, the slopes of the B numbers differ by noise alone, and noise times step is the same
+    on each rung. On a coarser pair of rungs, the difference may be a truncation error instead. So each pair
+    counts only up to a size that the finest pair makes plausible.
     """
     jumps = np.abs(np.diff(slopes[-4:], axis=0)) * steps[-3:, None]
     seen = np.fmax.reduce(np.fmin(jumps, _PLAUSIBLE * jumps[-1]), axis=0)
@@ -65,7 +68,7 @@ def _measured(slopes: Array, noise: Array, steps: Array) -> Array:
 
 
 def _finest(slopes: Array, noise: Array, order: int) -> Combined:
-    """Return the slopes at the smallest step, with an error bounded by comparison with the larger steps."""
+    """Return the slopes at the smallest step, with errors estimated from the slopes at the larger steps."""
     truncation = np.zeros(slopes.shape[1])
     for i, change in enumerate(reversed(np.abs(np.diff(slopes, axis=0)))):
         truncation = np.maximum(truncation, change / 3.0 ** (i * order))
@@ -73,16 +76,17 @@ def _finest(slopes: Array, noise: Array, order: int) -> Combined:
 
 
 def _settle(slopes: Array, noise: Array, told: Array, steps: Array, certify: bool) -> Combined:
-    """Extrapolate slopes (S, B) at falling steps to h → 0, and choose the best confirmed estimate.
+    """Extrapolate the slopes of B numbers at S falling steps h to h → 0, and choose the best estimate.
 
     Each rung contributes its best Richardson extrapolate, whose error is never below its noise. Coarse
     rungs may agree by accident. So the error of an estimate is at least its distance from the next finer
-    estimate. It is also at least its distance from every still finer estimate, minus what the error of that
-    finer estimate excuses. The smallest error confirmed in this way wins (as in Lepski's rule for choosing a
-    bandwidth).
+    estimate. It is also at least its distance from every still finer estimate, minus the part that the finer
+    estimate's error excuses. The estimate with the smallest error confirmed in this way is chosen (as in
+    Lepski's rule for choosing a bandwidth).
 
-    told: the part of the noise, (S, B), that can excuse such a distance. An unreported kink cannot: if a
-    small step crosses it, so does every larger one.
+    slopes, noise: (S, B).
+    told: the part of the noise that can excuse such a distance, (S, B). An unreported kink cannot excuse it:
+        if a small step crosses the kink, so does every larger step.
     """
     value, error = _extrapolate(slopes, steps)
     excuse = np.fmax(error, told)
@@ -92,7 +96,7 @@ def _settle(slopes: Array, noise: Array, told: Array, steps: Array, certify: boo
     confirmed = error.copy()
     with np.errstate(invalid="ignore"):
         gaps = np.abs(np.diff(value, axis=0))
-        # The finest rung has no finer neighbour; a plain slope equal to the next coarser one confirms it.
+        # The finest rung has no finer neighbour. It is confirmed if its plain slope equals the next coarser.
         last = np.fmin(gaps[-1], np.abs(slopes[-1] - slopes[-2]))
         finer, coarser = np.vstack([gaps, last]), np.vstack([gaps[:1], gaps])
         confirmed = np.fmax(confirmed, np.where(np.isnan(finer), coarser, finer))
@@ -112,7 +116,8 @@ def _extrapolate(slopes: Array, steps: Array) -> tuple[Array, Array]:
     """Return the best extrapolate for each rung, and its error (Richardson's tableau, by Neville in h²).
 
     As in Ridders (1982), the error of an extrapolate is its distance from the extrapolate of the next lower
-    order that ends at the same rung. This is conservative, since the higher order is the better of the two.
+    order that ends at the same rung. This is conservative, since the extrapolate of the higher order is the
+    better one.
     """
     value, error = slopes.copy(), np.full_like(slopes, np.inf)
     column = slopes

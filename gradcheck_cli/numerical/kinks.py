@@ -1,8 +1,8 @@
 """Find the values that a gradient may take at a kink: both one-sided slopes and everything between them.
 
-A network described by a spec knows its own kinks: each number on a kink is held on either side in turn, which
-gives the value under every usual convention (`Objective.conventions`). The user's own code offers only its
-losses: there, a kink shows as two one-sided differences that stay apart however small the step.
+A network described by a spec knows its own kinks. Each number on a kink is held on either side in turn, which
+gives the gradient under every usual convention (`Objective.conventions`). The user's own code offers only its
+losses. There, a kink shows in two one-sided differences that stay apart however small the step is.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Alternatives:
     """The gradients that entries of one tensor may correctly have at a kink.
 
     at: a mask, in the tensor's shape, of the entries whose gradient is a matter of convention.
-    values, errors: (K, *shape), the gradients under each of K conventions, and their errors.
+    values, errors: the gradients under each of K conventions, and their errors, (K, *shape).
     low, high: bounds, in the tensor's shape, on the gradients under any mixture of conventions.
     """
 
@@ -51,7 +51,7 @@ def _by_convention(
 ) -> dict[str, Alternatives]:
     """Return alternatives for entries on which the conventions differ or whose estimate is unknown.
 
-    The estimate that was made without any convention counts as one more convention.
+    The estimate without any convention counts as the result of one more convention.
     """
     under = []
     for convention in reference.objective.conventions:
@@ -72,9 +72,9 @@ def _by_convention(
 
 _STEPS = 2.0 ** -np.arange(2.0, 30.0, 3.0)
 _STEADY = 0.5
-"""The two sides are said to stay apart if their gap shrinks by less than this factor per step.
+"""The slopes on the two sides stay apart if each gap is more than this multiple of the gap one step before.
 
-The steps shrink by a factor of 8. On a smooth function, the gap shrinks as fast; at a kink, it does not.
+Each step is an eighth of the step before. The gap shrinks as fast on a smooth function, but not at a kink.
 """
 
 
@@ -85,7 +85,7 @@ def _one_sided(reference: LiteralDifferences, name: str, mask: Array) -> Alterna
     kinked = _stay_apart(np.abs(right - left), noise)
     (down, down_error), (up, up_error) = (_limit(slopes, noise) for slopes in (left, right))
     # One entry may cross several kinks whose slopes cancel in a one-sided total but not under a convention:
-    # relu'(0) = 0 for all of them is as far from each side as that side is from 0.
+    # a gradient with relu'(0) = 0 at all of them is as far from each side as that side is from 0.
     margin = np.abs(down) + np.abs(up)
     low, high = np.minimum(down, up) - margin, np.maximum(down, up) + margin
     # At the end of its domain, a function has only one side.
@@ -107,19 +107,19 @@ def _one_sided(reference: LiteralDifferences, name: str, mask: Array) -> Alterna
 
 
 def _shares() -> tuple[float, ...]:
-    """Return, in ascending order, the shares of a jump that may be assigned to one of k equal values."""
+    """Return the shares of a jump that a maximum may assign to one of k equal values, in ascending order."""
     shares = {0.0, 1.0} | {j / k for k in range(2, 7) for j in range(1, k)}
     return tuple(sorted(shares | {1.0 / k for k in range(7, 17)} | {1.0 - 1.0 / k for k in range(7, 17)}))
 
 
 SHARES = _shares()
-"""Shares that a maximum may assign to one of k equal values: 1/k for k up to 16, j/k for k up to 6."""
+"""The shares that a maximum may assign to one of k equal values: 1/k for k up to 16, j/k for k up to 6."""
 
 
 def _stay_apart(gap: Array, noise: Array) -> Array:
     """Return a mask of the entries whose two slopes stay apart on the finest steps above the noise.
 
-    gap, noise: the distance between the two slopes and its noise, both (steps, entries).
+    gap, noise: the distance between the two slopes, and the noise of this distance, both (steps, entries).
     """
     tells = np.zeros(gap.shape, dtype=bool)
     tells[1:] = 4.0 * noise[1:] < gap[:-1]
@@ -131,10 +131,12 @@ def _stay_apart(gap: Array, noise: Array) -> Array:
 
 
 def _limit(slopes: Array, noise: Array) -> tuple[Array, Array]:
-    """Return the limit of one side's slope at the kink, and its error. Slopes and noise are (steps, entries).
+    """Return the limit of one side's slope at the kink, and its error.
 
-    The slopes at each pair of neighbouring steps are extrapolated, and the result is compared with that of
-    the next finer pair; the closest agreement wins.
+    The slopes at each pair of neighbouring steps are extrapolated, and the result is compared with the result
+    of the next finer pair. The pair with the closest agreement is chosen.
+
+    slopes, noise: (steps, entries).
     """
     extrapolated = slopes[1:] + np.diff(slopes, axis=0) / 7.0
     errors = np.abs(np.diff(extrapolated, axis=0)) + 2.0 * (noise[1:-1] + noise[2:])
@@ -144,7 +146,7 @@ def _limit(slopes: Array, noise: Array) -> tuple[Array, Array]:
 
 
 def _slopes(movable: Movable, which: Array) -> tuple[Array, Array, Array]:
-    """Return the slopes to the left and to the right, and their noise, each of shape (steps, entries)."""
+    """Return the slopes to the left, the slopes to the right, and their noise, each (steps, entries)."""
     rows = [_slopes_at(movable, which, step) for step in _STEPS]
     left, right, noise = (np.stack(each) for each in zip(*rows, strict=True))
     return left, right, noise
@@ -163,7 +165,10 @@ def _slopes_at(movable: Movable, which: Array, step: float) -> tuple[Array, Arra
 
 
 def _side(movable: Movable, part: Array, to: Array) -> tuple[Array, Array]:
-    """Return the mean slopes between the current numbers and `to`, and the losses' rounding, both (B,)."""
+    """Return the mean slopes between the current numbers and `to`, and the rounding error of the losses.
+
+    Both have the shape (B,), for B perturbed numbers.
+    """
     moved = movable.move(part, to)
     rise = (moved.losses - movable.rest).reshape(len(to), -1).sum(axis=1)
     rounding = np.sqrt(np.square(moved.rounding).reshape(len(to), -1).sum(axis=1))

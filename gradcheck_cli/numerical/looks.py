@@ -1,7 +1,7 @@
 """Take looks (estimates of derivatives) at the numbers of an objective, and optionally cache them.
 
-A look depends only on the numbers themselves, not on any gradient. Many gradients of one objective, such
-as planted mistakes, can be compared with the same looks, each taken once.
+A look depends only on the numbers themselves, not on the gradient that is checked. So each look needs to be
+taken only once to check many gradients of one objective, such as gradients with planted mistakes.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from gradcheck_cli.numerical.schemes import Scheme
 from gradcheck_cli.types import Array
 
 Look = Callable[[Movable, Scheme, float | None, Array | None, Progress | None], Estimate]
-"""A function that estimates derivatives, such as `certify`, with as many steps as its purpose needs."""
+"""A function that estimates derivatives with as many steps as its purpose needs, such as `certify`."""
 
 
 class Looks(Protocol):
@@ -33,7 +33,7 @@ class Looks(Protocol):
         which: Array,
         progress: Progress | None,
     ) -> Estimate:
-        """Return what `look` finds for the numbers `which`.
+        """Return the estimates that `look` makes for the numbers `which`.
 
         of: the objective, and a key that identifies the movable within it.
         """
@@ -48,11 +48,14 @@ class Looks(Protocol):
         which: Array,
         progress: Progress | None,
     ) -> tuple[Estimate, Array]:
-        """Return what `confirm` finds for the numbers `which`, whose first estimates are given."""
+        """Return the result of the function `confirm` for the numbers `which`.
+
+        first: the first estimates of these numbers.
+        """
 
 
 class Taken:
-    """Takes every look when it is asked for, without a cache."""
+    """Takes every look anew, without a cache."""
 
     def __call__(
         self,
@@ -80,7 +83,7 @@ class Taken:
 
 
 taken = Taken()
-"""Takes every look without a cache."""
+"""Takes every look anew, without a cache."""
 
 
 class Remembered:
@@ -133,7 +136,7 @@ class Remembered:
         return Estimate(found.value[which], found.error[which]), hidden[which]
 
     def _cached(self, key: Hashable, size: int) -> tuple[Array, Estimate]:
-        """Return a mask of the numbers that are known, and what is known of them."""
+        """Return a mask of the numbers with a cached estimate, and the cached estimates."""
         if key not in self._found:
             self._found[key] = np.zeros(size, dtype=bool), Estimate(np.zeros(size), np.zeros(size))
         return self._found[key]

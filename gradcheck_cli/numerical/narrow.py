@@ -1,8 +1,8 @@
 """Notice a feature of a function that is narrower than the steps.
 
-An example is a normalisation near 0 whose eps is tiny, or the length of a vector that is nearly 0. A step
-that is longer than the feature sees nothing but a jump J, so its slope is J / h. Such slopes differ from step
-to step in the way that noise does, but they all have one sign, and J is the same for all of them.
+Examples are a normalisation near 0 with a tiny eps, or the length of a vector that is nearly 0. A step h that
+is longer than the feature sees nothing but a jump J, so its slope is J / h. Like noise, such slopes differ
+from step to step. But they all have the same sign, and J is the same for all of them.
 """
 
 from __future__ import annotations
@@ -12,22 +12,23 @@ import numpy as np
 from gradcheck_cli.types import Array
 
 CHANGES = 1e-3
-"""A slope changes if it does so by this share of its size, and is settled if it is known more precisely."""
+"""A slope counts as changed if it changes by this share, and as settled if it is known more precisely."""
 
 _FAR_BEYOND = 30.0
-"""A multiple of the bounds on rounding errors that no rounding reaches."""
+"""No rounding error reaches this multiple of its bound."""
 
 _ALIKE = 0.75
 """Two jumps are alike if the smaller one is at least this share of the larger one; noise rarely is."""
 
 _FIRST = 5
-"""How many steps show whether slopes rise all the time."""
+"""The number of steps that show whether slopes rise all the time."""
 
 
 def is_narrow(slopes: Array, noise: Array, steps: Array) -> Array:
-    """Return whether a feature seems to be narrower than the shortest steps, (B,).
+    """Return, for each of B numbers, whether a feature seems to be narrower than the shortest steps, (B,).
 
-    slopes, noise: (S, B), at falling steps.  steps: (S,).
+    slopes, noise: the slopes at S falling steps, and their noise, (S, B).
+    steps: the steps, (S,).
     """
     change = np.diff(slopes[-4:], axis=0)
     jumps = change / np.diff(1.0 / steps[-4:])[:, None]
@@ -43,6 +44,9 @@ def _alike(one: Array, other: Array) -> Array:
 
 
 def keep_rising(slopes: Array) -> Array:
-    """Return whether the slopes (S, B) rise, or fall, from each of the first steps to the next, (B,)."""
+    """Return whether the slopes of each number rise from each of the first steps to the next, or all fall.
+
+    slopes: the slopes of B numbers at S falling steps, (S, B). The result has the shape (B,).
+    """
     signs = np.sign(np.diff(slopes[:_FIRST], axis=0))
     return np.asarray((signs == signs[0]).all(axis=0) & (signs[0] != 0))

@@ -1,8 +1,8 @@
 """Protocols for functions that finite differences can differentiate.
 
-The numerical side knows only what these protocols offer: the position of each number, and the losses after it
-is perturbed. Anything that can be evaluated can be an `Objective`. A network described by a spec is also a
-`UnitObjective`, whose pre-activations can be perturbed individually.
+The numerical side knows only the things that these protocols offer: the current value of each number, and the
+losses after a number is perturbed. Anything that can be evaluated can be an `Objective`. A network described
+by a spec is also a `UnitObjective`, whose pre-activations can be perturbed individually.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ from gradcheck_cli.types import Array, Shape
 class Moved(NamedTuple):
     """The result of evaluating a batch of B perturbations.
 
-    losses:   (B,), or (B, S) if each loss has S terms, which are differenced one by one and then summed.
-    rounding: how far rounding may have shifted each loss, in units of ε and in the shape of the losses.
-              If nothing more is known about the function, it is the size of the loss.
-    crossed:  (B,), whether a branch of the function (the side of a kink) changed on the way.
+    losses:   the losses, (B,), or (B, S) if each loss has S terms, whose differences are taken one by one and
+              then summed.
+    rounding: a bound on the rounding error of each loss, in units of ε and in the shape of the losses. If
+              nothing more is known about the function, the bound is the size of the loss.
+    crossed:  whether the function changed to another branch (the other side of a kink) on the way, (B,).
     """
 
     losses: Array
@@ -33,10 +34,10 @@ class Spread(Protocol):
     """Evaluates batches of perturbations, possibly in several processes."""
 
     def empty(self, size: int, dtype: Any = float) -> Array:
-        """Return an array (size,) to which every process that evaluates a batch can write."""
+        """Return an array, (size,), to which every process that evaluates a batch can write."""
 
     def __call__(self, batch: Callable[[int], int], starts: Sequence[int]) -> Iterable[int]:
-        """Evaluate the batches that begin at `starts`; yield the size of each finished batch."""
+        """Evaluate the batches that begin at `starts`, and yield the size of each finished batch."""
 
 
 class _Alone:
@@ -56,11 +57,11 @@ class Movable(Protocol):
 
     @property
     def position(self) -> Array:
-        """The current value of each number, (P,)."""
+        """The current value of each of the P numbers, (P,)."""
 
     @property
     def unit(self) -> Array:
-        """The length of a step of 1 for each number, (P,)."""
+        """The length of a step of 1 for each of the P numbers, (P,)."""
 
     @property
     def batch(self) -> int:
@@ -68,18 +69,25 @@ class Movable(Protocol):
 
     @property
     def spread(self) -> Spread:
-        """How the batches are distributed."""
+        """The way to distribute batches of perturbations, possibly over several processes."""
 
     @property
     def rest(self) -> Array | None:
-        """The unperturbed losses, (S,), if `Moved.crossed` does not report kinks; otherwise None."""
+        """The S terms of the unperturbed loss, (S,), if `Moved.crossed` does not report kinks; else None."""
 
     def move(self, which: Array, to: Array) -> Moved:
-        """Return the losses after setting only number which[i] to to[i], for each i of a batch (B,)."""
+        """Return B losses. For loss i, only number which[i] is set to to[i].
+
+        which, to: (B,).
+        """
 
 
 class Direction(NamedTuple):
-    """A direction in parameter space: entries of a tensor, by flat index, and their weights, both (M,)."""
+    """A direction in the space of one parameter's entries.
+
+    entries: the flat indices of M entries, (M,).
+    weights: the component of the direction for each of these entries, (M,). All others are 0.
+    """
 
     entries: Array
     weights: Array
@@ -93,10 +101,16 @@ class Objective(Protocol):
         """The shape of every parameter."""
 
     def entries(self, name: str) -> Movable:
-        """Return the entries of parameter `name` in C order, each perturbed for the whole batch at once."""
+        """Return the entries of parameter `name`, in C order, as numbers that can be perturbed.
+
+        An entry is perturbed for the whole batch at once.
+        """
 
     def penalty(self, name: str) -> Movable | None:
-        """Return the entries of parameter `name` as arguments of its penalties alone; None if it has none."""
+        """Return the entries of parameter `name` as arguments of its penalties alone; None without penalties.
+
+        They are numbers that can be perturbed.
+        """
 
     @property
     def tells_kinks(self) -> bool:
@@ -104,48 +118,53 @@ class Objective(Protocol):
 
     @property
     def widest(self) -> Objective | None:
-        """The same objective in wider floating point, slower but with less rounding; None if unavailable."""
+        """The same objective in wider floating point, slower but more precise; None if there is none."""
 
     @property
     def conventions(self) -> Sequence[Objective]:
-        """The objective under every usual convention for numbers on a kink; empty if there are none."""
+        """The objective under each usual convention for numbers on a kink; empty if there are none."""
 
 
 class DirectedObjective(Objective, Protocol):
     """A loss whose parameters can also be perturbed many at a time."""
 
     def span(self, name: str) -> float:
-        """Return how far a step of t = 1 in `along` moves an entry whose weight is 1."""
+        """Return the distance that a step of t = 1 in `along` moves an entry whose weight is 1."""
 
     def along(self, name: str, directions: Sequence[Direction], unit: Array) -> Movable:
-        """Return a number t per direction, all at 0. Each t moves the parameter to θ + t · span · direction.
+        """Return one number t per direction, each at t = 0, as numbers that can be perturbed.
 
-        unit: the `unit` of each number t.
+        A step to t moves the parameter θ to θ + t · span · direction.
+
+        unit: the length of a step of 1 for each number t.
         """
 
 
 Site = int
-"""The index of an array in a network that is affine in its parameters, such as a pre-activation."""
+"""The index of a value in a network that is affine in the parameters it uses, such as a pre-activation."""
 
 
 class Factors(Protocol):
     """How a parameter w enters the numbers z of a site: z = J w + c.
 
-    The numbers z of the site have the shape (F, N): F features of each of N samples. Every sample has its own
-    copy of the parameter, so an entry's gradient is a sum over all numbers that it reaches.
+    The numbers z have the shape (F, N), for F features and N samples. Every sample has its own copy of the
+    parameter, so an entry's gradient is a sum over all numbers that the entry reaches.
     """
 
     def sums(self, d: Array) -> Array:
-        """Return Jᵀ d, in the shape of the parameter, for slopes d, (F, N)."""
+        """Return Jᵀ d, in the shape of the parameter.
+
+        d: the slopes of F features and N samples, (F, N).
+        """
 
     def squares(self, u: Array) -> Array:
-        """Return √((J∘J)ᵀ u²), the sum of independent errors u ≥ 0."""
+        """Return √((J∘J)ᵀ u²), in the shape of the parameter: the sum of independent errors u ≥ 0."""
 
     def sizes(self, u: Array) -> Array:
-        """Return |J|ᵀ u, the largest possible sum of errors u ≥ 0."""
+        """Return |J|ᵀ u, in the shape of the parameter: the largest possible sum of errors u ≥ 0."""
 
     def feeding(self, entries: Array) -> Array:
-        """Return a mask (F,) of the features that the marked entries reach.
+        """Return a mask of the F features, (F,), that marks those that the marked entries reach.
 
         entries: a mask in the shape of the parameter.
         """
@@ -171,33 +190,39 @@ class UnitObjective(Objective, Protocol):
     """
 
     def uses(self, name: str) -> Sequence[Use]:
-        """Return every use of parameter `name`; the parameter's gradient is the sum over its uses."""
+        """Return every use of parameter `name`. The parameter's gradient is the sum over its uses."""
 
     def literally(self, name: str) -> bool:
         """Return whether perturbing the entries of this parameter costs less than perturbing its sites."""
 
     def units(self, site: Site) -> Movable:
-        """Return the numbers (F, N) of a site in C order, each perturbed for its own sample only."""
+        """Return the numbers of a site, in C order of (F, N), as numbers that can be perturbed.
+
+        The site has F features for each of N samples. A number is perturbed for its own sample only.
+        """
 
     def site_shape(self, site: Site) -> tuple[int, int]:
-        """Return F and N, the number of features and of samples of a site."""
+        """Return F and N, the number of features and the number of samples of a site."""
 
     @property
     def widest(self) -> UnitObjective | None:
-        """The same network in wider floating point, slower but with less rounding; None if unavailable."""
+        """The same network in wider floating point, slower but more precise; None if there is none."""
 
     @property
     def conventions(self) -> Sequence[UnitObjective]:
-        """The network under every usual convention for numbers on a kink; empty if there are none."""
+        """The network under each usual convention for numbers on a kink; empty if there are none."""
 
     @property
     def corners(self) -> Sequence[UnitObjective]:
-        """The network under every combination of sides of its kinks; empty if there are too many."""
+        """The network under each combination of sides of its kinks; empty if there are too many."""
 
     @property
     def shared_corners(self) -> Sequence[UnitObjective]:
-        """The corners, if each choice of a side concerns all samples alike; else empty."""
+        """The corners if each kink is on the same side in all samples; otherwise empty."""
 
     @property
     def one_by_one(self) -> Sequence[UnitObjective]:
-        """The networks with all kinks on their left and with exactly one on its right; empty if too many."""
+        """The network with all kinks on their left, and with exactly one kink on its right.
+
+        It is empty if there are too many kinks.
+        """

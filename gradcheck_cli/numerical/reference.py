@@ -1,19 +1,19 @@
 """Compute the numerical gradients of whole tensors, by unit differences or by perturbing every entry.
 
-Unit differences do most of the work. The loss is a sum over samples, and in a dense layer unit j of sample n
-has the pre-activation z_nj = Σₖ a_nk w_jk + b_j. Give each sample n its own copy of the weights: the gradient
-is the sum over the copies. Perturbing entry (j, k) of that copy by η / a_nk changes z_nj by exactly η,
-whatever k is, so one difference in z_nj,
+Unit differences do most of the work. The loss is a sum of one term ℓₙ per sample n. In a dense layer with
+inputs a, unit j of sample n has the pre-activation z_nj = Σₖ a_nk w_jk + b_j. Give each sample its own copy of
+the weights; the gradient is then the sum over the copies. Perturbing entry (j, k) of sample n's copy by
+η / a_nk changes z_nj by exactly η, whatever k is. So one difference in z_nj,
 
     D_nj = (ℓₙ(z_nj + η) − ℓₙ(z_nj − η)) / 2η,
 
-serves every k of that row:
+serves all entries of row j:
 
     ∂L/∂w_jk = Σₙ a_nk D_nj        ∂L/∂b_j = Σₙ D_nj
 
-Every term is a true finite difference of sample n's loss in w_jk, with its own step, and all entries
-cost only as much as the units. The method relies on z being affine in w. Literal differences, which perturb
-every entry for the whole batch, do not rely on this, so they serve as the independent witness.
+Every term is a true finite difference of sample n's loss with respect to w_jk, with its own step. All entries
+together cost only as much as the units. The method relies on z being affine in w. Literal differences, which
+perturb every entry for the whole batch, do not rely on this, so they serve as the independent witness.
 """
 
 from __future__ import annotations
@@ -38,16 +38,16 @@ class Reference(Protocol):
     """A method for computing the numerical gradient of an objective."""
 
     def estimate(self, names: Sequence[str]) -> Estimates:
-        """Return the value and error of every entry of these tensors, with as few evaluations as possible."""
+        """Estimate every entry of these tensors, with as few evaluations as possible."""
 
     def confirm(self, estimates: Estimates, wrong: Mapping[str, Array]) -> Estimates:
-        """Return the estimates, with the entries that `wrong` marks tested at one more, shorter step."""
+        """Return the estimates after testing the entries that `wrong` marks at one more, shorter step."""
 
     def refine(self, estimates: Estimates, undecided: Mapping[str, Array]) -> Estimates:
-        """Return the estimates, with the marked entries estimated again from the whole ladder of steps."""
+        """Return the estimates after estimating the marked entries again, from the whole ladder of steps."""
 
     def sharpen(self, estimates: Estimates, undecided: Mapping[str, Array]) -> Estimates:
-        """Return the estimates, with the marked entries estimated again in the widest available floats."""
+        """Return the estimates after estimating the marked entries again, in the widest available floats."""
 
     @property
     def objective(self) -> Objective:
@@ -124,14 +124,15 @@ class UnitDifferences:
         return self._assembled(self._literal.sharpen(estimates, literally), units)
 
     def _parted(self, masks: Mapping[str, Array]) -> tuple[dict[str, Array], dict[str, Array]]:
-        """Split the masks by how a parameter is checked: first through its sites, then literally."""
+        """Split the masks: first those of parameters checked through their sites, then those of all others."""
         literally = {name: mask for name, mask in masks.items() if self.objective.literally(name)}
         return {name: mask for name, mask in masks.items() if name not in literally}, literally
 
     def _pairs_of(self, entries: Mapping[str, Array]) -> dict[Site, Array]:
-        """Return, for each site, a mask (F, N) of the (feature, sample) pairs that these entries sum over.
+        """Return, for each site, a mask of the (feature, sample) pairs that these entries sum over.
 
-        A site without such pairs is left out. An example is the site of a padding token's row.
+        A mask has the shape (F, N), for F features and N samples. A site without such pairs is left out; an
+        example is the site of a padding token's row.
         """
         by_site: dict[Site, list[Any]] = {}
         for name, mask in entries.items():
@@ -169,7 +170,7 @@ class UnitDifferences:
         step: float | None,
         which: Array | None = None,
     ) -> Estimate:
-        """Return the result of `look` for the pairs `which` of a site; by default, for all of its pairs."""
+        """Return the result of `look` for the (feature, sample) pairs `which` of a site; all by default."""
         moves = objective.units(site)
         which = np.arange(len(moves.position)) if which is None else which
         return self.looks(look, (objective, site), moves, scheme, step, which, self.progress)
@@ -179,7 +180,7 @@ class UnitDifferences:
         return self.step if self.scheme.escalates else None
 
     def _assembled(self, estimates: Estimates, undecided: Mapping[str, Array]) -> Estimates:
-        """Return the estimates, reassembling each one that uses a site with an undecided entry."""
+        """Return the estimates after reassembling those that depend on a site of an undecided entry."""
         sites = set(self._sites_of(undecided))
         affected = [
             name
@@ -192,9 +193,9 @@ class UnitDifferences:
         """Return the least and the greatest gradient of each entry over all choices of sides at kinks.
 
         The slope of a (feature, sample) pair is linear in the side chosen at each kink, so its extremes are
-        at the corners, where every kink is wholly on one side. If a side is the same in all samples, the
-        extremes of an entry are at the corners, too. If no kink acts through another, the extremes are the
-        sums of what each kink adds on its own.
+        at the corners, where every kink is wholly on one side. If each side is the same in all samples, the
+        extremes of an entry are at the corners, too. If no kink acts through another kink, the extremes are
+        the sums of the changes that each kink causes on its own.
         """
         shape = self.objective.shapes[name]
         own = [_penalty_slopes(each, name, self.scheme) for each in self.objective.conventions]
@@ -218,15 +219,15 @@ class UnitDifferences:
         return low + np.min(own, axis=0), high + np.max(own, axis=0)
 
     def _summed(self, name: str) -> Array:
-        """Return the slope of each entry: the sum over all pairs that it feeds, without penalties."""
+        """Return the slope of each entry, without penalties: the sum over all pairs that the entry feeds."""
         shares = (factors.sums(self._pairs[site].value) for site, factors in self.objective.uses(name))
         return reduce(np.add, shares)
 
     def _literally_between(self, name: str, undecided: Array) -> tuple[Array, Array]:
         """Return the extremes of each entry's slope, without penalties, if all samples share every kink.
 
-        Otherwise they are unknown: an entry's slope is the sum over all samples, so the side of a single
-        sample's kink cannot be chosen on its own.
+        Otherwise the extremes are unknown. An entry's slope is the sum over all samples, so the side of a
+        single sample's kink cannot be chosen on its own.
         """
         if not self.objective.shared_corners:
             return self._literal.between(name, undecided)
@@ -246,7 +247,7 @@ class UnitDifferences:
 def _extremes(slopes: Array, corners: bool) -> tuple[Array, Array]:
     """Return the least and the greatest slope of each (feature, sample) pair over all choices of sides.
 
-    slopes: (K, F, N), the slopes under K choices.
+    slopes: the slopes of F features and N samples under K choices, (K, F, N).
     corners: whether these are all possible choices. If not, the first choice has every kink on its left, and
         each of the others has exactly one kink on its right.
     """
@@ -257,14 +258,16 @@ def _extremes(slopes: Array, corners: bool) -> tuple[Array, Array]:
 
 
 def assembled(shares: Sequence[tuple[Factors, Estimate]], independent: bool = True) -> Estimate:
-    """Return the gradient of a parameter and its error: the sum of Jᵀ D over all uses of the parameter.
+    """Return the gradient of a parameter, with its error: the sum of Jᵀ D over all uses of the parameter.
 
-    D (F, N) holds the slope of every (feature, sample) pair of the site where the parameter is used, and J is
-    the matrix of the use (`Factors`).
+    D holds the slope of every (feature, sample) pair of the site where the parameter is used, and J is the
+    matrix of the use (`Factors`).
 
-    Noise is independent, and so are the roundings of the products, so these errors add in quadrature. The
-    factor 2 allows for the few cases where they are not independent. The truncation errors of a plain scheme
-    are not independent: they add up. If a pair is unknown, so are the entries that it contributes to.
+    Noise is independent, and so are the rounding errors of the products, so these errors add in quadrature.
+    A factor of 2 allows for the few cases where they are not independent. The truncation errors of a plain
+    scheme are not independent: they add up. If a pair is unknown, so are the entries that it contributes to.
+
+    shares: J and D for each use.
     """
     add = np.hypot if independent else np.add
 
@@ -341,7 +344,7 @@ class LiteralDifferences:
         return np.full(shape, -np.inf), np.full(shape, np.inf)
 
     def at(self, name: str, which: Array, look: Look = differentiate) -> Estimate:
-        """Estimate the entries with flat indices `which`, (M,), with the whole ladder or with `look`."""
+        """Estimate the M entries with flat indices `which`, (M,), by the function `look`."""
         estimate = self.plainly(name, which, look)
         if self.scheme.escalates:
             return estimate
@@ -349,7 +352,7 @@ class LiteralDifferences:
         return estimate.widened(np.ones(len(which), dtype=bool), default.plainly(name, which))
 
     def plainly(self, name: str, which: Array, look: Look = differentiate) -> Estimate:
-        """Estimate the entries with this scheme alone, even where its steps are too large."""
+        """Estimate the entries `which` by this scheme alone, even if its steps are too large."""
         estimate = self._look(look, name, which)
         return _with_penalty(estimate, self.objective, name, self.scheme, self.step, which)
 
@@ -361,8 +364,8 @@ class LiteralDifferences:
 def _escalated(scheme: Scheme) -> Scheme:
     """Return the scheme to apply to entries that this scheme calls wrong.
 
-    A plain scheme takes its error from the differences between its three steps, which says nothing if all
-    three are far too large. So the default scheme must agree before a gradient is called wrong.
+    A plain scheme takes its error from the differences between its three steps. Such an error means nothing
+    if all three steps are far too large. So the default scheme must agree before a gradient is called wrong.
     """
     return scheme if scheme.escalates else SCHEMES[DEFAULT_SCHEME]
 

@@ -1,8 +1,8 @@
 """The difference schemes as rows of data, which `estimate` interprets.
 
-A scheme estimates a derivative as Re(Σ w f(x + o h)) / h, summed over its offsets o and weights w. If its
-order is p, Re Σ w oᵏ is 1 for k = 1, and 0 for all other k from 0 to p.
-Steps are in units of `Movable.unit`: in a network, the change of a pre-activation.
+A scheme estimates a derivative as Re(Σ w f(x + o h)) / h with the step h, summed over the scheme's offsets o
+and weights w. If the order of the scheme is p, Re Σ w oᵏ is 1 for k = 1, and 0 for all other k from 0 to p.
+Steps are in units of `Movable.unit`. In a network, a step is the change of a pre-activation.
 
 Sources: forward, backward, central and five-point are the classical stencils (Fornberg, "Generation of
 finite difference formulas on arbitrarily spaced grids", Math. Comp. 51, 1988); the complex step is Squire
@@ -19,12 +19,12 @@ from dataclasses import dataclass
 class Scheme:
     """One difference scheme, as a row of data.
 
-    name: what a spec calls it.
-    offsets, weights: the stencil (o, w).
+    name: the scheme's name in a spec.
+    offsets, weights: the stencil: the offsets o and the weights w.
     order: the order p.
-    step: the default step h; for an extrapolating scheme, the largest step of its ladder.
-    ladder: the factors of h to evaluate at, largest first. A plain scheme evaluates at 9h, 3h and h, reports
-        the value at h, and takes its error from the differences.
+    step: the default step h; for an extrapolating scheme, the largest step of the ladder.
+    ladder: the multiples of h at which to evaluate, largest first. A plain scheme evaluates at 9h, 3h and h,
+        reports the estimate at h, and takes its error from the differences.
     certify: the indices in `ladder` of the steps that suffice for an entry that agrees at once.
     extrapolate: whether to extrapolate to h → 0 (Richardson), in powers of h².
     cancels: whether the stencil subtracts nearly equal numbers, whose rounding errors become noise.
@@ -42,7 +42,7 @@ class Scheme:
 
     @property
     def escalates(self) -> bool:
-        """Whether the scheme has further steps to take if the first ones do not agree."""
+        """Whether the scheme has further steps to try if the first steps do not agree."""
         return len(self.certify) < len(self.ladder)
 
 

@@ -1,4 +1,4 @@
-"""Slopes of the losses from one scheme at one step, with their rounding errors and signs of kinks."""
+"""Compute the slopes of the losses by one scheme at one step, with rounding errors and signs of kinks."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from gradcheck_cli.types import EPS, Array
 
 
 class Slopes(NamedTuple):
-    """The slopes of B numbers from one scheme at one step, their rounding errors, and signs of kinks.
+    """The slopes of B numbers from one scheme at one step, with their rounding errors and signs of kinks.
 
-    value: (B,), the slopes; NaN where the step was too small to change the number.
-    noise: (B,), the rounding errors of the slopes.
-    bend: (B, S), the difference between the two one-sided slopes of each of the loss's S terms.
-    crossed: (B,), whether the step crossed a kink.
+    value: the slopes, (B,); NaN where the step was too small to change the number.
+    noise: the rounding errors of the slopes, (B,).
+    bend: the difference between the two one-sided slopes of each of the loss's S terms, (B, S).
+    crossed: whether the step crossed a kink, (B,).
     """
 
     value: Array
@@ -40,12 +40,12 @@ def slopes_at(
     step: float | Array,
     move: Callable[[Array, Array], Moved] | None = None,
 ) -> Slopes:
-    """Apply the scheme at one step to the numbers `which`, (B,), whether or not the step crosses a kink.
+    """Apply the scheme at one step to the B numbers `which`, (B,), whether or not the step crosses a kink.
 
-    The stencil is applied to the losses and also to the number itself, so that the slope is divided by the
-    difference that floating point actually produced.
+    The stencil is applied to the losses and also to the number itself, so that the difference of the losses
+    is divided by the difference that floating point actually produced.
 
-    move: evaluates the perturbed losses; `movable.move` by default.
+    move: the function that evaluates the perturbed losses; `movable.move` by default.
     """
     move = move or movable.move
     x = movable.position[which]
@@ -80,4 +80,4 @@ def slopes_at(
 
 
 NEARBY = 2.0**-30
-"""The distance at which to look for kinks on both sides of a number if the scheme's own steps cross none."""
+"""The distance at which to look for kinks on both sides of a number, if the scheme's steps cross none."""

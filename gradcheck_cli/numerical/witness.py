@@ -1,4 +1,4 @@
-"""The witness: literal differences of entries drawn from every tensor, to compare with the reference."""
+"""The witness: literal differences of entries drawn at random from every tensor, to compare with others."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ ENTRIES = 4
 """The number of entries to draw from each tensor."""
 
 FLOOR = 1e-8
-"""Relative differences below this are no contradiction: a fault in either method would be larger."""
+"""A relative difference below this is no contradiction. A fault in either method would cause a larger one."""
 
 
 @dataclass(frozen=True)
 class Testimony:
-    """The literal differences of the entries of one tensor whose flat indices are `which`.
+    """The literal differences of some entries of one tensor.
 
-    rounding: how far rounding in the forward pass alone may change each derivative.
+    which: the flat indices of the entries.
+    rounding: a bound on the change that rounding in the forward pass alone may cause in each derivative.
     """
 
     name: str
@@ -32,7 +33,7 @@ class Testimony:
     rounding: Array
 
     def distance(self, estimates: Estimates) -> Array:
-        """Return the distance from `estimates`, relative to the allowed distance; 0 where either is unknown.
+        """Return the distance from `estimates` divided by the allowed distance; 0 where either is unknown.
 
         The allowed distance is the sum of both error bars, the rounding bound and `FLOOR` times the value.
         """
@@ -46,7 +47,7 @@ class Testimony:
         return Testimony(self.name, self.which[:1], literal, self.rounding[:1])
 
     def apart_from(self, other: Estimate) -> Array:
-        """Return the relative distance from another estimate of the same entries, as in `distance`."""
+        """Return the distance from another estimate of the same entries, divided as in `distance`."""
         allowed = (
             ERROR_BARS * (other.error + self.literal.error)
             + FLOOR * np.abs(self.literal.value)

@@ -69,7 +69,7 @@ def cosine(a: Array, target: Array, eps: float) -> Array:
 
 
 def cosine_branch(a: Array, target: Array, side: Array, eps: float) -> Array:
-    """Return the cosine loss as if a were longer than eps where `side` is 1, and shorter than eps elsewhere."""
+    """Return the cosine loss as if a were longer than eps where `side` is 1, and shorter than eps if not."""
     size = np.where(side[..., 0] > 0, _norm(a), eps)
     return 1.0 - row_sums(a * target) / (size * np.maximum(_norm(target), eps))
 
@@ -159,9 +159,10 @@ def contrastive(a: Array, target: Array, margin: float) -> Array:
 
 
 def contrastive_branch(a: Array, target: Array, side: Array, margin: float) -> Array:
-    """Return the contrastive loss with margin − d in place of max(0, margin − d) where `side` is 1, else 0.
+    """Return the contrastive loss on the side of the kink that `side` names.
 
-    Here d is the distance of the embeddings.
+    With d the distance of the embeddings, max(0, margin − d) is replaced by margin − d where `side` is 1, and
+    by 0 elsewhere.
     """
     apart, alike = _apart(a), target[..., 0]
     short = np.where(side[..., 0] > 0, margin - _norm(apart), 0.0)

@@ -240,7 +240,7 @@ class Concatenate(_Rearranged):
 
 @dataclass(frozen=True)
 class Stack(_Rearranged):
-    """Join inputs of the same shape along a new axis of each sample, such as the outputs of all time steps."""
+    """Join inputs of one shape along a new axis of each sample, such as the outputs of all time steps."""
 
     axis: int
     formulas = Formulas("out", "{all} for every t", (Argument("x", "1 at its step", "{g}ₜ"),))
