@@ -1,1 +1,1 @@
-"""Checks of slow functions along random directions, followed by a search for wrong entries."""
+"""Check slow functions along random directions, and search for wrong entries if the directions disagree."""

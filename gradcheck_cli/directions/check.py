@@ -44,10 +44,10 @@ def check_along_directions(
 
 @dataclass
 class _Confirm:
-    """Perturbs entries of one tensor individually and judges them like any others.
+    """Perturbs entries of one tensor individually, and judges them as in an entry-by-entry check.
 
     has_worst: whether a wrong entry has already been estimated with the whole ladder of steps.
-    on_kinks: masks of the entries on a kink, by tensor.
+    on_kinks: masks of the entries on a kink that have been found, by tensor.
     """
 
     claim: Claim

@@ -1,4 +1,4 @@
-"""Choose between differencing every entry and random directions, depending on how long the code takes."""
+"""Choose between single entries and random directions, depending on how long the user's code takes."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from gradcheck_cli.types import Array
 WAITS = 0.05
 """Code that uses a processor for less than this share of its time counts as waiting for a device or server.
 
-Other work on the machine rarely reduces the share that far: it would have to be twenty times as much.
+Other work on the machine rarely reduces the share that far: it would have to use twenty times as much time.
 """
 
 PATIENCE = 10.0
 """Every entry is checked individually if that takes at most this many seconds in a single process."""
 
 SMALL = 2.0
-"""Work that takes fewer seconds than this stays in this process, because starting others takes as long."""
+"""Work that takes fewer seconds than this stays in this process, since starting others takes as long."""
 
 QUICK = 0.05
 """An evaluation shorter than this, in seconds, is timed as part of a batch."""
@@ -51,8 +51,7 @@ def plan(objective: DirectedObjective, names: Sequence[str], how: CheckSpec, clo
     """Choose literal differences if they take at most `PATIENCE` seconds, and random directions otherwise.
 
     The user can ask for literal differences. Setting a scheme or a step also asks for them, unless `fast` is
-    set.
-    The number of processes does not affect the choice: it changes the time, never the result.
+    set. The number of processes does not affect the choice: it changes the time, never the result.
     """
     each = seconds_of(objective, names[0], clock) if names else 0.0
     literally = each * EVALUATIONS * sum(prod(objective.shapes[name]) for name in names)
@@ -66,9 +65,10 @@ def plan(objective: DirectedObjective, names: Sequence[str], how: CheckSpec, clo
 
 
 def seconds_of(objective: DirectedObjective, name: str, clock: Clock) -> float:
-    """Return the processor time of one evaluation in seconds; other work on the machine does not affect it.
+    """Return the processor time of one evaluation, in seconds.
 
-    Quick evaluations are timed in a batch. Code that waits is timed by the wall clock.
+    Processor time does not depend on other work on the machine. Quick evaluations are timed in a batch. Code
+    that waits for a device or server is timed by the wall clock.
     """
     moves = objective.entries(name)
     if not moves.position.size:

@@ -5,12 +5,13 @@ elsewhere, and s a step length. Then the difference
 
     (ℓ(θ + t s d) − ℓ(θ − t s d)) / 2t  →  s Σ d g        for t → 0
 
-covers every entry of the set for the price of one. `estimate` treats t like any other perturbed number, and
-gives the derivative with its error bar. The best step length is found from losses alone, so no gradient can
-influence it.
+covers every entry of the set at the cost of one entry. The module `estimate` treats t like any other
+perturbed number, and returns the derivative with its error bar. The best step length is found from losses
+alone, so no gradient can influence it.
 
-A direction misses errors that cancel in its sum, so several are used. For the same reason d is not ±1: two
-entries that were swapped, or have equal errors, would cancel in every second direction.
+A direction misses errors that cancel in its sum, so several directions are used. For the same reason, the
+weights in d are not ±1: two entries that were swapped, or that have equal errors, would cancel in every
+second direction.
 """
 
 from __future__ import annotations
@@ -26,19 +27,19 @@ from gradcheck_cli.numerical.schemes import DEFAULT_SCHEME, SCHEMES
 from gradcheck_cli.types import Array, Shape
 
 DIRECTIONS = 3
-"""The number of directions. Errors that cancel in one by chance would have to cancel in all of them."""
+"""The number of directions. Errors that cancel in one by chance go unnoticed only if they cancel in all."""
 
 SMALLEST = 0.5
-"""The smallest size of an entry's weight in a direction, whose largest weight is 1."""
+"""The smallest size of an entry's weight in a direction. The largest size is 1."""
 
 EVALUATIONS = 2 * len(SCHEMES[DEFAULT_SCHEME].certify)
 """The number of evaluations per projection."""
 
 _STEPS = tuple(2.0**-k for k in (-2, 0, 2, 5, 8, 11, 14))
-"""Steps to try for a tensor, from long ones that may cross kinks to short ones that show only noise."""
+"""The steps to try for a tensor, from long steps that may cross kinks to short steps that show only noise."""
 
 _FINE = 1e-6
-"""An error bar below this share of a typical entry needs no better step."""
+"""If the error bar is below this share of a typical entry, no better step is needed."""
 
 
 def random_direction(entries: Array, rng: np.random.Generator) -> Direction:
@@ -48,7 +49,10 @@ def random_direction(entries: Array, rng: np.random.Generator) -> Direction:
 
 
 def part(direction: Direction, among: Array) -> Direction:
-    """Return the direction restricted to the entries that `among`, a mask or positions, selects."""
+    """Return the direction restricted to some of its entries.
+
+    among: a mask or the positions of the entries to keep.
+    """
     return Direction(direction.entries[among], direction.weights[among])
 
 
@@ -56,7 +60,7 @@ def part(direction: Direction, among: Array) -> Direction:
 class Projector:
     """Projects the gradient of one tensor onto directions: Σ d g, with its error.
 
-    step: the step for a direction that moves one entry of every row; if it moves more, the step is shorter.
+    step: the step for a direction with one entry per row. If a row has more entries, the step is shorter.
     """
 
     objective: DirectedObjective
@@ -79,8 +83,8 @@ class Projector:
     def calibrated(self, directions: Sequence[Direction]) -> tuple[Projector, Estimate]:
         """Return the projector with the most precise step for these directions, and its estimates.
 
-        Above the best step, kinks and higher orders dominate; below it, noise. So the search ends at the
-        first step that is worse than the one before.
+        For longer steps, kinks and higher orders dominate; for shorter steps, noise dominates. So the search
+        goes from long to short steps, and ends at the first step that is worse than the one before.
         """
         best, known = self, self.project(directions)
         for step in _STEPS[1:]:
@@ -95,18 +99,24 @@ class Projector:
 
     @property
     def finer(self) -> Projector:
-        """A projector with a shorter step, as a second opinion: it meets different kinks, with more noise."""
+        """A projector with a shorter step, for a second opinion.
+
+        Its steps cross other kinks, and its results have more noise.
+        """
         return replace(self, step=self.step / 4.0)
 
 
 def _fine(known: Estimate, directions: Sequence[Direction]) -> bool:
-    """Return whether the error bars are negligible next to a typical entry, of size |Σ d g| / √(Σ d²)."""
+    """Return whether the error bars are negligible compared with a typical entry.
+
+    A typical entry of the gradient g has the size |Σ d g| / √(Σ d²), for a direction d.
+    """
     size = np.median(np.abs(known.value) / [np.linalg.norm(d.weights) for d in directions])
     return bool(known.error.max() <= _FINE * size)
 
 
 def most_in_a_row(entries: Array, shape: Shape) -> int:
-    """Return the largest number of these entries in one row. A row's entries add up in a pre-activation."""
+    """Return the largest number of these entries in one row, whose changes add up in one pre-activation."""
     if not entries.size or len(shape) < 2:
         return 1
     return int(np.bincount(entries // int(np.prod(shape[1:]))).max())

@@ -1,9 +1,9 @@
 """Check a tensor's gradient along random directions, and narrow disagreements down to entries.
 
-A direction that disagrees is bisected over a random permutation of its entries: each half that disagrees is
-bisected again, down to single entries, which are perturbed individually and judged like any others. The rest
-is checked along new directions until nothing disagrees. If too much disagrees, whole rows or columns are
-bisected instead, and a sample of their entries is checked individually.
+A direction that disagrees is bisected over a random permutation of its entries. Each half that disagrees is
+bisected again, down to single entries, which are perturbed individually and judged as in an entry-by-entry
+check. All other entries are checked along new directions until nothing disagrees. If too many parts disagree,
+whole rows or columns are bisected instead, and a sample of their entries is checked individually.
 
 Every finding is confirmed: only entries that were also checked individually are called wrong.
 """
@@ -31,7 +31,7 @@ BUDGET = 32
 FOLLOWED = 4
 """The number of parts to follow if whole rows or columns do not explain the mistake either."""
 DRAWN = 16
-"""The number of entries to sample from those that are still unexplained."""
+"""The number of entries to sample from all unexplained entries."""
 DRAWN_FIRST = 4
 DRAWN_OF_A_LINE = 4
 ROUNDS = 8
@@ -42,18 +42,18 @@ SECOND_LOOK = 4.0
 """The factor by which the confirming look is noisier than the first."""
 
 NOISIER = 16.0
-"""A confirming look noisier than the first by this factor cannot refute it."""
+"""A confirming look cannot refute the first look if it is noisier by more than this factor."""
 
 TELLING = 0.1
 """A direction proves nothing if it could hide a larger relative error than this in a typical entry."""
 
 SPREAD = 4.0
-"""Errors of random sign, each within rtol, rarely exceed this multiple of their root sum of squares."""
+"""The sum of errors of random sign rarely exceeds this multiple of the root of the sum of their squares."""
 
 
 @dataclass(frozen=True)
 class _Look:
-    """The analytic and numerical gradients along K directions, and the rounding allowed, (K,) each."""
+    """The analytic and numerical gradients along K directions, with bounds on rounding, each (K,)."""
 
     directions: Sequence[Direction]
     analytic: Array
@@ -62,9 +62,9 @@ class _Look:
 
     @property
     def excess(self) -> Array:
-        """The distance (K,) between analytic and numerical gradient, relative to rounding plus error bar.
+        """The distance between analytic and numerical gradient, divided by rounding plus error, (K,).
 
-        The gradients disagree if it is above 1.
+        The gradients disagree along each of the K directions in which it is above 1.
         """
         with np.errstate(divide="ignore", invalid="ignore"):
             excess = np.abs(self.analytic - self.numerical.value) / (self.rounding + self.numerical.error)
@@ -83,7 +83,7 @@ class _Look:
 
     @property
     def typical(self) -> float:
-        """The size of a typical entry, estimated from the sums along the directions."""
+        """The size of a typical entry, estimated from the gradients along the directions."""
         return float(np.median(np.abs(self.numerical.value) / np.linalg.norm(self.directions[0].weights)))
 
 
@@ -117,7 +117,7 @@ class Survey:
         self.excused = False
 
     def result(self) -> tuple[Estimate, Projected]:
-        """Return estimates of single entries, and what the directions say about all others."""
+        """Return estimates of single entries, and the verdict of the directions on all other entries."""
         look = self._search()
         disagrees = look is not None and not self.excused and self._disagrees(look)
         vouched = look is not None and not disagrees and (self._tells(look) or self._is_zero())
@@ -131,7 +131,10 @@ class Survey:
         return estimate, Projected(*masks, least, told, disagrees)
 
     def _search(self) -> _Look | None:
-        """Explain disagreements until none is left or none can be explained. Return the last look, if any."""
+        """Explain disagreements until none is left, or until none of them can be explained.
+
+        Returns the last look along directions; None if every entry was checked individually.
+        """
         look = self._look()
         if look is not None and not np.isfinite(look.numerical.error).any() and self.analytic.size <= FEW:
             self._moved(np.flatnonzero(~self.explained))
@@ -148,7 +151,7 @@ class Survey:
         return bool(look.least <= TELLING * max(size, look.typical))
 
     def _is_zero(self) -> bool:
-        """Return whether all remaining entries are 0 to within rounding, confirmed on a random sample."""
+        """Return whether all unexplained entries are 0 to within rounding, confirmed by a random sample."""
         left = np.flatnonzero(~self.explained)
         if (np.abs(self.analytic[left]) > self.rounding[left]).any():
             return False
@@ -158,7 +161,7 @@ class Survey:
     # --- looking -------------------------------------------------------------------------------------------
 
     def _look(self) -> _Look | None:
-        """Look at all unexplained entries along new directions. Return None if every entry is explained."""
+        """Look at all unexplained entries along new directions; return None if no entry is unexplained."""
         left = np.flatnonzero(~self.explained)
         if not left.size:
             return None
@@ -177,7 +180,7 @@ class Survey:
         return self._against(directions, self.projector.project(directions)).excess
 
     def _disagrees(self, look: _Look) -> bool:
-        """Return whether a direction disagrees and a second, equally precise step confirms that."""
+        """Return whether any direction disagrees, and a second step does not refute the disagreement."""
         worst_first = np.argsort(-look.excess, kind="stable")
         return any(self._is_borne_out(look, int(i)) for i in worst_first if look.excess[i] > 1.0)
 
@@ -190,7 +193,7 @@ class Survey:
     # --- narrowing -----------------------------------------------------------------------------------------
 
     def _narrow(self, look: _Look) -> bool:
-        """Explain some of the disagreement, and return whether that was possible."""
+        """Explain some of the disagreement; return whether this was possible."""
         worst = look.directions[int(look.excess.argmax())]
         if (look.excess > 1.0).all() and self._all_are_wrong(worst.entries):
             return self._condemn(worst.entries)
@@ -208,7 +211,7 @@ class Survey:
         return not others.size or _all_wrong(self._moved(self._draw(others, DRAWN - DRAWN_FIRST)))
 
     def _narrow_what_is_spread(self, look: _Look, worst: Direction) -> bool:
-        """Handle a disagreement that is spread over many entries.
+        """Explain a disagreement that is spread over many entries; return whether this was possible.
 
         Either all entries are wrong, or tiny errors add up, or whole rows or columns are wrong.
         """
@@ -231,7 +234,7 @@ class Survey:
     def _wrong_lines(self, direction: Direction, lines: Array) -> list[int]:
         """Return the rows or columns whose sampled entries are all wrong.
 
-        lines: the row or column of each entry of the direction, (M,).
+        lines: the row or column of each of the direction's M entries, (M,).
         """
         found = self._halve(direction, lines)
         drawn = [] if found is None else [(line, direction.entries[lines == line]) for line in found]
@@ -240,10 +243,12 @@ class Survey:
         ]
 
     def _halve(self, direction: Direction, labels: Array, followed: int | None = None) -> Array | None:
-        """Bisect a permutation of the labels, and return those that disagree; None if more than `BUDGET` do.
+        """Bisect a permutation of the labels, and return the labels whose entries disagree.
 
-        labels: a label for each entry of the direction, (M,).
-        followed: how many parts to keep at each step, those that disagree most; by default all that disagree.
+        Returns None if more than `BUDGET` parts disagree.
+
+        labels: a label for each of the direction's M entries, (M,).
+        followed: the number of parts to keep at each step, those that disagree most; all parts by default.
         """
         kinds, of_kind = np.unique(labels, return_inverse=True)
         place = self.rng.permutation(len(kinds))
@@ -264,7 +269,7 @@ class Survey:
     # --- explaining ----------------------------------------------------------------------------------------
 
     def _moved(self, entries: Array) -> Comparison:
-        """Check entries individually by perturbing each of them."""
+        """Check these entries individually, and mark them as explained."""
         found = self.confirm(np.sort(entries))
         self.value[entries] = found.numerical.ravel()[entries]
         self.error[entries] = found.error.ravel()[entries]
@@ -275,14 +280,14 @@ class Survey:
         return self.rng.choice(entries, min(most, len(entries)), replace=False)
 
     def _condemn(self, entries: Array) -> bool:
-        """Mark the unchecked entries as suspect, since the sampled ones are wrong."""
+        """Mark the unchecked entries among these as suspect, since the sampled ones are wrong."""
         self.suspect[entries] = ~self.explained[entries]
         self.explained[entries] = True
         return True
 
     @property
     def _spread(self) -> float:
-        """The largest sum of the errors of all remaining entries if each error is within rtol."""
+        """The largest plausible sum of the errors of all unexplained entries if each error is within rtol."""
         left = self.analytic[~self.explained]
         return SPREAD * self.rtol * float(np.sqrt(left @ left))
 

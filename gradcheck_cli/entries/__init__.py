@@ -1,1 +1,1 @@
-"""The entry-by-entry check of gradients."""
+"""Check gradients entry by entry."""

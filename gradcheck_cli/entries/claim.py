@@ -17,11 +17,11 @@ from gradcheck_cli.verdict import Projected, by_convention, default_rtol
 
 @dataclass(frozen=True)
 class Claim:
-    """The gradients as their author claims them, with the error that a correct one may have.
+    """The user's gradients, with the error that a correct gradient may have.
 
     rounding: for each gradient, a bound on the rounding error of a correct one.
     rtol: the relative tolerance of each tensor.
-    elsewhere: for each tensor, the size that an entry of 0 is compared with; see `Judged`.
+    elsewhere: for each tensor, the size that an entry of 0 is compared with, as in `Judged`.
     """
 
     analytic: Analytic
@@ -51,7 +51,7 @@ class Claim:
         )
 
     def by_convention(self, name: str, estimate: Estimate, kinks: Alternatives) -> Estimate:
-        """Return the estimate, with each entry on a kink set to the nearest conventional value."""
+        """Return the estimate with each entry on a kink set to the conventional value that fits best."""
         analytic = self.analytic.values[name].astype(np.float64)
         return by_convention(analytic, estimate, kinks, self.rounding[name], self.rtol[name])
 
@@ -59,7 +59,11 @@ class Claim:
 def claim_of(
     analytic: Analytic, rounding: Mapping[str, Array], rtol: float | None, elsewhere: Mapping[str, Array]
 ) -> Claim:
-    """Return a claim with tolerance `rtol` for every tensor, by default the one for the tensor's type."""
+    """Return a claim.
+
+    rtol: the relative tolerance for every tensor; by default, the tolerance for the tensor's dtype.
+    elsewhere: for each tensor, the size that an entry of 0 is compared with, as in `Judged`.
+    """
     tolerances = {name: rtol or default_rtol(dtype) for name, dtype in analytic.dtypes.items()}
     return Claim(analytic, rounding, tolerances, elsewhere)
 

@@ -1,4 +1,4 @@
-"""Classify entries by the current estimates as wrong, open or doubtful, and refine those that need it."""
+"""Classify entries by their current estimates as wrong, open or doubtful, and refine the estimates."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gradcheck_cli.numerical.reference import Estimates, Reference
 from gradcheck_cli.types import Array
 
 Masks = dict[str, Array]
-"""Masks of entries by tensor; tensors without any marked entry are left out."""
+"""Masks of entries, by tensor. Tensors without any marked entry are left out."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Look:
     among: Mapping[str, Array]
 
     def after(self, estimates: Estimates) -> Look:
-        """Return a look at newer estimates; a tensor whose estimate has not changed keeps its comparison."""
+        """Return a look at newer estimates. A tensor whose estimate has not changed keeps its comparison."""
         newer = {
             name: self.claim.compare(name, estimate)
             for name, estimate in estimates.items()
@@ -40,32 +40,32 @@ class Look:
 
     @property
     def wrong(self) -> Masks:
-        """The wrong entries."""
+        """Masks of the wrong entries, by tensor."""
         return self._marked(lambda c: c.wrong)
 
     @property
     def doubtful(self) -> Masks:
-        """The entries that are wrong, but not by far."""
+        """Masks of the entries that are wrong, but not by far."""
         return self._marked(lambda c: c.doubtful)
 
     @property
     def unresolved(self) -> Masks:
-        """The entries that neither agree nor are wrong."""
+        """Masks of the entries that neither agree nor are wrong."""
         return self._marked(lambda c: c.unresolved)
 
     @property
     def open(self) -> Masks:
-        """The entries that a closer look may decide."""
+        """Masks of the entries that a closer look may decide."""
         return self._marked(lambda c: c.open)
 
     @property
     def still_open(self) -> Masks:
-        """The entries that justify wider arithmetic."""
+        """Masks of the entries that justify wider arithmetic."""
         return self._marked(lambda c: c.still_open)
 
     @property
     def worst_wrong(self) -> Masks:
-        """The worst entry of each tensor, if it is wrong and its numerical value is still imprecise."""
+        """Masks of each tensor's worst entry, if it is wrong and its numerical value is still imprecise."""
         return self._marked(lambda c: c.worst_wrong)
 
     def _marked(self, mask: Callable[[Comparison], Array]) -> Masks:
@@ -76,14 +76,14 @@ class Look:
 def first_look(claim: Claim, estimates: Estimates, among: Mapping[str, Array] | None = None) -> Look:
     """Return a `Look` at the first estimates.
 
-    among: for each tensor, a mask of the entries that may be marked; by default all of them.
+    among: for each tensor, a mask of the entries that may be marked; all entries by default.
     """
     comparisons = {name: claim.compare(name, estimate) for name, estimate in estimates.items()}
     return Look(claim, estimates, comparisons, among or dict.fromkeys(estimates, np.array(True)))
 
 
 def union(*of: Masks) -> Masks:
-    """Return masks of the entries that are marked in any of these masks."""
+    """Return masks of the entries that at least one of these masks marks."""
     masks: Masks = {}
     for each in of:
         for name, mask in each.items():
@@ -94,10 +94,12 @@ def union(*of: Masks) -> Masks:
 def settled(look: Look, reference: Reference, worst: bool = True) -> Look:
     """Return a look after further steps for the entries that need them.
 
-    Entries that agree need no more steps; entries that are far off need one. The rest get the whole
-    ladder, and those still open get wider arithmetic. If the whole ladder clears the worst entry of a tensor,
-    it was the first steps that misled, and all wrong entries of the tensor get the ladder.
-    worst: whether the worst entry gets the whole ladder as well.
+    Entries that agree need no more steps; entries that are wrong by far need one more step. All others get
+    the whole ladder, and entries that are still open after that get wider arithmetic. If the whole ladder
+    clears the worst entry of a tensor, the first steps were misleading, and all wrong entries of the tensor
+    get the ladder.
+
+    worst: whether the worst entry of each tensor gets the whole ladder, too.
     """
     if wrong := look.wrong:
         look = look.after(reference.confirm(look.estimates, wrong))
@@ -112,7 +114,7 @@ def settled(look: Look, reference: Reference, worst: bool = True) -> Look:
 
 
 def _as_bad(look: Look, worst: Masks) -> Masks:
-    """Return the wrong entries of each tensor whose worst entry is not wrong after a closer look."""
+    """Return masks of the wrong entries of each tensor whose worst entry was cleared by a closer look."""
     wrong = look.wrong
     return {
         name: wrong[name] for name, mask in worst.items() if name in wrong and not (mask & wrong[name]).any()
@@ -120,8 +122,8 @@ def _as_bad(look: Look, worst: Masks) -> Masks:
 
 
 def on_kinks(look: Look, reference: Reference) -> tuple[Look, Masks]:
-    """Return a look with entries on kinks set to the nearest conventional value, and masks of them."""
-    # Known kinks make their sides cheap; otherwise only entries that may sit on one are worth a search.
+    """Return a look with each entry on a kink set to the best conventional value, and masks of them."""
+    # If kinks are known, their sides are cheap. If not, only entries that may be on a kink justify a search.
     beyond = look.wrong if reference.objective.tells_kinks else look.doubtful
     kinks = alternatives(reference, look.estimates, union(look.unresolved, beyond))
     chosen = {name: look.claim.by_convention(name, look.estimates[name], of) for name, of in kinks.items()}

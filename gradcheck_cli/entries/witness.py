@@ -22,7 +22,7 @@ def cross_examined(
 ) -> tuple[Look, Witness]:
     """Compare the estimates with the witness, and refine both before reporting a contradiction.
 
-    Raises `UntrustedReferenceError` if they contradict each other even then.
+    Raises an `UntrustedReferenceError` if they contradict each other even after that.
     """
     allowed = {name: ROUNDING_SAFETY * bound for name, bound in look.claim.rounding.items()}
     testimony = hear(witness, look.estimates, allowed, seed)
@@ -39,7 +39,7 @@ def cross_examined(
 
 
 def _said(testimony: Sequence[Testimony], estimates: Estimates, witness: LiteralDifferences) -> Witness:
-    """Return a summary of how far the witnesses are from the estimates.
+    """Return a summary of the distances between the witnesses and the estimates.
 
     The complex step, which subtracts nothing, is a second witness for the first entry of each tensor.
     """

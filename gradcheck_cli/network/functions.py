@@ -33,7 +33,7 @@ _END = 28.0
 _BLOCK = 2**13
 """The number of elements that a long formula processes at once.
 
-So many fit into the cache. Processing all elements at once takes twice the time.
+They stay in the cache. Processing all elements at once takes twice the time.
 """
 
 

@@ -55,7 +55,7 @@ class Looks(Protocol):
 
 
 class Taken:
-    """Takes every look anew, without a cache."""
+    """Takes every look when asked, without a cache."""
 
     def __call__(
         self,
@@ -83,7 +83,7 @@ class Taken:
 
 
 taken = Taken()
-"""Takes every look anew, without a cache."""
+"""Takes every look when asked, without a cache."""
 
 
 class Remembered:

@@ -1,8 +1,8 @@
 """Compute the numerical gradients of whole tensors, by unit differences or by perturbing every entry.
 
 Unit differences do most of the work. The loss is a sum of one term ℓₙ per sample n. In a dense layer with
-inputs a, unit j of sample n has the pre-activation z_nj = Σₖ a_nk w_jk + b_j. Give each sample its own copy of
-the weights; the gradient is then the sum over the copies. Perturbing entry (j, k) of sample n's copy by
+inputs a, unit j of sample n has the pre-activation z_nj = Σₖ a_nk w_jk + b_j. Give each sample its own copy
+of the weights; the gradient is then the sum over the copies. Perturbing entry (j, k) of sample n's copy by
 η / a_nk changes z_nj by exactly η, whatever k is. So one difference in z_nj,
 
     D_nj = (ℓₙ(z_nj + η) − ℓₙ(z_nj − η)) / 2η,
@@ -47,7 +47,7 @@ class Reference(Protocol):
         """Return the estimates after estimating the marked entries again, from the whole ladder of steps."""
 
     def sharpen(self, estimates: Estimates, undecided: Mapping[str, Array]) -> Estimates:
-        """Return the estimates after estimating the marked entries again, in the widest available floats."""
+        """Return the estimates after estimating the marked entries again in the widest available floats."""
 
     @property
     def objective(self) -> Objective:
@@ -124,7 +124,7 @@ class UnitDifferences:
         return self._assembled(self._literal.sharpen(estimates, literally), units)
 
     def _parted(self, masks: Mapping[str, Array]) -> tuple[dict[str, Array], dict[str, Array]]:
-        """Split the masks: first those of parameters checked through their sites, then those of all others."""
+        """Split the masks into those of parameters checked through their sites, and all others."""
         literally = {name: mask for name, mask in masks.items() if self.objective.literally(name)}
         return {name: mask for name, mask in masks.items() if name not in literally}, literally
 

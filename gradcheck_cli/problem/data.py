@@ -24,8 +24,8 @@ class Batch:
     """The N samples of a check.
 
     x: the inputs, (N, inputs).
-    y: labels, (N, *positions), or targets, (N, *outputs) or (N,), as the source has them.
-    first: the index of the first sample in the source.
+    y: labels, (N, *positions), or targets, (N, *outputs) or (N,), as they are in the file or the spec.
+    first: the index in the file of the first sample.
     """
 
     x: Array
@@ -36,7 +36,7 @@ class Batch:
 def read_arrays(data: Data) -> tuple[Array, Array]:
     """Return x and y in any shape, for the user's code to interpret. x is rescaled if the spec asks for it.
 
-    Raises `InputError` for synthetic data, which need a network.
+    Raises an `InputError` for synthetic data, which need a network.
     """
     if isinstance(data, SyntheticData):
         raise bad_input("synthetic data need a network section, which gives the number of inputs", "data")
@@ -51,9 +51,10 @@ def read_arrays(data: Data) -> tuple[Array, Array]:
 
 
 def read_batch(data: Data, needed: Needed) -> Batch:
-    """Return the samples that the spec asks for. x has one row of numbers per sample, rescaled if asked.
+    """Return the samples that the spec asks for.
 
-    Raises an `InputError` that points at the offending place in the spec if the data do not fit the network.
+    x has one row of numbers per sample, and is rescaled if the spec asks for it. Raises an `InputError` that
+    points at the offending place in the spec if the data do not fit the network.
     """
     with np.errstate(all="ignore"):  # overflow is refused below
         batch = _READERS[type(data)](data, needed)
@@ -122,7 +123,7 @@ _FILE: Location = ("data", "file")
 
 
 def _refuse_unfit(data: DataFile, headers: Mapping[str, Header], needed: Needed | None) -> None:
-    """Raise an `InputError` if the headers alone show that the batch cannot be used."""
+    """Raise an `InputError` if the headers of the arrays alone show that the batch cannot be used."""
     x, y = headers[data.x].shape, headers[data.y].shape
     for name, shape in ((data.x, x), (data.y, y)):
         if not shape:
@@ -153,7 +154,7 @@ def _refuse_other_order(name: str, shape: Shape, features: Shape) -> None:
 
 
 def _order(shape: Shape, features: Shape) -> list[int]:
-    """Return the axes of `shape` in the order in which their sizes make up `features`."""
+    """Return the axes of `shape`, ordered so that their sizes match `features`."""
     left = list(range(len(shape)))
     order = []
     for size in features:
@@ -169,7 +170,7 @@ _USUAL = {"x": ("x", "input", "feature", "image"), "y": ("y", "label", "target")
 
 
 def _key_to_say(name: str, held: Collection[str]) -> str | None:
-    """Return the help for a missing array: the key to set under data, or a similar name.
+    """Return the help for a missing array: the key to set under data, or a similar name in the file.
 
     held: the names of the arrays in the file.
     """
@@ -180,7 +181,7 @@ def _key_to_say(name: str, held: Collection[str]) -> str | None:
 
 
 def _turned(name: str) -> str:
-    """Return the help for an array stored as [features, samples], which is the order in some textbooks."""
+    """Return the help for an array that is stored as [features, samples], as in some textbooks."""
     return f"'{name}' seems to be [features, samples]; store its .T, with one row per sample"
 
 
@@ -195,7 +196,9 @@ def _from_file(data: DataFile, needed: Needed) -> Batch:
 def _samples(data: DataFile, held: int) -> slice:
     """Return the slice of the samples that the spec asks for.
 
-    held: the number of samples in the file.  Raises `InputError` if it has too few.
+    Raises an `InputError` if the file has too few samples.
+
+    held: the number of samples in the file.
     """
     name = data.file.name
     if not held:
@@ -249,10 +252,13 @@ def _rescaled(x: Array, rescale: Rescale | None) -> Array:
 def one_target_per_output(
     batch: Batch, outputs: Shape, loss: Loss, where: Location
 ) -> tuple[Array, Array | None]:
-    """Return the targets, (N, *positions, C), and the class labels, (N, *positions), if y holds any, or None.
+    """Return the targets, (N, *positions, C), and the class labels in y, (N, *positions), for N samples.
 
-    A y of shape (N, *positions) holds labels, unless there is only one output and the loss takes targets.
-    Labels become one-hot targets; a label that the loss ignores becomes a target of 0.
+    A y of shape (N, *positions) holds labels, unless there is only C = 1 output and the loss takes targets.
+    Labels become one-hot targets; a label that the loss ignores becomes a target of 0. If y holds no labels,
+    the labels are None.
+
+    outputs: the shape of one sample of the output, (*positions, C).
     where: the place in the spec that errors point at.
     """
     y, (*positions, units) = batch.y, outputs
@@ -277,9 +283,10 @@ def one_target_per_output(
 
 
 def _of_first_vector(batch: Batch, outputs: Shape, loss: Loss, where: Location) -> Array:
-    """Return the targets, (N, *positions, C), of a loss whose y has a number for each entry of a vector.
+    """Return the targets of a loss whose y has a number for each entry of a vector of outputs.
 
-    Each vector has a copy of y.
+    The targets of N samples have the shape (N, *positions, C), where the C outputs consist of several
+    vectors. Each vector gets a copy of y.
     """
     count = len(loss.vectors)
     shape = (*outputs[:-1], outputs[-1] // count)
@@ -294,9 +301,10 @@ def _of_first_vector(batch: Batch, outputs: Shape, loss: Loss, where: Location) 
 
 
 def _labels(batch: Batch, outputs: Shape, loss: Loss, where: Location) -> tuple[Array, Array]:
-    """Return the labels in y as integers, (N, *positions), and a mask of those that the loss does not ignore.
+    """Return the labels in y as integers, (N, *positions), and a mask of the labels that the loss counts.
 
-    Raises `InputError` if y has another shape, or holds anything but labels of classes.
+    N is the number of samples. Raises an `InputError` if y has another shape, or holds anything but labels of
+    classes.
     """
     y, (*positions, classes), needed = batch.y, outputs, _needed(outputs, loss)
     if y.shape[1:] != (*positions,):
@@ -316,7 +324,7 @@ def _labels(batch: Batch, outputs: Shape, loss: Loss, where: Location) -> tuple[
 
 
 def _first(batch: Batch, marked: Array) -> tuple[str, Any, int]:
-    """Return the position of the first marked entry of y as text, the entry, and the index of its sample."""
+    """Return the first marked entry of y: its position as text, the entry itself, and its sample's index."""
     sample, *rest = (int(i) for i in np.argwhere(marked)[0])
     place = ", ".join(str(i) for i in (batch.first + sample, *rest))
     return f"y[{place}]", batch.y[(sample, *rest)], sample
@@ -342,5 +350,5 @@ def _needed(outputs: Shape, loss: Loss) -> str:
 
 
 def _item(where: Location, i: int) -> Location:
-    """Return the end of a location for sample i: its index for inline data, otherwise nothing."""
+    """Return the end of a location for sample i: the index i for inline data, otherwise nothing."""
     return (i,) if where == ("data", "y") else ()

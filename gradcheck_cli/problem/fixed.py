@@ -21,10 +21,11 @@ LAYERS: Location = ("network", "layers")
 
 
 def read_fixed(spec: NetworkSpec, dtype: np.dtype[np.floating]) -> Mapping[Place, Array]:
-    """Return the arrays that the spec gives to its layers, by the place of each among the layers.
+    """Return the arrays in the spec's layers, by the place of each array among the layers.
 
-    dtype: the type of the network's numbers; the arrays hold numbers that it represents exactly.
     Raises an `InputError` that lists every array that cannot be read.
+
+    dtype: the type of the network's numbers, which represents every number in the arrays exactly.
     """
     arrays, found = dict[Place, Array](), Gathered()
     for place, layer in in_order(spec.layers):
@@ -37,9 +38,11 @@ def read_fixed(spec: NetworkSpec, dtype: np.dtype[np.floating]) -> Mapping[Place
 
 
 def read_one(source: Fixed, name: str, where: Location) -> Array:
-    """Return one array that a spec gives. `name` is its name in a file, unless the spec has another one.
+    """Return one array that the spec gives inline or in a file.
 
-    Raises an `InputError` if it cannot be read, or if its numbers are not finite.
+    Raises an `InputError` if the array cannot be read, or if its numbers are not finite.
+
+    name: the array's name in the file, unless the spec sets another name.
     """
     if isinstance(source, ArrayInFile):
         name, at = source.array or name, (*where, "array") if source.array else (*where, "file")
@@ -49,7 +52,7 @@ def read_one(source: Fixed, name: str, where: Location) -> Array:
     if not array.ndim:
         raise bad_input(f"array '{name}' is a single number; a list of numbers is needed", *where)
     if not array.size or not np.isfinite(array).all():
-        raise bad_input(f"array '{name}' needs finite numbers, at least one", *where)
+        raise bad_input(f"array '{name}' needs at least one number, and finite numbers only", *where)
     return array
 
 
@@ -61,10 +64,11 @@ def _from_lists(rows: object, where: Location) -> Array:
 
 
 def for_batch(graph: Graph, first: int, samples: int) -> Graph:
-    """Return the graph with the rows of a batch in the arrays that have a row for each sample.
+    """Return the graph with every array that has one row per sample reduced to the rows of a batch.
 
-    first: the number of the batch's first sample in the data.
     Raises an `InputError` that lists every array that does not fit the batch.
+
+    first: the index of the batch's first sample in the data.
     """
     found, nodes = Gathered(), list[Node]()
     for node in graph.nodes:

@@ -27,8 +27,8 @@ def graph_of(spec: NetworkSpec, dtype: np.dtype[np.floating] = FLOAT64) -> Graph
 
     dtype: the type of the network's numbers.
 
-    Raises an `InputError` that points at the first layer that does not fit the layer below it, or at the
-    layers if none of them has parameters.
+    Raises an `InputError` that points at the first layer that does not fit its input, or at the list of
+    layers if no layer has parameters.
     """
     arrays = read_fixed(spec, dtype)
     builder = Builder(spec.features, spec.names, float(np.finfo(dtype).eps), arrays)
@@ -46,7 +46,8 @@ def graph_of(spec: NetworkSpec, dtype: np.dtype[np.floating] = FLOAT64) -> Graph
 def refuse_impossible(spec: NetworkSpec, network: Network) -> None:
     """Raise an `InputError` that lists every error in the network that does not depend on the data.
 
-    These are ambiguous names, too many parameters, and outputs that do not fit the loss or its class weights.
+    Such errors are ambiguous names, too many parameters, and outputs that do not fit the loss or its class
+    weights.
     """
     complaints = [*_ambiguous_names(spec), *_too_large(network.graph)]
     weights, outputs = spec.loss.weight, network.outputs[-1]
@@ -123,7 +124,7 @@ def refuse_too_many(graph: Graph, samples: int) -> None:
 
 
 def refuse_too_few(graph: Graph, samples: int) -> None:
-    """Raise an `InputError` if an unbiased variance would be taken of a single number."""
+    """Raise an `InputError` if the unbiased variance of a single number would be needed."""
     for i, node in enumerate(graph.nodes):
         step = node.step
         if isinstance(step, Normalise) and step.unbiased:

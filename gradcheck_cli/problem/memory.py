@@ -11,10 +11,10 @@ from gradcheck_cli.network.network import Network
 from gradcheck_cli.problem.layers import size_after, size_of, widest_nodes
 
 _PER_PARAMETER = 18 * 8
-"""Bytes per parameter entry, for gradient, reference, error bar, rounding and verdict (measured)."""
+"""Bytes per parameter entry: for its gradient, reference, error bar, rounding and verdict (measured)."""
 
 _PER_ACTIVATION = 24 * 8
-"""Bytes per sample and per unit or input, for both passes, rounding, slopes and error bars (measured)."""
+"""Bytes per sample and unit or input: for both passes, rounding, slopes and error bars (measured)."""
 
 _PER_MOVED = 8 * 8
 """Bytes per activation that a single perturbation changes, including temporary arrays."""
@@ -26,7 +26,10 @@ MIB = 2**20
 
 
 def needed(network: Network, samples: int) -> int:
-    """Return how many bytes a check needs throughout: for the process, the parameters and the activations."""
+    """Return the number of bytes that a check needs all the time.
+
+    These are the bytes for the process, the parameters and the activations.
+    """
     parameters = sum(math.prod(shape) for shape in network.shapes.values())
     sizes = [size_after(network.graph, i) for i in widest_nodes(network.graph).values()]
     activations = samples * (math.prod(network.features) + sum(sizes))
@@ -34,10 +37,10 @@ def needed(network: Network, samples: int) -> int:
 
 
 def least_block(network: Network, samples: int) -> tuple[int, int]:
-    """Return how many bytes the largest single perturbation needs, and the index of the node that causes it.
+    """Return the size in bytes of the largest single perturbation, and the index of the node that causes it.
 
-    No block of perturbations can be smaller than that: an entry is perturbed for the whole batch at once, and
-    so is a pre-activation below a batch normalisation.
+    No block of perturbations can be smaller: an entry is perturbed for the whole batch at once, and so is a
+    pre-activation that feeds a batch normalisation.
     """
     graph = network.graph
     widest = list(widest_nodes(graph).values())
@@ -68,7 +71,7 @@ def refuse_oversized(network: Network, samples: int, budget: int) -> None:
 
 
 def _machine() -> int | None:
-    """Return how many bytes of memory this process may use at most, or None if that is unknown."""
+    """Return the largest number of bytes that this process may use; None if the limit is unknown."""
     if sys.platform == "win32":
         return None
     import resource

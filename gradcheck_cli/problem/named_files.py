@@ -28,7 +28,7 @@ def refuse_absent_files(spec: Spec) -> None:
 
 
 def _is_absent(file: Path) -> bool:
-    """Return whether the file is certainly missing; any other problem is left to the code that reads it."""
+    """Return whether the file is certainly missing. Any other problem is left to the code that reads it."""
     try:
         os.stat(file)
     except FileNotFoundError:
@@ -39,7 +39,7 @@ def _is_absent(file: Path) -> bool:
 
 
 def files_of(spec: Spec) -> Iterator[tuple[Location, Path]]:
-    """Yield each file that the spec names, preceded by the place in the spec that names it."""
+    """Yield the place and the path of each file that the spec names."""
     for section, named in (
         ("parameters", spec.parameters),
         ("data", spec.data),

@@ -35,18 +35,21 @@ from gradcheck_cli.types import Array
 
 @dataclass(frozen=True)
 class Problem:
-    """A network with its parameters and data, and thus the loss L whose gradients are checked.
+    """A network with its parameters and data, which together define the loss L whose gradients are checked.
 
-    All arrays are float64. With dtype float32 they hold numbers that float32 represents exactly, so gradients
-    computed in float32 are compared with a reference at exactly the same point.
+    All arrays are float64. With dtype float32, they hold numbers that float32 represents exactly, so that
+    gradients computed in float32 are compared with a reference at exactly the same point. N is the number of
+    samples.
+
     x: the inputs, (N, *features).
     target: the targets, (N, *outputs), with label smoothing and weights applied.
-    y: the labels, (N, *positions), or targets as they are in the data; `target` was made from them.
+    y: the labels, (N, *positions), or the targets as they are in the data; `target` is made from y.
     checked: the names of the parameters to check, starting with the output layer.
-    patterns: the patterns that select them.
-    checks_inputs: whether ∂L/∂x is checked as well.
+    patterns: the patterns that select the parameters to check.
+    checks_inputs: whether ∂L/∂x is checked, too.
     plain_target: the targets, (N, *outputs), before label smoothing and weights.
-    class_weight, sample_weight: the weights of the classes, (C,), and of the samples, (N, 1, …), if any.
+    class_weight: the weight of each of C classes, (C,); None without class weights.
+    sample_weight: the weight of each sample, (N, 1, …); None without sample weights.
     """
 
     network: Network
@@ -66,15 +69,20 @@ class Problem:
 
     @property
     def checked_values(self) -> Mapping[str, int]:
-        """The values whose gradients every source has to provide: the index of each, by its tensor's name."""
+        """The index of each value whose gradient every source has to provide, by the gradient's name."""
         return {INPUTS: INPUT} if self.checks_inputs else {}
 
     def selects(self, name: str) -> bool:
-        """Return whether any of the patterns matches the name of a tensor."""
+        """Return whether any of `patterns` matches the name of a tensor."""
         return any(fnmatchcase(name, pattern) for pattern in self.patterns)
 
     def with_shifts(self, values: Mapping[str, int]) -> Problem:
-        """Return the problem with a shift of 0 added to each of these values, as a parameter of this name."""
+        """Return the problem with a shift of 0 added to each of these values.
+
+        Each shift is a parameter.
+
+        values: the index of each value, by the name of its shift.
+        """
         network, parameters = shifted(self.network, self.parameters, len(self.x), values)
         return replace(self, network=network, parameters=parameters)
 
@@ -87,7 +95,7 @@ class Problem:
     def objective_for(self, dtypes: Iterable[np.dtype[Any]]) -> NetworkObjective:
         """Return the objective to use for gradients of these dtypes.
 
-        The less precise the dtypes, the more numbers count as lying on a kink.
+        The less precise the dtypes are, the more numbers count as being on a kink.
         """
         coarsest = max(dtypes, key=lambda dtype: float(np.finfo(dtype).eps), default=np.dtype(np.float64))
         arithmetic = Arithmetic.of(coarsest, held=self.dtype)
@@ -98,8 +106,9 @@ class Problem:
 def build_problem(spec: Spec, own: OwnParameters | None = None) -> Problem:
     """Build the problem that a spec describes, reading or drawing its parameters and data.
 
-    own: parameters from the user's Python file, which replace the spec's parameters.
     Raises an `InputError` that lists every error in the spec or its files.
+
+    own: parameters from the user's Python file, which replace the spec's parameters.
     """
     if spec.network is None:
         raise bad_input("this needs a network, but the spec has no network section", "network", help=_NETWORK)
@@ -168,7 +177,7 @@ def _refuse_tokens(spec: Spec, network: Network) -> None:
 
 
 def _samples(spec: Spec, described: NetworkSpec, network: Network) -> tuple[Batch, Array, Array, float]:
-    """Return the samples, their targets before and after smoothing and weighting, and their total weight."""
+    """Return the samples, their targets before and after smoothing and weighting, and the total weight."""
     if spec.data is None:
         raise bad_input("this needs data, but the spec has no data section", "data")
     needed = Needed(network.features, network.outputs, network.loss, network.tokens)
@@ -212,9 +221,10 @@ _SAMPLE_WEIGHT = ("network", "loss", "sample_weight")
 
 
 def _sample_weight(loss: LossSpec, batch: Batch, axes: int) -> Array | None:
-    """Return the weight of each sample of the batch, (N, 1, …) with `axes` axes, or None if there is none.
+    """Return the weight of each sample of the batch; None if the spec gives no sample weights.
 
-    The array has a weight for each sample of the batch, or of the data that it is part of.
+    The result has the shape (N, 1, …), for N samples, with `axes` axes. The spec's array has a weight for
+    each sample of the batch, or for each sample of the data that the batch is part of.
     """
     if loss.sample_weight is None:
         return None
@@ -300,7 +310,10 @@ def refuse_overflow(objective: NetworkObjective) -> None:
 
 
 def _overflown(objective: NetworkObjective) -> Iterator[tuple[str, int]]:
-    """Yield what is not finite, such as ``variances``, and the node's index, for each node that overflows."""
+    """For each node that overflows, yield a word for the numbers that overflow, and the node's index.
+
+    An example of such a word is ``variances``.
+    """
     deviations = _deviations(objective)
     for i, node in enumerate(objective.network.graph.nodes):
         if not np.isfinite(deviations.get(i, 1.0)).all():
@@ -310,7 +323,7 @@ def _overflown(objective: NetworkObjective) -> Iterator[tuple[str, int]]:
 
 
 def _deviations(objective: NetworkObjective) -> dict[int, Array]:
-    """Return √(var z + eps) for every normalisation, by the index of its node. z is the node's input."""
+    """Return √(var z + eps) for every normalisation of an input z, by the index of its node."""
     nodes = objective.network.graph.nodes
     return {
         i: node.step.deviation(objective.values[node.inputs[0]])

@@ -19,8 +19,9 @@ from gradcheck_cli.types import Array, Shape
 class Needed(NamedTuple):
     """The data that a network needs.
 
-    features: the shape of one sample of x.  outputs: the shape of one sample of the output.
-    loss: the loss, which determines what y must hold.
+    features: the shape of one sample of x.
+    outputs: the shape of one sample of the output.
+    loss: the loss, which determines the kind of y.
     tokens: the number of different tokens if x holds tokens, which are whole numbers from 0; otherwise 0.
     """
 
@@ -31,22 +32,23 @@ class Needed(NamedTuple):
 
     @property
     def inputs(self) -> int:
-        """How many numbers a sample of x has."""
+        """The number of elements in a sample of x."""
         return math.prod(self.features)
 
 
 Rng = np.random.RandomState
 
 Draw = Callable[[Rng, Shape], Array]
-"""A function that draws x of a given shape, samples first, at a scale of 1."""
+"""A function that draws x in the shape that it is called with, samples first, at a scale of 1."""
 
 
 @dataclass(frozen=True)
 class Kind:
     """A kind of synthetic x.
 
-    axes: the axes that a sample must have; empty if any will do.
-    example: such a shape, as a spec has it.
+    draw: the function that draws x.
+    axes: the names of the axes that a sample must have; empty if any axes will do.
+    example: an example of a sample's shape, as written in a spec.
     """
 
     draw: Draw
@@ -66,9 +68,11 @@ _BLOBS, _LEVELS = 3, 16
 
 
 def _images(rng: Rng, size: Shape) -> Array:
-    """Draw images (N, C, H, W) of a few soft blobs on a background of 0, in 17 grey levels from 0 to 1.
+    """Draw images of a few soft blobs on a background of 0, in 17 grey levels from 0 to 1.
 
-    As in real images, neighbours are alike, and many of them are equal.
+    As in real images, neighbouring pixels are similar, and many are equal.
+
+    size: (N, C, H, W), for N images of C channels, height H and width W.
     """
     samples, channels, *sides = size
     height, width = (np.linspace(0.0, 1.0, side) for side in sides)
@@ -83,7 +87,10 @@ def _images(rng: Rng, size: Shape) -> Array:
 
 
 def _sequences(rng: Rng, size: Shape) -> Array:
-    """Draw sequences (N, T, F) of sines, each with a frequency and a phase of its own."""
+    """Draw sequences of sines, each with a frequency and a phase of its own.
+
+    size: (N, T, F), for N sequences of T time steps with F features.
+    """
     samples, steps, features = size
     frequency, phase = rng.uniform(0.3, 1.5, size=(samples, 1, features)), rng.uniform(0.0, 2 * np.pi, size)
     return np.sin(frequency * np.arange(steps)[:, None] + phase[:, :1])
@@ -95,16 +102,16 @@ KINDS: Mapping[str, Kind] = {
     "images": Kind(_images, ("channels", "height", "width"), "[1, 8, 8]"),
     "sequences": Kind(_sequences, ("steps", "features"), "[6, 4]"),
 }
-"""The kinds of synthetic numbers, by the name that a spec gives them. Tokens are no numbers."""
+"""The kinds of synthetic numbers, by their name in a spec. Tokens are not among them."""
 
 TOKENS = "tokens"
 
 
 def draw(data: SyntheticData, needed: Needed) -> tuple[Array, Array]:
-    """Return x (N, inputs), and y as the loss needs it: labels, or targets within the loss's limits.
+    """Draw x, (N, inputs), for N samples, and y as the loss needs it: labels, or targets within its limits.
 
-    Where the network takes tokens, x holds tokens. With `synthetic: tokens` some are far more frequent than
-    others, as in a text; otherwise all are equally frequent.
+    If the network takes tokens, x holds tokens. With `synthetic: tokens`, some tokens are far more frequent
+    than others, as in a text; otherwise, all are equally frequent.
     """
     _refuse_unfit(data, needed)
     rng = np.random.RandomState(data.seed)
@@ -144,7 +151,11 @@ def _refuse_unfit(data: SyntheticData, needed: Needed) -> None:
 
 
 def _text(rng: Rng, samples: int, needed: Needed) -> tuple[Array, Array]:
-    """Draw tokens, the k-th of them with a frequency of 1/k, and y, the next tokens if it can be."""
+    """Draw tokens for x, and y.
+
+    The k-th token has a frequency proportional to 1/k. If y can hold tokens, it holds the next token for each
+    token of x.
+    """
     often = 1.0 / np.arange(1, needed.tokens + 1)
     p, positions = often / often.sum(), needed.features
     if len(positions) == 1 and needed.loss.takes_labels and needed.outputs == (*positions, needed.tokens):
@@ -155,7 +166,10 @@ def _text(rng: Rng, samples: int, needed: Needed) -> tuple[Array, Array]:
 
 
 def _targets(rng: Rng, draw: Draw, samples: int, needed: Needed) -> Array:
-    """Return labels, (N, *positions), or targets within the loss's limits, (N, *positions, C)."""
+    """Draw labels, (N, *positions), or targets within the loss's limits, (N, *positions, C).
+
+    N is the number of samples, and C the number of outputs.
+    """
     (*positions, units), loss = needed.outputs, needed.loss
     if loss.target == "nothing":
         return np.zeros(samples)

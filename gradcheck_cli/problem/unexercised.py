@@ -15,12 +15,12 @@ from gradcheck_cli.types import Array
 
 
 def unexercised(problem: Problem) -> tuple[str, ...]:
-    """Return one short line for each property of the data, parameters or activations that hides mistakes."""
+    """Return one short note for each property of the data, parameters or activations that hides mistakes."""
     return (*_data(problem), *_parameters(problem), *_activations(problem))
 
 
 def unusual(problem: Problem) -> tuple[str, ...]:
-    """Return one short line for each property of the output or the targets that is allowed but unusual."""
+    """Return one short note for each property of the output or the targets that is allowed but unusual."""
     return (*_output(problem), *_targets(problem))
 
 
@@ -36,11 +36,11 @@ def _output(problem: Problem) -> Iterator[str]:
 
 
 _SUM_APART = 0.01
-"""How far probabilities may be from adding up to 1, since they may have been rounded to two decimals."""
+"""The sum of probabilities may differ from 1 by this much, since they may be rounded to two decimals."""
 
 
 def _targets(problem: Problem) -> Iterator[str]:
-    """Yield a line about targets that do not suit the loss, disregarding smoothing and weighting."""
+    """Yield a note about targets that do not suit the loss. Smoothing and weighting are disregarded."""
     loss, target = problem.network.loss, problem.plain_target
     low, high = loss.limits
     beyond = (target < low) | (target > high)
@@ -56,14 +56,15 @@ def _targets(problem: Problem) -> Iterator[str]:
 
 def _data(problem: Problem) -> Iterator[str]:
     if len(problem.x) == 1:
-        yield "one sample: a wrong mean or sum over the batch would not show"
+        yield "the batch has one sample: a wrong mean or sum over the batch would not show"
     dead = int((problem.x == 0).all(axis=0).sum())
     node = problem.network.graph.nodes[0]
     if dead and problem.x.ndim == 2 and isinstance(node.step, Dense):
         first, inputs = node.names["weight"], problem.x.shape[1]
-        yield f"{dead} of {inputs} inputs are 0 in every sample: their columns of {first} get no gradient"
+        are, columns, get = ("is", "its column", "gets") if dead == 1 else ("are", "their columns", "get")
+        yield f"{dead} of {inputs} inputs {are} 0 in every sample: {columns} of {first} {get} no gradient"
     if not problem.target.any() and problem.network.loss.target != "nothing":
-        yield "all targets are 0: a sign lost on the target would not show"
+        yield "all targets are 0: a wrong sign of the targets would not show"
 
 
 def _parameters(problem: Problem) -> Iterator[str]:
@@ -72,7 +73,8 @@ def _parameters(problem: Problem) -> Iterator[str]:
     biases = [name for name, centre in centres.items() if centre == 0.0 and _has_weights(graph, name)]
     zero = [name for name in biases if not problem.parameters[name].any()]
     if zero:
-        which = "all biases are 0" if len(zero) == len(biases) else f"{', '.join(zero)} is 0"
+        named = f"{listed(zero)} {'is' if len(zero) == 1 else 'are'} 0"
+        which = "all biases are 0" if len(zero) == len(biases) else named
         yield f"{which}: a bias left out of the forward pass would not show"
     ones = [
         name for name, centre in centres.items() if centre == 1.0 and (problem.parameters[name] == 1).all()
@@ -92,7 +94,7 @@ def _parameters(problem: Problem) -> Iterator[str]:
 
 
 def _has_weights(graph: Graph, name: str) -> bool:
-    """Return whether the step that uses this bias also has weights; a normalisation with its β has none."""
+    """Return whether the step that uses this bias also has weights. A normalisation with a β has none."""
     step = graph.nodes[graph.uses[name][0][0]].step
     return any(step.centre(own) is None for own in step.shapes)
 
@@ -104,15 +106,16 @@ def _activations(problem: Problem) -> Iterator[str]:
         y = problem.objective.values[node.inputs[0]]
         for side, seen in (("negative", y < 0), ("positive", y > 0)):
             if not seen.any():
-                yield f"no pre-activation of {node.layer} is {side}: that side of its kink is not exercised"
+                yield f"no pre-activation of {node.layer} is {side}: that side of the kink is not exercised"
         units = _by_unit(problem, node, y)
         off = int((units <= 0).all(axis=0).sum())
         if off and node.step.name == "relu":
             count = f"{off} of {units.shape[1]} units of {node.layer}"
-            yield f"{count} are off in every sample: no gradient there"
+            are, get = ("is", "it gets") if off == 1 else ("are", "they get")
+            yield f"{count} {are} off in every sample: {get} no gradient"
 
 
 def _by_unit(problem: Problem, node: Node, y: Array) -> Array:
-    """Return y, the input of the activation `node`, reshaped to (rows, units)."""
+    """Reshape y, the input of the activation `node`, to (rows, units)."""
     own = next(each.step for each in problem.network.graph.nodes if each.layer == node.layer)
     return own.by_row(y)

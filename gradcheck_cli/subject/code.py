@@ -1,4 +1,4 @@
-"""A subject for gradients from the user's code, checked against differences of the code's own loss."""
+"""A subject for gradients from the user's code, which are checked against differences of the code's loss."""
 
 from __future__ import annotations
 
@@ -43,7 +43,10 @@ if TYPE_CHECKING:
     from gradcheck_cli.diagnose.diagnosis import Diagnosis  # only wrong gradients need its package
 
 Sharing = Callable[[ForeignObjective, int], AbstractContextManager[ForeignObjective]]
-"""A function that returns a context in which this many processes evaluate the objective that it yields."""
+"""A function that takes an objective and a number of processes, and returns a context.
+
+The context yields an objective that this number of processes evaluate.
+"""
 
 
 def _alone(objective: ForeignObjective, jobs: int) -> AbstractContextManager[ForeignObjective]:
@@ -57,11 +60,11 @@ class CodeSubject:
     objective: the code's loss as a function to difference.
     rounding: for each gradient, a bound on the rounding error of a correct one.
     inputs: the inputs that the code is called with.
-    findings: what rerunning the code in other ways has shown.
-    others: functions that return a subject with the loss weighted in another way, to be checked as well if
-        nothing is wrong.
-    shared: shares the evaluations among processes. By default there is only one, because other processes
-        cannot load the code without a spec.
+    findings: the mistakes that were found by rerunning the code in other ways.
+    others: functions that return a subject with the loss weighted in another way. These subjects are checked,
+        too, if nothing is wrong.
+    shared: shares the evaluations among processes. By default, there is only one process, because other
+        processes cannot load the code without a spec.
     """
 
     analytic: Analytic
@@ -124,7 +127,10 @@ class CodeSubject:
         )
 
     def why(self, comparisons: Sequence[Comparison]) -> Diagnosis:
-        """Return what rerunning the code in other ways has shown or, if nothing, the mistakes that fit."""
+        """Return the mistakes that were found by rerunning the code in other ways.
+
+        If there are none, return the mistakes that fit the wrong gradients.
+        """
         from gradcheck_cli.diagnose import diagnose, diagnosis_of_trials  # load it only if needed
 
         wrong = {c.name for c in comparisons if c.verdict is Verdict.WRONG}
@@ -150,7 +156,7 @@ class CodeSubject:
 def code_subject(spec: Spec, source: FromCode) -> CodeSubject:
     """Return a subject for the gradients of the code that the spec names in `source`.
 
-    Raises `InputError` if the code cannot be loaded or used.
+    Raises an `InputError` if the code cannot be loaded or used.
     """
     function, inputs = read_function(spec, source)
     subject = subject_of_function(function, inputs, spec.check)
@@ -173,9 +179,9 @@ def _in_processes(
 
 
 def read_function(spec: Spec, source: FromCode) -> tuple[Function, Inputs]:
-    """Return the code that the spec names in `source`, and the inputs to call it with.
+    """Return the code that the spec names in `source` as a function, and the inputs to call it with.
 
-    Raises `InputError` if the code cannot be loaded or used.
+    Raises an `InputError` if the code cannot be loaded or used.
     """
     _refuse_complex(spec.check)  # before running any of the code
     load_once = cache(load)
@@ -199,9 +205,9 @@ def _refuse_complex(how: CheckSpec) -> None:
 def subject_of_function(function: Function, inputs: Inputs, how: CheckSpec) -> CodeSubject:
     """Return a subject for the gradients of a function, to be checked against the function's own loss.
 
-    inputs: the inputs that the function is called with.
+    Raises an `InputError` if the function's results cannot be checked.
 
-    Raises `InputError` if the function's results cannot be checked.
+    inputs: the inputs that the function is called with.
     """
     _refuse_complex(how)
     gradients = function.gradients(function.parameters)
@@ -222,7 +228,7 @@ def subject_of_function(function: Function, inputs: Inputs, how: CheckSpec) -> C
 
 
 def analytic_of(function: Function, gradients: Mapping[str, Array], checked: Sequence[str]) -> Analytic:
-    """Return the code's gradients of the tensors in `checked`, and the code's own loss."""
+    """Return the code's gradients of the tensors in `checked`, with the loss that the code computed."""
     return Analytic(
         {name: gradients[name] for name in checked},
         {name: dtype_of(gradients[name]) for name in checked},
@@ -260,11 +266,14 @@ _HIDES = {
     1.0: "a missing factor in backward would not show",
     0.0: "a missing term in backward would not show",
 }
-"""Maps a value to the mistake that a check cannot show if every entry of a parameter has this value."""
+"""Maps a number to the mistake that a check cannot reveal if every entry of a parameter is this number."""
 
 
 def _hiding(parameters: Mapping[str, Array]) -> Iterator[str]:
-    """Yield a short note about tensors that are 1, or 0, in every entry, since they can hide mistakes."""
+    """Yield a short note on tensors whose entries are all 1, and one on tensors whose entries are all 0.
+
+    Such tensors can hide mistakes.
+    """
     for value, what in _HIDES.items():
         names = [name for name, array in parameters.items() if array.size and (array == value).all()]
         if names:
@@ -272,7 +281,7 @@ def _hiding(parameters: Mapping[str, Array]) -> Iterator[str]:
 
 
 def _other_loss(inputs: Inputs, loss: float) -> tuple[str, ...]:
-    """Return a note if the code's loss differs from that of the spec's network; otherwise, nothing."""
+    """Return a note if the code's loss differs from the loss of the spec's network; otherwise, nothing."""
     return (
         () if inputs.problem is None else unlike(inputs.problem, loss, "the code's loss", "network section")
     )

@@ -11,13 +11,13 @@ from gradcheck_cli.spec.spec import Spec
 from gradcheck_cli.subject.network import network_subject
 from gradcheck_cli.subject.subject import Subject
 
-# Modules for user code load late, since they would double the start-up time of a network.
+# Modules for user code are imported late, since they would double the time to start a check of a network.
 
 
 def subject_of(spec: Spec) -> Subject:
-    """Return the subject of a spec, after loading, drawing or importing everything the spec names.
+    """Return the subject of a spec, after loading, drawing or importing everything that the spec names.
 
-    Raises `InputError` if the spec does not fit its data or its code.
+    Raises an `InputError` if the spec does not fit its data or its code.
     """
     refuse_absent_files(spec)
     if (source := spec.code_source) is not None:
@@ -31,7 +31,7 @@ def subject_of(spec: Spec) -> Subject:
 def tensors_of(spec: Spec) -> tuple[str, ...]:
     """Return the names of the tensors that a check of the spec compares, in order.
 
-    Raises `InputError` for anything that prevents a check and can be detected before differencing starts.
+    Raises an `InputError` for anything that prevents a check and can be detected before differencing starts.
     """
     refuse_absent_files(spec)
     if (source := spec.code_source) is not None:

@@ -1,4 +1,4 @@
-"""A subject for the gradients of a network, checked against differences of the network itself."""
+"""A subject for the gradients of a network, which are checked against differences of the network's loss."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ if TYPE_CHECKING:
     from gradcheck_cli.diagnose.diagnosis import Diagnosis  # only wrong gradients need its package
 
 _BLOCKS = 8
-"""The largest number of temporary arrays of block size that exist at the same time."""
+"""The largest number of temporary arrays as large as a block that exist at the same time."""
 
 _NOTHING = 1e-18
-"""An entry is a sum of nothing if its terms are below this share of the largest entry in any tensor.
+"""An entry counts as empty if its terms are below this share of the largest entry in any tensor.
 
-Only such an entry is compared with other tensors. A rounding bound is ε times the terms of a right gradient.
+Only an empty entry is compared with other tensors. The size of its terms is its rounding bound divided by ε.
 """
 
 
@@ -70,7 +70,7 @@ class NetworkSubject:
     ) -> Report:
         """Check every entry, in as many processes as `how` asks for.
 
-        looks: takes the looks at the network, possibly from a cache.
+        looks: the function that takes looks at the network, possibly with a cache.
         """
         with shared_work(self.objective, how.jobs, clock):
             return report_of(self, self._checked(how, progress, looks), how.strict)
@@ -109,7 +109,7 @@ class NetworkSubject:
 
 
 def network_subject(spec: Spec, problem: Problem) -> NetworkSubject:
-    """Return a subject for the gradients that the spec names, without running any user code."""
+    """Return a subject for the gradients that the spec names, without running any of the user's code."""
     analytic = read_gradients(spec.gradients, problem)
     whole = problem.with_shifts(_checked_values(problem, analytic))
     objective = whole.objective_for(analytic.dtypes.values())
@@ -131,7 +131,7 @@ def network_subject(spec: Spec, problem: Problem) -> NetworkSubject:
 
 
 def _checked_values(problem: Problem, analytic: Analytic) -> Mapping[str, int]:
-    """Return the values of the network whose gradients are to be checked, by the tensors' names."""
+    """Return the index of each value of the network whose gradient is checked, by the gradient's name."""
     known = values_of(problem.network)
     return {name: known[name] for name in analytic.values if name in known}
 
@@ -139,8 +139,8 @@ def _checked_values(problem: Problem, analytic: Analytic) -> Mapping[str, int]:
 def _bounds(problem: Problem, analytic: Analytic, on_kinks: bool) -> Mapping[str, Array]:
     """Return bounds on the rounding error of each correct gradient, in the arithmetic it was computed in.
 
-    on_kinks: whether a value is on a kink. Rounding then decides its side, which a few samples may not show,
-        so the bounds are not limited by samples.
+    on_kinks: whether any value is on a kink. If so, rounding decides the side, which a few samples of
+        rounding may not show. So samples do not limit the bounds.
     """
     bounds = {}
     for dtype in set(analytic.dtypes.values()):

@@ -1,4 +1,4 @@
-"""Everything that a report says about its subject and that is known before anything is differenced."""
+"""Everything that a report says about its subject and that is known before the first difference is taken."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ class Said:
     loss: the loss at the parameters.
     unexercised: short notes on mistakes that the data cannot show.
     unusual: short notes on anything that is seldom intended.
-    weighted: how the loss that is checked differs from the author's; empty if it does not.
+    weighted: a sentence or two on how the loss that is checked differs from the loss in the user's code;
+        empty if it does not differ.
     """
 
     described: str
@@ -46,9 +47,9 @@ def describe(problem: Problem) -> str:
 
 
 def _runs(graph: Graph) -> Iterator[Iterator[int]]:
-    """Return an iterator over the runs of nodes that belong to the same layer.
+    """Return an iterator over the runs of node indices that belong to the same layer.
 
-    If a layer has other layers inside it, its own nodes come after those of the inner layers.
+    If a layer contains other layers, its own nodes come after the nodes of the inner layers.
     """
     return (run for _, run in groupby(range(len(graph.nodes)), lambda i: graph.nodes[i].layer))
 
@@ -56,9 +57,9 @@ def _runs(graph: Graph) -> Iterator[Iterator[int]]:
 def _part(graph: Graph, run: list[int]) -> tuple[str, list[str]]:
     """Return the label of a layer and the names of its activations.
 
-    A layer of many steps is labelled by its kind, and its activations are not listed.
+    The label of a layer with many steps is its kind, and its activations are not listed.
 
-    run: the nodes of the layer.
+    run: the indices of the layer's nodes.
     """
     nodes = [graph.nodes[i] for i in run]
     labels = [node.step.label for node in nodes if node.step.label]
@@ -73,7 +74,7 @@ def samples(count: int) -> str:
 
 
 def other_loss(problem: Problem, analytic: Analytic) -> tuple[str, ...]:
-    """Return a note if the loss given with the gradients differs from the network's; otherwise, nothing."""
+    """Return a note if the loss that comes with the gradients differs from the network's; else nothing."""
     if analytic.loss is None:
         return ()
     eps = max(float(np.finfo(dtype).eps) for dtype in analytic.dtypes.values())
@@ -81,9 +82,11 @@ def other_loss(problem: Problem, analytic: Analytic) -> tuple[str, ...]:
 
 
 def unlike(problem: Problem, loss: float, whose: str, described: str, eps: float = 0.0) -> tuple[str, ...]:
-    """Return a note if this loss, computed with machine epsilon eps, differs from the network's.
+    """Return a note if this loss differs from the loss of the network; otherwise, nothing.
 
-    whose, described: what the note calls this loss, and the description of the network.
+    whose: the name of this loss in the note.
+    described: the description of the network in the note.
+    eps: the machine epsilon of the arithmetic that computed this loss.
     """
     ours = float(problem.objective.total)
     if same_loss(ours, loss, eps):

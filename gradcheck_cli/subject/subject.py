@@ -1,4 +1,4 @@
-"""The interface of everything that can be checked, and the way from a check to a report."""
+"""The interface of everything that can be checked, and the function that turns a check into a report."""
 
 from __future__ import annotations
 
@@ -43,7 +43,10 @@ class Subject(Protocol):
         """
 
     def kinks(self, at: Mapping[str, Array]) -> tuple[str, ...]:
-        """Return short notes on the kinks that make the gradient of these entries a matter of convention."""
+        """Return short notes on the kinks that make the gradient of these entries a matter of convention.
+
+        at: masks of the entries, by tensor.
+        """
 
     def why(self, comparisons: Sequence[Comparison]) -> Diagnosis:
         """Return a diagnosis of the wrong gradients."""

@@ -27,7 +27,7 @@ def test_a_problem_that_hides_nothing_has_no_lines():
         (
             [(3, "identity")],
             {"inputs": 2, "data": {"x": [[1, 0], [2, 0]], "y": [0, 2]}},
-            "1 of 2 inputs are 0 in every sample: their columns of output.weight get no gradient",
+            "1 of 2 inputs is 0 in every sample: its column of output.weight gets no gradient",
         ),
         (
             [(3, "identity")],
@@ -37,7 +37,7 @@ def test_a_problem_that_hides_nothing_has_no_lines():
         (
             [(2, "relu"), (3, "identity")],
             {"inputs": 1, "data": {"x": [[0.0], [0.0]], "y": [0, 1]}},
-            "that side of its kink is not exercised",
+            "that side of the kink is not exercised",
         ),
     ],
 )  # fmt: skip
