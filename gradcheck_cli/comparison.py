@@ -197,7 +197,8 @@ def compare(
 ) -> Comparison:
     """Compare one tensor's analytic gradient with its numerical estimate. All arrays have the same shape.
 
-    rounding: a first-order bound on the rounding of a correct gradient computed with machine epsilon eps.
+    rounding: a first-order bound on the rounding error of a correct gradient.
+    eps: the machine epsilon of the arithmetic that computed the analytic gradient.
     elsewhere: the size that an entry of 0 is compared with, such as the largest entry in any tensor.
     """
     wide = analytic.astype(np.float64, copy=False)

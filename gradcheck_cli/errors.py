@@ -13,7 +13,7 @@ Location = tuple[str | int, ...]
 
 
 class ExitCode(IntEnum):
-    """The exit codes, which scripts may rely on. Only a wrong gradient exits with 1."""
+    """The exit codes, which scripts may rely on. Only a wrong gradient has exit code 1."""
 
     AGREES = 0
     WRONG = 1
@@ -76,7 +76,7 @@ class GradcheckError(Exception):
 
 
 class InputError(GradcheckError):
-    """The command line, the spec or an input file is invalid, so nothing was checked."""
+    """Raised if the command line, the spec or an input file is invalid, so that nothing can be checked."""
 
     exit_code = ExitCode.BAD_INPUT
 
@@ -111,7 +111,7 @@ class Gathered:
 
 
 class UntrustedReferenceError(GradcheckError):
-    """Unit and literal differences disagree, so gradcheck itself is at fault, not the gradient."""
+    """Raised if unit and literal differences disagree: gradcheck itself is at fault, not the gradient."""
 
 
 def is_interruption(error: BaseException | None) -> bool:
@@ -159,7 +159,7 @@ def did_you_mean(word: object, known: Iterable[str]) -> str | None:
 
 
 def did_you_mean_file(path: str | os.PathLike[str]) -> str | None:
-    """Return a hint for a misspelt file name; None if the folder contains no similar one."""
+    """Return a hint for a misspelt file name; None if the folder contains no similar name."""
     folder, name = os.path.split(os.fspath(path))
     try:
         close = closest(name, os.listdir(folder or "."))

@@ -30,10 +30,10 @@ class Witness:
     """A comparison of literal differences with unit differences, at randomly drawn entries.
 
     entries: the number of entries drawn.
-    largest: the largest difference between the two methods, divided by the difference that is allowed: mainly
-        the sum of both error bars.
+    largest: the largest difference between the two methods, divided by the allowed difference (mainly the sum
+        of both error bars).
     complex_step: the largest difference between literal differences and the complex step, divided in the same
-        way, over one entry per tensor.
+        way, for one entry per tensor.
     """
 
     entries: int
@@ -54,7 +54,7 @@ class Resolution:
 class Checked:
     """The findings of a check, without a diagnosis.
 
-    differences: `units`, `literal` or `directions`.
+    differences: the method: `units`, `literal` or `directions`.
     on_kinks: masks, by tensor, of the entries on a kink, whose gradient is a matter of convention.
     way: a sentence on how the user's code was checked and why; empty for a network.
     """

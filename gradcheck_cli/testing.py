@@ -92,7 +92,7 @@ def check_gradients(
     allow_undecided: whether to return the report of an undecided check instead of raising.
 
     Returns the `Report`, which notebooks display as a table and rich can print. Raises `WrongGradientError`
-    or `UndecidedGradientError`, which are AssertionErrors and carry the `report`, or `InputError` if the
+    or `UndecidedGradientError`, which are AssertionErrors with the attribute `report`, or `InputError` if the
     function cannot be checked. Exceptions raised by the function propagate.
     """
     __tracebackhide__ = True

@@ -30,7 +30,10 @@ MEANINGFUL = 10.0
 """Agreement within rounding counts only for values that exceed their rounding bound by this factor."""
 
 TRIFLE = 1e-9
-"""An entry counts as zero below this share of the terms it sums, or of the tensor's largest entry."""
+"""An entry counts as zero if it is below this share of its terms, or of the tensor's largest entry.
+
+An entry is a sum of terms that may cancel.
+"""
 
 KNOWN_TO_BE_A_TRIFLE = 1e-3
 """Wider arithmetic is used for a zero if its error exceeds this share of the threshold for zeros."""
@@ -87,7 +90,7 @@ class Projection:
 
 @dataclass(frozen=True)
 class Projected:
-    """What random directions show about the entries of one tensor that were not checked individually.
+    """The findings of random directions on the entries of one tensor that were not checked individually.
 
     covered: a mask of the entries that agree as a group.
     suspect: a mask of the unchecked entries whose row, column or tensor is wrong in every sampled entry.
@@ -165,7 +168,7 @@ class Judged:
 
     @property
     def bar(self) -> Array:
-        """The error bar 3u: how far the true gradient may be from the numerical value, whose error is u."""
+        """The error bar of each numerical value: three times its estimated error."""
         return ERROR_BARS * self.error
 
     # --- the verdict on each entry -------------------------------------------------------------------------
@@ -195,7 +198,7 @@ class Judged:
 
     @cached_property
     def zero(self) -> Array:
-        """A mask of the entries that are zero on both sides: they agree, but nothing could have been wrong.
+        """A mask of the entries that are zero on both sides: they agree, but no mistake could have shown.
 
         There are two cases. In the first, the analytic value is 0 to within rounding, and the numerical value
         is 0 to within its error, which must be negligible. An example is the bias below a batch

@@ -1,4 +1,4 @@
-"""The gradients to judge, and the error that a correct one may have."""
+"""The gradients to judge, and the errors that correct gradients may have."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Claim:
 def claim_of(
     analytic: Analytic, rounding: Mapping[str, Array], rtol: float | None, elsewhere: Mapping[str, Array]
 ) -> Claim:
-    """Return a claim.
+    """Return a claim on these gradients.
 
     rtol: the relative tolerance for every tensor; by default, the tolerance for the tensor's dtype.
     elsewhere: for each tensor, the size that an entry of 0 is compared with, as in `Judged`.

@@ -122,7 +122,7 @@ def _as_bad(look: Look, worst: Masks) -> Masks:
 
 
 def on_kinks(look: Look, reference: Reference) -> tuple[Look, Masks]:
-    """Return a look with each entry on a kink set to the best conventional value, and masks of them."""
+    """Return a look with entries on kinks set to the best conventional value, and masks of these entries."""
     # If kinks are known, their sides are cheap. If not, only entries that may be on a kink justify a search.
     beyond = look.wrong if reference.objective.tells_kinks else look.doubtful
     kinks = alternatives(reference, look.estimates, union(look.unresolved, beyond))

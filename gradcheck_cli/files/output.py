@@ -46,7 +46,7 @@ class Output:
         self.refuse_unwritable()
 
     def refuse_unwritable(self) -> None:
-        """Raise an `InputError` if no file of this name can be created in the folder."""
+        """Raise an `InputError` if no file can be created in the target's folder."""
         folder = _folder_for(self.target)
         if not os.path.isdir(folder):
             raise self.refused(f"cannot be written: folder '{folder}' does not exist")

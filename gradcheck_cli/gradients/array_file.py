@@ -51,7 +51,7 @@ def _given_values(problem: Problem, arrays: Mapping[str, Array]) -> Iterator[str
 
 
 LOSS = "loss"
-"""The name of the array in a gradient file that holds the author's loss; `gradcheck dump` uses it, too."""
+"""The name of the array in a gradient file that holds the author's loss, as in `gradcheck dump`."""
 
 
 def factor_shapes(problem: Problem) -> dict[str, tuple[int, ...]]:

@@ -31,11 +31,11 @@ LONG_BLOCK_BYTES = 2**20
 """The size of a block of other perturbations, which need more temporary arrays; 4 MiB are half as fast."""
 
 PART_BLOCK_BYTES = 2**21
-"""The size of a block of perturbations that are evaluated by parts; most parts are far from the widest."""
+"""The size of a block of perturbations evaluated by parts; most parts are far smaller than the largest."""
 
 
 Pick = Callable[[Array], Array]
-"""A function that selects, from all samples (N, *features), those that each perturbation needs."""
+"""A function that selects, from an array of all samples, the samples that each perturbation needs."""
 
 Evaluate = Callable[[Sequence[Array]], Array]
 """A function from a node's inputs to its output, with perturbed parameters."""
@@ -66,7 +66,7 @@ class AtRest:
     losses: the loss of every sample, (N,).
     spread: the way to distribute batches of perturbations.
     block: the size of the largest temporary array of a batch, in bytes.
-    arithmetic: the arithmetic of the gradients, which decides how close to a kink counts as on the kink.
+    arithmetic: the arithmetic of the gradients. Its precision decides which numbers count as on a kink.
     convention: the side on which numbers on a kink stay under every perturbation. Numbers next to a kink can
         still cross it, and crossings are reported. With None, no number is held on a side.
     """

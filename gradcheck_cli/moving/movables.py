@@ -42,7 +42,7 @@ def _fitting(block: int, numbers: int) -> int:
 
 
 def _in_blocks(move: Callable[[Array, Array], Moved], size: int, which: Array, to: Array) -> Moved:
-    """Evaluate `move` in blocks of `size` perturbations, since long steps need more memory than short."""
+    """Evaluate `move` in blocks of `size` perturbations: long steps need more memory than short ones."""
     if len(which) <= size:
         return move(which, to)
     parts = [slice(start, start + size) for start in range(0, len(which), size)]
@@ -120,7 +120,7 @@ class Moves:
 
     @property
     def _rows(self) -> int:
-        """The number of samples to evaluate per perturbation: all of them, or 1 if it affects only one."""
+        """The number of samples to evaluate per perturbation: 1 if it affects only one sample, else all."""
         return len(self.objective.target)
 
     @property

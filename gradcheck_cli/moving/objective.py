@@ -1,6 +1,6 @@
 """Present a network as an objective whose values, parameter entries and penalties can be perturbed.
 
-The numerical side sees nothing else of a network: it gets positions and losses, but never a derivative.
+The numerical side sees nothing else of a network: it gets numbers and losses, but never a derivative.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _MOST_CORNERS = 5
 """The largest number of kink groups for which all combinations of sides are tried: 2⁵ = 32."""
 
 _MOST_WIDE = 2**25
-"""The largest number of multiplications per step in wide floats, which are slow. They take under a second."""
+"""The largest number of multiplications per step to do in wide floats, which takes well under a second."""
 
 
 class NetworkObjective(AtRest):
@@ -173,7 +173,10 @@ class NetworkObjective(AtRest):
 
     @cached_property
     def conventions(self) -> tuple[NetworkObjective, ...]:
-        """The same objective under each common convention for elements on a kink; empty if there are none."""
+        """The same objective under each common convention for elements on a kink.
+
+        It is empty if no element is on a kink.
+        """
         if self.convention is not None or not self.kinks.any:
             return ()
         sides = product(
@@ -185,7 +188,10 @@ class NetworkObjective(AtRest):
 
     @cached_property
     def corners(self) -> tuple[NetworkObjective, ...]:
-        """The same objective under each choice of sides for the groups of kinks; empty if too many."""
+        """The same objective under each choice of sides for the groups of kinks.
+
+        It is empty if there are too many groups.
+        """
         if self.numbered.count > _MOST_CORNERS or not self.kinks.have_two_sides:
             return ()
         numbers = range(self.numbered.count)
@@ -202,7 +208,7 @@ class NetworkObjective(AtRest):
 
     @cached_property
     def one_by_one(self) -> tuple[NetworkObjective, ...]:
-        """The same objective with all kinks on their left, and with one kink of each sample on its right.
+        """The same objective with all kinks on the left side, and with one kink per sample on the right side.
 
         It is empty if these do not determine the result of every choice of sides, or if they are too many.
         """

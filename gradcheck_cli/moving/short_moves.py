@@ -344,9 +344,9 @@ def short_inner_loops() -> Iterator[None]:
 
 
 def outer(columns: Array, rows: Array) -> Array:
-    """Return the J outer products columns[j] ⊗ rows[j], (J, N, M), of columns (J, N) and rows (J, M).
+    """Return the outer products columns[j] ⊗ rows[j] for all j, as one array.
 
-    They are computed as products of two-column matrices, since BLAS is faster there than broadcasting.
+    Each is computed as a product of two-column matrices, since BLAS is faster there than broadcasting.
     """
     (count, samples), width = columns.shape, rows.shape[1]
     left, right = np.zeros((count, samples, 2)), np.zeros((count, 2, width))
@@ -365,10 +365,7 @@ def outer(columns: Array, rows: Array) -> Array:
 
 
 def product(a: Array, w: Array) -> Array:
-    """Return the matrix product of a, (…, M), and w, (M, K).
-
-    It is computed in blocks that are too small for BLAS to pack.
-    """
+    """Return the matrix product a w over the last axis of a, in blocks too small for BLAS to pack."""
     rows, width = a.size // a.shape[-1], w.shape[1]
     flat = a.reshape(rows, -1)
     result = np.empty((rows, width))

@@ -32,8 +32,8 @@ class Activation:
     value:      φ(z), in the shape of z.
     derivative: ∂a/∂z: φ'(z), in the shape of z; for a coupled activation, the Jacobian, (…, units, units).
     pieces:     for a φ with kinks, the smooth piece that each z is on, as a number or a truth value.
-    branch:     for a φ with kinks, φ(z) computed on the pieces that are passed, even where z is outside its
-                piece; in the shape of z.
+    branch:     for a φ with kinks, φ(z) computed from the smooth pieces that it is passed, even where z is on
+                another piece; in the shape of z.
     in_place:   a function that overwrites a real z with φ(z); None if that would not be faster.
     coupled:    whether each a depends on the whole row of z, as in softmax.
     bounded:    whether common code computes φ' from a, as a (1 − a) or 1 − a². The error of such a φ' is the

@@ -52,7 +52,7 @@ class Channels:
         return Channels(count, self.axis)
 
     def fed_by(self, units: Array) -> Array:
-        """Return a mask of the F features, (F,), that marks those of the marked units.
+        """Return a mask of the features that belong to the marked units, (F,) for F features.
 
         units: a mask of the units, (units,).
         """
@@ -102,9 +102,9 @@ class Rows:
         return np.repeat(largest, self.channels.units // len(largest), axis=0).reshape(self.shape)
 
     def least(self, numbers: Array) -> Array:
-        """Return, for each entry, the smallest of `numbers` (F,) over the features that the entry affects.
+        """Return, for each entry of the parameter, the smallest number of any feature that the entry affects.
 
-        The result has the shape of the parameter.
+        numbers: one number for each of the F features, (F,).
         """
         by_unit = self.channels.by_unit(numbers[:, None]).min(axis=1)
         return np.broadcast_to(by_unit.reshape(-1, *(1,) * (len(self.shape) - 1)), self.shape)
@@ -307,9 +307,9 @@ class Spread:
         return np.repeat(largest, outputs, axis=1)[self.units]
 
     def least(self, numbers: Array) -> Array:
-        """Return, for each entry, the smallest of `numbers` (F,) over the features that the entry affects.
+        """Return, for each entry of the parameter, the smallest number of any feature that the entry affects.
 
-        The result has the shape of the parameter.
+        numbers: one number for each of the F features, (F,).
         """
         by_unit = self.channels.by_unit(numbers[:, None]).min(axis=1)[self.units]
         spread = by_unit.reshape(-1, *(1,) * (len(self.shape) - 1))
@@ -336,28 +336,28 @@ class Factors(Protocol):
     """
 
     def sums(self, d: Array) -> Array:
-        """Return Jᵀ d, in the shape of the parameter."""
+        """Return Jᵀ d, in the shape of the parameter, with J from z = J w + c."""
 
     def sizes(self, u: Array) -> Array:
-        """Return |J|ᵀ u, in the shape of the parameter."""
+        """Return |J|ᵀ u, in the shape of the parameter, with J from z = J w + c."""
 
     def squares(self, u: Array) -> Array:
-        """Return √((J ∘ J)ᵀ u²): the error of `sums(d)` if the elements of d have independent errors u."""
+        """Return √((J ∘ J)ᵀ u²), the error of Jᵀ d if d has independent errors u. J is from z = J w + c."""
 
     def reach(self) -> Array:
         """Return the largest |factor| of every entry.
 
-        The result is 1 if the size of a perturbation depends on the entry instead.
+        A result of 1 makes steps count in units of the entry itself.
         """
 
     def least(self, numbers: Array) -> Array:
-        """Return, for each entry, the smallest of `numbers` (F,) over the features that the entry affects.
+        """Return, for each entry of the parameter, the smallest number of any feature that the entry affects.
 
-        The result has the shape of the parameter.
+        numbers: one number for each of the F features, (F,).
         """
 
     def feeding(self, entries: Array) -> Array:
-        """Return a mask of the F features, (F,), that marks those that depend on the marked entries."""
+        """Return a mask of the features that depend on the marked entries, (F,) for F features."""
 
     def of(self, units: Array) -> Array:
         """Return the indices of the features that `only(units)` keeps.
@@ -373,6 +373,9 @@ class Factors(Protocol):
 
 
 def _at_most_one(numbers: Array, axis: int) -> tuple[Array, Array]:
-    """Divide the numbers by their largest absolute values along an axis; return them and these values."""
+    """Divide the numbers by their largest absolute values along an axis.
+
+    Returns the quotients and the largest absolute values.
+    """
     scale = np.abs(numbers).max(axis=axis, keepdims=True)
     return numbers / np.where(scale > 0, scale, 1.0), scale

@@ -33,7 +33,7 @@ class Formulas:
     inputs: an `Argument` for each input; the last one also stands for any further inputs.
     parameters: an `Argument` for each parameter, by the parameter's name in the step.
     where: a phrase that begins with "with" and explains what the formulas leave open.
-    moves: whether the step only rearranges the numbers of its input, so that its output keeps the symbol.
+    moves: whether the step only rearranges its input, so that the output keeps the input's symbol.
     joint: the text between the inputs in `{all}`.
     index: the index that counts the positions of a sequence in the formulas; empty if they have none.
     """

@@ -1,4 +1,4 @@
-"""The arrays of a step, with bounds on their errors, as rounding analysis passes them around."""
+"""The arrays of a step with bounds on their errors, for rounding analysis."""
 
 from __future__ import annotations
 

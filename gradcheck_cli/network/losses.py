@@ -47,8 +47,8 @@ class Loss:
     value:      ℓ for each sample, summed over the sample's outputs, (…, N).
     gradient:   ∂ℓ/∂a, (…, N, C).
     pieces:     for a loss with kinks, the smooth piece that each a is on, (…, N, C).
-    branch:     for a loss with kinks, ℓ computed on the pieces that are passed, even where a is outside its
-                piece, (…, N).
+    branch:     for a loss with kinks, ℓ computed from the smooth pieces that it is passed, even where a is on
+                another piece, (…, N).
     sides:      for a loss with kinks, the pieces whose slopes are common choices at the kink.
     margin:     for a loss with one kink per sample, a number that is positive on one side of the kink and
                 negative on the other, (…, N).
@@ -109,7 +109,7 @@ class Loss:
 
     @property
     def takes_labels(self) -> bool:
-        """Whether a y of shape (N,) always holds labels, even if the network has a single output."""
+        """Whether a y with one number per sample always holds labels, even for a network with one output."""
         return self.target in ("distribution", "labels", "pairs")
 
     def with_options(self, **given: Any) -> Loss:
@@ -139,10 +139,10 @@ class Loss:
 def _switched(margin: Array, a: Array, lengths: Sequence[Array]) -> Array:
     """Return the smooth pieces of a loss with one kink per sample, (…, N, C), for N samples and C outputs.
 
-    margin: the loss's margin, (…, N), whose sign tells the side of the kink.
+    margin: the loss's margin, (…, N), whose sign shows the side of the kink.
     lengths: the lengths of vectors, (…, N). A length has a kink at 0, and a perturbation far larger than the
-        length cannot tell it from 0. So a length that leaves its order of magnitude counts as having crossed
-        a kink.
+        length cannot distinguish it from 0. So a length that leaves its order of magnitude counts as having
+        crossed a kink.
     """
     pieces = per_sample.in_first_column(margin.real > 0, a.shape[-1]).astype(np.float64)
     if a.shape[-1] == 1:
@@ -154,7 +154,7 @@ def _switched(margin: Array, a: Array, lengths: Sequence[Array]) -> Array:
 
 _LEAST_MAGNITUDE, _BETWEEN = 1024.0, 0.2071
 _MAGNITUDES = 4.0 * _LEAST_MAGNITUDE
-"""A number larger than that of all orders of magnitude that a length can have."""
+"""A number larger than the number of orders of magnitude that a length can have."""
 
 
 def _magnitude(length: Array) -> Array:
@@ -393,7 +393,8 @@ def coefficient(loss: Loss, reduction: Reduction, scale: float, outputs: Shape, 
     and `sum` sums over all three.
 
     outputs: the shape of one sample of the output, (C,) or (*positions, C), for C outputs per position.
-    weight: the number of samples times positions, or the sum of their class weights.
+    weight: the number of samples times the number of positions or, with class weights, the sum of the weights
+        of all labels.
     """
     *positions, units = outputs
     divisor = {

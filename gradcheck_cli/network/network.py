@@ -1,6 +1,6 @@
 """A network (a graph of steps, a loss and penalties) and backprop by the chain rule.
 
-For a dense layer z = a⁽ʰ⁾ wᵀ + b with a = φ(z), input a⁽ʰ⁾ (N, in), weight w (out, in), bias b (out,):
+For a dense layer z = a⁽ʰ⁾ wᵀ + b with a = φ(z), whose input a⁽ʰ⁾ has one row per sample n:
 
     ∂L/∂w = ∂L/∂a · ∂a/∂z · ∂z/∂w = δᵀ a⁽ʰ⁾      because ∂z/∂w = a⁽ʰ⁾
     ∂L/∂b = ∂L/∂a · ∂a/∂z · ∂z/∂b = Σₙ δₙ          because ∂z/∂b = 1
@@ -60,7 +60,7 @@ class Network:
 
     @cached_property
     def shapes(self) -> Mapping[str, Shape]:
-        """The shape of every parameter, by name, with the output layer's first, as in all tables."""
+        """The shape of every parameter, by name. The output layer comes first, as in all tables."""
         return {
             name: self.graph.shapes[name] for names in reversed(list(self.named.values())) for name in names
         }

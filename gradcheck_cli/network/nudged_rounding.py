@@ -32,7 +32,7 @@ _NUDGE = 2.0**-20
 _OWN_SAFETY = 4.0
 _SAMPLES = 4
 _APART = 2.0**-10
-"""The relative distance between the points at which rounding is observed; so far apart, the errors differ."""
+"""The relative distance between the points at which rounding is observed; it makes their errors differ."""
 
 Point = Mapping[str, Array]
 """The arguments of a function, by name."""
@@ -65,10 +65,7 @@ def value_error(step: Evaluated, p: Arrays, inputs: Inputs, errors: Inputs, arit
 def vjp_error(
     step: Evaluated, p: Arrays, known: Known, upstream: Upstream, arithmetic: Arithmetic
 ) -> tuple[tuple[Upstream, ...], dict[str, Array]]:
-    """Return ∂L/∂input with an error bound for each input, and an error bound for each gradient.
-
-    The gradients are those of the step's parameters.
-    """
+    """Return ∂L/∂input with an error bound for each input, and error bounds for parameter gradients."""
     at = {**_named("p", p), **_numbered("x", known.inputs), "g": upstream.value}
     by = {**_held(p, arithmetic), **_numbered("x", known.input_errors), "g": upstream.error}
     handed, _ = step.vjp(p, known.inputs, known.output, upstream.value)
@@ -135,7 +132,7 @@ class _Nudged:
         return [sum(parts, each) for *parts, each in zip(*carried, own, strict=True)]
 
     def carried(self, name: str, error: Array) -> list[Array]:
-        """Return the first-order bound on each result's change if argument `name` changes by up to ± `error`.
+        """Return a first-order bound on each result's change if argument `name` changes by up to ± `error`.
 
         The nudges are much larger than the errors, so that float64 resolves them, and the changes are scaled
         down. A group of K elements changes a result by at most √K times the root mean square of the changes

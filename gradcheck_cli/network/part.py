@@ -49,7 +49,10 @@ class Resting:
         return (None,) * len(self.features)
 
     def at(self, fixed: Fixed) -> Array:
-        """Return a copy of the unperturbed numbers at this position in each copy, (B, *free)."""
+        """Return the unperturbed numbers at this position in each of the B copies, (B, *free).
+
+        The axes after the first are those that `fixed` leaves free. The result is a new array.
+        """
         found: Array = self.value[(self.samples, *_index(fixed))]
         return found
 
@@ -64,7 +67,7 @@ class Part:
 
     rest: the unperturbed value.
     fixed: the position of the perturbed numbers in each copy.
-    value: the perturbed numbers, (B, *free), where free are the axes that `fixed` leaves free.
+    value: the perturbed numbers, (B, *free). Its axes after the first are those that `fixed` leaves free.
     """
 
     rest: Resting
@@ -78,7 +81,7 @@ class Part:
 
     @property
     def rise(self) -> Array:
-        """The perturbed numbers minus the unperturbed ones, (B, *free)."""
+        """The perturbed numbers minus the unperturbed ones, in the shape of `value`."""
         risen: Array = self.value - self.rest.at(self.fixed)
         return risen
 

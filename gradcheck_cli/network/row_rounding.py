@@ -65,7 +65,7 @@ class ActivationRounding:
     """
 
     def value(self, row: ActivationRow, z: Array, z_error: Array) -> Array:
-        """Return a bound on the part of a = φ(z)'s error that the error of z causes, without using φ'."""
+        """Return a bound on the error of a = φ(z) that the error of z causes, without using φ'."""
         return _moved(row.value, z, z_error, row.coupled)
 
     def own_value(self, row: ActivationRow, z: Array) -> Array:
@@ -174,7 +174,7 @@ class LossRounding:
     """
 
     def value(self, row: LossRow, a: Array, a_error: Array, target: Array) -> tuple[Array, Array, Array]:
-        """Return ℓ, a bound on the part of its error that the error of a causes, and the size of its terms.
+        """Return ℓ, a bound on the error of ℓ that the error of a causes, and the size of ℓ's terms.
 
         Each result has the shape (…). The size of the terms is the sum of their absolute values.
         """

@@ -1,4 +1,7 @@
-"""Limit worst-case rounding bounds by the observed rounding of gradcheck's own backprop in a narrow type."""
+"""Limit worst-case rounding bounds by rounding errors that are observed in gradcheck's own backprop.
+
+They are observed by running backprop in a narrow floating-point type.
+"""
 
 from __future__ import annotations
 

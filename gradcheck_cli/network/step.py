@@ -48,8 +48,8 @@ class Sides:
 class UnfitError(Exception):
     """Raised if a step does not fit its input.
 
-    key: the option at fault; None if no single option is.
-    help: a hint how to fix it.
+    key: the option at fault; empty if no single option is at fault.
+    help: a hint on how to fix the problem; None if there is no hint.
     place: the path to the step's layer in the spec; empty until the builder fills it in.
     """
 
@@ -106,7 +106,7 @@ class Step:
         return Sides(self.pieces(x - reach), self.pieces(x + reach), reach)
 
     def branch(self, p: Arrays, x: Array, pieces: Array) -> Array:
-        """Return the output computed on the pieces that are passed, even where x is outside its piece.
+        """Return the output computed from the smooth pieces in `pieces`, even where x is on another piece.
 
         Defined only if `has_pieces`.
         """
@@ -210,9 +210,7 @@ class Step:
     def vjp_error(
         self, p: Arrays, known: Known, upstream: Upstream, arithmetic: Arithmetic
     ) -> tuple[tuple[Upstream, ...], dict[str, Array]]:
-        """Return ∂L/∂input with an error bound for each input, and an error bound for each gradient.
-
-        The gradients are those of the step's parameters.
+        """Return ∂L/∂input with an error bound for each input, and error bounds for parameter gradients.
 
         The default works for every step: it nudges the arguments of `vjp` and observes the change.
         """
@@ -226,7 +224,7 @@ class Step:
         return None
 
     def by_row(self, array: Array) -> Array:
-        """Reshape an array of the output's shape, (N, *out), to rows, (R, units), in the order of `rows`."""
+        """Reshape an array of the output's shape to R rows, (R, units), in the order of `rows`."""
         return array.reshape(-1, array.shape[-1])
 
     def factors(self, name: str, inputs: Inputs) -> Factors | None:

@@ -76,7 +76,7 @@ class Estimate:
         return Estimate(value, error)
 
     def widened(self, mask: Array, other: Estimate) -> Estimate:
-        """Return a copy in which each error at `mask` is at least the distance to `other` plus other's error.
+        """Return a copy in which each error at `mask` covers the distance to `other` plus its error there.
 
         other: one estimate for each of the M marked derivatives, (M,).
         """
@@ -184,8 +184,8 @@ Random numbers are rarely this small.
 def _own_size(movable: Movable, which: Array) -> Array:
     """Return the factors that scale a step of one unit to the size of each of the M numbers `which`, (M,).
 
-    The factor of a number that is 0 is 1. So is that of every number in a network described by a spec, since
-    the number's unit is already its natural length.
+    The factor is 1 for a number that is 0. It is also 1 for every number in a network described by a spec,
+    since the number's unit is already its natural length.
     """
     size = np.abs(movable.position[which]) / movable.unit[which]
     return np.where((size > 0) & (movable.rest is not None), size, 1.0)
@@ -256,7 +256,10 @@ def confirm(
 
 
 HIDDEN = 32.0
-"""The jumps of several kinks may nearly cancel. They are assumed to be at most this multiple of their sum."""
+"""The jumps of several kinks may nearly cancel.
+
+Their sizes are assumed to add up to at most this multiple of the net jump.
+"""
 
 _BALANCE = 128.0
 """The weight of curvature relative to noise.
@@ -289,7 +292,7 @@ def _balanced(movable: Movable, which: Array, first: Estimate) -> Array:
 def _hidden(slopes: Slopes) -> Array:
     """Return bounds on the changes that unreported kinks may cause in B slopes, (B,).
 
-    The bounds come from bends that are larger than the noise.
+    A kink shows in a bend (the difference between the two one-sided slopes) that is larger than the noise.
     """
     bend = np.abs(slopes.bend)
     beyond_noise = bend.sum(axis=1) - 4.0 * np.sqrt(bend.shape[1]) * slopes.noise
@@ -305,7 +308,7 @@ class _Evaluated(NamedTuple):
 
     crossing: the number of steps that cross a kink, from the longest to the first that does not, (M,).
     narrow: whether a feature seems to be narrower than the shortest steps, (M,).
-    rising: whether the slopes rise from each of the first steps to the next, or all fall, (M,).
+    rising: whether the slopes always rise or always fall over the first steps, (M,).
     """
 
     estimate: Estimate

@@ -18,7 +18,7 @@ _FAR_BEYOND = 30.0
 """No rounding error reaches this multiple of its bound."""
 
 _ALIKE = 0.75
-"""Two jumps are alike if the smaller one is at least this share of the larger one; noise rarely is."""
+"""Two jumps are alike if the smaller one is at least this share of the larger. In noise, they rarely are."""
 
 _FIRST = 5
 """The number of steps that show whether slopes rise all the time."""
@@ -44,9 +44,9 @@ def _alike(one: Array, other: Array) -> Array:
 
 
 def keep_rising(slopes: Array) -> Array:
-    """Return whether the slopes of each number rise from each of the first steps to the next, or all fall.
+    """Return, for each of B numbers, whether its slopes always rise or always fall over the first steps.
 
-    slopes: the slopes of B numbers at S falling steps, (S, B). The result has the shape (B,).
+    slopes: the slopes at S falling steps, (S, B).
     """
     signs = np.sign(np.diff(slopes[:_FIRST], axis=0))
     return np.asarray((signs == signs[0]).all(axis=0) & (signs[0] != 0))

@@ -27,7 +27,7 @@ _SQUARES = {2: 6.0, 4: 70.0}
 """The factor (2k)! / (k!)² in the mean square of the k-th differences, by k."""
 
 _FEW_DIGITS = 8
-"""A number with at most this many decimal digits was rounded on purpose. Computed numbers have more."""
+"""A number with at most this many decimal digits was rounded on purpose; computed numbers have more."""
 
 
 def noise_level(values: Array) -> Array:

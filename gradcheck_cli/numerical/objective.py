@@ -86,7 +86,7 @@ class Direction(NamedTuple):
     """A direction in the space of one parameter's entries.
 
     entries: the flat indices of M entries, (M,).
-    weights: the component of the direction for each of these entries, (M,). All others are 0.
+    weights: the component of the direction for each of these entries, (M,). All other components are 0.
     """
 
     entries: Array
@@ -98,7 +98,7 @@ class Objective(Protocol):
 
     @property
     def shapes(self) -> Mapping[str, Shape]:
-        """The shape of every parameter."""
+        """The shape of every parameter, by name."""
 
     def entries(self, name: str) -> Movable:
         """Return the entries of parameter `name`, in C order, as numbers that can be perturbed.
@@ -122,7 +122,7 @@ class Objective(Protocol):
 
     @property
     def conventions(self) -> Sequence[Objective]:
-        """The objective under each usual convention for numbers on a kink; empty if there are none."""
+        """The objective under each usual convention for numbers on a kink; empty if no number is on one."""
 
 
 class DirectedObjective(Objective, Protocol):
@@ -152,19 +152,19 @@ class Factors(Protocol):
     """
 
     def sums(self, d: Array) -> Array:
-        """Return Jᵀ d, in the shape of the parameter.
+        """Return Jᵀ d, in the shape of the parameter, with J from z = J w + c.
 
-        d: the slopes of F features and N samples, (F, N).
+        d: the slopes with respect to z of F features and N samples, (F, N).
         """
 
     def squares(self, u: Array) -> Array:
-        """Return √((J∘J)ᵀ u²), in the shape of the parameter: the sum of independent errors u ≥ 0."""
+        """Return √((J∘J)ᵀ u²), the error of Jᵀ d if d has independent errors u ≥ 0. J is from z = J w + c."""
 
     def sizes(self, u: Array) -> Array:
-        """Return |J|ᵀ u, in the shape of the parameter: the largest possible sum of errors u ≥ 0."""
+        """Return |J|ᵀ u, the largest possible error of Jᵀ d if d has errors u ≥ 0. J is from z = J w + c."""
 
     def feeding(self, entries: Array) -> Array:
-        """Return a mask of the F features, (F,), that marks those that the marked entries reach.
+        """Return a mask of the features that the marked entries reach, (F,) for F features.
 
         entries: a mask in the shape of the parameter.
         """
@@ -210,7 +210,7 @@ class UnitObjective(Objective, Protocol):
 
     @property
     def conventions(self) -> Sequence[UnitObjective]:
-        """The network under each usual convention for numbers on a kink; empty if there are none."""
+        """The network under each usual convention for numbers on a kink; empty if no number is on one."""
 
     @property
     def corners(self) -> Sequence[UnitObjective]:
@@ -222,7 +222,7 @@ class UnitObjective(Objective, Protocol):
 
     @property
     def one_by_one(self) -> Sequence[UnitObjective]:
-        """The network with all kinks on their left, and with exactly one kink on its right.
+        """The network with all kinks on the left side, and with exactly one kink on the right side.
 
         It is empty if there are too many kinks.
         """

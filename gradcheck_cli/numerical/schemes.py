@@ -5,8 +5,8 @@ and weights w. If the order of the scheme is p, Re Σ w oᵏ is 1 for k = 1, and
 Steps are in units of `Movable.unit`. In a network, a step is the change of a pre-activation.
 
 Sources: forward, backward, central and five-point are the classical stencils (Fornberg, "Generation of
-finite difference formulas on arbitrarily spaced grids", Math. Comp. 51, 1988); the complex step is Squire
-and Trapp, SIAM Review 40 (1998); the extrapolation is Ridders, Adv. Eng. Software 4 (1982).
+finite difference formulas on arbitrarily spaced grids", Math. Comp. 51, 1988); the complex step is from
+Squire and Trapp, SIAM Review 40 (1998); the extrapolation is from Ridders, Adv. Eng. Software 4 (1982).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Scheme:
     order: the order p.
     step: the default step h; for an extrapolating scheme, the largest step of the ladder.
     ladder: the multiples of h at which to evaluate, largest first. A plain scheme evaluates at 9h, 3h and h,
-        reports the estimate at h, and takes its error from the differences.
+        reports the estimate at h, and takes its error from the differences between the three.
     certify: the indices in `ladder` of the steps that suffice for an entry that agrees at once.
     extrapolate: whether to extrapolate to h → 0 (Richardson), in powers of h².
     cancels: whether the stencil subtracts nearly equal numbers, whose rounding errors become noise.

@@ -1,4 +1,4 @@
-"""The witness: literal differences of entries drawn at random from every tensor, to compare with others."""
+"""The witness: literal differences of random entries of every tensor, to compare with unit differences."""
 
 from __future__ import annotations
 

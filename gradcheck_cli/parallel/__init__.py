@@ -1,1 +1,1 @@
-"""This machine's clock, processors and processes."""
+"""Use this machine's clock, processors and processes."""

@@ -25,7 +25,7 @@ class Batch:
 
     x: the inputs, (N, inputs).
     y: labels, (N, *positions), or targets, (N, *outputs) or (N,), as they are in the file or the spec.
-    first: the index in the file of the first sample.
+    first: the index of the batch's first sample in the file.
     """
 
     x: Array

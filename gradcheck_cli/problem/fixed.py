@@ -64,7 +64,7 @@ def _from_lists(rows: object, where: Location) -> Array:
 
 
 def for_batch(graph: Graph, first: int, samples: int) -> Graph:
-    """Return the graph with every array that has one row per sample reduced to the rows of a batch.
+    """Return the graph for one batch. Arrays with one row per sample keep only the rows of the batch.
 
     Raises an `InputError` that lists every array that does not fit the batch.
 

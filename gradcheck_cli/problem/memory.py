@@ -26,7 +26,7 @@ MIB = 2**20
 
 
 def needed(network: Network, samples: int) -> int:
-    """Return the number of bytes that a check needs all the time.
+    """Return the number of bytes that a check needs from start to finish.
 
     These are the bytes for the process, the parameters and the activations.
     """
@@ -37,7 +37,7 @@ def needed(network: Network, samples: int) -> int:
 
 
 def least_block(network: Network, samples: int) -> tuple[int, int]:
-    """Return the size in bytes of the largest single perturbation, and the index of the node that causes it.
+    """Return the bytes that the largest single perturbation needs, and the index of the node that needs them.
 
     No block of perturbations can be smaller: an entry is perturbed for the whole batch at once, and so is a
     pre-activation that feeds a batch normalisation.

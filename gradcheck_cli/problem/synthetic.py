@@ -151,7 +151,7 @@ def _refuse_unfit(data: SyntheticData, needed: Needed) -> None:
 
 
 def _text(rng: Rng, samples: int, needed: Needed) -> tuple[Array, Array]:
-    """Draw tokens for x, and y.
+    """Draw tokens for x, and a y that suits the loss.
 
     The k-th token has a frequency proportional to 1/k. If y can hold tokens, it holds the next token for each
     token of x.

@@ -1,1 +1,1 @@
-"""The subjects of a check. Each consists of gradients, the function to difference, and rounding bounds."""
+"""The subjects of a check. Each has gradients, the function that they belong to, and rounding bounds."""

@@ -57,7 +57,7 @@ def _alone(objective: ForeignObjective, jobs: int) -> AbstractContextManager[For
 class CodeSubject:
     """The gradients that the user's code computes.
 
-    objective: the code's loss as a function to difference.
+    objective: the code's loss, as a function that can be perturbed.
     rounding: for each gradient, a bound on the rounding error of a correct one.
     inputs: the inputs that the code is called with.
     findings: the mistakes that were found by rerunning the code in other ways.

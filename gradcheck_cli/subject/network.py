@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from gradcheck_cli.diagnose.diagnosis import Diagnosis  # only wrong gradients need its package
 
 _BLOCKS = 8
-"""The largest number of temporary arrays as large as a block that exist at the same time."""
+"""The largest number of block-sized temporary arrays that exist at the same time."""
 
 _NOTHING = 1e-18
 """An entry counts as empty if its terms are below this share of the largest entry in any tensor.
@@ -52,7 +52,7 @@ Only an empty entry is compared with other tensors. The size of its terms is its
 class NetworkSubject:
     """The gradients of a network that a spec describes.
 
-    objective: the network as a function to difference, in which pre-activations can be perturbed.
+    objective: the network's loss, as a function in which pre-activations can be perturbed.
     rounding: for each gradient, a bound on the rounding error of a correct one.
     in_out: whether the gradients come from a file that holds weights as [in, out].
     """

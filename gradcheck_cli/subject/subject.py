@@ -30,7 +30,7 @@ class Subject(Protocol):
 
     @property
     def objective(self) -> Objective:
-        """The function to difference."""
+        """The function whose finite differences are taken."""
 
     @property
     def said(self) -> Said:

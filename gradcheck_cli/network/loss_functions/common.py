@@ -1,6 +1,6 @@
 """The most common losses: squares, absolute values, cross-entropies and the hinge.
 
-Every function takes outputs `a` of shape (…, N, C) and a target of shape (N, C).
+Every function takes C outputs a of N samples, (…, N, C), and a target y, (N, C).
 """
 
 from __future__ import annotations
@@ -74,7 +74,10 @@ def cross_entropy_gradient(a: Array, target: Array) -> Array:
 
 
 def bce_with_logits(a: Array, target: Array) -> Array:
-    """Return Σ target softplus(−a) + (1 − target) softplus(a), with the digits of a loss near 0 kept."""
+    """Return Σ (target softplus(−a) + (1 − target) softplus(a)).
+
+    This form keeps the digits of a loss near 0.
+    """
     right = a.real > 0
     linear = np.where(right, a * (1.0 - target), -a * target)
     return row_sums(linear + log1p(np.exp(np.where(right, -a, a))))

@@ -13,7 +13,7 @@ from gradcheck_cli.types import Array
 
 
 def _parts(a: Array, target: Array) -> tuple[Array, Array]:
-    """Split the outputs into means and variances; return mean − y and the variance, each (…, N, C / 2)."""
+    """Return mean − y and the variance, each (…, N, C / 2), for the C outputs a of N samples."""
     half = a.shape[-1] // 2
     return a[..., :half] - target[..., :half], a[..., half:]
 
@@ -33,7 +33,7 @@ def gaussian_nll(a: Array, target: Array, eps: float) -> Array:
 
 
 def gaussian_nll_branch(a: Array, target: Array, above: Array, eps: float) -> Array:
-    """Return the loss with eps in place of each variance that `above` does not mark."""
+    """Return the negative log-likelihood with eps in place of each variance that `above` does not mark."""
     d, var = _parts(a, target)
     v = np.where(above[..., d.shape[-1] :], var, eps)
     return 0.5 * row_sums(np.log(v) + d * d / v)

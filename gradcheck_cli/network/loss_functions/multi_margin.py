@@ -29,7 +29,7 @@ def multi_margin(a: Array, target: Array, p: int, margin: float) -> Array:
 
 
 def multi_margin_branch(a: Array, target: Array, counts: Array, p: int, margin: float) -> Array:
-    """Return the sum of the loss's terms for the outputs that `counts` marks."""
+    """Return the multi-class margin loss with terms for only those outputs that `counts` marks."""
     terms = np.where(counts, _over(a, target, margin), 0.0) ** p
     return target.sum(axis=-1) / a.shape[-1] * row_sums(terms)
 

@@ -101,7 +101,7 @@ def _to_positive_and_negative(a: Array, eps: float) -> tuple[Array, Array]:
 
 
 def triplet_margin(a: Array, target: Array, margin: float, eps: float) -> Array:
-    """Return margin + ‖anchor − positive + eps‖ − ‖anchor − negative + eps‖."""
+    """Return the triplet margin: margin + ‖anchor − positive + eps‖ − ‖anchor − negative + eps‖."""
     positive, negative = _to_positive_and_negative(a, eps)
     return margin + _norm(positive) - _norm(negative)
 
@@ -137,7 +137,7 @@ def triplet_gradient(a: Array, target: Array, margin: float, eps: float) -> Arra
 
 
 def _apart(a: Array) -> Array:
-    """Return the difference between the two embeddings in each sample's C outputs, (…, N, C / 2)."""
+    """Return the difference between the two embeddings in the C outputs of N samples, (…, N, C / 2)."""
     one, other = np.split(a, 2, axis=-1)
     return one - other
 

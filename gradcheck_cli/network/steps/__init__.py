@@ -1,6 +1,6 @@
 """The kinds of steps, one file each.
 
-A step maps arrays (…, N, *features) to one such array. To add a kind:
+A step maps arrays (…, N, *features) of N samples to one such array. To add a kind:
 
 1. Write its file here: a frozen dataclass that derives from `step.Step`, with the mathematics in its
    docstring. The step needs `vjp`, and `forward`, which accepts real, complex and wide numbers and any number

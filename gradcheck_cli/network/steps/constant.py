@@ -15,7 +15,7 @@ from gradcheck_cli.types import Array, Shape
 
 @dataclass(frozen=True, eq=False)
 class Constant(Linear):
-    """Output the array `value` for every sample. Only the input's number of samples is used.
+    """Output the array `value` for every sample. Of the input, only the number of samples is used.
 
     axes: the number of axes of one sample of the input.
     """

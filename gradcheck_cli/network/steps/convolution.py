@@ -32,7 +32,10 @@ from gradcheck_cli.types import Array, Shape
 
 @dataclass(frozen=True)
 class Convolution(Step):
-    """A convolution; its parameters are `weight` (channels, in / groups, *kernel) and `bias` (channels,)."""
+    """A convolution over any number of position axes.
+
+    The parameters are `weight`, (channels, in / groups, *kernel), and `bias`, (channels,).
+    """
 
     inputs: int
     channels: int

@@ -68,5 +68,5 @@ def _size(features: Shape) -> str:
 
 
 def one_each(options: dict[str, Any]) -> dict[str, Any]:
-    """Return options for a single position axis, with each number as a tuple of one number."""
+    """Return the options of a step with one position axis, with each number as a tuple of one number."""
     return {key: (value,) if type(value) is int else value for key, value in options.items()}

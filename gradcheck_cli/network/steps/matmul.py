@@ -121,7 +121,7 @@ class Matmul(Step):
 class _Factor:
     """One factor of a product of matrices. Its rows are multiplied with the rows of the other factor.
 
-    swapped: whether the rows are along the last axis of `input`, not the last but one.
+    swapped: whether the last axis of `input` counts the rows, instead of the axis before it.
     """
 
     input: Input

@@ -1,6 +1,6 @@
 """Maxout: the largest of several affine maps, out_u = max over k of z[u, k], after a dense step z = x wᵀ + b.
 
-    ∂L/∂z[u, k] = ∂L/∂out_u if z[u, k] is the largest of its unit, else 0
+    ∂L/∂z[u, k] = ∂L/∂out_u if z[u, k] is the largest piece of unit u, else 0
 
 The pieces z[u, k] of unit u are next to each other in z, so this is max pooling over the last axis, with
 windows that do not overlap.

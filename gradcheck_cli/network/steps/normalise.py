@@ -114,7 +114,7 @@ class Normalise(Step):
         return (self.handed(upstream, output, self.deviation(inputs[0])),), {}
 
     def handed(self, g: Array, z_hat: Array, deviation: Array) -> Array:
-        """Return ∂L/∂z.
+        """Return ∂L/∂z, computed from ∂L/∂ẑ.
 
         g: ∂L/∂ẑ.
         z_hat: ẑ.
@@ -172,14 +172,14 @@ class Normalised:
     step: Normalise
 
     def vjp(self, dL_dvalue: Array) -> Array:
-        """Return ∂L/∂z.
+        """Return ∂L/∂z, computed from ∂L/∂ẑ.
 
         dL_dvalue: ∂L/∂ẑ, (N, units), for N samples.
         """
         return self.step.handed(dL_dvalue, self.value, self.deviation)
 
     def along(self, g: Array) -> Array:
-        """Return ẑ mean(g ẑ), the term of `vjp` that the variance causes, times the deviation.
+        """Return ẑ mean(g ẑ): the variance's term in `vjp`, before the division by the deviation.
 
         g: ∂L/∂ẑ, (N, units), for N samples.
         """
@@ -194,7 +194,7 @@ def normalised_at(z: Array, eps: float) -> Normalised:
 
 @dataclass(frozen=True)
 class Scale(Step):
-    """The scale y = γ ẑ + β after a normalisation. γ and β have some of a sample's axes.
+    """The scale y = γ ẑ + β after a normalisation. γ and β extend over some of a sample's axes.
 
     shape: the shape of γ and of β.
     after: the number of a sample's axes after the axes of γ; any number of axes may precede them.
