@@ -71,7 +71,7 @@ def test_a_mistake_in_any_tensor_is_wrong(kind):
         (
             [{"conv_transpose2d": 1, "kernel": 2, "output_padding": 1}],
             [2, 4, 4],
-            "output_padding must be below stride or dilation",
+            "output_padding must be less than the stride or the dilation",
             (0, "output_padding"),
         ),
         (

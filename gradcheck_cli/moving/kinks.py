@@ -142,15 +142,16 @@ class Kinks:
         for name, mask in self.of_parameters.items():
             if mask.any():
                 entries = int(np.count_nonzero(mask))
-                yield f"{entries:,} entr{'y' if entries == 1 else 'ies'} of {name} at 0, on the kink of |w|"
+                which = f"1 entry of {name} is" if entries == 1 else f"{entries:,} entries of {name} are"
+                yield f"{which} at 0, on the kink of |w|"
 
 
 def _first(mask: Array, layer: str) -> str:
-    """Name the first marked unit and count the rest: ``unit 3 of hidden1 in sample 0, and 4 more,``."""
+    """Name the first marked unit and count the rest: ``unit 3 of hidden1 in sample 0 and 4 more are``."""
     sample, *unit = (int(i) for i in np.argwhere(mask)[0])
     more = int(np.count_nonzero(mask)) - 1
     which = unit[0] if len(unit) == 1 else unit
-    return f"unit {which} of {layer} in sample {sample}{f', and {more:,} more,' if more else ''}"
+    return f"unit {which} of {layer} in sample {sample}{f' and {more:,} more are' if more else ' is'}"
 
 
 def find_kinks(

@@ -75,4 +75,4 @@ def test_there_is_an_objective_for_every_combination_of_conventions():
 def test_numbers_on_kinks_are_reported():
     problem = problem_of((4, "relu"), (3, "identity"), **ZEROS, **UNBIASED)
     (line,) = problem.objective.kinks.told(problem.network)
-    assert line == "unit 0 of hidden1 in sample 0, and 7 more, on the kink of relu"
+    assert line == "unit 0 of hidden1 in sample 0 and 7 more are on the kink of relu"

@@ -71,7 +71,7 @@ class ConvTranspose2d(Step):
         step = cls(features[0], channels, **{key: options[key] for key in keys})
         ends = zip(step.output_padding, step.stride, step.dilation, strict=True)
         if any(more >= max(s, d) for more, s, d in ends):
-            raise UnfitError("output_padding must be below stride or dilation", "output_padding")
+            raise UnfitError("output_padding must be less than the stride or the dilation", "output_padding")
         if min(step.out(features)) < 1:
             raise UnfitError("the padding cuts off the whole output", "padding")
         return step

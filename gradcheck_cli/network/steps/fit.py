@@ -50,7 +50,7 @@ def axis_of(features: Shape, dim: int, key: str) -> int:
     Raises an `UnfitError` if there is no such axis, or if it is the only one.
     """
     if len(features) == 1:
-        raise UnfitError(f"samples of {list(features)} have a single axis, which must stay", key)
+        raise UnfitError(f"samples of {list(features)} have a single axis, which cannot be dropped", key)
     return any_axis_of(features, dim)
 
 

@@ -87,7 +87,7 @@ class Permute(_Rearranged):
     def of(cls, features: Shape, **options: Any) -> Permute:
         order, axes = options["permute"], len(features)
         if sorted(order) != list(range(axes)):
-            message = f"{list(order)} does not name each axis of samples of {list(features)} once"
+            message = f"{list(order)} does not name each axis of samples of {list(features)} exactly once"
             raise UnfitError(message, "permute", f"give the axes 0 to {axes - 1}; the batch does not count")
         return cls(axes, order)
 

@@ -52,7 +52,8 @@ class Rotary(Linear):
     @classmethod
     def of(cls, features: Shape, **options: Any) -> Rotary:
         if len(features) < 2 or features[-1] % 2:
-            message = f"a rotation needs samples [tokens, features], features even; it gets {list(features)}"
+            needed = "samples [tokens, features] with an even number of features"
+            message = f"a rotation needs {needed}; it gets {list(features)}"
             raise UnfitError(message, "rotary", "it turns pairs of features by an angle for each token")
         tokens, d = features[-2:]
         return cls.of_angles(tokens, d, options["base"], options["interleaved"])
