@@ -162,7 +162,10 @@ class Judged:
 
     @cached_property
     def tolerance(self) -> Array:
-        """The largest difference allowed for a correct gradient, rtol · max(|a|, |n|) + rounding."""
+        """The largest difference that is allowed for a correct gradient.
+
+        It is rtol · max(|a|, |n|) + rounding, for the analytic value a and the numerical value n of an entry.
+        """
         with np.errstate(invalid="ignore"):
             return self.rtol * self.scale + self.rounding
 

@@ -174,7 +174,8 @@ class AtRest:
         moved: the perturbed values by index, each (…, *features), for losses of shape (…). If a later step
             couples the N samples, these must be whole batches, (…, N, *features).
         samples: the index of the sample in each row of a perturbed value, to look up unperturbed values.
-        output_rounding: the rounding error of the network's outputs, (N, *outputs), in units of ε.
+        output_rounding: the rounding error of the network's outputs, (N, *outputs), in units of machine
+            epsilon.
         gates: the nodes that hide the perturbation if their outputs do not change.
         individually: the node whose inputs were perturbed one by one; −1 if there is none.
         again: a function for each node that uses a perturbed parameter, to evaluate the node.
@@ -287,18 +288,18 @@ class AtRest:
     def output_rounding(self, at: int, rounding: Array) -> Array:
         """Return the rounding error of the outputs that the rounding error of one value causes.
 
-        The result has the shape (N, *outputs), for N samples, and is in units of ε.
+        The result has the shape (N, *outputs), for N samples, and is in units of machine epsilon.
 
-        rounding: the rounding error of value `at`, in units of ε.
+        rounding: the rounding error of value `at`, in units of machine epsilon.
         """
         return self.output_rounding_of({at: rounding})
 
     def output_rounding_of(self, rounding: Mapping[int, Array]) -> Array:
         """Return the rounding error of the outputs that the rounding errors of some values cause.
 
-        The result has the shape (N, *outputs), for N samples, and is in units of ε.
+        The result has the shape (N, *outputs), for N samples, and is in units of machine epsilon.
 
-        rounding: the rounding errors of the values, in units of ε, by the value's index.
+        rounding: the rounding errors of the values, in units of machine epsilon, by the value's index.
         """
         start = {at: NUDGED.eps * each for at, each in rounding.items()}
         errors = errors_from(self.graph, self.parameters, self.values, start, NUDGED)

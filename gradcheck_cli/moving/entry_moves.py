@@ -75,13 +75,13 @@ class EntryMoves(Moves):
     def _output_rounding(self) -> Array:
         """The rounding error of the network's outputs that the step's own rounding causes.
 
-        It has the shape (N, *outputs), for N samples, and is in units of ε.
+        It has the shape (N, *outputs), for N samples, and is in units of machine epsilon.
         """
         return self.objective.output_rounding(self.at, self._own_rounding)
 
     @property
     def _own_rounding(self) -> Array:
-        """The rounding error of the step's output for exact inputs, in units of ε."""
+        """The rounding error of the step's output for exact inputs, in units of machine epsilon."""
         step, p = self.objective.graph.nodes[self._node].step, self.objective.own[self._node]
         error = step.error_if_moved(p, self._inputs, self.objective.values[self.at], NUDGED)
         rounding: Array = error / NUDGED.eps
@@ -211,14 +211,14 @@ class DenseEntryMoves(EntryMoves):
 
     @cached_property
     def _rows_of_inputs(self) -> Array:
-        """The step's input, a⁽ʰ⁾ or ẑ, transposed to (inputs, N), for N samples."""
+        """The input of the dense step or the scale, transposed to (inputs, N), for N samples."""
         return np.ascontiguousarray(self._inputs[0].T)
 
     @cached_property
     def _near_rounding(self) -> Array:
-        """The rounding error of the losses of the N samples, (N,), in units of ε, after short steps.
+        """The rounding error of the losses of the N samples, (N,), after short steps.
 
-        It includes the error of adding a change to the value `at`.
+        It is in units of machine epsilon, and includes the error of adding a change to the value `at`.
         """
         size = np.abs(self.objective.values[self.at])
         return near_rounding(self.objective, self.objective.output_rounding(self.at, size))

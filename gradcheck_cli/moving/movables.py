@@ -51,9 +51,11 @@ def _in_blocks(move: Callable[[Array, Array], Moved], size: int, which: Array, t
 
 
 def near_rounding(objective: AtRest, output_rounding: Array) -> Array:
-    """Return the rounding error of the losses of the N samples, (N,), in units of ε, after short steps.
+    """Return the rounding error of the losses of the N samples, (N,), after short steps.
 
-    output_rounding: the rounding error of the network's outputs, (N, *outputs), in units of ε.
+    It is in units of machine epsilon.
+
+    output_rounding: the rounding error of the network's outputs, (N, *outputs), in units of machine epsilon.
     """
     _, rounding = loss_and_rounding(
         objective.network.loss, objective.output, objective.target, output_rounding
@@ -62,9 +64,9 @@ def near_rounding(objective: AtRest, output_rounding: Array) -> Array:
 
 
 def rounded(near: NearLosses, rounding: Array) -> Array:
-    """Return the rounding error of the perturbed losses `near`, in units of ε.
+    """Return the rounding error of the perturbed losses `near`, in units of machine epsilon.
 
-    rounding: the rounding error of the unperturbed losses, in units of ε.
+    rounding: the rounding error of the unperturbed losses, in units of machine epsilon.
     """
     return np.where(near.silent, 0.0, np.maximum(rounding, np.abs(near.losses)))
 
@@ -336,7 +338,7 @@ class BatchMoves(Moves):
 
     @property
     def _is_short(self) -> bool:
-        """Whether a perturbation changes only one column of y = γ ẑ + β.
+        """Whether a perturbation changes only one column of the batch-normalised value y = γ ẑ + β.
 
         This is so if batch normalisation follows directly and nothing later couples the samples.
         """
@@ -361,7 +363,7 @@ class BatchMoves(Moves):
 
 
 def scaled_value(objective: AtRest, at: int) -> int | None:
-    """Return the index of y = γ ẑ(z) + β if batch normalisation directly follows the value `at`, z.
+    """Return the index of y = γ ẑ + β, the output of a batch normalisation that directly follows `at`, z.
 
     Returns None if batch normalisation does not follow, or if z does not have the shape (N, units), for N
     samples.
@@ -375,7 +377,7 @@ def scaled_value(objective: AtRest, at: int) -> int | None:
 
 
 def normalised_columns(objective: AtRest, at: int, units: Array, z: Array) -> Array:
-    """Return B columns of y = γ ẑ(z) + β, (B, N), for N samples.
+    """Return B columns of the batch-normalised value y = γ ẑ + β, (B, N), for N samples.
 
     at: the index of z, which batch normalisation follows.
     units: the unit of each column, (B,).

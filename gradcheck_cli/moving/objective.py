@@ -78,7 +78,9 @@ class NetworkObjective(AtRest):
         return PenaltyMoves(self.parameters[name], penalties, sign)
 
     def uses(self, name: str) -> tuple[Use, ...]:
-        """Return the sites that the parameter enters: z = a⁽ʰ⁾ wᵀ + b, y = γ ẑ + β, or a kernel over patches.
+        """Return the sites that the parameter enters, with the way in which it enters each.
+
+        Examples of sites are z = a wᵀ + b of a dense layer with input a, and y = γ ẑ + β of a normalisation.
 
         The result is empty if any step that uses the parameter is not affine in it. In that case, only the
         parameter's entries can be perturbed.
@@ -142,7 +144,7 @@ class NetworkObjective(AtRest):
         return sum(math.prod(shape) for shape in self.graph.nodes[i].step.shapes.values())
 
     def _near_of(self, site: Site) -> Near:
-        """Return `Near` for the site's value or, if batch normalisation follows, for y = γ ẑ + β."""
+        """Return `Near` for the site's value or, if batch normalisation follows, for y = γ ẑ + β after it."""
         if site not in self._near:
             scaled = scaled_value(self, site)
             self._near[site] = Near(self, site if scaled is None else scaled)

@@ -14,7 +14,7 @@ from gradcheck_cli.numerical.objective import ALONE, Moved, Spread
 from gradcheck_cli.types import Array
 
 _UNDERFLOW = float(np.finfo(np.float64).tiny / np.finfo(np.float64).eps)
-"""The largest error that underflow may cause, in units of ε."""
+"""The largest error that underflow may cause, in units of machine epsilon."""
 
 
 @dataclass(frozen=True)

@@ -73,7 +73,7 @@ class Activation:
         return replace(self, **bound(self, options, "value", "derivative", "pieces", "branch"))
 
     def overwrite(self, z: Array) -> Array:
-        """Return φ(z) for a real array z, which may be overwritten with the result."""
+        """Return the activation φ(z) of a real array z, which may be overwritten with the result."""
         return self.value(z) if self.in_place is None else self.in_place(z)
 
     def vjp(self, z: Array, dL_da: Array) -> Array:
@@ -153,7 +153,7 @@ def _softmax_jacobian(z: Array) -> Array:
 @dataclass(frozen=True)
 class _Softmax(Activation):
     def vjp(self, z: Array, dL_da: Array) -> Array:
-        """Return δⱼ = aⱼ (∂L/∂aⱼ − Σᵢ ∂L/∂aᵢ aᵢ).
+        """Return δ = ∂L/∂z, where δⱼ = aⱼ (∂L/∂aⱼ − Σᵢ ∂L/∂aᵢ aᵢ).
 
         This is the product of ∂L/∂a with softmax's Jacobian, computed without building the Jacobian.
         """

@@ -43,12 +43,14 @@ class Arithmetic:
     def summed(self, terms: Array, total: Array, count: int) -> Array:
         """Return a bound on the rounding error of a sum of `count` terms.
 
-        terms: the sum of the terms' absolute values.  total: the sum itself.
+        For terms of mixed sign, the error is about ε · terms, with the machine epsilon ε. For terms of one
+        sign, every partial sum adds an error of ε times its size. In any order of summation, these errors add
+        up to √count · ε · total if they are independent (N. J. Higham and T. Mary, SIAM J. Sci. Comput. 41,
+        2019). In a plain loop over many equal terms, they are not independent; the factor count / 16 allows
+        for that.
 
-        For terms of mixed sign, the error is about ε · terms. For terms of one sign, every partial sum adds
-        an error of ε times its size. In any order of summation, these errors add up to √count · ε · total if
-        they are independent (N. J. Higham and T. Mary, SIAM J. Sci. Comput. 41, 2019). In a plain loop over
-        many equal terms, they are not independent; the factor count / 16 allows for that.
+        terms: the sum of the terms' absolute values.
+        total: the sum itself.
         """
         error: Array = self.eps * (terms + max(np.sqrt(count), count / 16.0) * np.abs(total))
         return error

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Argument:
-    """An input or a parameter of a step, with the two factors of its gradient.
+    """An input or a parameter of a step, with the formulas of its gradient.
 
     symbol: its symbol in a textbook, used if nothing else gives it a name.
     local: ∂out/∂argument.

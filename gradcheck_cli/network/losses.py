@@ -387,7 +387,7 @@ LOSSES: Mapping[str, Loss] = {row.name: row for row in _ROWS}
 
 
 def coefficient(loss: Loss, reduction: Reduction, scale: float, outputs: Shape, weight: float) -> float:
-    """Return the factor c in L = c Σₙ ℓₙ, where the sum is a plain sum over the samples.
+    """Return the factor c in L = c Σₙ ℓₙ, where ℓₙ is the loss of sample n.
 
     `batchmean` averages over the samples and sums over positions and outputs. `mean` averages over all three,
     and `sum` sums over all three.

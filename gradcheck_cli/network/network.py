@@ -33,8 +33,8 @@ class Network:
 
     L = coefficient · Σₙ ℓ(aₙ, targetₙ) + Σ_w penalty(λ)(w)
 
-    The first sum is over the samples n. The second sum is over the weights w and, if `penalize_biases` is
-    set, the biases.
+    The first sum is over the samples n, with the loss ℓ of each sample. The second sum is over the weights w
+    and, if `penalize_biases` is set, the biases, with the strength λ of each penalty.
     """
 
     graph: Graph

@@ -194,7 +194,7 @@ def _signs(count: int, rng: np.random.Generator) -> Array:
 
 
 def _rounding(function: Function, at: Point) -> list[Array]:
-    """Return the difference between each result in float32 and in float64, in units of ε.
+    """Return the difference between each result in float32 and in float64, in units of machine epsilon.
 
     This is the largest difference observed at points near `at`, times a safety factor.
     """

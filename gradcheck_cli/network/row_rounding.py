@@ -69,7 +69,10 @@ class ActivationRounding:
         return _moved(row.value, z, z_error, row.coupled)
 
     def own_value(self, row: ActivationRow, z: Array) -> Array:
-        """Return a bound on the rounding error of φ at an exact z, in units of ε, without using φ'."""
+        """Return a bound on the rounding error of the activation φ at an exact z, without using φ'.
+
+        The bound is in units of machine epsilon.
+        """
         return _own(row.value, z)
 
     def derivative(self, row: ActivationRow, z: Array, z_error: Array, eps: float) -> Array:
@@ -98,7 +101,7 @@ class ActivationRounding:
         return self.at_most(row, z, dL_da_error) + carried + eps * (own + _row_sum(size * absolute))
 
     def at_most(self, row: ActivationRow, z: Array, sizes: Array) -> Array:
-        """Return the largest possible |δⱼ| if |∂L/∂aᵢ| is at most sizesᵢ: Σᵢ sizesᵢ |∂aᵢ/∂zⱼ|."""
+        """Return the largest possible |∂L/∂zⱼ| if |∂L/∂aᵢ| is at most sizesᵢ: Σᵢ sizesᵢ |∂aᵢ/∂zⱼ|."""
         slopes = np.abs(row.derivative(z))
         if not row.coupled:
             return sizes * slopes
@@ -190,7 +193,7 @@ class LossRounding:
         return terms.sum(axis=-1), carried.sum(axis=-1), size.sum(axis=-1)
 
     def gradient(self, row: LossRow, a: Array, a_error: Array, target: Array, eps: float) -> Array:
-        """Return a bound on the error of ∂ℓ/∂a, in the shape of ∂ℓ/∂a."""
+        """Return a bound on the error of the loss's gradient ∂ℓ/∂a, in the shape of the gradient."""
         size = np.abs(row.gradient(a, target))
         rounding = size + np.abs(a) + np.abs(target)
         if not row.per_output:  # the terms subtracted may be as large as the largest of the row
@@ -317,7 +320,7 @@ NUDGED_LOSS = LossRounding()
 
 
 def _own(function: Function, at: Array) -> Array:
-    """Return a bound on the rounding error of `function` at an exact argument, in units of ε.
+    """Return a bound on the rounding error of `function` at an exact argument, in units of machine epsilon.
 
     The bound is twice the largest error observed in float32 at arguments nearby, and at least `FUNCTION_ULPS`
     units in the last place.

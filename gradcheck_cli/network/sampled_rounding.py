@@ -83,7 +83,7 @@ class _Rough(Pointwise):
         return (delta + self._rounding(y, lost) * upstream,), {}
 
     def _rounding(self, y: Array, lost: Array | float) -> Array:
-        """Return errors of ± `lost` with random signs, in units of ε."""
+        """Return errors of ± `lost` with random signs, in units of machine epsilon."""
         signs = self.rng.choice([-1.0, 1.0], y.shape)
         return np.asarray(float(np.finfo(y.dtype).eps) * lost * signs, dtype=y.dtype)
 

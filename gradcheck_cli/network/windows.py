@@ -61,7 +61,7 @@ class Windows:
         return cropped
 
     def views(self, padded: Array, out: Shape) -> Iterator[tuple[Shape, Array]]:
-        """Yield each index into the kernel, with a writable view of the elements there in all windows.
+        """Yield each position in the kernel, with a writable view of the element there in every window.
 
         out: the number of windows along each axis.
         """
@@ -71,7 +71,7 @@ class Windows:
 
 @lru_cache(maxsize=256)
 def _slices(windows: Windows, out: Shape) -> tuple[tuple[Shape, Any], ...]:
-    """Return each index into the kernel, with slices that select the elements at this index in all windows.
+    """Return each position in the kernel, with the slices that select the element there in every window.
 
     The result is cached, since building it every time would slow down small convolutions.
     """

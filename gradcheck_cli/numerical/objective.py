@@ -20,8 +20,8 @@ class Moved(NamedTuple):
 
     losses:   the losses, (B,), or (B, S) if each loss has S terms, whose differences are taken one by one and
               then summed.
-    rounding: a bound on the rounding error of each loss, in units of ε and in the shape of the losses. If
-              nothing more is known about the function, the bound is the size of the loss.
+    rounding: a bound on the rounding error of each loss, in units of machine epsilon and in the shape of the
+              losses. If nothing more is known about the function, the bound is the size of the loss.
     crossed:  whether the function changed to another branch (the other side of a kink) on the way, (B,).
     """
 

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 Sharing = Callable[[ForeignObjective, int], AbstractContextManager[ForeignObjective]]
 """A function that takes an objective and a number of processes, and returns a context.
 
-The context yields an objective that this number of processes evaluate.
+The context yields an objective that these processes evaluate.
 """
 
 

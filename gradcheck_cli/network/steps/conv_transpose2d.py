@@ -5,7 +5,7 @@ and dilation d:
 
     z[o, q] = Σ over (i, k) of w[i, o, k] x[i, p] + b[o],   summed where s p + d k − padding = q
     ∂L/∂w[i, o, k] = Σ over samples and p of x[i, p] δ[o, s p + d k − padding]        ∂L/∂b = Σ δ
-    ∂L/∂x[i, p] = Σ over (o, k) of w[i, o, k] δ[o, s p + d k − padding],   a convolution of δ with w
+    ∂L/∂x[i, p] = Σ over (o, k) of w[i, o, k] δ[o, s p + d k − padding],   a convolution of δ = ∂L/∂z with w
 
 So z and all gradients follow from one convolution with the same weight, from the output's channels to the
 input's.

@@ -6,7 +6,7 @@ Here s is the stride and d the dilation, and the positions of x include the padd
 under the kernel at one position p of the output. If each patch is a row a, this is a dense step, and all
 positions of all samples share its weight:
 
-    ∂L/∂w = Σ over samples and positions of δ aᵀ        ∂L/∂b = Σ δ
+    ∂L/∂w = Σ over samples and positions of δ aᵀ        ∂L/∂b = Σ δ        δ = ∂L/∂z
     ∂L/∂x = Σ δ w, each added back at the positions of its patch
 
 Groups split the channels: each group of output channels depends only on the same group of input channels.
@@ -138,7 +138,11 @@ class Convolution(Step):
     def handed_down(self, delta: Array, w: Array, shape: Shape) -> Array:
         """Return ∂L/∂input, (N, in, *size), for N samples.
 
-        Each δ w is added back at the positions of its patch.
+        Each δ w, with δ = ∂L/∂z, is added back at the positions of its patch.
+
+        delta: δ.
+        w: the weight.
+        shape: the shape of the input.
         """
         count, size = len(delta), delta.shape[2:]
         of_groups = delta.reshape(count, self.groups, self.channels // self.groups, -1)

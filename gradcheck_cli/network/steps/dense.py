@@ -4,7 +4,7 @@
     ∂L/∂b = Σ δ          because ∂z/∂b = 1
     ∂L/∂a = δ w
 
-If an input (…, in) has position axes before its last axis, each position is a separate row.
+Here δ = ∂L/∂z. If an input (…, in) has position axes before its last axis, each position is a separate row.
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ class Linear(Step):
         return self
 
     def counts(self, features: tuple[Shape, ...]) -> tuple[int, int]:
-        """Return the largest number of terms in any element of L x, and in any element of Lᵀ δ."""
+        """Return the largest number of terms in any element of L x, and in any element of Lᵀ ∂L/∂z."""
         return 1, 1
 
     def forward(self, p: Arrays, *inputs: Array) -> Array:

@@ -194,7 +194,7 @@ def normalised_at(z: Array, eps: float) -> Normalised:
 
 @dataclass(frozen=True)
 class Scale(Step):
-    """The scale y = γ ẑ + β after a normalisation. γ and β extend over some of a sample's axes.
+    """The scale y = γ ẑ + β of normalised values ẑ. γ and β extend over some of a sample's axes.
 
     shape: the shape of γ and of β.
     after: the number of a sample's axes after the axes of γ; any number of axes may precede them.

@@ -95,7 +95,7 @@ class Pointwise(Step):
         return (Upstream(delta, error, hidden),), {}
 
     def _at_most(self, y: Array, y_error: Array, sizes: Array) -> Array:
-        """Return the largest |δ| for |∂L/∂a| up to `sizes`, on either side of each kink that z may cross.
+        """Return the largest |∂L/∂z| for |∂L/∂a| up to `sizes`, on either side of each kink z may cross.
 
         y, y_error: the argument z of the activation, and a bound on its error.
         """

@@ -216,6 +216,9 @@ def _apart(z: Array, mask: Array) -> Array:
 
 
 def _many(z: Array) -> float:
-    """Return a bound on the relative rounding error of a sum of positive terms over a row, in units of ε."""
+    """Return a bound on the relative rounding error of a sum of positive terms over a row.
+
+    The bound is in units of machine epsilon.
+    """
     count = z.shape[-1]
     return float(max(np.sqrt(count), count / 16.0))
