@@ -79,8 +79,8 @@ class Report:
 
     way: a sentence on how the user's code was checked and why; empty for a network.
     diagnosis: why the gradient is wrong; None if it is not wrong.
-    against: the source of the gradients that these were compared with; empty if they were compared with
-        finite differences.
+    against: the other source, if the gradients of two sources were compared; empty if gradients were compared
+        with finite differences.
     weighted: a sentence or two on how the loss that was checked differs from the loss in the user's code;
         empty if it does not differ.
     """

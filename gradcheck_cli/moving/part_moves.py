@@ -45,7 +45,7 @@ class PartMoves:
         samples: the index of each copy's sample, (B,).
         features: the flat index of the number to set in each copy, (B,).
         to: the number to set it to, (B,).
-        output_rounding: the rounding error of the outputs of the N samples, (N, *outputs), in units of machine
+        output_rounding: the rounding error of the outputs of N samples, (N, *outputs), in units of machine
             epsilon.
         """
         objective, output = self.objective, Resting(self.objective.output, samples).whole

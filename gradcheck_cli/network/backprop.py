@@ -36,7 +36,7 @@ def sweep(graph: Graph, parameters: Arrays, values: tuple[Array, ...], dL_dout: 
     for i in reversed(range(len(graph.nodes))):
         node = graph.nodes[i]
         arriving = upstream.pop(i + 1, None)
-        if arriving is None:  # nothing depends on it
+        if arriving is None:  # no later node depends on this one
             arriving = np.zeros_like(values[i + 1])
         inputs = tuple(values[k] for k in node.inputs)
         handed, own = node.step.vjp(node.own(parameters), inputs, values[i + 1], arriving)

@@ -218,7 +218,7 @@ class Picked:
     shape: Shape
 
     def sums(self, d: Array) -> Array:
-        total = np.zeros((self.shape[0] + 1, self.shape[1]), d.dtype)  # the last row takes those of none
+        total = np.zeros((self.shape[0] + 1, self.shape[1]), d.dtype)  # the last row is for no token
         in_rows = np.moveaxis(d.reshape(len(self.tokens), -1, self.tokens.shape[1]), 1, -1)
         np.add.at(total, self.tokens.ravel(), in_rows.reshape(self.tokens.size, -1))
         return total[:-1]
@@ -241,7 +241,7 @@ class Picked:
         return np.asarray(marked[self.tokens].any(axis=1)).ravel()  # (P, N, K) to (P · K)
 
     def of(self, units: Array) -> Array:
-        return np.arange(len(self.tokens) * self.shape[1])  # any position may take any row
+        return np.arange(len(self.tokens) * self.shape[1])  # any position may look up any row
 
     def only(self, units: Array) -> Picked:
         number = np.full(self.shape[0] + 1, -1)

@@ -32,7 +32,7 @@ _NUDGE = 2.0**-20
 _OWN_SAFETY = 4.0
 _SAMPLES = 4
 _APART = 2.0**-10
-"""The relative distance between the points at which rounding is observed; it makes their errors differ."""
+"""The relative distance between the points where rounding is observed, large enough for errors to differ."""
 
 Point = Mapping[str, Array]
 """The arguments of a function, by name."""
@@ -204,7 +204,7 @@ def _rounding(function: Function, at: Point) -> list[Array]:
         narrow = {name: _near(array, rng) for name, array in at.items()}
         wide = {name: array.astype(np.float64) for name, array in narrow.items()}
         for k, (rounded, exact) in enumerate(zip(function(narrow), function(wide), strict=True)):
-            least = np.abs(exact) + np.sqrt(np.mean(np.square(exact)))  # no result is known better
+            least = np.abs(exact) + np.sqrt(np.mean(np.square(exact)))  # no result is more precise
             seen = np.fmax(np.abs(rounded - exact) / eps, least)
             own[k] = np.fmax(own[k], seen)
     return [_OWN_SAFETY * each for each in own]

@@ -140,7 +140,7 @@ class SoftmaxRounding(ActivationRounding):
     def at_most(self, row: ActivationRow, z: Array, sizes: Array) -> Array:
         a = row.value(z)
         largest: Array = np.maximum(sizes, a * (sizes + _row_sum(sizes * a)))
-        return largest  # like all bounded activations, results near 0 are exact only to the rounding of 1
+        return largest  # as for all bounded activations, even small results have errors of numbers near 1
 
     @staticmethod
     def _with_error(z: Array, z_error: Array, eps: float) -> tuple[Array, Array]:
@@ -196,7 +196,7 @@ class LossRounding:
         """Return a bound on the error of the loss's gradient ∂ℓ/∂a, in the shape of the gradient."""
         size = np.abs(row.gradient(a, target))
         rounding = size + np.abs(a) + np.abs(target)
-        if not row.per_output:  # the terms subtracted may be as large as the largest of the row
+        if not row.per_output:  # the subtracted terms may be as large as the largest of the row
             largest = np.maximum(size, np.abs(target)).max(axis=-1, keepdims=True)
             rounding = FUNCTION_ULPS * (rounding + largest)
         pieces = row.pieces if len(row.sides) > 1 else None
@@ -330,7 +330,7 @@ def _own(function: Function, at: Array) -> Array:
     rng = np.random.default_rng(0)
     for _ in range(_SAMPLES):
         near = (np.real(at) * (1.0 + _APART * rng.uniform(-1.0, 1.0, at.shape))).astype(np.float32)
-        with np.errstate(all="ignore"):  # what overflows in float32 shows nothing
+        with np.errstate(all="ignore"):  # an overflow in float32 shows nothing
             off = np.abs(function(near) - function(near.astype(np.float64))) - narrow.tiny
         seen = np.where(np.isfinite(off), np.maximum(off, 0.0), 0.0) / narrow.eps
         own = np.maximum(own, 2.0 * seen)

@@ -1,4 +1,4 @@
-"""A subject for gradients from the user's code, which are checked against differences of the code's loss."""
+"""A subject for gradients from the user's code. They are checked by finite differences of the code's loss."""
 
 from __future__ import annotations
 

@@ -77,7 +77,7 @@ def smooth_l1_gradient(a: Array, target: Array, beta: float) -> Array:
 def _focal_parts(a: Array, target: Array, alpha: float) -> tuple[Array, Array, Array]:
     """Return three terms of the focal loss for each output: the weight αₜ, 1 − pₜ, and the cross-entropy.
 
-    pₜ is the probability of the right answer. All terms are computed without cancellation.
+    pₜ is the probability of the right answer. No digits cancel in any of the terms.
     """
     weight = alpha * target + (1.0 - alpha) * (1.0 - target) if alpha >= 0 else np.ones_like(target)
     missing = sigmoid(a) * (1.0 - target) + sigmoid(-a) * target
@@ -97,9 +97,9 @@ def focal_gradient(a: Array, target: Array, alpha: float, gamma: float) -> Array
     """Return the gradient of the focal loss.
 
     It is αₜ (1 − pₜ)^gamma (p − y), minus a term from the derivative of (1 − pₜ)^gamma. Here p = σ(a), y is
-    the target, and pₜ is the probability of the right answer.
+    the target, pₜ is the probability of the right answer, and αₜ is the weight of the class.
     """
     weight, missing, bce = _focal_parts(a, target, alpha)
-    slope = (2.0 * target - 1.0) * sigmoid(a) * sigmoid(-a)  # of pₜ
+    slope = (2.0 * target - 1.0) * sigmoid(a) * sigmoid(-a)  # the slope of pₜ
     of_factor = gamma * np.maximum(missing, _TINY) ** (gamma - 1.0) * slope * bce
     return weight * (missing**gamma * (sigmoid(a) - target) - of_factor)

@@ -78,7 +78,7 @@ class Linear(Step):
         return tuple(Upstream(*each) for each in zip(handed, errors, hidden, strict=True)), {}
 
     def _rounding(self, terms: Array, total: Array, count: int, arithmetic: Arithmetic) -> Array:
-        # L's coefficients are rounded, too, which `terms` counts a second time.
+        # The second term is for the rounding errors of L's coefficients.
         return arithmetic.summed(terms, total, count) + arithmetic.eps * terms + arithmetic.tiny
 
     def heard(self, p: Arrays, features: tuple[Shape, ...], above: Array) -> tuple[Array, ...]:

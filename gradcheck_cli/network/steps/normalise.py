@@ -131,9 +131,9 @@ class Normalise(Step):
         deviation, size = self.deviation(z), np.abs(z)
         off = (
             z_error + self.mean_of(z_error) + arithmetic.eps * (size + 2.0 * self.mean_of(size))
-        )  # of z − mean z
+        )  # the error of z − mean z
         z_hat = np.abs(output)
-        relative = self.of_variance(z_hat * off / deviation) + 4.0 * arithmetic.eps  # of the deviation
+        relative = self.of_variance(z_hat * off / deviation) + 4.0 * arithmetic.eps  # the deviation's error
         return off / deviation + z_hat * relative
 
     def vjp_error(

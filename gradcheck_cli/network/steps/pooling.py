@@ -107,7 +107,7 @@ class AvgPool(Linear):
             return super().part(p, inputs, output)
         places = np.stack([index // k for index, k in zip(at, self.kernel, strict=True)])
         last = np.array(output.features[-axes:])[:, None] - 1
-        # Numbers after the last window count nowhere.
+        # Numbers after the last window are in no window.
         inside = np.all(places <= last, axis=0, keepdims=True)[0]
         fixed = (*x.fixed[:-axes], *np.minimum(places, last))
         means = output.at(fixed) + x.rise / math.prod(self.kernel)

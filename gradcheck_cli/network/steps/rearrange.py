@@ -149,7 +149,8 @@ class Slice(_Rearranged):
             cut = (*(slice(None),) * x.along(self.axis), slice(self.start, self.stop))
             return Part(output, x.fixed, x.value[cut])
         inside = (self.start <= index) & (index < self.stop)
-        # An index outside gets any place, since nothing changes there: the same one in slices of one length.
+        # An index outside the slice may get any place, since nothing changes there. The place is the same in
+        # slices of one length.
         place = (index - self.start) % (self.stop - self.start)
         return taken(x, inside, output, (*x.fixed[: self.axis], place, *x.fixed[self.axis + 1 :]))
 
