@@ -49,8 +49,8 @@ class Scheme:
 _ROWS: tuple[Scheme, ...] = (
     # The ladder goes from ¼ to 2⁻³⁰. Six close rungs extrapolate smooth functions, where rounding is
     # smallest. Two rungs certify: there, truncation and rounding are about equal after extrapolation, few
-    # kinks are crossed, and steps are short enough to reuse the unperturbed network. Three rungs are for kinks
-    # and steep functions, and also show the noise.
+    # kinks are crossed, and steps are short enough to reuse the unperturbed network. Three rungs are for
+    # kinks and steep functions, and also show the noise.
     Scheme(
         "adaptive",
         offsets=(-1, 1), weights=(-1 / 2, 1 / 2), order=2, step=0.25,
