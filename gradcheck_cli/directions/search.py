@@ -298,7 +298,7 @@ def _halves(low: int, high: int) -> tuple[tuple[int, int], tuple[int, int]]:
 
 
 def _all_wrong(drawn: Comparison) -> bool:
-    """Return whether most of the checked entries are wrong and the only correct ones are 0."""
+    """Return whether most of the checked entries are wrong, and every correct one is 0."""
     moved = np.isfinite(drawn.error)
     right = moved & drawn.agrees & ~drawn.zero
     return bool(not right.any() and 2 * drawn.wrong.sum() > (moved & ~drawn.zero).sum())

@@ -59,7 +59,7 @@ class PartMoves:
     def _parts(self, samples: Array, features: Array, to: Array) -> Iterator[tuple[int, Part, Array]]:
         """Yield, for every value that changes, its index, the part that changes, and a mask of copies.
 
-        The mask is for the copies in which the step that computes the value crosses a kink.
+        The mask marks the copies in which the step that computes the value crosses a kink.
         """
         graph, resting = self.objective.graph, self._resting(samples)
         start = np.unravel_index(features, graph.value_features[self.at])

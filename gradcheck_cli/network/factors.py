@@ -263,9 +263,11 @@ class InputUnits:
     units: int
 
     def by_unit(self, numbers: Array) -> Array:
-        """Return the part of an array that each input channel affects, (units, F / groups · N).
+        """Return, for each input channel, the numbers of the features that it affects.
 
-        numbers: one number for each of F output features and N samples, (F, N).
+        The shape is (units, F / groups · N), for F output features and N samples.
+
+        numbers: one number for each feature and sample, (F, N).
         """
         return np.repeat(numbers.reshape(self.groups, -1), self.units // self.groups, axis=0)
 
