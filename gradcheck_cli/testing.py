@@ -129,7 +129,7 @@ def check_layer(
     outputs: the number of forward's outputs; needed if forward returns a tuple that may end with a cache.
     only, scheme, rtol, fast, strict, allow_undecided: as in `check_gradients`.
 
-    Returns the `Report`. Raises what `check_gradients` raises.
+    Returns the `Report`. Raises the same errors as `check_gradients`.
     """
     __tracebackhide__ = True
     how = {"parameters": only, "scheme": scheme, "rtol": rtol, "strict": strict, **_way(fast)}
