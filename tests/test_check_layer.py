@@ -161,7 +161,9 @@ def test_an_input_without_a_gradient_is_not_checked():
         lambda x, mask: (x * mask, mask), lambda dout, mask: (dout * mask, None), {"x": X, "mask": mask}
     )
     assert [c.name for c in report.comparisons] == ["x"]
-    assert any("returns None for mask: not checked" in note for note in report.unusual)
+    assert any(
+        "returns None for mask, whose gradient is therefore not checked" in note for note in report.unusual
+    )
 
 
 def test_an_upstream_that_is_changed_in_place_is_told():
@@ -199,7 +201,12 @@ def test_float32_inputs_are_checked_in_float64():
             X,
             "returns 2 gradients, but forward takes 1 array of floats: x",
         ),
-        (relu_forward, lambda dout, cache: {"z": dout}, X, "returns gradients of z; those of x are needed"),
+        (
+            relu_forward,
+            lambda dout, cache: {"z": dout},
+            X,
+            "returns gradients of z; gradients of x are needed",
+        ),
         (relu_forward, lambda dout, cache: dout[:2], X, "[2, 4]"),
         (relu_forward, lambda dout, cache: None, X, "returns no gradient, only None"),
         (relu_forward, lambda dout, a, b, c: dout, X, "does not fit relu_forward: forward returns 2 results"),

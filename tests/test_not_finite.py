@@ -138,7 +138,7 @@ data = torch.ones(5, 3).numpy(), torch.ones(5, 2).numpy()
         ),
         (
             "nn.Sequential(first, second), lambda a, y: (a - 100).log().sum()",
-            "the output of every layer is finite, so it arises in the loss",
+            "the output of every layer is finite, so the inf or NaN arises in the loss",
         ),
         ("first, lambda a, y: (a - 100).log().sum()", None),
     ],

@@ -15,7 +15,7 @@ PACKAGE = str(Path(__file__).parents[1]) + os.sep
 
 
 def failure(error: BaseException, folder: str) -> str:
-    """Describe a failure of the code, such as ``raises ValueError at my_net.py:7: …``."""
+    """Return a description of an exception from the code, such as ``raises ValueError at my_net.py:7: …``."""
     place = _place(error, folder)
     at = f" at {place}" if place else ""
     if isinstance(error, SystemExit):
@@ -25,9 +25,9 @@ def failure(error: BaseException, folder: str) -> str:
 
 
 def _place(error: BaseException, folder: str) -> str | None:
-    """Return the innermost line of the traceback in the user's code, such as ``my_net.py:7``.
+    """Return the innermost line of the user's code in the traceback, such as ``my_net.py:7``.
 
-    The result is None if the traceback does not pass through the user's code.
+    Returns None if the traceback does not pass through the user's code.
     folder: the folder of the user's code.
     """
     if isinstance(error, SyntaxError) and error.filename and os.path.isfile(error.filename):
@@ -38,7 +38,7 @@ def _place(error: BaseException, folder: str) -> str | None:
 
 
 def place_among(places: Iterable[tuple[str, int | None]], folder: str) -> str | None:
-    """Return the last of `places` in the user's code, such as ``my_net.py:7``; None if there is none.
+    """Return the last place that lies in the user's code, such as ``my_net.py:7``; None if none of them does.
 
     places: pairs of a file and a line number.  folder: the folder of the user's code.
     """
@@ -52,7 +52,7 @@ def _is_users(file: str, folder: str) -> bool:
 
 
 def _reason(error: BaseException) -> str:
-    """Return the first line of an error's message; empty if there is none or if its `__str__` fails."""
+    """Return the first line of an error's message; empty if it has no message or its `__str__` fails."""
     try:
         lines = (error.msg if isinstance(error, SyntaxError) else str(error)).strip().splitlines()
     except Exception:

@@ -18,9 +18,9 @@ from gradcheck_cli.errors import InputError, Location, bad_input
 def read(function: Callable[..., Any], parameters: Any, x: Any, y: Any) -> tuple[Function, Inputs]:
     """Return the function and its inputs in the same form as a function that a spec names.
 
-    function: the user's function, of (parameters, x, y) or of the parameters alone.
+    function: the user's function, called as function(parameters, x, y) or function(parameters).
     parameters: a single array, or arrays in dicts, lists, tuples and dataclasses, nested to any depth. The
-    function gets them in the same nesting, and returns its gradients in that nesting.
+        function receives them nested in this way, and returns its gradients nested in the same way.
     x, y: the data, passed on unchanged.
 
     Raises `InputError` if the function does not return a loss and gradients, changes its arguments, or
@@ -35,7 +35,7 @@ def read(function: Callable[..., Any], parameters: Any, x: Any, y: Any) -> tuple
 
 
 def given(function: Callable[..., Any]) -> Given:
-    """Return a function that the caller passed in, with its name for messages."""
+    """Wrap a function that the caller passed in, and record its name for messages."""
     return Given(str(getattr(function, "__name__", type(function).__name__)), function)
 
 

@@ -1,4 +1,4 @@
-"""A layer as its author writes it: a forward and a backward function, with the arguments for calling them."""
+"""A layer as its author writes it: a forward and a backward function, and the arguments of forward."""
 
 from __future__ import annotations
 
@@ -26,11 +26,12 @@ _GRADIENT_PREFIXES = ("", "d", "d_", "grad_")
 class Convention:
     """The convention that forward and backward follow: what forward returns, and what backward takes.
 
-    Backward always takes the upstream of every output first.
+    Backward's first arguments are always the upstream gradients, one for each output.
 
     outputs: the number of forward's outputs.
     caches: whether forward returns a cache after its outputs.
-    inputs: the names of forward's arguments that backward takes; empty if it takes the cache or nothing more.
+    inputs: the names of forward's arguments that backward takes after the upstream gradients; empty if it
+        takes the cache instead, or nothing.
     """
 
     outputs: int
@@ -44,7 +45,7 @@ class Layer:
 
     arguments: all arguments, by name, in forward's order. Arrays of floats are differentiated; everything
         else, such as labels or a dict of options, is passed on as a copy.
-    taps: the intermediates whose gradients are checked, too.
+    taps: the intermediate arrays whose gradients are checked as well.
     """
 
     forward: Callee
@@ -54,16 +55,16 @@ class Layer:
     taps: Taps
 
     def passed(self, point: Mapping[str, Array]) -> Passed:
-        """Call forward at a point, and return its outputs and what backward needs from the call.
+        """Call forward at a point, and return its outputs together with the values that backward needs.
 
-        point: arrays for the arguments that are differentiated and, if they are perturbed, for taps.
+        point: an array for every differentiated argument, and one for every tap that is perturbed.
         """
         own, watch = self.taps.split(point)
         with watching(watch):
             return self.untapped(own)
 
     def untapped(self, point: Mapping[str, Array]) -> Passed:
-        """Do the same as `passed`, but let whatever currently watches taps keep watching them."""
+        """Do the same as `passed`, but without a new watch: the taps report to the current one, if any."""
         given = given_to(self.arguments, point)
         result = called(self.forward.value, given)
         results = result if isinstance(result, tuple | list) else (result,)
@@ -75,9 +76,9 @@ class Layer:
         return Passed(outputs, tuple(rest), {name: given[name] for name in self.convention.inputs}, given)
 
     def gradients(self, passed: Passed, upstreams: Sequence[Any]) -> dict[str, Any]:
-        """Call backward, and return its gradients by the names of forward's arguments.
+        """Call backward, and return its gradients, keyed by the names of forward's arguments.
 
-        An argument without a gradient, for which backward returns None, is left out.
+        Arguments for which backward returns None are left out.
         """
         value = self.backward.value
         if takes_by_name(value, len(upstreams), passed.inputs):
@@ -106,7 +107,7 @@ class Layer:
         return ((name, each) for name, each in zip(names, results, strict=True) if name in self.floats)
 
     def _by_name(self, result: Mapping[Any, Any]) -> dict[str, Any]:
-        """Return the gradients by the names of the arguments, which the dict may write with a d in front."""
+        """Return the gradients keyed by argument name, without prefixes such as the d of ``dx``."""
         known = (*self.floats, *self.taps.at)
         names = {prefix + name: name for prefix in _GRADIENT_PREFIXES[::-1] for name in known}
         unknown = [str(name) for name in result if name not in names]
@@ -116,7 +117,7 @@ class Layer:
             help = (
                 "name each after its argument, x or dx for x; return None for an argument without a gradient"
             )
-            raise self.backward.complain(f"{found}; those of {listed(self.floats)} are needed", help)
+            raise self.backward.complain(f"{found}; gradients of {listed(self.floats)} are needed", help)
         return {names[key]: value for key, value in result.items()}
 
 
@@ -142,7 +143,7 @@ def convention_of(
     Backward takes one upstream for each output, and then forward's cache, some of its arguments, or nothing.
 
     result: what forward returned.
-    outputs: the number of outputs, if the caller says so.
+    outputs: the number of forward's outputs; None to infer it.
     Raises `InputError` if the two functions do not fit together.
     """
     results = result if isinstance(result, tuple | list) else (result,)
@@ -182,7 +183,7 @@ def _usable(forward: Callee, results: Sequence[Any], convention: Convention) -> 
 
 
 def _positional(function: Callable[..., Any]) -> tuple[str, ...] | None:
-    """Return the names of the positional parameters; None if any number is accepted, or if it is unknown."""
+    """Return the names of the positional parameters; None for `*args` or an unknown signature."""
     parameters = _parameters(function)
     if parameters is None or any(each.kind is each.VAR_POSITIONAL for each in parameters):
         return None
@@ -190,7 +191,10 @@ def _positional(function: Callable[..., Any]) -> tuple[str, ...] | None:
 
 
 def parameter_names(function: Callable[..., Any]) -> tuple[str, ...]:
-    """Return the names of a function's parameters, without `*args` and `**options`; empty if unknown."""
+    """Return the names of a function's parameters, without `*args` and `**options`.
+
+    The result is empty if the function's signature is unknown.
+    """
     parameters = _parameters(function) or ()
     unnamed = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     return tuple(each.name for each in parameters if each.kind not in unnamed)
@@ -221,7 +225,10 @@ def called(function: Callable[..., Any], given: Mapping[str, Any]) -> Any:
 
 
 def floats(arguments: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the names of the arguments that are arrays of floats; Python's own numbers are options."""
+    """Return the names of the arguments that are arrays of floats.
+
+    A plain Python number is left out: it counts as an option of the layer, which is not differentiated.
+    """
     return tuple(
         name for name, value in arguments.items() if _is_array(value) and plain(value).dtype.kind == "f"
     )
@@ -232,7 +239,7 @@ def _is_array(value: Any) -> bool:
 
 
 def given_to(arguments: Mapping[str, Any], point: Mapping[str, Array]) -> dict[str, Any]:
-    """Return a fresh copy of all arguments, in which the arrays of `point` replace those of the same name."""
+    """Return a copy of all arguments, in which the arrays of `point` replace the arguments they name."""
     return {
         name: in_the_form_of(value, point[name].copy()) if name in point else _copy(value)
         for name, value in arguments.items()

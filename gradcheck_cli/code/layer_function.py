@@ -1,7 +1,7 @@
 """A layer as a function to check: L = Σ c · out, with a random weight c for every output.
 
-If all upstream gradients were 1, a backward that ignores its upstream would pass. So would a missing term
-whose sum over the outputs is 0, as in a normalisation. So c is drawn at random.
+If all upstream gradients were 1, a backward that ignores its upstream would pass. So would a backward that
+lacks a term whose sum over the outputs is 0, as can happen in a normalisation. This is why c is random.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def layer_function(
 
     arguments: all arguments of forward, by name.
     outputs: the number of forward's outputs; None to infer it.
-    where: the place in the spec that errors in the arguments point at.
+    where: the place in the spec that errors about the arguments point at.
     Raises `InputError` if the two functions do not fit together, fail, change their arguments, or return
     different results for the same arguments.
     """
@@ -82,7 +82,8 @@ def layer_function(
 class Upstream:
     """The gradient of the loss with respect to each output. `str()` says what is unusual about it.
 
-    weights: one array per output.  told: how they differ from the first draw; empty if they do not.
+    weights: one array per output.
+    told: a sentence on how the weights differ from the first draw; empty if they do not.
     layout: changes the memory layout of the arrays that backward receives.
     """
 
@@ -140,8 +141,8 @@ class LayerFunction:
     """A layer as a `Function` of the arrays that forward takes, with the loss L = Σ c · out.
 
     parameters: the point at which the gradients are checked.
-    upstream: c.  loss: L at the point.
-    findings: facts found by running backward in other ways.
+    upstream: the weights c, one array per output.  loss: L at the point.
+    findings: faults found by running backward with other upstreams.
     others: the same layer with other upstreams.
     """
 
@@ -168,7 +169,7 @@ class LayerFunction:
 
     @property
     def samples(self) -> int | None:
-        """The length of the first axis, if the first input and the first output agree in it."""
+        """The length of the first axis of the first input and the first output; None if these two differ."""
         shapes = (plain(self.layer.arguments[self.layer.floats[0]]).shape, self.upstream.weights[0].shape)
         lengths = {shape[:1] for shape in shapes}
         return lengths.pop()[0] if len(lengths) == 1 and () not in lengths else None
@@ -190,9 +191,9 @@ class LayerFunction:
             return {name: real(g) for name, g in self._read(gradients).items()}
 
     def forward(self, parameters: Mapping[str, Array]) -> Array:
-        """Return the loss terms, (S,), at parameters without taps.
+        """Return the S loss terms, (S,), at parameters that contain no taps.
 
-        Taps stay visible to whatever watches them.
+        Taps that the code passes are still reported to the current watch.
         """
         with self.layer.forward.running(_MOVED):
             return self._weighted(self.layer.untapped(parameters))
@@ -254,7 +255,7 @@ class LayerFunction:
     ) -> Iterator[str]:
         silent = [name for name in self.layer.floats if name not in gradients]
         if silent:
-            yield f"backward returns None for {listed(silent)}: not checked"
+            yield f"backward returns None for {listed(silent)}, whose gradient is therefore not checked"
         fresh = self.handed(passed)
         if any((plain(one) != plain(other)).any() for one, other in zip(fresh, upstreams, strict=True)):
             yield "backward changes its upstream in place, which the layer above may still need"
@@ -286,7 +287,10 @@ def _observed(function: LayerFunction) -> LayerFunction:
 
 
 def _tried(function: LayerFunction) -> LayerFunction:
-    """Return the function with findings from other upstreams, in which backward must be linear."""
+    """Run backward with other upstreams, and return the function with what was found.
+
+    Backward must be linear in its upstream.
+    """
     eps = max(float(np.finfo(g.dtype).eps) for g in function.gradients(function.parameters).values())
     found = {finding.sentence: (finding, upstream) for finding, upstream in _trials(function, eps)}
     function = replace(function, findings=tuple(finding for finding, _ in found.values()))
@@ -296,7 +300,7 @@ def _tried(function: LayerFunction) -> LayerFunction:
 
 
 def _trials(function: LayerFunction, eps: float) -> Iterator[tuple[Finding, Upstream]]:
-    """Yield each fault of backward that other upstreams reveal, with an upstream that reveals it."""
+    """Yield each fault of backward that another upstream reveals, together with that upstream."""
     who, judged = str(function.layer.backward), function.upstream
     first = _run(function, judged)
     scaled = _run(function, judged.times(FACTOR))
@@ -305,7 +309,9 @@ def _trials(function: LayerFunction, eps: float) -> Iterator[tuple[Finding, Upst
     if differ := not_in_proportion(first, scaled, FACTOR):
         yield Finding(differ, f"{who} {disproportion(first, scaled, differ)}"), judged.times(FACTOR)
         return
-    second = replace(judged, weights=_drawn([c.shape for c in judged.weights], 1), told="c is a second draw.")
+    second = replace(
+        judged, weights=_drawn([c.shape for c in judged.weights], 1), told="c is a second random draw."
+    )
     other, both = _run(function, second), _run(function, judged.plus(second))
     if other is not None and both is not None:
         added = {name: np.asarray(first[name] + other[name]) for name in first}

@@ -14,17 +14,18 @@ from gradcheck_cli.errors import bad_input
 from gradcheck_cli.spec.gradients import FromCode
 
 _OWN = ("inputs", "parameters")
-"""The names that a module may give to its arguments: a dict, or a function that returns one.
+"""The names under which a module may define forward's arguments, as a dict or a function that returns one.
 
-The first one found counts.
+If a module defines several of these names, the first one counts.
 """
 
 
 def read(source: FromCode, inputs: Inputs, load: Load = load) -> Function:
     """Load forward and backward, and call them repeatedly to verify them.
 
-    The arguments of forward come from `inputs` in its module, a dict by name or a function that returns one.
-    Parameters and data that the spec names replace those of the same name; data are `x` and `y`.
+    The arguments of forward come from `inputs` in its module, which is a dict by name or a function that
+    returns one. Parameters and data that the spec names replace the arguments of the same name; the data are
+    named `x` and `y`.
 
     Raises an `InputError` that points at the offending place in the spec if the functions fail, do not fit
     together, change their arguments, or return different results for the same arguments.
@@ -41,7 +42,7 @@ def _backward(source: FromCode, forward: UserCode) -> UserCode:
     (key,) = source.kind.functions
     name = getattr(source, key) or source.code.name.replace("forward", key)
     if name == source.code.name:
-        raise forward.complain("needs its backward", f"add {key}: NAME under gradients")
+        raise forward.complain("has no backward function", f"add {key}: NAME under gradients")
     said = key in source.model_fields_set
     return forward.another(name, ("gradients", key) if said else source.where)
 
@@ -49,7 +50,7 @@ def _backward(source: FromCode, forward: UserCode) -> UserCode:
 def _arguments(forward: UserCode, inputs: Inputs) -> dict[str, Any]:
     own: Any = next((value for name in _OWN if (value := forward.own(name)) is not None), {})
     if not isinstance(own, Mapping):
-        raise forward.complain(f"needs a dict of its arguments by name, but inputs is {a(own)}")
+        raise forward.complain(f"needs a dict of its arguments by name, but 'inputs' is {a(own)}")
     x, y = samples(inputs, forward)
     names = parameter_names(forward.value)
     data = {name: value for name, value in (("x", x), ("y", y)) if value is not None and name in names}

@@ -75,7 +75,7 @@ class UserCode:
 
     @contextmanager
     def running(self, circumstances: str = "") -> Iterator[None]:
-        """Turn failures of the code into an `InputError` that names `circumstances`, then the code."""
+        """Turn a failure of the code into an `InputError` that names the `circumstances` and the code."""
         what = f"{circumstances}, {self}" if circumstances else str(self)
         with guard(self.code.file, self.where, what):
             yield
@@ -94,7 +94,7 @@ class UserCode:
         return bad_input(f"{self} {message}", *self.where, help=help)
 
     def another(self, name: str, where: Location) -> UserCode:
-        """Return another function of the same module. Raises `InputError` if the module has none of it."""
+        """Return another function of the same module. Raises `InputError` if there is no such function."""
         code = Code(self.code.file, name)
         return UserCode(code, where, self.module, _callable(self.module, code, where))
 
@@ -126,7 +126,7 @@ def a(value: object) -> str:
 
 @contextmanager
 def guard(file: Path, where: Location, what: str) -> Iterator[None]:
-    """Prepare to run code from `file`: let it import its neighbours, and send its output to stderr.
+    """Prepare to run code from `file`: let it import modules from its folder, and send its output to stderr.
 
     Any exception from the code, and any call to sys.exit or os._exit, becomes an `InputError` that points at
     `where`. Only Ctrl-C passes through.
@@ -173,7 +173,7 @@ def _importing_from(folder: str) -> Iterator[None]:
 def _folder_of_its_own(folder: str) -> Iterator[None]:
     """Keep a separate current directory for the code, so that its os.chdir does not affect gradcheck's paths.
 
-    folder: the folder of the code, under which its directory is remembered between calls.
+    folder: the folder of the code. Its current directory is remembered under this key between calls.
     """
     ours = _current_folder()
     if folder in _GONE_TO:
@@ -248,8 +248,8 @@ _EXITS = tuple(
 def _no_way_out() -> Iterator[None]:
     """Make os._exit and os.exec* raise an error in this process. A child process may still call them.
 
-    The command already survives any end of the process that runs the code (see `own_process`). But an error
-    can name the line, and it does not end a test run that calls a check.
+    The command would survive such an exit anyway, since it runs the code in another process (see
+    `own_process`). But an error can name the line, and a test run that calls a check survives it, too.
     """
     before = [(module, name, getattr(module, name)) for module, name in _EXITS]
     own = os.getpid()
@@ -275,7 +275,7 @@ def _refusing(name: str, leave: Callable[..., Any], own: int) -> Callable[..., A
 
 @contextmanager
 def _child_ends_here() -> Iterator[None]:
-    """End each process that the code forks when it leaves the context, before it can act as gradcheck."""
+    """End each child process that the code forks when it leaves the context, before it acts as gradcheck."""
     own, leave = os.getpid(), os._exit
     try:
         yield
@@ -322,7 +322,10 @@ def _import(file: Path) -> ModuleType:
 
 
 def _forget_neighbours() -> None:
-    """Unload modules that earlier code imported from its folder; two folders may each have a layers.py."""
+    """Unload the modules that earlier code imported from its own folder.
+
+    Two folders may each have a layers.py, and each code must get its own.
+    """
     for folder, before in _BEFORE.items():
         for name in set(sys.modules) - before:
             if _is_neighbour(name, folder):

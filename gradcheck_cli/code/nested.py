@@ -36,13 +36,13 @@ class Nested:
         return {path or ALONE: value for path, value in _leaves("", self.example)}
 
     def filled(self, arrays: Mapping[str, Any]) -> Any:
-        """Return a copy of the example that contains other arrays, which are given by path."""
+        """Return a copy of the example in which `arrays`, which are keyed by path, replace its own arrays."""
         return _filled("", self.example, arrays)
 
     def by_path(self, gradients: Any) -> Any:
-        """Return gradients that are nested like the example as a dict by path. None counts as 0.
+        """Convert gradients that are nested like the example to a dict keyed by path. None counts as 0.
 
-        Gradients that are already given by path are left unchanged, and so are any further entries of a dict.
+        Gradients that are already keyed by path are left unchanged, and so are any further entries of a dict.
         """
         if gradients is None:
             return None
@@ -57,10 +57,10 @@ class Nested:
         return found or gradients
 
     def called_by_path(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Return a function of arrays by path that calls `function` with nested parameters.
+        """Return a function that takes a dict of arrays by path and calls `function` with nested parameters.
 
-        It also returns its gradients by path. A result that is not a pair is passed through and refused
-        later.
+        The new function also returns the gradients by path. A result that is not a pair is passed through,
+        to be refused later.
         """
 
         @wraps(function)
@@ -93,7 +93,7 @@ def _filled(path: str, value: Any, arrays: Mapping[str, Any]) -> Any:
 
 
 def _at(example: Any, gradients: Any, path: str) -> Any:
-    """Return the gradient at a path, `_MISSING` if there is none, or None below a None."""
+    """Return the gradient at a path; `_MISSING` if there is none. Below a None, every gradient is None."""
     for name in path.split(".") if path else ():
         if gradients is None:
             return None
@@ -105,7 +105,7 @@ def _at(example: Any, gradients: Any, path: str) -> Any:
 
 
 def _is_parameter(parent: Any, child: Any) -> bool:
-    """Return whether a child may be a parameter. A plain dict may hold only parameters, or None."""
+    """Return whether a child may be a parameter. In a dict, list or tuple, only None is not."""
     if child is None:
         return False
     is_settings = dataclasses.is_dataclass(parent) or _is_pytree(parent)

@@ -75,7 +75,7 @@ class Function(Protocol):
     def wide_gradients(self) -> Mapping[str, Array] | None:
         """Return the gradients computed in a wider dtype, to reveal rounding errors.
 
-        Returns None if the code cannot compute them in a wider one.
+        Returns None if the code cannot compute in a wider dtype.
         """
 
     @property
@@ -100,24 +100,21 @@ class Function(Protocol):
 
     @property
     def weighted(self) -> str:
-        """A description of how L differs from the loss as its author wrote it; empty if it does not."""
+        """A description of how L differs from the loss that the author wrote; empty if it does not."""
 
     @property
     def findings(self) -> tuple[Finding, ...]:
         """Facts that suggest wrong gradients, found by running the code in other ways."""
 
     def places(self, wrong: Collection[str], right: Collection[str]) -> Iterable[str]:
-        """Return sentences that say where in the code the fault lies, as far as its taps show.
+        """Return sentences that say where in the code the fault lies, as far as the code's taps show it.
 
         wrong, right: the names of the tensors whose gradients are wrong, and of those that agree.
         """
 
     @property
     def others(self) -> Sequence[Function]:
-        """Functions with the same code in which L is weighted differently.
-
-        Their gradients must also be right.
-        """
+        """Functions that run the same code with other weights in L. Their gradients must be right, too."""
 
 
 @dataclass(frozen=True)
@@ -261,10 +258,10 @@ def _point(parameters: Mapping[str, Array], change: Change) -> Mapping[str, Arra
 
 @dataclass(frozen=True)
 class ForeignObjective:
-    """The objective that finite differences see of the user's function: its losses, never its gradients.
+    """The user's function as finite differences see it: its losses, but never its gradients.
 
     noise: for each parameter, the noise in the S loss terms, (S,), when that parameter is perturbed.
-    evaluator: how to evaluate the function at many points; by default in this process.
+    evaluator: evaluates the function at many points; None to evaluate it in this process.
     """
 
     function: Function

@@ -16,10 +16,11 @@ from gradcheck_cli.types import Array
 
 
 def completed(spec: Spec, load: Load) -> tuple[Spec, OwnParameters | None]:
-    """Return the spec with its data filled in and, if it names no parameters, those that the code defines.
+    """Return the spec with its data filled in, and the parameters that the code defines.
 
-    The parameters are None if the spec names some or the code defines none. They are also None for a torch
-    module, which holds its own. Raises `InputError` if neither the spec nor the code has data.
+    The parameters are None if the spec names some, or if the code defines none. They are also None for a
+    torch module, which holds its own parameters. Raises `InputError` if neither the spec nor the code has
+    data.
     load: the function that loads the code.
     """
     source = spec.gradients
@@ -44,13 +45,13 @@ def own_parameters(code: UserCode) -> Mapping[str, Array] | None:
 
 
 def own_nested(code: UserCode) -> Nested | None:
-    """Return `parameters` from the code's module in its own nesting; None if the module defines none."""
+    """Return `parameters` from the code's module, with their nesting; None if the module defines none."""
     own = code.own("parameters")
     if own is None:
         return None
     nested = Nested(own)
     if ALONE in nested.arrays or not nested.arrays:
-        message = f"parameters of {code.code.file.name} is {a(own)}; a dict of arrays by name is needed"
+        message = f"'parameters' in {code.code.file.name} is {a(own)}; a dict of arrays by name is needed"
         raise bad_input(message, *code.where)
     return nested
 
@@ -59,7 +60,7 @@ def own_point(nested: Nested, code: UserCode) -> dict[str, Array]:
     """Return the parameters that the code's module defines, by path, converted to float64."""
     with code.running("reading its parameters"):
         arrays = {
-            path: own_array(value, code, f"'{path}' of parameters") for path, value in nested.arrays.items()
+            path: own_array(value, code, f"parameter '{path}'") for path, value in nested.arrays.items()
         }
         return as_point(arrays, code.where)
 
@@ -68,5 +69,5 @@ def _data(code: UserCode) -> InlineData:
     x, y = own_data(code)
     if x is None or y is None:
         help = f"add data: {{file: batch.npz}} to the spec, or define data = (x, y) in {code.code.file.name}"
-        raise bad_input("this needs data, and neither the spec nor its code has any", *code.where, help=help)
+        raise bad_input("data are needed, but neither the spec nor its code has any", *code.where, help=help)
     return InlineData.model_construct(x=x.tolist(), y=y.tolist(), rescale=None)

@@ -182,10 +182,8 @@ class _Child:
             if self.process.exitcode is not None and not self.answers.poll(0):
                 raise self._no_answer()
             if monotonic() > give_up:
-                message = f"there is no verdict after {limit:g} s"
-                raise bad_input(
-                    f"{message}; {self._what} runs on", *_WHERE, help="--timeout SECONDS sets the limit"
-                )
+                message = f"there is no verdict after {limit:g} s; {self._what} is still running"
+                raise bad_input(message, *_WHERE, help="--timeout SECONDS sets the limit")
         try:
             answer: _Returned | _Raised = pickle.loads(self.answers.recv_bytes())
         except (EOFError, OSError, pickle.UnpicklingError):
@@ -199,7 +197,7 @@ class _Child:
     def _no_answer(self) -> InputError:
         self.process.join(_GRACE)
         status = self.process.exitcode
-        message = f"{self._what} {_how_it_ended(status)}{self._place()}, before there is a verdict"
+        message = f"{self._what} {_how_it_ended(status)}{self._place()}, so there is no verdict"
         return bad_input(message, *_WHERE, help=_OF_MEMORY if status == -9 else None)
 
     def _place(self) -> str:
@@ -232,9 +230,9 @@ def _how_it_ended(status: int | None) -> str:
     if status >= 0:
         return f"ends the process with status {status}"
     try:
-        return f"ends the process by {signal.Signals(-status).name}"
+        return f"ends the process with {signal.Signals(-status).name}"
     except ValueError:
-        return f"ends the process by signal {-status}"
+        return f"ends the process with signal {-status}"
 
 
 # --- in the other process ----------------------------------------------------------------------------------
@@ -246,7 +244,7 @@ def _serve(
     """Run `work`, send its answer, and exit without waiting for threads or exit handlers of the user's code.
 
     to: where to send the answer.  crash: where to write the traceback of a crash.
-    stdin: a descriptor to use as standard input, or None.
+    stdin: a descriptor to use as standard input; None to leave standard input as it is.
     """
     own = os.getpid()
     try:
@@ -301,8 +299,8 @@ def _settle(crash: Connection, stdin: int | None) -> None:
     """Set up this process to run the user's code.
 
     Its standard output goes to stderr, since stdout is reserved for the result. A crash writes its traceback
-    to `crash`, and the process ends with its parent.
-    stdin: a descriptor to use as standard input, or None.
+    to `crash`, and the process ends when its parent ends.
+    stdin: a descriptor to use as standard input; None to leave standard input as it is.
     """
     if os.name == "posix":
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})

@@ -35,7 +35,7 @@ class Case:
     source: the code that the spec names.  inputs: its arguments.
     parameters: the point near which the function is evaluated.
     losses: the function's S loss terms at `parameters`, which every worker must reproduce.
-    noise: for each parameter, the noise in the losses, (S,), which limits how far a worker's may deviate.
+    noise: for each parameter, the noise in the losses, (S,). A worker's losses may deviate by about as much.
     """
 
     source: FromCode
@@ -85,7 +85,7 @@ class Workers:
     def _shares(self, changes: Sequence[Change]) -> list[Sequence[Change]]:
         """Split the points evenly among the workers, one share for each.
 
-        This does not change rounding if the function takes only one point at a time.
+        The split does not affect rounding, since the function takes only one point at a time.
         """
         size = max(1, min(STACK, -(-len(changes) // self.jobs)))
         return [changes[start : start + size] for start in range(0, len(changes), size)]

@@ -26,12 +26,13 @@ Observe = Callable[[Mapping[str, Array]], Array]
 _DISTANCES = tuple(2.0**-k for k in (36, 28, 20, 12))
 """Distances between neighbouring points on a line, from short to long.
 
-All are far longer than the machine epsilon of float64, yet too short to show curvature. The longer ones are
-for results that stay constant over shorter ones, because they are rounded to float32 or added to a 1.
+All of them are far longer than the machine epsilon of float64, yet too short to show curvature. The longer
+distances are for results that stay constant over shorter ones, because the code rounds to float32 or adds a
+small number to 1.
 """
 
 _LONG = 2.0**-7
-"""A distance close to the relative spacing of half-precision numbers; most ignore shorter steps."""
+"""A distance close to the relative spacing of half-precision numbers, which may not resolve shorter steps."""
 
 _FAR = 2.0**-6
 """A distance long enough to show jumps in a loss that is a small difference of large numbers."""
@@ -40,12 +41,12 @@ _STAIRS = {
     True: ((2.0**-38, 2.0**-20, 1), (2.0**-18, 2.0**-5, 3)),
     False: ((2.0**-18, 2.0**-5, 2), (2.0**-14, 2.0**-5, 2)),
 }
-"""How to search for stairs (jumps due to rounding): with most of the loss exact (True), and otherwise.
+"""How to search for stairs, which are jumps due to rounding. The key says whether the loss is nearly exact.
 
-Each row is for one floating-point type. It has a distance shorter than that type's stairs, a longer one, and
-the number of lines to try, since jumps may cancel on a single line. Half-precision numbers are 2⁻⁸ or 2⁻¹¹ of
-their size apart, float32 numbers 2⁻²⁴. Even a function known to compute in float64 may hide half precision in
-a kernel.
+Each row searches for the stairs of one floating-point type. It holds a distance shorter than these stairs, a
+longer distance, and the number of lines to try, since jumps may cancel on a single line. The relative spacing
+of half-precision numbers is 2⁻⁸ or 2⁻¹¹, and that of float32 numbers is 2⁻²⁴. Even a function that is known
+to compute in float64 may hide half precision in a kernel.
 """
 
 _EXACT = 2.0**-40
@@ -58,16 +59,16 @@ Short intervals show stairs that are close together, long ones stairs that are f
 """
 
 _UNEVEN = 0.3
-"""A factor for a second, closer spacing of the points.
+"""The factor between the spacing of the points and a second, closer spacing.
 
-Points exactly one stair apart would hide the stairs.
+The second one is needed because points exactly one stair apart would hide the stairs.
 """
 
 _CLOSER = 14
-"""The number of points in a second, closer look, taken if the ends of the intervals suggest stairs."""
+"""The number of points in a second, closer look, which follows if the first points suggest stairs."""
 
 _BEYOND = 2.0
-"""The distance of an average slope from the median of the local slopes above which there are stairs.
+"""There are stairs if an average slope is farther than this from the median of the local slopes.
 
 The unit is the range of the local slopes.
 """
@@ -76,7 +77,7 @@ _SHARES = (1.0, 2.0**-8, 2.0**-16)
 """The factors by which to shorten a line if the code cannot be evaluated on a longer one."""
 
 _SIGMAS = 4.0
-"""A bound on the noise in standard deviations, about the largest of many thousand samples."""
+"""The bound on the noise, in standard deviations: about the largest of many thousand random samples."""
 
 _UNDERFLOWS = 8.0
 """The most that a gradient may lose to underflow, in units of its dtype's smallest positive number."""
@@ -85,10 +86,10 @@ _UNDERFLOWS = 8.0
 def measured_noise(function: Function, analytic: Analytic) -> tuple[dict[str, Array], dict[str, Array]]:
     """Return the noise in the losses and rounding bounds for the gradients, each by parameter name.
 
-    The noise (S,) is the noise in the S loss terms when the parameter is perturbed. The bounds have the shape
-    of the gradient. Both are measured along short lines that start near the parameters. The lines leave out
-    the parameters themselves, where there may be a kink, or where results may be exact by coincidence. If
-    rounding makes the losses jump, the lines are longer.
+    For each parameter, the noise, (S,), is that of the S loss terms while the parameter is perturbed. The
+    bounds have the shape of the gradient. Noise and bounds are measured along short lines that start near the
+    current parameters. The lines leave out the current parameters, where the loss may have a kink, or may be
+    exact by coincidence. If rounding makes the losses jump, the lines are longer.
     """
     here = function.parameters
     level, losses = _noise(function.losses, here, function.is_wide)
@@ -107,7 +108,7 @@ def measured_noise(function: Function, analytic: Analytic) -> tuple[dict[str, Ar
 
 
 def _stair(function: Function, name: str, noise: Array, losses: Array) -> float:
-    """Return a distance longer than the stairs of the losses along one parameter; 0 if there are none.
+    """Return a distance longer than the stairs of the losses along one parameter; 0 if there are no stairs.
 
     Stairs are jumps due to rounding.
     name: the name of that parameter.  noise: the noise in the S loss terms, (S,).
@@ -129,7 +130,7 @@ class _Line:
     """A random line along which only one parameter changes.
 
     name: the name of that parameter.  seed: the seed of the random direction.
-    flat: the distance between the two points that give a local slope, which is shorter than a stair.
+    flat: the distance, shorter than a stair, between the two points that give a local slope.
     """
 
     function: Function
@@ -148,9 +149,9 @@ class _Line:
 def _has_stairs(line: _Line, stair: float, bar: float) -> bool:
     """Return whether the total loss changes in jumps along a line, as if it were rounded to half precision.
 
-    By the mean value theorem, the average slope between two points of a smooth function equals its slope
-    somewhere between them. A staircase violates that: between its jumps it is flat, or has only the slope of
-    the parts that are computed exactly.
+    By the mean value theorem, the average slope of a smooth function between two points equals its slope at
+    some point between them. A staircase does not obey this: between its jumps it is flat, or has only the
+    slope of the parts that are computed exactly.
     stair: a distance longer than the stairs to look for.  bar: a bound on the noise of the total loss.
     """
     ends, noise = stair * _ENDS, bar / line.flat + bar / stair
@@ -170,8 +171,8 @@ def _gradient_bounds(function: Function, analytic: Analytic, stair: float) -> di
     """Return bounds on the rounding errors of all gradients, by parameter name.
 
     A few points show the noise of a single entry only roughly, so no entry counts as less noisy than its
-    tensor overall. If the code can also compute in a wider type, a bound is at least four times the change
-    that the wider type makes to the entry.
+    tensor overall. If the code can also compute in a wider type, the bound of an entry is at least four times
+    the change that the wider type makes to it.
     stair: a distance longer than the jumps in the losses due to rounding; 0 if there are none.
     """
 
@@ -208,11 +209,12 @@ def _noise(
 ) -> tuple[Array, Array]:
     """Return the noise level σ of K observed quantities, (K,), and their values along one line, (POINTS, K).
 
-    That line uses the longest of the `_DISTANCES` that was needed. Each quantity is judged on the shortest
-    line on which it changes from point to point. If none changes on the shortest line and `wide` is not set,
-    the quantities were not computed in float64, and a longer line shows the noise of half precision.
+    That line is the longest that was needed; `_DISTANCES` lists the possible distances between its points.
+    Each quantity is judged on the shortest line on which it changes from point to point. If no quantity
+    changes on the shortest line and `wide` is False, the quantities were not computed in float64, and a
+    longer line shows the noise of half precision.
     observe: returns the K quantities at a point.
-    wide: whether they are known to be computed in float64.
+    wide: whether the quantities are known to be computed in float64.
     level_of: estimates σ from the values along a line.
     """
     level, unchanged, exact = None, None, False
@@ -249,10 +251,10 @@ def _along(
     """Return K observed quantities at these distances along a random line, (len(distances), K).
 
     observe: returns the K quantities at a point.
-    name: the name of the only parameter to move; by default all of them move.
+    name: the name of the only parameter to perturb; None to perturb all of them.
 
-    If the code refuses a point or returns inf or NaN, the line is reversed or shortened.
-    Raises the code's exception if it refuses every line.
+    If the code refuses a point or returns inf or NaN, the line is reversed or shortened. If the code refuses
+    every line, its first exception is raised.
     """
     values, refusal = None, None
     for line in _lines(parameters, list(parameters) if name is None else [name], seed):

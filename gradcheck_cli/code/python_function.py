@@ -51,12 +51,13 @@ def read(source: NetworkCode, inputs: Inputs, load: Load = load) -> Function:
 
     The loss is a number, or an array of S terms, one per sample. The terms must **add up to L** (for a mean
     over N samples, return ℓₙ / N); they have 10 to 20 times less rounding noise than their total. A
-    vectorized function takes K points at once: every parameter has the shape (K, …), and the function
-    returns losses of shape (K,) or (K, S) and gradients of shape (K, …).
+    vectorized function takes K points at once: every parameter gets a first axis of length K, (K, …), and the
+    function returns losses of shape (K,) or (K, S) and gradients of shape (K, …).
 
     If the spec has no parameters, they come from `parameters` in the function's module: a dict of arrays by
-    name, or a function that returns one. If the spec has no data, they come from `data` in that module, a
-    pair (x, y), if it is defined. To check ∂L/∂x, the function returns it among its gradients as `input`.
+    name, or a function that returns one. If the spec has no data, they come from `data` in that module, which
+    is a pair (x, y), if the module defines it. To have ∂L/∂x checked, the function returns it among its
+    gradients as `input`.
 
     Raises an `InputError` that points at the offending place in the spec if the code fails, does not return a
     loss and gradients, changes its arguments, or returns different results for the same arguments.
@@ -114,7 +115,7 @@ def observed(
 
 
 def _with_taps(function: Callable[..., Any], taps: Taps) -> Callable[..., Any]:
-    """Return a function of parameters and taps that calls `function`, and moves the taps in it."""
+    """Return a function of parameters and taps that calls `function` with its taps set to these values."""
 
     def tapped(parameters: dict[str, Array], x: Any, y: Any) -> Any:
         own, watch = taps.split(parameters)
@@ -178,7 +179,10 @@ class _Function:
             return {name: real(g) for name, g in read_gradients(gradients, shapes, self.code).items()}
 
     def forward(self, parameters: Mapping[str, Array]) -> Array:
-        """Return the loss terms, (S,), at parameters without taps, under whatever watches the taps."""
+        """Return the S loss terms, (S,), at parameters that contain no taps.
+
+        Taps that the code passes are still reported to the current watch.
+        """
         with self.code.running(_MOVED):
             loss, _ = _call(self.taps.code, dict(parameters), self.x, self.y)
             return read_losses(loss, self.code).astype(np.float64)
@@ -192,7 +196,10 @@ class _Function:
 
 
 def _nested(inputs: Inputs, code: UserCode) -> Nested | None:
-    """Return the module's parameters as it nests them; None if it has none that the function may expect."""
+    """Return the parameters that the module defines, nested as it nests them; None if it defines none.
+
+    If the spec names the parameters, the result is also None if those of the module are unusable.
+    """
     if inputs.parameters is None:
         return own_nested(code)
     with suppress(InputError):  # the spec gives the parameters, so those of the module need not be usable
@@ -213,7 +220,7 @@ def _point(inputs: Inputs, code: UserCode, nested: Nested | None, dialect: Diale
 
 
 def _differentiable(x: Any, parameters: Mapping[str, Array], vectorized: bool) -> Array:
-    """Return x as an array to difference. Raises `InputError` if it cannot have a gradient."""
+    """Return x, as an array whose gradient is checked. Raises `InputError` if it cannot have a gradient."""
     if vectorized:
         problem = "does not work with a vectorized function, which takes one x for all points"
     elif not isinstance(x, np.ndarray) or x.dtype.kind != "f":
@@ -240,7 +247,7 @@ def _of_inputs(function: Callable[..., Any]) -> Callable[..., Any]:
 def _in_its_words(function: Callable[..., Any], dialect: Dialect, stacked: bool) -> Callable[..., Any]:
     """Return a version of `function` that uses gradcheck's names and layout for parameters and gradients.
 
-    It translates them if the author of `function` uses other names or another layout.
+    If `function` itself uses other names or another layout, the new version translates them.
     stacked: whether `function` takes a stack of points.
     """
     if not dialect.says_otherwise:
@@ -274,7 +281,7 @@ def _stack(points: Sequence[Mapping[str, Array]]) -> dict[str, Array]:
 
 
 def _of_one(stacked: Callee) -> Callable[..., Any]:
-    """Return a function of one point that calls the function of K points with that point stacked twice."""
+    """Return a function of one point, which calls the function of K points with two copies of that point."""
 
     def function(parameters: dict[str, Array], x: Array | None, y: Array | None) -> tuple[Array, Any]:
         loss, gradients = _call(stacked, _stack([parameters, parameters]), x, y)
@@ -291,7 +298,7 @@ def _observe(
 ) -> tuple[Evaluation, tuple[str, ...]]:
     """Call the function once. Return the losses and the gradients, including those of taps, and any remarks.
 
-    seen: receives the taps of the first call.
+    seen: a dict to which the taps of the first call are added, by name.
 
     Raises `InputError` if the function fails, does not return a loss and gradients, or changes an argument.
     """
@@ -342,7 +349,7 @@ def _narrow_jax(code: Callee, returned: Sequence[Any]) -> Iterator[str]:
     if jax is None or jax.config.jax_enable_x64 or not any(map(_is_float32, returned)):
         return
     if any(map(_is_of_jax, (*returned, *_in_sight_of(code.value)))):
-        yield "jax computes in float32; jax.config.update('jax_enable_x64', True) makes the check finer"
+        yield "jax computes in float32; for a finer check, call jax.config.update('jax_enable_x64', True)"
 
 
 def _in_sight_of(function: Any) -> Iterator[Any]:

@@ -14,7 +14,7 @@ Gradients = Mapping[str, Array]
 FACTOR = -0.5
 """A factor to multiply the loss by.
 
-It is a power of two up to its sign, so it scales gradients without rounding.
+Its absolute value is a power of two, so it scales gradients without rounding.
 """
 
 _ROUNDINGS = 64.0
@@ -36,9 +36,10 @@ _DISTORTS = f"is not linear in its upstream: {_TIMES} is not {FACTOR:g} times wh
 
 
 def disproportion(first: Gradients, second: Gradients, differ: Sequence[str]) -> str:
-    """Return a phrase for the fault of backward if the gradients in `differ` do not scale with the loss.
+    """Return a phrase for the fault of a backward function whose gradients do not scale with the loss.
 
     first, second: the gradients before and after the loss was multiplied by `FACTOR`.
+    differ: the names of the gradients that do not scale.
     """
     for factor, sentence in ((1.0, _IGNORES), (FACTOR**2, _SQUARES)):
         if not set(differ) & set(not_in_proportion(first, second, factor)):
@@ -67,8 +68,8 @@ def _is_multiple(first: Array, second: Array, factor: float) -> bool:
 def apart_by_more_than_rounding(first: Gradients, second: Gradients, eps: float) -> tuple[str, ...]:
     """Return the names of gradients that differ between two runs by more than rounding can explain.
 
-    Such a gradient differs in more than the last half of its digits, and by more than the rounding error of
-    the largest gradient.
+    The difference must reach beyond the last half of a gradient's digits, and must also exceed the rounding
+    error of the largest gradient.
     eps: the machine epsilon of the gradients.
     """
     largest = max((_largest(array) for array in first.values()), default=0.0)

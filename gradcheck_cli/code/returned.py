@@ -18,7 +18,10 @@ from gradcheck_cli.errors import Complaint, InputError, Location
 from gradcheck_cli.types import Array
 
 _MOST_APART = 1e-3
-"""The largest difference allowed between two calls, relative to the largest entry, since threads may race."""
+"""The largest difference allowed between two calls, relative to the largest entry.
+
+Some difference is allowed because threads may race.
+"""
 
 
 @dataclass(frozen=True)
@@ -42,9 +45,9 @@ class Evaluation:
 
 
 def samples(inputs: Inputs, code: UserCode) -> tuple[Array | None, Array | None]:
-    """Return x and y from the spec or, if it has none, from `data` in the code's module.
+    """Return x and y from the spec or, if the spec has no data, from `data` in the code's module.
 
-    Returns (None, None) if there are no data in either.
+    Returns (None, None) if neither has data.
     """
     if inputs.x is not None or inputs.y is not None:
         return inputs.x, inputs.y
@@ -57,9 +60,9 @@ def own_data(code: UserCode) -> tuple[Array | None, Array | None]:
     if data is None:
         return None, None
     if not isinstance(data, tuple | list) or len(data) != 2:
-        raise _of(code, "data", f"is {a(data)}; (x, y) is needed")
+        raise _of(code, "'data'", f"is {a(data)}; a pair (x, y) is needed")
     with code.running("reading its data"):
-        x, y = (None if value is None else own_array(value, code, "data", "buifc") for value in data)
+        x, y = (None if value is None else own_array(value, code, "'data'", "buifc") for value in data)
     return x, y
 
 
@@ -82,7 +85,7 @@ def as_point(arrays: Mapping[str, Array], where: Location) -> dict[str, Array]:
 def own_array(value: Any, code: UserCode, what: str, kinds: str = "buif") -> Array:
     """Convert a value that the user's module defines to an array.
 
-    what: how messages name the value.  kinds: the kinds of dtype that are allowed.
+    what: how messages name the value.  kinds: the allowed kinds of dtype, as numpy's one-letter codes.
     Raises `InputError` for any other kind.
     """
     array = plain(value)
@@ -97,7 +100,7 @@ def in_two_parts(array: Array) -> str | None:
 
 
 def _of(code: UserCode, what: str, message: str, help: str | None = None) -> InputError:
-    return InputError(Complaint(f"{what} of {code.code.file.name} {message}", code.where, help))
+    return InputError(Complaint(f"{what} in {code.code.file.name} {message}", code.where, help))
 
 
 def taking_data(function: Callable[..., Any], x: Any, y: Any) -> Callable[..., Any]:
@@ -146,7 +149,7 @@ def real(array: Array) -> Array:
 def read_losses(value: Any, code: Callee) -> Array:
     """Convert the loss that the code returned to an array of S terms, (S,), which add up to L.
 
-    Raises `InputError` if it is neither a real number nor a one-dimensional array of them.
+    Raises `InputError` if the loss is neither a real number nor a one-dimensional array of real numbers.
     """
     losses = plain(value)
     if losses.dtype.kind not in "buif" or losses.ndim > 1 or not losses.size:
@@ -181,9 +184,9 @@ def read_gradients(values: Any, shapes: Mapping[str, tuple[int, ...]], code: Cal
 
 
 def first_of_two(value: Any, what: str, code: Callee) -> Array:
-    """Return the first point's result from what a vectorized function returns for a stack of two points.
+    """Return the result for the first point, out of a vectorized function's result for a stack of two points.
 
-    what: what the result is, for messages, such as "a loss".
+    what: a name of the result for messages, such as "a loss".
     """
     array = plain(value)
     if array.ndim == 0 or len(array) != 2:
@@ -282,10 +285,11 @@ def refuse_unrepeatable(first: Evaluation, second: Evaluation, code: Callee) -> 
     ratios = [_ratio(first.gradients[name], second.gradients[name], first.apart) for name in different]
     if None not in ratios:
         message = (
-            f"seems to accumulate its gradients across calls: those of the second are {ratios[0]:.6g} times"
+            f"seems to accumulate its gradients across calls: the second call returns {ratios[0]:.6g} times"
         )
         raise code.complain(
-            f"{message} those of the first, in {names}", "set the gradients to 0 at the start of every call"
+            f"{message} the gradient of the first, for {names}",
+            "set the gradients to 0 at the start of every call",
         )
     raise code.complain(
         f"returns different gradients when called twice with the same arguments, for {names}", help
@@ -293,7 +297,7 @@ def refuse_unrepeatable(first: Evaluation, second: Evaluation, code: Callee) -> 
 
 
 def refuse_mixed(function: Function, apart: float, code: Callee) -> None:
-    """Raise an `InputError` if a vectorized function's losses for a stack differ from those point by point.
+    """Raise an `InputError` if a vectorized function returns other losses for a stack than point by point.
 
     apart: the largest difference allowed, relative to the largest loss term.
     """

@@ -1,4 +1,4 @@
-"""Read the user's code, of whichever kind it is.
+"""Read the user's code, whatever its kind: a Python function, a layer, or a torch module.
 
 A new code source needs a row in `CODE_SOURCES`, a module that reads it, and a starter.
 """
@@ -20,10 +20,11 @@ if TYPE_CHECKING:
 
 
 def with_own_inputs(spec: Spec) -> tuple[Spec, OwnParameters | None]:
-    """Return the spec with its data filled in and, if it names no parameters, those that its code defines.
+    """Return the spec with its data filled in from its code, and the parameters that the code defines.
 
-    Data and parameters that the spec names are kept, and the parameters returned are then None. No gradients
-    are computed. Raises `InputError` if the code fails, or if neither the spec nor the code defines data.
+    Data that the spec names are kept. The parameters are None if the spec names some, or if the code defines
+    none. No gradients are computed. Raises `InputError` if the code fails, or if neither the spec nor the
+    code defines data.
     """
     code = spec.names_code
     if code is None or not spec.asks_code or not (spec.data is None or os.path.exists(code.file)):

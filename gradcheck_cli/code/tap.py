@@ -1,6 +1,6 @@
-"""The function `tap`, which marks an intermediate of the user's forward pass.
+"""The function `tap`, which marks an intermediate result of the user's forward pass.
 
-It is cheap enough for production.
+It is cheap enough to stay in production code.
 """
 
 from __future__ import annotations
@@ -18,20 +18,21 @@ class Watch(Protocol):
     """An object that sees every tap while it watches."""
 
     def passed(self, name: str, value: Any, place: str) -> Any:
-        """Return the value to continue with: the one that the code computed, or another one in its place."""
+        """Return the value that the code continues with: the one it computed, or another one in its place."""
 
 
 _WATCHING: list[Watch] = []
 
 
 def tap(name: str, value: T) -> T:
-    """Mark an intermediate of the forward pass, so that gradcheck can check its gradient, too.
+    """Mark an intermediate result of the forward pass, so that gradcheck can check its gradient, too.
 
     Use it as ``h = tap("h", relu(z))``. If the gradients that your function returns contain ``"h"``,
-    gradcheck compares that one with differences of the loss in h. If some gradients are wrong, it names the
-    two taps between which the fault lies. Outside a check, `tap` returns `value` and does nothing else.
+    gradcheck compares that gradient with differences of the loss with respect to h. If some gradients are
+    wrong, gradcheck names the two taps between which the fault lies. Outside a check, `tap` returns `value`
+    and does nothing else.
 
-    name: the name of the intermediate; each name is used once in a forward pass.
+    name: the name of the intermediate result; use each name only once in a forward pass.
     value: a numpy, torch or jax array of floats.
     """
     if not _WATCHING:

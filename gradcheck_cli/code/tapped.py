@@ -1,8 +1,8 @@
-"""Check intermediates that a forward pass marks with `tap` in the same way as parameters.
+"""Check the intermediate results that a forward pass marks with `tap`, in the same way as parameters.
 
-To perturb an intermediate, a number is added to it where the code computes it, and everything after it is
-computed from the sum. Its gradient is thus ∂L/∂h with the parameters held fixed, which is what backward
-passes on at that line.
+To perturb an intermediate result h, a shift is added to it on the line that computes it, and the code
+computes everything after that line from the sum. The derivative is thus ∂L/∂h with the parameters held fixed,
+which is the gradient that backward has at that line.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from gradcheck_cli.code.tap import watching
 from gradcheck_cli.types import Array
 
 Run = Callable[[Mapping[str, Array]], Array]
-"""A function that runs the forward pass at these parameters and returns the loss terms, (S,)."""
+"""A function of the parameters by name that runs the forward pass and returns the S loss terms, (S,)."""
 
 _NUDGE = 2.0**-10
-"""How far to perturb a tensor, relative to the size of its entries, in order to see what depends on it."""
+"""How far to perturb a tensor to see what depends on it, relative to the size of its entries."""
 
 _DIFFERS = 1e-12
-"""An intermediate depends on a perturbed tensor if its relative change is larger than this."""
+"""The relative change of a value above which it depends on the perturbed tensor."""
 
 
 @dataclass(frozen=True)
 class Tap:
-    """An intermediate of the forward pass: its value in float64, and its line, such as ``net.py:31``."""
+    """An intermediate result of a forward pass: its value in float64 and its line, such as ``net.py:31``."""
 
     value: Array
     place: str
@@ -38,11 +38,12 @@ class Tap:
 
 @dataclass
 class Watching:
-    """Sees the taps of one run of the forward pass, and perturbs or fixes some of them.
+    """A watch that records the taps of one forward pass, and perturbs or fixes some of them.
 
     code: the function that runs, for messages.
-    shifts: what to add to the value of each tap, by name.  held: values that replace those of taps, by name.
-    seen: all taps passed so far, in order.
+    shifts: the shifts to add to the values of some taps, by name.
+    held: the values to which other taps are fixed, by name.
+    seen: all taps that the code has passed so far, in order.
     """
 
     code: Callee
@@ -51,10 +52,10 @@ class Watching:
     seen: dict[str, Tap] = field(default_factory=dict)
 
     def passed(self, name: str, value: Any, place: str) -> Any:
-        """Return the value after a shift or replacement.
+        """Record the tap, and return its value, which may be shifted or replaced.
 
-        Raises `InputError` if a tap of this name has been passed before, or if the value does not consist of
-        floats.
+        Raises `InputError` if the code has passed a tap of this name before, or if the value is not an array
+        of floats.
         """
         if name in self.seen:
             message = f"passes tap '{name}' twice, at {self.seen[name].place} and at {place}"
@@ -70,7 +71,7 @@ class Watching:
 
 
 def _in_kind(value: Any, shift: Array) -> Any:
-    """Return the shift as a torch tensor if the value is one. numpy and jax can add numpy arrays."""
+    """Return the shift as a torch tensor if the value is one; numpy and jax can add a numpy array."""
     return value.new_tensor(shift) if hasattr(value, "new_tensor") else shift
 
 
@@ -78,7 +79,8 @@ def _in_kind(value: Any, shift: Array) -> Any:
 class Taps:
     """The taps of a forward pass whose gradients the code returns.
 
-    code: the function that contains them.  at: each tap at the unperturbed parameters, in order.
+    code: the function that contains the taps.
+    at: each tap at the unperturbed parameters, by name and in order.
     """
 
     code: Callee
@@ -101,7 +103,7 @@ def refuse_unused(
 ) -> None:
     """Raise `InputError` if the code does not use the value that a tap returned.
 
-    Perturbing such a tap has no effect, although the code returns a gradient for it.
+    Perturbing such a tap does not change the loss, although the code returns a nonzero gradient for it.
     """
     claimed = {name: tap for name, tap in taps.at.items() if np.any(gradients[name])}
     if not claimed:
@@ -121,7 +123,7 @@ def refuse_unused(
 class Search:
     """Finds the two taps between which a fault lies.
 
-    run: runs the forward pass.  parameters: the point, without taps.
+    run: runs the forward pass.  parameters: the point to run it at, without the taps.
     """
 
     taps: Taps
@@ -131,7 +133,7 @@ class Search:
     def places(self, wrong: Collection[str], right: Collection[str]) -> Iterator[str]:
         """Yield a sentence for each tensor that is wrong although all taps computed from it are right.
 
-        Backward reaches the tensor through those taps, so the fault lies between them and the tensor.
+        Backward passes through these taps on its way to the tensor, so the fault lies between them and it.
         wrong, right: the names of the tensors whose gradients are wrong, and of those that agree.
         """
         reached = {name: self._reached(name) for name in (*self.parameters, *self.taps.at)}
@@ -142,7 +144,7 @@ class Search:
     def _sentence(self, name: str, above: Sequence[str]) -> str:
         at = f"∂L/∂{name}{self._line(name)} is wrong"
         if not above:
-            return f"{at}, and nothing between it and the loss has a tap: the fault lies there"
+            return f"{at}, and there is no tap between {name} and the loss: the fault lies in between"
         names = " and ".join(f"∂L/∂{each}{self._line(each)}" for each in above)
         past = f", or on a path without taps from {name} to the loss" if self._passes(name, above) else ""
         are = "is" if len(above) == 1 else "are"
@@ -152,7 +154,7 @@ class Search:
         return f" ({self.taps.at[name].place})" if name in self.taps.at else ""
 
     def _next(self, reached: Mapping[str, frozenset[str]], name: str) -> list[str]:
-        """Return, in order, the taps that depend on a tensor directly, not through another tap."""
+        """Return, in order, the names of the taps that depend on a tensor other than through another tap."""
         further = {each for via in reached[name] for each in reached[via]}
         return [tap for tap in self.taps.at if tap in reached[name] - further]
 
@@ -171,9 +173,9 @@ class Search:
         return _differ(self.run(self.parameters), self.moved(name, held)[1])
 
     def moved(self, name: str, held: Mapping[str, Array]) -> tuple[Watching, Array]:
-        """Perturb a tensor while some taps are held fixed. Return the taps seen, and the loss terms, (S,).
+        """Perturb a tensor while some taps are held fixed. Return the watch and the S loss terms, (S,).
 
-        held: the values of those taps, by name.
+        held: the values at which taps are held, by name.
         """
         point = {**self.parameters, **self.taps.values}
         rng = np.random.default_rng(0)

@@ -1,4 +1,4 @@
-"""Build a graph from what the user's build() returns: a module or a function, its loss and its tensors."""
+"""Turn the result of the user's build() into a graph. It holds a module or a function, and a loss."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ _FORMS = "(module, loss), or (function, loss, tensors) with a dict of tensors by
 
 
 def build_graph(torch: Any, code: UserCode, built: Any, x: Array | None, y: Array | None) -> Graph:
-    """Build the graph from what the user's build() returned: (module, loss) or (function, loss, tensors).
+    """Return the graph for the result of the user's build().
 
+    built: the result of build(), either (module, loss) or (function, loss, tensors).
     Raises `InputError` if `built` is neither.
     """
     if not isinstance(built, tuple | list) or len(built) not in (2, 3):
@@ -59,12 +60,14 @@ def _leaves(torch: Any, code: UserCode, named: Mapping[str, Tensor]) -> list[Lea
             raise code.complain(f"returns '{leaf.name}' as a sparse tensor; a dense one is needed", help)
         for part in (f"{leaf.name}.real", f"{leaf.name}.imag"):
             if leaf.own.is_complex and part in named:
-                raise code.complain(f"calls a tensor '{part}', which is a part of the complex '{leaf.name}'")
+                raise code.complain(
+                    f"calls a tensor '{part}', the name for a part of the complex '{leaf.name}'"
+                )
     return leaves
 
 
 def _with_padding(torch: Any, module: Any, leaf: Leaf) -> Leaf:
-    """Return the leaf, with `padding` filled in if it is the weight of an embedding with a padding row."""
+    """Return the leaf. If it is the weight of an embedding with a padding row, fill in its `padding`."""
     kinds = torch.nn.Embedding, torch.nn.EmbeddingBag
     modules = module.modules() if isinstance(module, torch.nn.Module) else ()
     rows = {
@@ -80,7 +83,7 @@ _Forward = Callable[..., Any]
 
 
 def _of_module(torch: Any, code: UserCode, module: Any) -> tuple[_Forward, _Forward, dict[str, Tensor]]:
-    """Return two forms of the forward pass, and the parameters by name.
+    """Return two forms of the module's forward pass, and its parameters by name.
 
     The first form takes x; the second takes a mapping of parameters by name, then x.
     """
@@ -96,7 +99,7 @@ def _of_module(torch: Any, code: UserCode, module: Any) -> tuple[_Forward, _Forw
 def _of_function(
     torch: Any, code: UserCode, function: Any, tensors: Any
 ) -> tuple[_Forward, _Forward, dict[str, Tensor]]:
-    """Return two forms of the forward pass, and the tensors by name, like `_of_module`.
+    """Return two forms of the forward pass, as `_of_module` does, and the tensors by name.
 
     function: a function of (x, *tensors), or a subclass of torch.autograd.Function.
     """
@@ -132,10 +135,10 @@ def _tensors(torch: Any, module: Any) -> list[Tensor]:
 
 
 def _as_tensor(torch: Any, array: Array | None, like: Tensor) -> Tensor | None:
-    """Convert an array to a tensor on the device of `like`; None stays None.
+    """Convert an array to a tensor on the device of `like`. Returns None for None.
 
-    Integers become int64, real numbers get the dtype of `like`, and complex numbers the complex dtype that
-    matches it.
+    Integers become int64. Floats get the dtype of `like`, and complex numbers the complex dtype that matches
+    it.
     """
     if array is None:
         return None

@@ -31,9 +31,9 @@ class Graph:
     functional: the forward pass as a function of x and a mapping of parameters by name.
     leaves: the parameters.
     held: all other tensors of the module, paired with their initial values.
-    x, y: the data in the module's type, or None if there are none.
-    shared: maps every parameter name to the first name of the same tensor.
-    differentiates: whether the forward pass computes derivatives of its own, and so needs autograd enabled.
+    x, y: the data in the module's type; None if there are no data.
+    shared: for every parameter name, the first name of the same tensor.
+    differentiates: whether the forward pass itself computes derivatives, and so needs autograd enabled.
     """
 
     torch: Any
@@ -57,16 +57,16 @@ class Graph:
             if name != first
         )
         padding = (
-            f"row {row} of '{leaf.name}' is its padding_idx, which gets no gradient: it is not perturbed"
+            f"row {row} of '{leaf.name}' is its padding_idx, which gets no gradient, so the row is held fixed"
             for leaf in self.leaves
             for row in leaf.padding
         )
         return (*same, *padding)
 
     def keeping_padding(self, point: Mapping[str, Array]) -> Graph:
-        """Return a copy of the graph that holds a padding row of an embedding fixed if it gets no gradient.
+        """Return a copy of the graph that holds the padding row of an embedding fixed if it gets no gradient.
 
-        The padding row does get a gradient if the embedding's weight is also used elsewhere.
+        The row does get a gradient if the embedding's weight is also used elsewhere.
         point: the parameters at which the gradients are computed.
         """
         if not any(leaf.padding for leaf in self.leaves):
@@ -94,7 +94,7 @@ class Graph:
         self._assign(as_point(inputs.parameters, ("parameters", "file")), wide=False)
 
     def _headers(self) -> dict[str, Header]:
-        """Return a header, the shape and dtype, for each parameter, keyed by the module's own names."""
+        """Return a header (name, shape and dtype) for each parameter, keyed by the module's own names."""
         parts = {name: part for leaf in self.leaves for name, part in leaf.as_it_is().items()}
         return {name: Header(name, part.shape, part.dtype) for name, part in parts.items()}
 
@@ -181,13 +181,13 @@ class Graph:
 
     @property
     def eps(self) -> float:
-        """The machine epsilon of the parameters' least precise dtype."""
+        """The machine epsilon of the least precise dtype among the parameters."""
         return max(float(self.torch.finfo(own).eps) for own in self.types)
 
     def arguments(self, point: Mapping[str, Array] | None = None) -> dict[str, Array]:
-        """Return copies, by name, of the parameters and the data, none of which the code may change.
+        """Return copies of the parameters and the data, by name, to see whether the code changes them.
 
-        point: parameters to assign first; by default the module keeps its own.
+        point: parameters to assign first; None to leave the module's parameters as they are.
         """
         if point is not None:
             self._assign(point, wide=False)

@@ -1,4 +1,4 @@
-"""One parameter of a torch module, with its names and layouts in the module and in the report."""
+"""A parameter of a torch module, whose name and layout may differ between the module and the report."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from gradcheck_cli.code.returned import plain
 from gradcheck_cli.types import Array
 
 Tensor = Any
-"""The type torch.Tensor, named without importing torch, which is loaded only if it is needed."""
+"""Stands for the type torch.Tensor, because torch is imported only if it is needed."""
 
 
 @dataclass(frozen=True)
 class Leaf:
     """A parameter of a torch module.
 
-    A complex parameter is checked as two real tensors, NAME.real and NAME.imag. torch's gradient with respect
-    to a complex z is ∂L/∂Re z + i ∂L/∂Im z, so the real and imaginary parts of that gradient are the
-    gradients of these two tensors.
+    A complex parameter is checked as two real tensors, NAME.real and NAME.imag. With respect to a complex z,
+    torch returns the gradient ∂L/∂Re z + i ∂L/∂Im z, so the real and the imaginary part of that gradient are
+    the gradients of the two tensors.
     name: the parameter's name in the module.  own: its dtype in the module.
     called: the parameter's name in the report.  turned: whether its two axes are swapped in the report.
-    padding: the padding rows, which get no gradient, by their index.
+    padding: the values of the padding rows, which get no gradient, by the index of the row.
     """
 
     name: str
@@ -41,7 +41,7 @@ class Leaf:
         return replace(self, called=ours, turned=dialect.turns(ours, self.tensor.ndim))
 
     def holding(self, gradients: Mapping[str, Array]) -> Leaf:
-        """Return a copy of the leaf in which padding rows with a nonzero gradient are ordinary rows."""
+        """Return a copy of the leaf in which padding rows with a nonzero gradient count as ordinary rows."""
         rows = {
             row: held
             for row, held in self.padding.items()
@@ -64,7 +64,7 @@ class Leaf:
         return {f"{self.called}.{part}": self._turn(plain(tensor)) for part, tensor in parts.items()}
 
     def whole(self, parts: Mapping[str, Array]) -> Array:
-        """Return the parameter in the module's layout, in float64 or complex128, from its real arrays.
+        """Assemble the parameter from its real arrays, in the module's layout, as float64 or complex128.
 
         parts: the arrays by name, in the report's layout.
         """
@@ -84,7 +84,7 @@ class Leaf:
 
 
 def widened(tensor: Tensor, wide: bool) -> Tensor:
-    """Return the tensor or, with `wide`, a copy in float64 or complex128, as finite differences need it.
+    """Return the tensor. If `wide` is set, convert it to float64 or complex128, for finite differences.
 
     Integer tensors are returned unchanged.
     """

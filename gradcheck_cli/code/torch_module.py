@@ -1,4 +1,4 @@
-"""Read a torch module or an autograd function. Its gradients come from its backward pass."""
+"""Read a torch module or an autograd function, whose gradients its backward pass computes."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _MOVED = "with slightly changed parameters"
 _STACKED = "under torch.func.vmap, which `vectorized` asks for"
 _ONE_TYPE = (
     "if a kernel takes only float32, give it x.float() and convert its result with .to(x.dtype); gradcheck "
-    "measures how exact the loss then is"
+    "then measures how exact the loss is"
 )
 
 
@@ -43,10 +43,10 @@ def read(source: NetworkCode, inputs: Inputs, load: Load = load) -> Function:
     """Read what build() returns: (module, loss), or (function, loss, tensors) for an autograd function.
 
     The loss L is loss(module(x), y) or loss(function(x, *tensors), y), summed if it has one term per sample;
-    x and y are left out if there are no data. The parameters are those of `named_parameters()` or of
-    `tensors` that require a gradient; if no tensor requires one, they are all floating-point and complex
-    tensors. The source's `names` and `layout` translate their names and layout to those of the network
-    section.
+    x and y are left out if there are no data. The parameters are the tensors of `named_parameters()` or
+    `tensors` that require a gradient. If no entry of `tensors` requires one, the parameters are all its
+    floating-point and complex entries. The source's `names` and `layout` translate the parameters' names and
+    layout to those of the network section.
 
     The gradients come from backward, in the module's own dtype. The losses come from the same module at
     the same point, but in float64, and without autograd unless the forward pass needs it. The terms of the
@@ -84,8 +84,8 @@ def read(source: NetworkCode, inputs: Inputs, load: Load = load) -> Function:
 def _refuse_unfit(dialect: Dialect, graph: Graph, inputs: Inputs) -> None:
     """Raise an `InputError` if the spec's `names` do not fit.
 
-    Every name must be a parameter of the module, and must stand for a parameter of the network, if there is
-    one.
+    Every name must be that of a parameter of the module. If the spec has a network, the name must also stand
+    for a parameter of that network.
     """
     theirs = {leaf.name for leaf in graph.leaves}
     unknown = [
@@ -112,7 +112,7 @@ class _Function:
     loss: the author's loss, without weights.
     apart: the largest difference allowed between the results of two runs, relative to the largest entry.
     is_wide: whether the losses are known to be computed in float64 throughout.
-    findings: facts found by running backward in other ways.
+    findings: faults found by running backward in other ways.
     others: the same module with other upstreams.
     """
 
@@ -151,7 +151,7 @@ class _Function:
         with self.code.running(_MOVED):
             losses = self.graph.losses(parameters, self.upstream.weights)
         if len(losses) != self.terms:
-            message = f"gives {len(losses)} loss terms, but it gave {self.terms} before"
+            message = f"returns {len(losses)} loss terms, but it returned {self.terms} before"
             raise self.code.complain(message)
         return losses.astype(np.float64)
 
@@ -179,7 +179,7 @@ class _Function:
     def wide_gradients(self) -> Mapping[str, Array] | None:
         """Return the gradients that backward computes in float64.
 
-        Returns None if the module already computes in float64, or cannot compute in it.
+        Returns None if the module is in float64 anyway, or cannot compute in float64.
         """
         if all(str(dtype) in ("torch.float64", "torch.complex128") for dtype in self.graph.types):
             return None
@@ -196,7 +196,7 @@ class _Function:
 def _observed(code: UserCode, graph: Graph, point: Mapping[str, Array], vectorized: bool) -> _Function:
     """Run the module several times to verify that its results are usable, and return it as a `Function`.
 
-    Its loss is the author's, without weights.
+    The function's loss is the author's, without weights.
     """
 
     def observe() -> tuple[Evaluation, tuple[str, ...]]:
@@ -231,7 +231,7 @@ def _first_not_finite(code: UserCode, graph: Graph, point: Mapping[str, Array]) 
         hook.remove()
     if found:
         return f"the first output that is not finite is that of {found[0]}"
-    return "the output of every layer is finite, so it arises in the loss" if parts else None
+    return "the output of every layer is finite, so the inf or NaN arises in the loss" if parts else None
 
 
 def _is_wide(code: UserCode, graph: Graph, point: Mapping[str, Array]) -> bool:
@@ -242,7 +242,7 @@ def _is_wide(code: UserCode, graph: Graph, point: Mapping[str, Array]) -> bool:
 
 
 def _evaluable(code: UserCode, graph: Graph, point: Mapping[str, Array]) -> Graph:
-    """Return the graph, with autograd enabled for the losses if they cannot be computed without it."""
+    """Return the graph. If its losses cannot be computed without autograd, return a copy that enables it."""
     for each in (graph, replace(graph, differentiates=True)):
         with suppress(InputError), code.running(_WIDE):
             each.losses(point, AS_IT_IS)
@@ -274,7 +274,7 @@ def _observe(code: UserCode, graph: Graph, point: Mapping[str, Array]) -> tuple[
 def _hint_at_types() -> Iterator[None]:
     """Add a hint to an error raised in the context if its message is about dtypes.
 
-    It may come from a kernel that accepts only one dtype.
+    Such an error may come from a kernel that accepts only one dtype.
     """
     try:
         yield
@@ -291,10 +291,10 @@ def _is_about_types(message: str) -> bool:
 
 
 def _weighted(function: _Function) -> tuple[Upstream, tuple[str, ...]]:
-    """Return an upstream with random weights, together with no remarks.
+    """Return an upstream with random weights, and remarks.
 
-    If the module fails with these weights, the function's own upstream and the messages of the failure are
-    returned instead.
+    If the module fails with these weights, the upstream is the function's own, and the remarks are the
+    messages of the failure. Otherwise, there are no remarks.
     """
     graph, point = function.graph, function.parameters
     with function.code.running():

@@ -1,9 +1,8 @@
-"""Find the module whose backward pass is wrong, by differences at the inputs and outputs of every module.
+"""Find the module whose backward pass is wrong, by perturbing the inputs and outputs of every module.
 
-For each module, the gradient ∂L/∂out that it receives is compared with differences of the loss in that
-output. The gradient ∂L/∂in that the module alone passes on is compared with differences in that input. If the
-first gradient is right and the second is wrong, the fault lies inside the module. No table of mistakes is
-needed.
+Each module receives the gradient ∂L/∂out and passes on the gradient ∂L/∂in. Each of these gradients is
+compared with differences of the loss, as the output or the input is perturbed. If the first gradient is right
+and the second is wrong, the fault lies inside the module. No table of mistakes is needed.
 """
 
 from __future__ import annotations
@@ -30,9 +29,10 @@ _STEP = 2.0**-10
 """The step along a direction, relative to the size of the tensor's entries."""
 
 _RIGHT, _WRONG = 3.0, 100.0
-"""A gradient is right up to the first, and wrong above the second, in units of its tolerance.
+"""A gradient whose error is up to the first is right; if the error is above the second, it is wrong.
 
-Between the two, nothing is said, so that a fault is never blamed on the module below it.
+Errors are in units of the tolerance. Between the two bounds, nothing is said, so that a fault is never blamed
+on the module below it.
 """
 
 _TOLERANCE, _ROUNDINGS, _BARS = 1e-6, 64.0, 3.0
@@ -100,10 +100,10 @@ class _Hooks:
 class Modules:
     """The modules of a graph, and the gradients that backward passes through them.
 
-    root: the module that contains all others.  upstream: the weights of the loss that is checked.
-    received: the gradient at every slot that backward reached.  values: the values at these slots.
+    root: the module that contains all others.  upstream: the weights in the loss that is checked.
+    received: the gradient at every slot that backward reached.  values: the tensors at these slots.
     runs: the number of forward passes so far.
-    known: the errors of the gradients at the slots that have been measured.
+    known: the error of the gradient at every slot where it has been measured.
     """
 
     graph: Graph
@@ -127,7 +127,7 @@ class Modules:
             if not any(other != name and _is_inside(other, name) for other in blamed):
                 yield self._sentence(name, own.get(name, ()))
 
-    # --- what backward hands through ---------------------------------------------------------------------
+    # --- the gradients that backward passes on ------------------------------------------------------------
 
     def _run_backward(self) -> None:
         def watch(slot: Slot, tensor: Tensor) -> Tensor:
@@ -168,7 +168,10 @@ class Modules:
         return suspect and 0.0 <= self._worst(name, "out") <= _RIGHT
 
     def _breaks_between(self, name: str) -> bool:
-        """Return whether a module in this one receives a wrong gradient, and no other can be why."""
+        """Return whether this module itself passes a wrong gradient to a module in it.
+
+        That is so if some module in it receives a wrong gradient, and no other module in it can be the cause.
+        """
         inside = [each for each in self._names() if each and each.rpartition(".")[0] == name]
         broken = [each for each in inside if self._worst(each, "out") > _WRONG]
         return bool(broken) and all(each in broken or self._worst(each, "in") <= _RIGHT for each in inside)
@@ -184,9 +187,9 @@ class Modules:
         return self.known[slot]
 
     def _measured(self, slot: Slot) -> float:
-        """Return the distance of a slot's gradient from differences of the loss, in units of its tolerance.
+        """Return how far a slot's gradient is from differences of the loss, in units of its tolerance.
 
-        The result is NaN, which compares as neither right nor wrong, if this would take too many runs.
+        If that would take too many runs, the result is NaN, which counts as neither right nor wrong.
         """
         gradient, value = self.received[slot], self.values[slot]
         size = float(np.sqrt(np.mean(np.square(value)))) or 1.0

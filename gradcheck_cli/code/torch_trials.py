@@ -1,7 +1,7 @@
 """Run backward with a scaled loss and with other memory layouts, and compare the results.
 
-The gradients must scale with the loss and must not depend on the layout. One of these
-fails if backward ignores its upstream gradient or misreads that gradient's memory.
+The gradients must scale with the loss, and must not depend on the layout. The first condition fails if
+backward ignores its upstream gradient, the second if backward misreads that gradient's memory.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ Tensor = Any
 class Trial:
     """A finding from a second run of backward.
 
-    upstream: the upstream gradient of that run, with which the gradients are checked once more.
+    upstream: the upstream gradient of that run. The gradients are checked once more with it.
     """
 
     finding: Finding
@@ -43,7 +43,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class Trials:
-    """The results of all runs of backward: their findings, and one remark for each run that failed."""
+    """The results of all runs of backward: the findings, and one remark for each run that failed."""
 
     found: tuple[Trial, ...]
     remarks: tuple[str, ...]
@@ -72,8 +72,8 @@ class _Run:
 class _Step:
     """The gradients that one backward node outside torch received and returned.
 
-    up: the gradients it received.  down: the gradients it returned.
-    overwrites: whether it changed the received gradients in place.
+    up: the gradients that the node received.  down: the gradients that it returned.
+    overwrites: whether the node changed the received gradients in place.
     """
 
     name: str
@@ -90,17 +90,17 @@ class _Laboratory:
     remarks: list[str] = field(default_factory=list)
 
     def trials(self, plain: Upstream, judged: Upstream) -> Iterator[Trial]:
-        first = self._run(judged, "as it is judged")
+        first = self._run(judged, "with the loss that is checked")
         if first is None:
             return
         if first.steps:
             yield from self._layouts(plain, judged, first)
-        other = self._run(judged.times(FACTOR), f"with its loss times {FACTOR:g}")
+        other = self._run(judged.times(FACTOR), f"with its loss multiplied by {FACTOR:g}")
         if other:
             yield from self._disproportion(first, other, judged.times(FACTOR))
 
     def _layouts(self, plain: Upstream, judged: Upstream, first: _Run) -> Iterator[Trial]:
-        """Yield the differences between the results for the usual, a contiguous and a strided upstream."""
+        """Yield a trial for each memory layout of the upstream that changes the results."""
         usual = first if plain is judged else self._run(plain, "with its own loss")
         orderly = self._run(replace(plain, layout=contiguous), "with a contiguous upstream")
         if usual and orderly:
@@ -127,10 +127,10 @@ class _Laboratory:
             yield Trial(Finding(differ, f"{who} {sentence}"), upstream)
 
     def _run(self, upstream: Upstream, circumstances: str) -> _Run | None:
-        """Run backward with this upstream and return the result. If the code fails, add a remark instead.
+        """Run backward with this upstream and return the result.
 
-        Returns None if the code fails.
-        circumstances: what is unusual about the run, for the error message.
+        If the code fails, add a remark and return None.
+        circumstances: a phrase for the error message that says what is unusual about the run.
         """
         steps: list[_Step] = []
         try:
@@ -149,7 +149,7 @@ _OVERWRITES = (
 
 
 def _recorder(steps: list[_Step]) -> Callable[[Sequence[Node]], None]:
-    """Return a function that hooks into backward nodes, so that each node appends to `steps` when it runs."""
+    """Return a function that hooks into backward nodes. Each node that runs then adds a step to `steps`."""
 
     def record(node: Node) -> None:
         handed: list[Sequence[Tensor | None]] = []
@@ -175,10 +175,10 @@ def _recorder(steps: list[_Step]) -> Callable[[Sequence[Node]], None]:
 
 
 def _culprit(first: _Run, second: _Run, factor: float, apart: float) -> str:
-    """Return a phrase that names the first backward node to blame for the difference between two runs.
+    """Return a phrase that names the backward node to blame for the difference between two runs.
 
-    It is the first node whose received gradients are `factor` times as large in the second run, while the
-    gradients it returned are not. The phrase is just ``Backward`` if there is no such node.
+    The node to blame is the first that received `factor` times as large gradients in the second run, but did
+    not return `factor` times as large ones. If there is no such node, the phrase is just ``Backward``.
     apart: the tolerance, relative to the largest entry.
     """
     for one, other in zip(first.steps, second.steps, strict=False):
@@ -210,5 +210,5 @@ def _close(a: Tensor, b: Tensor, factor: float, apart: float) -> bool:
 
 
 def _function_name(node: str) -> str:
-    """Return a function's name from its node's: ``Cube`` from ``CubeBackward`` or ``…::CppNode<Cube>``."""
+    """Return the function name in a node's name: ``Cube`` in ``CubeBackward`` or ``…::CppNode<Cube>``."""
     return node.removesuffix(">").rpartition("<")[2].removesuffix("Backward")

@@ -1,8 +1,8 @@
-"""The upstream gradient that backward starts from: the weights in the loss, and a memory layout.
+"""The upstream gradient that backward starts from, with its random weights and its memory layout.
 
-An upstream of ones hides a backward that ignores it, and a contiguous one hides a backward that assumes
-contiguous memory. So the loss is weighted at random, and backward also runs with its upstream in other
-layouts.
+An upstream of ones hides the mistake of a backward that ignores its upstream. A contiguous upstream hides the
+mistake of a backward that assumes contiguous memory. So the loss is weighted at random, and backward also
+runs with its upstream in other layouts.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from gradcheck_cli.types import Array
 
 Tensor = Any
 Node = Any
-"""A step of backward, which is a torch.autograd.graph.Node."""
+"""Stands for torch.autograd.graph.Node, a step of backward, because torch is imported only if needed."""
 
 Layout = Callable[[Tensor], Tensor]
 """A function that returns a tensor with the same entries, possibly in another memory layout."""
@@ -30,7 +30,7 @@ class Weights:
     """The weights that turn the author's loss into the loss to check.
 
     The loss to check is a weighted sum of the author's loss terms and, possibly, of the outputs.
-    terms: one weight per loss term; a loss with another number of terms is left unweighted.
+    terms: one weight per loss term. A loss with a different number of terms is left unweighted.
     outputs: one weight per output, or None if the outputs are not added to the loss.
     factor: a factor that multiplies the whole loss.
     """
@@ -40,7 +40,10 @@ class Weights:
     factor: float = 1.0
 
     def weigh(self, output: Any, terms: Tensor) -> Tensor:
-        """Return the S terms of the weighted loss, from the output and the author's loss terms."""
+        """Return the S terms of the weighted loss, (S,).
+
+        output: the module's output.  terms: the terms of the author's loss, (S,).
+        """
         if len(self.terms) != len(terms) or not terms.is_floating_point():
             return terms
         if (self.terms != 1.0).any():
@@ -103,7 +106,7 @@ def _has_rows(upstream: Tensor, terms: int) -> bool:
 
 
 def as_it_comes(upstream: Tensor) -> Tensor:
-    """Return the upstream unchanged, in the memory layout in which backward produced it."""
+    """Return the upstream unchanged, in the memory layout that torch chose for it."""
     return upstream
 
 
@@ -143,7 +146,7 @@ class Upstream:
         return grad if grad is None or "strided" not in str(grad.layout) else self.layout(grad)
 
     def times(self, factor: float) -> Upstream:
-        """Return the upstream for the same loss multiplied by `factor`."""
+        """Return the upstream of the same loss after that loss is multiplied by `factor`."""
         return replace(self, weights=replace(self.weights, factor=factor * self.weights.factor))
 
     def __str__(self) -> str:
@@ -156,7 +159,7 @@ class Upstream:
 
 
 def own_nodes(torch: Any, terms: Tensor) -> list[Node]:
-    """Return the backward nodes that are not part of torch: those of autograd functions in Python or C++.
+    """Return the backward nodes that do not belong to torch, but to autograd functions in Python or C++.
 
     terms: the loss terms, from which to follow the graph back.
     """

@@ -1,8 +1,8 @@
 """Detect results that depend on memory which the code allocates but never writes to.
 
 Such memory holds whatever was there before, and two calls may find the same content by accident. So every
-array from numpy.empty and every tensor from torch.empty is filled with one number, and in another run with a
-different one. If a result depends on that number, it depends on memory that was never written.
+array from numpy.empty and every tensor from torch.empty is filled with one number, and with a different
+number in another run. If a result depends on that number, it depends on memory that was never written.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from gradcheck_cli.errors import InputError, bad_input
 from gradcheck_cli.types import Array
 
 _NUMBERS = (1234.5, -567.75)
-"""The numbers to fill allocated memory with.
+"""The two numbers with which allocated memory is filled.
 
-They are finite in float16 and unlikely to be right by accident.
+They are finite in float16 and unlikely to be the right content by accident.
 """
 
 _MOST = 2**24
-"""The size of the largest array that is filled, since code may use only part of a larger one."""
+"""The size of the largest array that is filled. Of a larger array, code may use only a part."""
 
 _OF_TORCH = ("empty", "empty_like", "empty_strided", "empty_permuted", "new_empty", "new_empty_strided")
 
 _ERRATIC = 1e-3
-"""The change between two calls above which a gradient is erratic, as a share of its largest entry."""
+"""A gradient is erratic if it changes between two calls by more than this share of its largest entry."""
 
 _ERRATIC_HELP = "does the code read memory that it never wrote, or keep state between calls?"
 
@@ -45,8 +45,8 @@ def refuse_unwritten(
 ) -> None:
     """Raise `InputError` if losses or gradients depend on memory that the code never wrote.
 
-    first, second: the results of two ordinary calls. If these differ for another reason, nothing is raised
-    here, since `refuse_unrepeatable` reports it.
+    first, second: the results of two ordinary calls. If they differ for another reason, this function raises
+        nothing, since `refuse_unrepeatable` reports it.
     observe: calls the code once more and returns its results.
     """
     try:
@@ -90,7 +90,7 @@ def _filled(number: float) -> Iterator[None]:
 def _filled_by_numpy(number: float) -> Iterator[None]:
     """Replace numpy.empty and numpy.empty_like by functions that fill the array they return with `number`.
 
-    They are replaced in every module that has them under these names.
+    Every module that has imported the two functions under their own names gets the replacements.
     """
     originals = {"empty": np.empty, "empty_like": np.empty_like}
     places = [

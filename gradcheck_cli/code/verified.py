@@ -9,15 +9,15 @@ from gradcheck_cli.code.returned import Evaluation, refuse_infinite, refuse_unre
 from gradcheck_cli.code.unwritten import refuse_unwritten
 
 Observe = Callable[[], tuple[Evaluation, tuple[str, ...]]]
-"""A function that runs the code once and returns its losses and gradients, and any remarks."""
+"""A function that runs the code once, and returns its losses, its gradients and any remarks."""
 
 
 def verified(
     observe: Observe, code: Callee, arises: Callable[[], str | None]
 ) -> tuple[Evaluation, tuple[str, ...]]:
-    """Return what the code returned in the first of two identical runs.
+    """Run the code twice, and return the result of the first run.
 
-    arises: returns a hint at where the first inf or NaN arises, or None if that is unknown.
+    arises: a function that returns a hint at where the first inf or NaN arises; None if that is unknown.
     Raises `InputError` if the runs differ, if a loss is not finite, or if a result depends on memory that
     the code never wrote.
     """

@@ -117,7 +117,7 @@ def test_ending_the_process_outside_of_calls_is_not_a_verdict(ending, when, writ
 @POSIX
 def test_the_place_of_a_crash_is_reported(written, checked):
     done = checked(written(inside="ctypes.string_at(0)"))
-    assert "f of net.py ends the process by SIGSEGV at net.py:11, before there is a verdict" in done.stderr
+    assert "f of net.py ends the process with SIGSEGV at net.py:11, so there is no verdict" in done.stderr
 
 
 @POSIX
@@ -289,7 +289,7 @@ HANGING = {
 def test_code_that_hangs_is_stopped_after_the_timeout(hangs, written, checked):
     done = checked(written(inside=hangs), written("right"), "--timeout", "4")
     assert done.returncode == 2
-    assert "net.yaml:1:12: error: there is no verdict after 4 s; f of net.py runs on" in done.stderr
+    assert "net.yaml:1:12: error: there is no verdict after 4 s; f of net.py is still running" in done.stderr
     assert "agrees" in done.stdout
 
 

@@ -117,8 +117,8 @@ def test_gradients_that_accumulate_are_named_as_such(returning):
         returning("loss, total", "[total[n].__iadd__(g[n]) for n in g]", at_first)
     )
     assert complaint.message == (
-        "f of net.py seems to accumulate its gradients across calls: those of the second are 2 times those "
-        "of the first, in 'w', 'b'"
+        "f of net.py seems to accumulate its gradients across calls: the second call returns 2 times the "
+        "gradient of the first, for 'w', 'b'"
     )
 
 

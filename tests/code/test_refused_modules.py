@@ -125,5 +125,5 @@ def test_another_number_of_terms_at_perturbed_parameters_is_refused(built):
         def build(): return net, lambda a, y: a.sum(dim=1) if net.bias[0] < 10 else a.sum()
         """
     function = read(built(text), DATA)
-    with pytest.raises(InputError, match="gives 1 loss terms, but it gave 5 before"):
+    with pytest.raises(InputError, match="returns 1 loss terms, but it returned 5 before"):
         function.losses({**function.parameters, "bias": np.array([11.0, 0.0])})

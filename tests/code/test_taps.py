@@ -105,9 +105,7 @@ def test_a_wrong_tap_is_wrong_even_if_the_parameters_are_right():
     with pytest.raises(WrongGradientError) as caught:
         check_gradients(wrong, W)
     (place,) = caught.value.report.diagnosis.places
-    assert re.match(
-        r"∂L/∂h \(test_taps.py:\d+\) is wrong, and nothing between it and the loss has a tap", place
-    )
+    assert re.match(r"∂L/∂h \(test_taps.py:\d+\) is wrong, and there is no tap between h and the loss", place)
 
 
 def test_the_place_stands_in_the_text_with_its_lines():

@@ -133,7 +133,7 @@ def test_data_may_be_complex_and_a_loss_may_take_the_imaginary_part(checked):
 
 def test_a_name_that_collides_with_a_complex_part_is_refused(checked):
     tensors = "{'w': drawn(2, dtype=torch.complex64), 'w.real': drawn(2)}"
-    with pytest.raises(InputError, match=r"calls a tensor 'w.real', which is a part of the complex 'w'"):
+    with pytest.raises(InputError, match=r"calls a tensor 'w.real', the name for a part of the complex 'w'"):
         checked("", f"(lambda w, r: (w.real * r)), {SUM}, {tensors}")
 
 
