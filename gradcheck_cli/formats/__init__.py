@@ -40,19 +40,19 @@ RENDERERS = {
         "json": "gradcheck_cli.formats.mutation.json",
     },
 }
-"""The formats of each type of result, with the module that renders each. The keys are class names.
+"""For each type of result, named by its class, the formats and the module that renders each format.
 
-Neither the classes nor the modules are loaded before they are needed. The modules for a run define
-`render(run, view)` and `WRITTEN`, which recognises their files; all others `render(result, view, spec)`.
+Classes and modules are loaded only when they are needed. A module for runs defines `render(run, view)`, and
+`WRITTEN`, which recognises files in its format. All other modules define `render(result, view, spec)`.
 """
 
 FORMATS = RENDERERS["Run"]
 """The formats in which a run can be printed or written to a report file."""
 
 PACKAGES = {"html": "jinja2"}
-"""The packages that some formats need, by format.
+"""The package that a format needs, for every format that needs one.
 
-The extra of the same name as the format installs it.
+The extra that has the format's name installs the package.
 """
 
 

@@ -12,10 +12,10 @@ _LOOKED_AT = 2**22
 
 @dataclass(frozen=True)
 class Written:
-    """How to recognise a file that was written in a certain format.
+    """The features by which to recognise a file that was written in a certain format.
 
-    suffixes: the suffixes that its name may have, the usual one first.
-    looks: a pattern found in its text.
+    suffixes: the suffixes that the file's name may have, the usual one first.
+    looks: a pattern that the file's text contains.
     """
 
     suffixes: tuple[str, ...]
@@ -41,7 +41,7 @@ PLAIN = Written((".txt", ".log", ".out"), re.compile(r"^[✓✗?] ", re.MULTILIN
 def told_from(root: str, file: str) -> str:
     """Return the file's path relative to the root of a repository, with forward slashes.
 
-    A file outside the repository keeps its path; standard input has an empty one.
+    A file outside the repository keeps its path. The path of standard input is empty.
     """
     if file == "<stdin>":
         return ""

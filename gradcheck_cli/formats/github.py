@@ -31,7 +31,7 @@ MOST = 10
 class Annotation:
     """A workflow command.
 
-    Of the errors, and likewise of the warnings, only the `MOST` with the largest `badness` are printed.
+    At most `MOST` errors and `MOST` warnings are printed: those with the largest `badness`.
     """
 
     kind: Literal["error", "warning", "notice"]
@@ -99,7 +99,7 @@ def _worst(annotations: list[Annotation]) -> Iterator[Annotation]:
 def _badness(annotation: Annotation) -> float:
     """Return an annotation's badness as a sort key; NaN sorts as the least.
 
-    It is rounded as in the report, so that tensors shown with the same error keep their order.
+    The key is rounded as in the report, so that tensors shown with the same error keep their order.
     """
     return -1.0 if math.isnan(annotation.badness) else float(three_digits(annotation.badness))
 

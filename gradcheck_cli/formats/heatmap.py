@@ -28,7 +28,7 @@ WIDEST = 100
 """The largest width of a heatmap, in characters, if the output is not a terminal."""
 
 SMALLEST, BRIGHT = -16, -6
-"""The relative errors, as powers of ten, from which errors are coloured and from which colours are bright.
+"""The smallest relative error on the colour scale, and the smallest with a bright colour, as powers of ten.
 
 Colours turn bright at the default rtol.
 """
@@ -58,7 +58,7 @@ SHADES = (
 )
 """The shades of a heatmap that has no colours.
 
-Each has a power of ten, the character for errors of at least this size, and its substitute in ASCII.
+Each row holds a power of ten, the character for errors of at least this size, and its substitute in ASCII.
 """
 
 UNKNOWN = "?"
@@ -98,7 +98,7 @@ def _draw(page: Page, comparison: Comparison) -> None:
 def _errors(comparison: Comparison) -> NDArray[np.float64]:
     """Return log₁₀ of each entry's relative error, as a matrix.
 
-    It is −∞ for entries that test nothing, and NaN for entries whose error is unknown.
+    The logarithm is −∞ for entries that test nothing, and NaN for entries whose error is unknown.
     """
     unknown = comparison.unresolved & np.isnan(comparison.relative_error)
     with np.errstate(divide="ignore"):
@@ -109,7 +109,7 @@ def _errors(comparison: Comparison) -> NDArray[np.float64]:
 def _worst(array: NDArray[Any], tall: int, wide: int) -> NDArray[Any]:
     """Return the largest entry of each block of `tall` × `wide` entries.
 
-    It is NaN only if all of them are NaN.
+    The result for a block is NaN only if all its entries are NaN.
     """
     rows = np.fmax.reduceat(array, np.arange(0, array.shape[0], tall), axis=0)
     return np.fmax.reduceat(rows, np.arange(0, array.shape[1], wide), axis=1)
@@ -141,14 +141,14 @@ class _Grid:
 
     @property
     def shrinks(self) -> str:
-        return f": each cell the worst of {self.by[0]} × {self.by[1]}" if self.by != (1, 1) else ""
+        return f": each cell is the worst of {self.by[0]} × {self.by[1]} entries" if self.by != (1, 1) else ""
 
     def label(self, line: int) -> str:
         """Return a line's label: the number of its first row, aligned to the right."""
         return f"{line * self.by[0] * self.stacked:>{2 * INDENT + self.digits}} "
 
     def axis(self, columns: int) -> str:
-        """Return the line above a heatmap, with the number of the first column of every tenth cell."""
+        """Return the line above a heatmap, which gives the first column of every tenth cell."""
         cells = math.ceil(columns / self.by[1])
         numbers = [str(cell * self.by[1]).ljust(10 * self.wide) for cell in range(0, cells, 10)]
         return " " * (2 * INDENT + self.digits + 2) + "".join(numbers)[: cells * self.wide].rstrip()

@@ -27,7 +27,7 @@ WRITTEN = Written((".xml",), re.compile(r"\A\s*<(\?xml|testsuite)"))
 def render(run: Run, view: View) -> str:
     """Return the run as XML.
 
-    It is ASCII with character references, so that no encoding can corrupt it.
+    The text is ASCII with character references, so that no encoding can corrupt it.
     """
     suites = Element("testsuites", _attributes(name="gradcheck"))
     times_seen: Counter[str] = Counter()

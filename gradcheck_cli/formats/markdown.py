@@ -31,7 +31,7 @@ WRITTEN = Written((".md", ".markdown"), re.compile(r"^(### |- |<details><summary
 def render(run: Run, view: View) -> str:
     """Return a section for each spec or, with -q, one line for each.
 
-    If there are several specs, the sections of those that agree are folded.
+    If there are several specs, the section of a spec that agrees is folded.
     """
     if view.level < 0:
         return bullets(one_line(outcome) for outcome in run.outcomes)

@@ -21,9 +21,10 @@ from gradcheck_cli.verdict import Verdict
 
 
 def as_text(report: Report, width: int, ascii: bool) -> Text:
-    """Return the report as `gradcheck check` prints it in colour, `width` columns wide.
+    """Return the report as `gradcheck check` prints it in colour, as a text for rich.
 
-    rich drops the colours when it prints to a console without any.
+    rich drops the colours when it prints to a console that has none.
+    width: the width of the text, in columns.  ascii: whether to use only ASCII characters.
     """
     view = View(width=width, color=True, ascii=ascii)
     printed = render(Run((Outcome(report.source, report),)), view)
@@ -41,11 +42,11 @@ _COLORS = {
 }
 """The colour of each style.
 
-All are readable on white and on black, since HTML cannot know the background of its notebook.
+All colours are readable on white and on black, since HTML cannot know the background of its notebook.
 """
 
 _LAST = 3
-"""Columns of a higher rank than this are not shown."""
+"""The highest rank of a column that is shown."""
 
 
 def as_html(report: Report) -> str:

@@ -91,7 +91,7 @@ class Column:
 
     rank: columns of rank 0 are always shown; the others are added in order of rank if there is room.
     folds: whether cells wrap over several lines if there is still too little room.
-    widest: the width to which a column folds rather than let another column go; 0 if it does not.
+    widest: the width to which the column folds before another column is dropped; 0 if it does not fold then.
     right: whether cells are aligned to the right.
     means: what the column shows, for the legend.
     """

@@ -10,9 +10,10 @@ from typing import Literal, TextIO
 
 @dataclass(frozen=True)
 class View:
-    """How to show the output.
+    """Settings that say how to show the output.
 
-    width: the terminal's columns, or None for no limit.  color, ascii: what the terminal can show.
+    width: the number of columns of the terminal, or None for no limit.
+    color: whether to use colours.  ascii: whether to use only ASCII characters.
     palette: the terminal's colours.  heatmap: whether to draw the relative errors.
     show: how many of the worst entries to list.  level: −1 quiet, 0 normal, 1 verbose.
     only_wrong: whether to leave tensors that agree out of the table.
@@ -66,9 +67,10 @@ def _width() -> int | None:
 
 
 def wants_color(color: str, stream: TextIO) -> bool:
-    """Return whether to color a stream.
+    """Return whether to colour a stream.
 
-    The first of these that is set decides: --color, NO_COLOR, FORCE_COLOR. Otherwise the stream does.
+    The first of --color, NO_COLOR and FORCE_COLOR that is set decides. If none is set, only a terminal gets
+    colours.
     """
     if color != "auto":
         return color == "always"
@@ -82,14 +84,16 @@ def wants_color(color: str, stream: TextIO) -> bool:
 def _has_256_colors() -> bool:
     """Return whether the terminal claims to have 256 colours.
 
-    Windows Terminal says so in its own variable.
+    Windows Terminal claims it with the variable WT_SESSION.
     """
     environ = os.environ
     return "256" in environ.get("TERM", "") or "COLORTERM" in environ or "WT_SESSION" in environ
 
 
 def ascii_only(stream: TextIO) -> bool:
-    """Return whether to write only ASCII: the stream's encoding is not Unicode, or the user chose locale C.
+    """Return whether to write only ASCII.
+
+    That is so if the stream's encoding is not Unicode, or if the user chose the locale C.
 
     When Python starts in the C locale, it switches to UTF-8 and may set LC_CTYPE itself. Such a value is not
     the user's choice and is ignored.

@@ -61,7 +61,7 @@ def test_a_wrong_tensor_is_an_error_at_its_layer():
         "Why: the activation's derivative is missing from δ of layer output.",
         "  wrong: δ = ∂L/∂a   (see ∂a/∂z in gradcheck explain)",
         "  right: δ = ∂L/∂a · a (1 − a)",
-        "  This reproduces every entry, up to rounding.",
+        "  This explanation reproduces every entry, up to rounding.",
     ]
 
 

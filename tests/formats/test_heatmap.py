@@ -81,7 +81,7 @@ def test_however_far_it_is_shrunk_no_bad_entry_is_lost(shape, at, width, color):
     assert len(axis) <= max(map(len, picture))
     assert max(map(len, picture)) <= (width or 100)
     assert sum(line.endswith(" ✗") for line in picture) == 1
-    assert "each cell the worst of" in " ".join(map(plain, lines[1:3]))
+    assert "each cell is the worst of" in " ".join(map(plain, lines[1:3]))
     if color:
         assert sum(line.count("48;5;196") + line.count("38;5;196") for line in lines[:-2]) == 1
     else:

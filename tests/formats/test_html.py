@@ -193,7 +193,7 @@ def test_a_gradient_that_no_known_mistake_leads_to_keeps_what_is_known():
     found = Diagnosis((), 143, ("The fault lies in layer 'output'.",), ("output",), "network")
     (why,) = tree_of(outcome_of(WRONG, diagnosis=found)).all("section", class_="why")
     assert why.text == (
-        "Why: unknown. None of 143 wrong formulas tried reproduces this gradient. "
+        "Why: unknown. gradcheck tried 143 wrong formulas, but none reproduces this gradient. "
         "What is known: The fault lies in layer 'output'."
     )
     assert not tree_of(outcome_of(WRONG)).all("section", class_="why")

@@ -53,7 +53,7 @@ def test_a_wrong_tensor_is_a_failure_that_says_what_and_where_and_why():
         "Why: the activation's derivative is missing from δ of layer output.",
         "  wrong: δ = ∂L/∂a   (see ∂a/∂z in gradcheck explain)",
         "  right: δ = ∂L/∂a · a (1 − a)",
-        "  This reproduces every entry, up to rounding.",
+        "  This explanation reproduces every entry, up to rounding.",
         "net.yaml:5:7",
     ]
 

@@ -113,8 +113,8 @@ def test_many_wrong_tensors_are_counted_instead_of_named(tensors, where):
 
 def test_the_reason_for_unresolved_entries_is_given():
     text = text_of(report(HALF_KNOWN, UNKNOWN))
-    assert "1 entry is off by more than the tolerance, but by less than 3 error bars beyond it." in text
-    assert "2 entries could not be differenced: every step crosses a kink or overflows." in text
+    assert "1 entry exceeds the tolerance, but by less than 3 error bars." in text
+    assert "2 entries could not be estimated by differences: every step crosses a kink or overflows." in text
     assert "could not be" not in text_of(report(RIGHT))
 
 
@@ -165,7 +165,7 @@ def test_why_it_is_wrong_comes_right_after_the_verdict():
         "Why: the activation's derivative is missing from δ of layer output.",
         "  · wrong: δ = ∂L/∂a   (see ∂a/∂z in gradcheck explain)",
         "  · right: δ = ∂L/∂a · a (1 − a)",
-        "  · This reproduces every entry, up to rounding.",
+        "  · This explanation reproduces every entry, up to rounding.",
         "",
     ]
     assert lines[start + 6].split()[0] == "tensor"
@@ -252,7 +252,7 @@ def test_verbose_adds_tolerances_witness_and_time():
     text = text_of(report(RIGHT, WRONG, witness=Witness(8, 0.0123)), level=1)
     assert "  · rtol 1e-06 for every tensor\n" in text
     assert "witness: literal differences of 8 entries, drawn at random" in text
-    assert "within 0.012 of their error bars" in text
+    assert "deviate from the unit differences by at most 0.012 error bars" in text
     assert text.endswith("  · 0.250 s\n")
     assert "witness" not in text_of(report(RIGHT, WRONG, witness=Witness(8, 0.0123)))
 
@@ -504,7 +504,7 @@ def test_tensors_that_agree_along_directions_show_the_worst_direction():
     assert row.split()[-1] == "agrees"
     assert "✓ agrees: all 6 entries, along random directions." in text
     assert "Checked along 3 random directions." in text
-    blind = "errors that cancel in every direction, and a relative error below 1e-05 in a single entry"
+    blind = "errors that cancel in every direction, or a relative error below 1e-05 in a single entry"
     assert blind in text
     assert "1.0e-05 (median entry), 2.0e-05 (hardest entry)" in text
 

@@ -75,7 +75,7 @@ def test_only_wrong_tensors_have_a_diagnosis():
         "Why: the activation's derivative is missing from δ of layer output.",
         "  wrong: δ = ∂L/∂a   (see ∂a/∂z in gradcheck explain)",
         "  right: δ = ∂L/∂a · a (1 − a)",
-        "  This reproduces every entry, up to rounding.",
+        "  This explanation reproduces every entry, up to rounding.",
     ]
     assert not any("Why" in line for line in describe(whole, UNKNOWN))
 
@@ -88,14 +88,17 @@ def test_all_answers_are_given_the_likeliest_first():
     said = list(diagnosed(replace(diagnosis(), answers=(one, both))))
     assert [each.text for each in said] == [
         f"Why: {cause.sentence}",
-        "These would give the same gradient on these data:",
+        "Other mistakes would give the same gradient on these data:",
     ]
     assert said[1].items == (f"Two mistakes at once. {cause.sentence} The gradient is scaled.",)
 
 
 def test_findings_from_arrays_alone_are_worded_cautiously():
     said = list(diagnosed(replace(diagnosis(), basis="arrays")))
-    assert said[0].items[-1] == "This reproduces everything that was measured, within the error bars."
+    assert (
+        said[0].items[-1]
+        == "This explanation reproduces everything that was measured, within the error bars."
+    )
     assert said[-2].text == "Other mistakes can lead to the same arrays."
     assert "network: {inputs: N" in said[-1].text
 
@@ -109,7 +112,7 @@ def test_only_the_first_few_of_many_answers_are_given():
 def test_a_diagnosis_without_an_answer_says_what_was_tried_and_what_is_known():
     said = list(diagnosed(Diagnosis((), 1234, ("The fault lies in layer output.",), ("output",), "network")))
     assert [each.text for each in said] == [
-        "Why: unknown. None of 1,234 wrong formulas tried reproduces this gradient.",
+        "Why: unknown. gradcheck tried 1,234 wrong formulas, but none reproduces this gradient.",
         "What is known:",
     ]
     assert said[1].items == ("The fault lies in layer output.",)

@@ -28,7 +28,7 @@ from gradcheck_cli.formats.words.verdicts import MARKS
 def render(explanation: Explanation, view: View, spec: str) -> str:
     """Return the derivation with its formulas and a table of factors for each layer.
 
-    Without a layer to show whole, all are shown in brief.
+    If no layer is chosen to be shown in full, all layers are shown in brief.
     """
     return blocks(
         f"### {MARKS[explanation.verdict]} {plain_text(spec)}",

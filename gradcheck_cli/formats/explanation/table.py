@@ -113,9 +113,9 @@ _COLUMNS = (
 
 
 def factor_table(factors: tuple[Factor, ...]) -> tuple[list[Column], list[list[Cell]]]:
-    """Return the columns and one row per factor, with its first elements in columns.
+    """Return the columns, and one row per factor, in which the factor's first elements are aligned.
 
-    Where the factors come from is a column only if they come from different places.
+    The column *from* is left out if all factors come from the same place.
     """
     glimpses = [[f"{value + 0.0:.3g}" for value in f.comparison.analytic.ravel()[:GLIMPSE]] for f in factors]
     width = max(len(number) for glimpse in glimpses for number in glimpse)

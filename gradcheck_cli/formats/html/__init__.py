@@ -87,7 +87,7 @@ def _map(comparison: Comparison, most: int) -> dict[str, Any] | None:
 
 
 def _tone(of: Outcome | Comparison) -> str:
-    """Return the verdict that determines the colour. A tensor of zeros agrees, but nothing was tested."""
+    """Return the verdict whose colour to use. A tensor of zeros looks unresolved: nothing was tested."""
     if isinstance(of, Outcome):
         return of.report.verdict if of.report else UNCHECKED
     return Verdict.UNRESOLVED if of.untested else of.verdict

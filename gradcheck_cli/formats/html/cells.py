@@ -25,7 +25,7 @@ STATES = (
     "agrees along random directions",
     "agrees",
 )
-"""The states of an entry. The first that applies is used."""
+"""The possible states of an entry. If several states apply, the first one is used."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Cells:
 
 
 def cells_of(comparison: Comparison, most: int) -> Cells:
-    """Return a comparison as at most `most` cells."""
+    """Return the entries of a comparison as a grid of at most `most` cells."""
     extent = matrix_shape(comparison.shape)
     block = _block(extent, most)
     entries = _worst_of_blocks(comparison, extent, block)

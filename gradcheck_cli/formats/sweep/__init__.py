@@ -1,1 +1,1 @@
-"""The renderings of a sweep: a picture, and text and JSON, each with `render(sweep, view, spec)`."""
+"""The renderings of a sweep: text and JSON, each with `render(sweep, view, spec)`, and a picture."""

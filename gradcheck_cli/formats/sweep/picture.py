@@ -25,7 +25,7 @@ _LOW, _HIGH = 3e-17, 3.0
 """The range that the error axis always covers, so that pictures of sweeps can be compared."""
 
 _LARGEST, _SMALLEST = 7.0, 3.0
-"""The largest and smallest markers. They shrink from scheme to scheme, so that no point is hidden."""
+"""The sizes of the largest and the smallest marker. Sizes shrink from scheme to scheme, to hide no point."""
 
 
 def refuse_unwritable(to: Output) -> None:
@@ -57,8 +57,8 @@ def _matplotlib(module: str = "") -> Any:
     try:
         return import_module(f"matplotlib.{module}".rstrip("."))
     except ImportError:
-        message = "this needs the package matplotlib, which is not installed"
-        raise InputError(Complaint(f"--save: {message}", help="pip install matplotlib")) from None
+        message = "--save needs the package matplotlib, which is not installed"
+        raise InputError(Complaint(message, help="pip install matplotlib")) from None
 
 
 # --- the figure --------------------------------------------------------------------------------------------

@@ -225,7 +225,7 @@ def _sentence(sweep: Sweep) -> str:
         )
     if sweep.verdict is Verdict.AGREES:
         right = [curve.scheme for curve in sweep.curves if curve.verdict is Verdict.AGREES]
-        return f"agrees: the error falls with the step as expected, with {listed(right)}."
+        return f"agrees: the error falls with the step as expected, for {listed(right)}."
     if sweep.report.verdict is not Verdict.AGREES:
         return "unresolved: gradcheck check could not decide enough of these entries."
     if shown:

@@ -7,7 +7,7 @@ import numpy as np
 from gradcheck_cli.report import Report
 
 COARSE = 0.01
-"""The relative error in a typical entry above which a check counts as coarse, which its verdict mentions."""
+"""A check counts as coarse if it cannot detect a relative error of this size in a typical entry."""
 
 _EPS = float(np.finfo(np.float16).eps)
 

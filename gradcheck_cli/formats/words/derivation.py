@@ -32,7 +32,10 @@ def _loss(explanation: Explanation, output: str) -> Iterator[tuple[str, str]]:
 
 
 def in_brief(derivation: Derivation) -> tuple[str, str]:
-    """Return a line with the layer's name and shapes, and one with its formulas or the last of many."""
+    """Return a line with the layer's name and shapes, and a line with its formulas.
+
+    If the formulas do not fit on one line, only the last of them is shown.
+    """
     formulas = [f"{each.symbol} = {each.formula}" for each in derivation.definitions]
     together = ", ".join(formulas)
     shapes = f"{derivation.layer}: {shape(derivation.takes)} → {shape(derivation.gives)}"
@@ -40,7 +43,7 @@ def in_brief(derivation: Derivation) -> tuple[str, str]:
 
 
 _LONG = 70
-"""Formulas that are longer than this together do not fit on one line."""
+"""The largest total length of formulas that fit on one line."""
 
 
 def chain_rule(derivation: Derivation) -> list[tuple[str, str, str, str]]:
@@ -81,7 +84,7 @@ def notes(explanation: Explanation) -> Iterator[str]:
 
 
 def shows_more(explanation: Explanation) -> str:
-    """Say how to see one derivation whole."""
+    """Return a sentence that says how to see all steps of one layer."""
     return f"To see the steps of one layer: --layer {explanation.layers[0].layer}"
 
 
@@ -121,7 +124,7 @@ def explained(explanation: Explanation) -> str:
 
 
 _NONE_OF_YOURS = "The factors above are gradcheck's own, so an earlier step of yours may be wrong, too."
-"""What to say of a wrong gradient in a layer whose factors no file can hold."""
+"""What to say about a wrong gradient if the layer's other factors cannot be given in a file."""
 
 
 def _gradchecks_own(unseen: Sequence[Factor]) -> str:

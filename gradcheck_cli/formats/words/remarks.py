@@ -53,13 +53,14 @@ def _reasons(report: Report) -> Iterator[str]:
     if report.suspect:
         yield f"{count(report.suspect, 'more entry')} would be wrong, judging by the sampled ones."
     if noisy:
-        yield f"{_are(noisy)} off by more than the tolerance, but by less than 3 error bars beyond it."
+        exceed = "exceeds" if noisy == 1 else "exceed"
+        yield f"{count(noisy, 'entry')} {exceed} the tolerance, but by less than 3 error bars."
 
 
 def _worth(report: Report) -> Iterator[str]:
     """Yield sentences about what a wider tolerance would decide, and which errors would have been found."""
     if report.verdict is Verdict.UNRESOLVED and report.unresolved and report.deciding_rtol:
-        yield f"With --rtol {report.deciding_rtol:.0e} all entries agree.".replace("e-0", "e-")
+        yield f"With --rtol {report.deciding_rtol:.0e}, all entries would agree.".replace("e-0", "e-")
     if 0 < report.zero < report.entries:
         test = "tests" if report.zero == 1 else "test"
         yield f"{_are(report.zero)} 0 on both sides and {test} nothing."
@@ -80,16 +81,16 @@ def _blind(report: Report) -> str:
     needed = [resolution_of([c]) for c in report.comparisons if c.directions]
     least = max((each.median for each in needed if each and np.isfinite(each.median)), default=None)
     single = (
-        "" if least is None else f", and a relative error below {least:.0e} in a single entry of median size"
+        "" if least is None else f", or a relative error below {least:.0e} in a single entry of median size"
     )
-    return f"Not detectable this way: errors that cancel in every direction{single}."
+    return f"Random directions cannot detect errors that cancel in every direction{single}."
 
 
 _NO_CONVENTION = "on a kink and follow none of the usual conventions"
 
 
 def _not_differenced(entries: int) -> str:
-    return f"{count(entries, 'entry')} could not be differenced: {NO_DIFFERENCE}"
+    return f"{count(entries, 'entry')} could not be estimated by differences: {NO_DIFFERENCE}"
 
 
 def _along_directions(report: Report) -> tuple[list[NDArray[np.bool_]], list[NDArray[np.bool_]]]:
@@ -132,9 +133,9 @@ def details(outcome: Outcome, report: Report) -> Iterator[str]:
     if report.witness:
         drawn = count(report.witness.entries, "entry")
         yield (
-            f"witness: literal differences of {drawn}, drawn at random, confirm the unit differences "
-            f"within {report.witness.largest:.2g} of their error bars, and the complex step "
-            f"within {report.witness.complex_step:.2g}"
+            f"witness: literal differences of {drawn}, drawn at random, deviate from the unit differences "
+            f"by at most {report.witness.largest:.2g} error bars, and the complex step by at most "
+            f"{report.witness.complex_step:.2g}"
         )
     if report.weighted and report.verdict is not Verdict.WRONG:
         yield report.weighted

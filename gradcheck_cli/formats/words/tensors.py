@@ -52,12 +52,12 @@ def detectable(comparison: Comparison) -> str:
 MANY = 12
 """The largest number of tensors that are all listed.
 
-If there are more, only those that do not agree are listed.
+If there are more, only the tensors that do not agree are listed.
 """
 
 
 def listed_tensors(report: Report, view: View) -> Sequence[Comparison]:
-    """Return the tensors that get a row: all of them, or only those that do not agree."""
+    """Return the tensors that get a row in the table: all tensors, or only those that do not agree."""
     failed = [c for c in report.comparisons if report.verdict_of(c) is not Verdict.AGREES]
     fold = view.only_wrong or (failed and len(report.comparisons) > MANY and view.level <= 0)
     return failed if fold else report.comparisons
@@ -98,7 +98,10 @@ def _of(mask: NDArray[np.bool_], what: str) -> str:
 
 
 def place_of(comparison: Comparison) -> str:
-    """Return where a tensor is wrong, such as ``row 3 of output.weight``, or its name without a pattern."""
+    """Return where a tensor is wrong, such as ``row 3 of output.weight``.
+
+    If the wrong entries form no pattern, return just the tensor's name.
+    """
     if comparison.place == "everything":
         return f"all of {comparison.name}"
     return f"{comparison.place} of {comparison.name}" if comparison.place else comparison.name

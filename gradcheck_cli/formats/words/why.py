@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Said:
-    """A sentence, with the items of a list that follows it."""
+    """A sentence, and the items of the list that follows it."""
 
     text: str
     items: tuple[str, ...] = ()
@@ -39,7 +39,7 @@ def diagnosed(diagnosis: Diagnosis | None) -> Iterator[Said]:
             f"Why: {_both(likeliest)}", (*_formulas(likeliest, diagnosis.basis), REPRODUCED[diagnosis.basis])
         )
         if others:
-            yield Said("These would give the same gradient on these data:", tuple(_told(others)))
+            yield Said("Other mistakes would give the same gradient on these data:", tuple(_told(others)))
     yield from besides(diagnosis)
 
 
@@ -62,11 +62,11 @@ def _formulas(answer: Answer, basis: str) -> Iterator[str]:
 
 
 REPRODUCED = {
-    "network": "This reproduces every entry, up to rounding.",
-    "arrays": "This reproduces everything that was measured, within the error bars.",
-    "two sources": "This reproduces everything that was compared, within rounding.",
-    "a layer": "This reproduces everything that was measured, within the error bars.",
-    "another network": "This reproduces everything that was measured, within the error bars.",
+    "network": "This explanation reproduces every entry, up to rounding.",
+    "arrays": "This explanation reproduces everything that was measured, within the error bars.",
+    "two sources": "This explanation reproduces everything that was compared, within rounding.",
+    "a layer": "This explanation reproduces everything that was measured, within the error bars.",
+    "another network": "This explanation reproduces everything that was measured, within the error bars.",
 }
 """How well an answer explains the gradient, in words, since numbers would vary between processors."""
 
@@ -84,12 +84,13 @@ def besides(diagnosis: Diagnosis) -> Iterator[Said]:
         yield Said("Other mistakes can lead to the same arrays.")
     if diagnosis.basis == "another network" and diagnosis.answers:
         yield Said(
-            "The network section has a different loss and cannot help: other mistakes can lead to the same "
-            "arrays."
+            "The network section describes a different loss, so it cannot help to find the mistake. Other "
+            "mistakes can lead to the same arrays."
         )
     if not diagnosis.answers and diagnosis.tried:
         yield Said(
-            f"Why: unknown. None of {count(diagnosis.tried, 'wrong formula')} tried reproduces this gradient."
+            f"Why: unknown. gradcheck tried {count(diagnosis.tried, 'wrong formula')}, but none reproduces "
+            "this gradient."
         )
     if diagnosis.observations:
         yield Said("What is known:", diagnosis.observations)
@@ -98,7 +99,7 @@ def besides(diagnosis: Diagnosis) -> Iterator[Said]:
 
 
 NETWORK_TELLS_MORE = (
-    "If the code is a dense network, describe it in the spec, and gradcheck may name the wrong formula: add "
-    "network: {inputs: N, layers: [{units: N, activation: NAME}, …], loss: NAME}, and under gradients "
-    "names: {YOURS: hidden1.weight, …}, and layout: in_out for weights [in, out]."
+    "If the code is a dense network, describe that network in the spec, so that gradcheck can look for the "
+    "wrong formula. Add network: {inputs: N, layers: [{units: N, activation: NAME}, …], loss: NAME}. Under "
+    "gradients, add names: {YOURS: hidden1.weight, …} and, for weights [in, out], layout: in_out."
 )
