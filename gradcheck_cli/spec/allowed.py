@@ -18,7 +18,7 @@ class Range(TypedDict, total=False):
 
 
 STEP: Range = {"gt": 0, "le": 1.0}
-"""A longer step would cross a whole sigmoid, and its difference would mean nothing."""
+"""The range of the step. With a longer step, a difference would span a whole sigmoid and mean nothing."""
 
 RTOL: Range = {"gt": 0, "lt": 1}
 JOBS: Range = {"ge": 1, "le": 1024}

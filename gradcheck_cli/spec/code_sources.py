@@ -23,9 +23,10 @@ class CodeSource:
     keys: The docstring of the pydantic model, which describes its keys.
     reader: The module whose `read(source, inputs, load)` loads and calls the code. It is imported on demand.
     brings_parameters: Whether the user's module may define `parameters` if the spec has none.
-    without_inputs: Why `inputs: true` does not work with the code; empty if it may return the gradient of x.
-    is_network: Whether the code may be a network, with its own names and layout, and take points in stacks.
-    functions: Keys that name further functions of the file; their default follows from the first name.
+    without_inputs: What to do instead of `inputs: true` if that does not work with the code; otherwise empty.
+    is_network: Whether the code may be a network. The spec may then give its names and layout, and may say
+        that it takes many points at once.
+    functions: The keys of further functions in the same file. Their defaults follow from the first name.
     file_key: A key that may name the file, so that the other keys need only names; empty if there is none.
     """
 
@@ -55,7 +56,7 @@ CODE_SOURCES: tuple[CodeSource, ...] = (
 
         The loss is Σ c · out, with c drawn at random. Every array of floats that forward takes is checked.
 
-        forward: `FILE.py:NAME`, with the file relative to the spec, or only `NAME` and the file in `python`.
+        forward: `FILE.py:NAME`, with the file relative to the spec; or only `NAME`, if `python` is the file.
         backward: The name of the backward function. By default, the name of the forward function with
         `backward` in place of `forward`.
         python: The file with both functions, if `forward` is only a name.
@@ -79,8 +80,8 @@ CODE_SOURCES: tuple[CodeSource, ...] = (
         python: `FILE.py:NAME`, with the file relative to the spec.
         names: Maps the function's parameter names to the network's (`W1: hidden1.weight`).
         layout: `out_in` if weights have the shape [out, in], as in PyTorch; `in_out` if [in, out].
-        vectorized: The function evaluates K points in one call: parameters, losses and gradients get a first
-        axis of length K.
+        vectorized: Whether the function evaluates K points in one call. Parameters, losses and gradients then
+        have a first axis of length K.
         """,
         reader="gradcheck_cli.code.python_function",
         brings_parameters=True,
@@ -89,14 +90,15 @@ CODE_SOURCES: tuple[CodeSource, ...] = (
         key="torch",
         name="torch",
         what="a torch module",
-        option="Check the backward pass of the torch module that this function returns with its loss.",
+        option="Check the backward pass of a torch module. The function returns the module and its loss.",
         model="TorchModule",
         keys="""Your function that returns a torch module and its loss.
 
         torch: `FILE.py:NAME`, with the file relative to the spec.
         names: Maps the module's parameter names to the network's (`0.weight: hidden1.weight`).
         layout: `out_in` if weights have the shape [out, in], as in torch.nn.Linear; `in_out` if [in, out].
-        vectorized: The module and its loss work under torch.func.vmap, which evaluates many points at once.
+        vectorized: Whether the module and its loss work under torch.func.vmap, which evaluates many points at
+        once.
         """,
         reader="gradcheck_cli.code.torch_module",
         brings_parameters=False,

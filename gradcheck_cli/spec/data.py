@@ -32,7 +32,8 @@ class DataFile(Model):
 
     file: The .npz file, relative to the spec.
     x: The name of the array of samples.
-    y: The name of the array of labels or targets. An autoencoder's is that of x, and is rescaled, too.
+    y: The name of the array of labels or targets. For an autoencoder, give the name of x. The targets are
+        then rescaled, too.
     start: The index of the first sample, counted from 0.
     batch: The number of samples. By default, all samples from `start` on.
     rescale: A linear rescaling of x.

@@ -36,7 +36,7 @@ class SpecFile:
         return InputError(*in_reading_order(map(self.document.located, error.complaints)))
 
     def place_of(self, tensor: str) -> Position | None:
-        """Return the position of a tensor's layer; if it has no layer, that of the gradients section."""
+        """Return the position of a tensor's layer, or of the gradients section if the tensor has no layer."""
         layer = tensor.rpartition(".")[0]
         names = self.spec.network.names if self.spec.network else {}
         place = next((place for place, name in names.items() if name == layer), None)
@@ -67,7 +67,7 @@ def read_spec(path: str | os.PathLike[str]) -> SpecFile:
 def _validated(written: Any, folder: Path, values: Values) -> Spec:
     """Return the validated spec.
 
-    Raises an `InputError` with pydantic's complaints and those that reading the YAML values has collected.
+    Raises an `InputError` with pydantic's complaints and those collected while reading the YAML values.
     """
     complaints = list(values.complaints)
     try:

@@ -76,7 +76,7 @@ class FromCode(Model):
     @model_validator(mode="before")
     @classmethod
     def _with_its_file(cls, given: Any) -> Any:
-        """Put the file in front of the name, if the two have keys of their own."""
+        """Join the file and the name to `FILE.py:NAME` if the spec gives them under separate keys."""
         if not isinstance(given, dict) or cls.kind.file_key not in given:
             return given
         file, name = given[cls.kind.file_key], given.get(cls.kind.key)

@@ -139,8 +139,8 @@ def _missing(place: Place) -> Complaint:
     if isinstance(step, int):  # a list of a fixed length
         needed = _OF_FIXED_LENGTH.get(str(parent[-1]), "two numbers, [height, width], or one for both")
         return Complaint(f"{Place(tuple(parent)).name} must be {needed}", tuple(parent))
-    others = f"; another kind has {' or '.join(place.other_kinds)}" if place.other_kinds else ""
-    return Complaint(f"missing key '{step}'", tuple(parent), f"keys here: {', '.join(place.keys)}{others}")
+    others = f"; other kinds need {' or '.join(place.other_kinds)}" if place.other_kinds else ""
+    return Complaint(f"missing key '{step}'", tuple(parent), f"allowed here: {', '.join(place.keys)}{others}")
 
 
 def _unknown_word(kind: str, place: Place, found: object, context: Mapping[str, Any]) -> Complaint:

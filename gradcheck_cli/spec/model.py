@@ -42,7 +42,7 @@ class Model(BaseModel):
 
 
 def one_of(table: Mapping[str, Any], kind: str) -> AfterValidator:
-    """Return a validator that accepts the names in `table`; its error lists them all.
+    """Return a validator that accepts only the names in `table`. Its error lists these names.
 
     kind: the noun for such a name in the error, such as "loss".
     """
@@ -104,9 +104,9 @@ Name = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z_][A-
 
 
 def refuse_foreign_options(model: Model, known: Collection[str], name: str) -> None:
-    """Raise an error if an option is set that the named activation or loss does not have.
+    """Raise an error if an option is set that the activation or loss does not have.
 
-    known: the options that it has.
+    known: the options that the activation or loss has.  name: its name.
     """
     foreign = sorted(model.model_fields_set - {"name", *known})
     if foreign:
@@ -157,7 +157,7 @@ class Kinds:
 
     @property
     def needed_keys(self) -> tuple[str, ...]:
-        """The names of kinds that are also required keys of their kind: such a key decides the kind."""
+        """The names of those kinds that require a key of the same name, so that this key decides the kind."""
         return tuple(name for name, member in self.members.items() if _needs(member, name))
 
 
@@ -176,8 +176,8 @@ def keys_of(model: type[BaseModel]) -> dict[str, FieldInfo]:
 def by_key(**models: type[Model]) -> Kinds:
     """Return `Kinds` that choose a mapping's model by the first of these keys that the mapping contains.
 
-    If it contains none, they choose the model that knows most of its keys, allowing for misspellings. The
-    errors are then about the model that the author most likely meant.
+    If the mapping contains none of these keys, the model that knows most of the mapping's keys is chosen,
+    even if some keys are misspelt. Errors are then about the model that the author most likely meant.
     """
 
     def choose(value: object) -> str:

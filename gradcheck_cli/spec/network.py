@@ -50,8 +50,8 @@ class LossSpec(Model):
     gamma: The exponent of focal. A larger exponent makes outputs that are already right count less.
     smooth: The number that dice adds to its numerator and denominator.
     p: The exponent of multi_margin.
-    margin: The margin in the formulas of triplet and contrastive, which is a distance, and of multi_margin.
-    eps: The smallest vector length that cosine divides by, and the smallest variance of gaussian_nll; for
+    margin: The margin of triplet, contrastive and multi_margin. For the first two, it is a distance.
+    eps: The smallest vector length that cosine divides by; for gaussian_nll, the smallest variance; for
         triplet, the number added to each difference, which may be 0.
     label_smoothing: The share of the target that cross_entropy spreads evenly over all classes.
     weight: The weights of the classes in cross_entropy, nll and multi_margin.
@@ -100,7 +100,7 @@ class PenaltySpec(Model):
 
     l2: The factor of ½ Σ w², also known as weight decay.
     l1: The factor of Σ |w|.
-    biases: Penalise the biases too.
+    biases: Whether to penalise the biases, too.
     """
 
     l2: NotNegative = 0.0

@@ -20,7 +20,7 @@ from gradcheck_cli.spec.parameters import Parameters
 
 _UNSAID: Any = ()
 
-"""The default of a section that is left out. A section that is present but empty is None, an error."""
+"""The value of a section that is left out. A section that is present but empty is None, which is an error."""
 
 
 def _needed_without_code(value: object, info: ValidationInfo) -> object:
@@ -54,11 +54,11 @@ class Spec(Model):
     If the gradients come from code, the network may be left out, because the code computes its own loss. If
     the parameters are left out, they come from the code or are drawn at random.
 
-    gradients: The gradients to check, from gradcheck's own backprop, a file, a Python function, or a torch
-        module.
+    gradients: The gradients to check: from gradcheck's own backprop, a file, a Python function, a layer, or a
+        torch module.
     network: The layers, the loss and the penalties.
-    data: The samples, from an .npz file, from lists in the spec, or drawn at random.
-    parameters: The parameters at which the gradients are checked, from a file or drawn at random.
+    data: The samples: from an .npz file, from lists in the spec, or drawn at random.
+    parameters: The parameters at which the gradients are checked: from a file, or drawn at random.
     check: What to check and how.
     dtype: The floating-point type in which gradcheck's own backprop computes.
     """
@@ -87,10 +87,10 @@ class Spec(Model):
 
     @property
     def code_source(self) -> FromCode | None:
-        """The gradients section if it names user code; None if the gradients come from elsewhere."""
+        """The gradients section if it names user code; otherwise None."""
         return self.gradients if isinstance(self.gradients, FromCode) else None
 
     @property
     def names_code(self) -> Code | None:
-        """The reference to the user code that computes the gradients; None if they come from elsewhere."""
+        """The reference to the user code that computes the gradients; None if no user code does."""
         return None if self.code_source is None else self.code_source.code

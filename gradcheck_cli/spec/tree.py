@@ -164,7 +164,7 @@ def _children(node: Node) -> Iterator[Node]:
 
 
 def pairs(node: MappingNode) -> Iterator[tuple[Node, Node]]:
-    """Yield a mapping's keys and values, then those that `<<` merges into it.
+    """Yield the keys and values of a mapping, then the keys and values that `<<` merges into it.
 
     If a key is repeated, the first one counts.
     """

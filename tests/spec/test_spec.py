@@ -168,21 +168,21 @@ def test_a_section_is_the_kind_that_its_keys_say(section, value, kind):
             [
                 (
                     "missing key 'synthetic'",
-                    "keys here: synthetic, samples, scale, seed; another kind has 'file' or 'x'",
+                    "allowed here: synthetic, samples, scale, seed; other kinds need 'file' or 'x'",
                 )
             ],
         ),
         (
             "data",
             {"y": [1]},
-            [("missing key 'x'", "keys here: x, y, rescale; another kind has 'file' or 'synthetic'")],
+            [("missing key 'x'", "allowed here: x, y, rescale; other kinds need 'file' or 'synthetic'")],
         ),
         (
             "data",
             {},
             [
-                ("missing key 'x'", "keys here: x, y, rescale; another kind has 'file' or 'synthetic'"),
-                ("missing key 'y'", "keys here: x, y, rescale; another kind has 'file' or 'synthetic'"),
+                ("missing key 'x'", "allowed here: x, y, rescale; other kinds need 'file' or 'synthetic'"),
+                ("missing key 'y'", "allowed here: x, y, rescale; other kinds need 'file' or 'synthetic'"),
             ],
         ),
         ("parameters", {"fille": "w.npz"}, [("unknown key 'fille'", "did you mean 'file'?")]),

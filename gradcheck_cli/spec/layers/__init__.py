@@ -162,7 +162,7 @@ AnyLayer = Annotated[
 def in_order(
     layers: Sequence[LayerItem], place: tuple[str | int, ...] = ()
 ) -> Iterator[tuple[tuple[str | int, ...], LayerItem]]:
-    """Yield every layer with its place in the spec. Right after a layer come the layers inside it."""
+    """Yield every layer with its place in the spec. A layer is followed by the layers inside it."""
     for i, layer in enumerate(layers):
         yield (*place, i), layer
         yield from in_order(layer.inner, (*place, i, layer.kind))

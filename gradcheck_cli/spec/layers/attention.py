@@ -22,10 +22,11 @@ from gradcheck_cli.types import Array
 
 
 class RotaryOptions(Model):
-    """The rotary embedding of queries and keys: token t turns pair i by the angle t · base^(−2i / d).
+    """The rotary embedding of queries and keys: pair i of token t is rotated by the angle t · base^(−2i / d).
 
     base: The base of the angles.
-    interleaved: Whether the pairs are neighbours, as in torchtune, or i and i + d / 2, as in LLaMA.
+    interleaved: Whether a pair consists of neighbouring entries, as in torchtune. Otherwise, pair i consists
+        of entries i and i + d / 2, as in LLaMA.
     """
 
     base: Positive = 10000.0
@@ -40,9 +41,9 @@ class AttentionSpec(LayerItem):
     bias: Whether the projections have biases.
     kv_heads: The number of key-value heads, for grouped-query attention. The weights are then q_proj, k_proj,
         v_proj and o_proj.
-    out_proj: Whether a dense layer mixes the heads. Without it, the output is that of the heads side by side.
-    rotary: Turn queries and keys by an angle for each token: `true`, or a mapping of options.
-    key_padding_mask: The keys to leave out, 1 or true for padding, [samples, tokens].
+    out_proj: Whether a dense layer mixes the heads. If false, the output is the concatenated heads.
+    rotary: Rotate queries and keys by an angle that depends on the token: `true`, or a mapping of options.
+    key_padding_mask: A mask [samples, tokens] of the keys to leave out: 1 or true marks padding.
     """
 
     kind: ClassVar[str] = "attention"
@@ -88,8 +89,8 @@ class AttentionSpec(LayerItem):
         if self.rotary is None:
             return ()
         if d % 2:
-            message = f"a head has {d} numbers, which cannot be rotated in pairs"
-            raise UnfitError(message, "rotary", "choose heads with an even number of numbers")
+            message = f"each head has the width {d}, which cannot be split into pairs to rotate"
+            raise UnfitError(message, "rotary", "choose a number of heads that gives each an even width")
         return (Rotary.of_angles(tokens, d, self.rotary.base, self.rotary.interleaved),)
 
     def _refuse_unfit(self, tokens: int, width: int) -> None:
@@ -101,17 +102,17 @@ class AttentionSpec(LayerItem):
             raise UnfitError(message, "kv_heads", _divisors(heads))
         if heads * tokens * tokens > MAX_NUMBERS:
             scores = f"{heads} × {tokens:,} × {tokens:,} attention scores"
-            message = f"{scores} are over the limit of {MAX_NUMBERS:,} numbers"
+            message = f"{scores} exceed the limit of {MAX_NUMBERS:,} numbers"
             raise UnfitError(message, self.kind, "check shorter sequences: the gradient code is the same")
 
 
 def _padding_of(array: Array, tokens: int) -> Array:
-    """Return the padding (N, tokens). Raises an `UnfitError` if it has another shape or other numbers."""
+    """Return the padding mask, (N, tokens). Raises an `UnfitError` if its shape or its numbers do not fit."""
     if array.ndim != 2 or array.shape[1] != tokens:
         message = f"key_padding_mask has shape {list(array.shape)}; [samples, {tokens}] is needed"
         raise UnfitError(message, "key_padding_mask", "give a row for each sample: 1 for padding, else 0")
     if not np.isin(array, (0, 1)).all():
-        message = "key_padding_mask holds other numbers than 0 and 1"
+        message = "key_padding_mask holds numbers other than 0 and 1"
         raise UnfitError(message, "key_padding_mask", "1 or true leaves a key out, as in PyTorch")
     return array
 

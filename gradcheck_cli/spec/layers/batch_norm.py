@@ -24,8 +24,8 @@ class BatchNormSpec(Model):
 
     eps: The number added to the variance to avoid a division by 0.
     unbiased: Whether the variance of N values divides by N − 1 instead of N.
-    running_mean: A fixed mean for each unit, as in PyTorch's eval mode. Without it, the batch's own.
-    running_var: A fixed variance for each unit.
+    running_mean: A fixed mean for each unit, as in PyTorch's eval mode. By default, the mean of the batch.
+    running_var: A fixed variance for each unit. By default, the variance of the batch.
     """
 
     eps: Positive = 1e-5
@@ -57,7 +57,7 @@ class BatchNormSpec(Model):
 def _of_units(builder: Builder, key: str, units: int) -> Array:
     array = builder.array(KEY, key)
     if array is None:
-        raise UnfitError(f"{key} is missing", KEY, "running_mean and running_var belong together")
+        raise UnfitError(f"{key} is missing", KEY, "give both running_mean and running_var, or neither")
     if array.shape != (units,):
         raise UnfitError(f"{key} has shape {list(array.shape)}; [{units}] is needed", KEY)
     return np.asarray(array)

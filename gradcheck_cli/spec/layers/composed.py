@@ -1,4 +1,4 @@
-"""What the layers of a spec that consist of several steps have in common."""
+"""Helpers for the layers of a spec that consist of several steps."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from gradcheck_cli.network.step import UnfitError
 
 
 def nodes_of(builder: Builder) -> Nodes:
-    """Return how the layer that is being built adds its nodes: parameters begin with the layer's name."""
+    """Return the `Nodes` of the layer that is being built. Their parameters are named after the layer."""
     return Nodes(builder.add, f"{builder.layer}.")
 
 

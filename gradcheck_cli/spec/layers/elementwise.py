@@ -1,4 +1,4 @@
-"""Dropout, and activations that are layers of their own: they have parameters or work on whole rows."""
+"""Dropout, and activations that are separate layers because they have parameters or work on whole rows."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ class DropoutSpec(LayerItem):
 
     dropout: The probability p that an entry is dropped.
     seed: The seed of the mask, which is the same for every sample and every evaluation.
-    mask: The mask itself: 1 or true for an entry that is kept. [samples, …], or the shape of one sample.
+    mask: The mask, [samples, …] or in the shape of one sample: 1 or true for an entry that is kept. By
+        default, it is drawn at random.
     inverted: Whether the entries that are kept are divided by 1 − p, as in PyTorch.
     """
 
@@ -74,7 +75,7 @@ class SoftmaxSpec(LayerItem):
     """Softmax over an axis, like torch.nn.Softmax.
 
     softmax: Always true.
-    dim: The axis, by default the last one. 0 is the first one after the batch.
+    dim: The axis; by default, the last one. 0 is the first axis after the batch axis.
     """
 
     kind: ClassVar[str] = "softmax"
@@ -90,7 +91,7 @@ class LogSoftmaxSpec(LayerItem):
     """The logarithm of softmax over an axis, like torch.nn.LogSoftmax.
 
     log_softmax: Always true.
-    dim: The axis, by default the last one. 0 is the first one after the batch.
+    dim: The axis; by default, the last one. 0 is the first axis after the batch axis.
     """
 
     kind: ClassVar[str] = "log_softmax"
@@ -103,7 +104,7 @@ class LogSoftmaxSpec(LayerItem):
 
 
 def _over_axis(builder: Builder, step: Step, value: int, dim: int) -> int:
-    """Add a step that works over the last axis, over axis `dim` instead; the shape stays."""
+    """Apply a step for the last axis to axis `dim` instead, and return the index of its output."""
     features = builder.features(value)
     axes, axis = len(features), any_axis_of(features, dim)
     if axis == axes - 1:

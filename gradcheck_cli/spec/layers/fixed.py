@@ -10,10 +10,10 @@ from gradcheck_cli.spec.model import File, Kinds, Model
 
 
 class ArrayInFile(Model):
-    """An array in a file: an .npz, a .safetensors, or a folder of .npy.
+    """An array in an .npz file, a .safetensors file, or a folder of .npy files.
 
     file: The file or folder, relative to the spec.
-    array: The name of the array in the file. By default the key's own name, such as `mask`.
+    array: The name of the array in the file. By default, the key in the spec, such as `mask`.
     """
 
     file: File
@@ -34,7 +34,7 @@ _LISTS = ("list of numbers", "list of rows", "list of lists of rows")
 
 
 def _kind(value: object) -> str:
-    """Return which kind of array a value is meant as: one in a file, or nested lists."""
+    """Return the kind of array that a value is meant to be: an array in a file, or nested lists."""
     depth = -1
     while isinstance(value, (list, tuple)) and depth < len(_LISTS) - 1:
         depth, value = depth + 1, value[0] if value else None
@@ -60,12 +60,12 @@ InitialState = Annotated[
 """An initial state: a parameter that is trained, or an array."""
 
 Fixed = ArrayInFile | tuple[Any, ...]
-"""What a spec gives for an array: its place in a file, or its numbers as nested tuples."""
+"""An array as a spec gives it: its place in a file, or its numbers as nested tuples."""
 
 Key = tuple[str, ...]
-"""The key of an array in its layer. If it is inside the value of another key, that key comes first."""
+"""The key of an array in its layer. If the array is part of another key's value, that key comes first."""
 
 
 def given(**arrays: object) -> dict[Key, Fixed]:
-    """Return the values that are arrays by their keys. Others, such as None, are left out."""
+    """Return the arrays among these values, by key. Other values, such as None, are left out."""
     return {(key,): value for key, value in arrays.items() if isinstance(value, (ArrayInFile, tuple))}

@@ -41,7 +41,7 @@ class LayerItem(Model):
 
     @property
     def default_name(self) -> str:
-        """The word that begins the layer's name if the spec gives it none; a number follows."""
+        """The word that begins the layer's name if the spec does not name the layer; a number follows it."""
         return self.kind
 
     def build(self, builder: Builder, value: int) -> int:

@@ -18,7 +18,7 @@ class MaxoutSpec(LayerItem):
     """A maxout layer: the largest of several dense maps for each unit, maxₖ (x w[u, k]ᵀ + b[u, k]).
 
     maxout: The number of units.
-    pieces: The number of maps for each unit. Their rows of the weight are next to each other.
+    pieces: The number of maps for each unit. In the weight, the rows of these maps are next to each other.
     """
 
     kind: ClassVar[str] = "maxout"

@@ -26,12 +26,12 @@ class MaxPool2dSpec(LayerItem):
 
 
 class MaxPool1dSpec(LayerItem):
-    """The largest number of every window of a sequence [channels, length], like torch.nn.MaxPool1d.
+    """Max pooling over a sequence [channels, length], like torch.nn.MaxPool1d.
 
     max_pool1d: The length of the window.
-    stride: The distance between two windows. By default the length of the window.
-    padding: The number of positions added on each side, which are never the largest.
-    dilation: The distance between two numbers of a window.
+    stride: The distance between neighbouring windows. By default, the length of the window.
+    padding: The number of positions added on each side; they never win the maximum.
+    dilation: The distance between neighbouring entries of a window.
     """
 
     kind: ClassVar[str] = "max_pool1d"
@@ -43,12 +43,12 @@ class MaxPool1dSpec(LayerItem):
 
 
 class AvgPool1dSpec(LayerItem):
-    """The mean of every window of a sequence [channels, length], like torch.nn.AvgPool1d.
+    """Average pooling over a sequence [channels, length], like torch.nn.AvgPool1d.
 
     avg_pool1d: The length of the window.
-    stride: The distance between two windows. By default the length of the window.
+    stride: The distance between neighbouring windows. By default, the length of the window.
     padding: The number of zeros added on each side.
-    count_include_pad: Divide by the length of the window. If false, the padding does not count.
+    count_include_pad: Whether the mean also counts the zeros of the padding.
     """
 
     kind: ClassVar[str] = "avg_pool1d"
@@ -60,7 +60,7 @@ class AvgPool1dSpec(LayerItem):
 
 
 class AdaptiveAvgPool1dSpec(LayerItem):
-    """The means of parts of a sequence [channels, length], like torch.nn.AdaptiveAvgPool1d.
+    """Average pooling of a sequence [channels, length] to a fixed length, like torch.nn.AdaptiveAvgPool1d.
 
     adaptive_avg_pool1d: The length of the output. 1 is global average pooling.
     """

@@ -30,7 +30,7 @@ from gradcheck_cli.spec.model import Size
 from gradcheck_cli.types import Shape
 
 MAX_STEPS = 1000
-"""The largest number of unrolled time steps of a recurrent layer, summed over its levels and directions."""
+"""The largest number of unrolled time steps of a recurrent layer, over all its levels and directions."""
 
 
 class RecurrentSpec(LayerItem):
@@ -38,8 +38,9 @@ class RecurrentSpec(LayerItem):
 
     num_layers: The number of stacked recurrent layers. The states of one layer are the inputs of the next.
     bidirectional: Whether a second pass runs from the last step to the first, which doubles the outputs.
-    h0: The state h before the first step, 0 by default: `parameter` for a trained one, or an array
-        [levels · directions, samples, units], or [levels · directions, units] for all samples.
+    h0: The state h before the first step. By default, it is 0. `parameter` makes it a trained parameter. An
+        array [num_layers · directions, samples, units] fixes it for each sample, and an array
+        [num_layers · directions, units] fixes it for all samples.
     """
 
     num_layers: Annotated[int, Field(ge=1, le=MAX_STEPS)] = 1
@@ -77,9 +78,9 @@ class RecurrentSpec(LayerItem):
 
 
 def _initial(builder: Builder, key: str, state: object, shape: Shape) -> Initial:
-    """Return where the initial state under this key of the spec comes from.
+    """Return the source of an initial state: zeros, a trained parameter, or an array.
 
-    shape: (levels · directions, units).
+    key: the key of the state in the spec.  shape: (levels · directions, units).
     """
     array = builder.array(key)
     if array is None:
@@ -118,7 +119,7 @@ class LstmSpec(RecurrentSpec):
     """An LSTM layer with the gates in the order i, f, g, o, like torch.nn.LSTM with batch_first.
 
     lstm: The number of units.
-    c0: The state c before the first step, written as h0.
+    c0: The state c before the first step, given in the same way as h0.
     """
 
     kind: ClassVar[str] = "lstm"

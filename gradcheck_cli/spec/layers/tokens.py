@@ -45,11 +45,12 @@ class PositionalEmbeddingSpec(LayerItem):
 
 
 class RotarySpec(LayerItem):
-    """A rotary embedding, as in RoFormer: token t turns its pair i by the angle t · base^(−2i / d).
+    """A rotary embedding, as in RoFormer: pair i of token t is rotated by the angle t · base^(−2i / d).
 
     rotary: Always true. The last two axes of a sample are [tokens, d], with d even.
     base: The base of the angles.
-    interleaved: Whether the pairs are neighbours, as in torchtune, or i and i + d / 2, as in LLaMA's code.
+    interleaved: Whether a pair consists of neighbouring entries, as in torchtune. Otherwise, pair i consists
+        of entries i and i + d / 2, as in LLaMA's code.
     """
 
     kind: ClassVar[str] = "rotary"

@@ -19,7 +19,7 @@ class Starter:
 
     what: a phrase for the source of the gradients.
     has_code: whether to write a `CODE_FILE` as well.
-    is_run: whether that file is a program that writes the arrays of the spec.
+    is_run: whether the code file is a program that the user runs to write the arrays of the spec.
     """
 
     what: str
