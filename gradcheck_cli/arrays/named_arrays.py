@@ -21,7 +21,7 @@ from gradcheck_cli.types import Array, Shape
 
 
 def read_array_file(file: Path, where: Location, accept: Accept = as_they_are) -> dict[str, Array]:
-    """Return the arrays of a .safetensors, an .npz or a folder of .npy files, under the file's own names.
+    """Return the arrays of an .npz file, a .safetensors file or a folder of .npy files, by their own names.
 
     accept: a function that checks the headers before any array is read.
     Raises an `InputError` that points at `where` if the file cannot be read or `accept` refuses it.
@@ -29,7 +29,8 @@ def read_array_file(file: Path, where: Location, accept: Accept = as_they_are) -
     if os.path.isdir(file):
         return read_npy_folder(file, where, accept)
     if file.suffix == ".npy" and os.path.exists(file):
-        message = f"'{file.name}' is one array; expected a folder of .npy files, an .npz or a .safetensors"
+        expected = "an .npz file, a .safetensors file or a folder of .npy files"
+        message = f"'{file.name}' is a single array; expected {expected}"
         raise bad_input(message, *where, help="name its folder instead")
     if file.suffix == ".safetensors":
         return read_safetensors(file, where, accept)
@@ -40,7 +41,7 @@ def read_named(source: ArrayFile, section: str) -> dict[str, Array]:
     """Return the arrays of a file under gradcheck's names, with weights as [out, in]. Any shape is accepted.
 
     section: the section of the spec that names the file.
-    Raises `InputError` if the file cannot be read, or does not have the names in the spec.
+    Raises `InputError` if the file cannot be read, or lacks an array that the spec names.
     """
     dialect = Dialect(source, section)
     dialect.refuse_unfit()
@@ -55,7 +56,7 @@ def read_fitting(
     needed: Collection[str] | None = None,
     if_missing: str | None = None,
 ) -> dict[str, Array]:
-    """Return the arrays of a file under gradcheck's names. Each must have the required shape.
+    """Return the arrays of a file under gradcheck's names. Each array must have the required shape.
 
     section: the section of the spec that names the file.
     what: what an array is called in messages, such as "parameter".
@@ -111,6 +112,7 @@ class Author:
         shapes: the required shapes of all allowed arrays, by gradcheck's names.
         needed: the names of the arrays that must be present; by default all.
         what: what an array is called in messages, such as "parameter".
+        if_missing: the help for a missing array.
         """
         needed = shapes if needed is None else needed
         dialect, theirs = self.dialect, self.dialect.shapes(shapes)
@@ -200,7 +202,7 @@ def _other_names(
 def _read(file: Path, dialect: Dialect, accept: Accept, needless: Collection[str] = ()) -> dict[str, Array]:
     """Return all arrays of the file under the file's own names.
 
-    Raises `InputError` if an array that the spec's `names` map is missing from the file.
+    Raises `InputError` if the file lacks an array that appears in the spec's `names`.
     needless: gradcheck's names of arrays that may be missing anyway.
     """
     place = Place(file, (dialect.section, "file"))
@@ -296,14 +298,14 @@ class Dialect:
     def if_transposed(self) -> str:
         """The help message for a weight that the author stored in transposed form."""
         if self.source.layout == "in_out":
-            return "with 'layout: in_out' weights are [in, out]; store its .T, or leave the layout out"
+            return "with 'layout: in_out', weights are [in, out]; store its .T, or leave the layout out"
         return "weights are [out, in], as in PyTorch; store its .T, or add 'layout: in_out'"
 
     def refuse_unfit(self, known: Collection[str] | None = None) -> None:
         """Raise an `InputError` that lists every entry of the spec's `names` that cannot be right.
 
-        An entry cannot be right if its target is unknown, if another entry has the same target, or if it uses
-        up an array that a parameter of that name needs.
+        An entry cannot be right if its target is unknown, if another entry has the same target, or if it
+        takes the array that the parameter of the same name needs.
         known: gradcheck's names of all arrays that may be mapped, or None if they are not known.
         """
         complaints = [*self._double()]

@@ -41,8 +41,8 @@ def read_npz(
     """Return the arrays of an .npz file by name.
 
     where: the place in the spec that names the file.
-    names: the names of the arrays to read, each with the place in the spec that asks for it; by default all
-    are read.
+    names: the names of the arrays to read, each with the place in the spec that asks for it; None to read
+        all arrays.
     accept: a function that checks the headers before any array is read.
     hint: a function that suggests a fix for a missing name.
     Raises an `InputError` that points at `where` or, for a missing array, at the place that asks for it.
@@ -80,7 +80,7 @@ def read_npy_folder(folder: Path, where: Location, accept: Accept = as_they_are)
 class Npy:
     """An .npy file in an archive or folder.
 
-    name: the name of the array.  open: opens the file.  size: the file's size in bytes.
+    name: the name of the array.  open: a function that opens the file.  size: the file's size in bytes.
     """
 
     name: str

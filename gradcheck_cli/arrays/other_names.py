@@ -17,10 +17,10 @@ Shapes = Mapping[str, Shape]
 
 @dataclass(frozen=True)
 class OtherNames:
-    """Which parameters the arrays of a file probably hold.
+    """A guess at which parameters the arrays of a file hold.
 
     pairs: maps the names of arrays in the file to the names of parameters of the same shape.
-    guessed: the names in `pairs` whose shape several arrays share, so that they are only paired in order.
+    guessed: the names of arrays whose shape several arrays share. These are merely paired in order.
     layout: the weight layout in which the shapes match.
     """
 

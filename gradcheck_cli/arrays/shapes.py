@@ -25,7 +25,7 @@ def shape_text(shape: tuple[int, ...]) -> str:
 
 
 class Shaped(Protocol):
-    """An array, or the header of an array. Both have a shape."""
+    """Anything that has a shape, such as an array or the header of an array."""
 
     @property
     def shape(self) -> tuple[int, ...]: ...
@@ -50,7 +50,7 @@ def match_shapes(
     what: what an array is called in messages, such as "parameter".
     where: the place in the spec that the error points at.
     if_missing: the help for a missing array.
-    if_transposed: the help for a transposed array, by its name, if the usual help does not apply to it.
+    if_transposed: the help for transposed arrays to which the usual help does not apply, by array name.
     """
     complaints = [
         Complaint(
@@ -70,7 +70,7 @@ def match_shapes(
 
 
 def _extra(names: Sequence[str], expected: Mapping[str, tuple[int, ...]], where: Location) -> list[Complaint]:
-    """Yield a complaint for each unexpected name that looks misspelt, and one for all other such names."""
+    """Return a complaint for each unexpected name that looks misspelt, and one for all others."""
     guesses = {name: did_you_mean(name, expected) for name in names[:_MOST_NAMED]}
     misspelt = {name: guess for name, guess in guesses.items() if guess}
     complaints = [

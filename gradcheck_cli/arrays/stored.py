@@ -68,12 +68,12 @@ class Header:
 Accept = Callable[[Mapping[str, Header]], None]
 """A function that checks the headers, by name, before the arrays are read.
 
-It raises an `InputError` if they are not the arrays needed.
+It raises an `InputError` if the arrays are not those needed.
 """
 
 
 def as_they_are(headers: Mapping[str, Header]) -> None:
-    """Accept arrays with any names and shapes. This is the default for `Accept`."""
+    """Accept arrays with any names and shapes. This is the default wherever an `Accept` is expected."""
 
 
 @contextmanager
@@ -150,7 +150,7 @@ def _refuse_unreal(header: Header, place: Place) -> None:
             "save plain numbers: numpy.asarray(values, dtype=float)",
         )
     if dtype.kind not in "buif":
-        raise place.complain(f"{array} holds {shortened(str(dtype))}; real numbers are needed")
+        raise place.complain(f"{array} has dtype {shortened(str(dtype))}; real numbers are needed")
 
 
 def refuse_irregular(path: Path, place: Place, what: str, needed: str) -> None:
@@ -167,7 +167,7 @@ def refuse_irregular(path: Path, place: Place, what: str, needed: str) -> None:
 
 
 Hint = Callable[[str, Collection[str]], str | None]
-"""A function that suggests a fix for a missing name, or returns None; it also gets the names that exist."""
+"""A function that suggests a fix for a missing name, given the names that exist, or returns None."""
 
 
 def refuse_absent(
@@ -207,7 +207,7 @@ def refuse_too_large(headers: Iterable[Header], place: Place) -> None:
         if total > MAX_BYTES:
             raise place.complain(f"{array}, of shape {shape}, takes the arrays over the limit of 2 GiB")
         if header.stored is not None and header.stored < size:
-            raise place.complain(f"{array} is cut short: its shape is {shape}")
+            raise place.complain(f"{array} is cut short: the file lacks some of its {shape} entries")
 
 
 def reason(error: Exception) -> str:

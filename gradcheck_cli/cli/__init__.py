@@ -67,7 +67,7 @@ _WRITE_FAILURES = (errno.EBADF, errno.EIO, errno.ENOSPC)
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit with one of gradcheck's exit codes, however the command ends.
 
-    Left alone, click's errors, a traceback or Ctrl-C would exit with 1, which here means a wrong gradient.
+    Otherwise, click's errors, a traceback or Ctrl-C would exit with 1, which here means a wrong gradient.
     """
     _open_closed_streams()
     sys.exit(_run(arguments))
@@ -77,9 +77,7 @@ def _run(arguments: Sequence[str] | None) -> int:
     try:
         return int(cli.main(arguments, prog_name="gradcheck", standalone_mode=False) or 0)
     except (KeyboardInterrupt, click.exceptions.Abort) as error:
-        if isinstance(
-            error.__cause__, EOFError
-        ):  # click takes every EOFError for Ctrl-D at a prompt, which has no cause
+        if isinstance(error.__cause__, EOFError):  # not Ctrl-D at a prompt, for which click sets no cause
             return _defect()
         say("interrupted")
         return int(ExitCode.INTERRUPTED)

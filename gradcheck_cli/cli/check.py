@@ -58,8 +58,9 @@ if TYPE_CHECKING:
     "--differences",
     under=Heading.HOW,
     type=click.Choice(get_args(Differences)),
-    help="Perturb each unit, which covers all its entries, or each entry individually, which is slow. For "
-    "code, literal perturbs every entry, however long that takes.  [default: the spec's]",
+    help="What to perturb: with units, one unit at a time, which covers all its entries; with literal, one "
+    "entry at a time, which is slow. For code, literal checks every entry, however long that takes.  "
+    "[default: the spec's]",
 )
 @option(
     "--fast/--no-fast",
@@ -80,7 +81,7 @@ if TYPE_CHECKING:
     under=Heading.HOW,
     metavar="SEED",
     type=whole(SEED),
-    help="Seed that selects the random directions and the entries that confirm unit differences.",
+    help="Seed for the random directions, and for the choice of entries that confirm unit differences.",
 )
 @jobs_option
 @option(
@@ -105,7 +106,7 @@ if TYPE_CHECKING:
     "--heatmap",
     under=Heading.OUTPUT,
     is_flag=True,
-    help="Draw the relative errors of each tensor that does not agree, or of all if all agree.",
+    help="Draw the relative errors of each tensor that does not agree, or of all tensors if all agree.",
 )
 @option("-q", "--quiet", under=Heading.OUTPUT, is_flag=True, help="Print one line per spec.")
 @option(
@@ -113,7 +114,7 @@ if TYPE_CHECKING:
     "--verbose",
     under=Heading.OUTPUT,
     is_flag=True,
-    help="Also print what the columns mean, tolerances, the witness and the time taken.",
+    help="Also print what the columns mean, the tolerances, the witness and the time taken.",
 )
 @color_option
 def check(
@@ -156,7 +157,7 @@ def _outcomes(
 ) -> tuple[Outcome, ...]:
     """Check each spec and return the outcomes.
 
-    After an interruption, the specs that are left count as interrupted. If none has been checked yet, the
+    After an interruption, the remaining specs count as interrupted. If no spec has been checked yet, the
     `KeyboardInterrupt` is raised again.
     """
     outcomes: list[Outcome] = []
@@ -228,7 +229,7 @@ def _named(path: str) -> str:
 def refuse_empty_folder(path: str) -> None:
     """Raise an `InputError` if the path is a folder.
 
-    Such a folder contains no specs; otherwise `expand` would have replaced it with them.
+    Such a folder contains no specs; otherwise `expand` would have replaced the folder with its specs.
     """
     if os.path.isdir(path):
         raise InputError(Complaint(f"folder '{path}' contains no spec (.yaml or .yml)"))

@@ -47,7 +47,7 @@ _SPECS = (".yaml", ".yml")
     under=Heading.WHAT,
     multiple=True,
     metavar="PATTERN",
-    help="Compare the arrays whose names match, such as 'output.*'.  [repeatable; default: all]",
+    help="Compare only the arrays whose names match, such as 'output.*'.  [repeatable; default: all]",
 )
 @option(
     "--name",

@@ -38,7 +38,7 @@ from gradcheck_cli.formats.view import view_of
     default="",
     shell_complete=complete_layers,
     allow_from_autoenv=False,
-    help="Show the derivation of this layer whole.  [default: every layer that the spec checks, in brief]",
+    help="Show the full derivation of this layer.  [default: every layer that the spec checks, in brief]",
 )
 @scheme_option
 @step_option
@@ -54,8 +54,8 @@ def explain(
     """Derive the gradients of SPEC layer by layer, factor by factor, and check every factor.
 
     SPEC is a YAML file, or - for standard input. If it checks several layers, each is shown in a few lines;
-    --layer shows one whole, with one entry in numbers. If the gradient file contains factors, such as
-    output.dL_da, output.da_dz, output.delta and output.dz_dw, they are checked instead of gradcheck's own.
+    --layer shows one layer in full, with numbers for one entry. If the gradient file contains factors, such
+    as output.dL_da, output.da_dz, output.delta and output.dz_dw, they are checked instead of gradcheck's own.
     """
     from gradcheck_cli.explain.explain import explain as derive
     from gradcheck_cli.spec.file import read_spec

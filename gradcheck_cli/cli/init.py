@@ -26,9 +26,9 @@ from gradcheck_cli.spec.starters import CODE_FILE, SCHEMA_FILE, STARTERS, starte
     help="Where the gradients come from.  [default: asks on a terminal, otherwise backprop]",
 )
 def init(file: str, source: str | None) -> int:
-    """Write a spec with comments to FILE (net.yaml), or with - to standard output.
+    """Write a commented spec to FILE (by default net.yaml), or to standard output if FILE is -.
 
-    The code that the spec names goes into my_net.py, or under another name if that file exists. The JSON
+    The code that the spec names goes into my_net.py, or into another file if that one exists. The JSON
     Schema, with which an editor completes and checks the spec, goes into a separate file. The spec runs as it
     is; replace the code with yours. No file is overwritten.
     """
@@ -54,9 +54,10 @@ def init(file: str, source: str | None) -> int:
 
 
 def _free(file: Path, text: str) -> Path:
-    """Return the file, or the first of its numbered variants, that does not exist or already holds this text.
+    """Return the first file name that is free: `file` itself, or one with a number.
 
-    The variants of my_net.py are my_net2.py, my_net3.py and so on.
+    The numbered names for my_net.py are my_net2.py, my_net3.py and so on. A name is free if no such file
+    exists, or if the file already holds this text.
     """
     names = (file.with_stem(f"{file.stem}{number}") for number in count(2))
     return next(each for each in chain([file], names) if not os.path.lexists(each) or _holds(each, text))

@@ -21,7 +21,7 @@ _EXIT_CODES = """\b
 Exit codes:
   0    every visible mistake is caught
   1    a visible mistake passes
-  2    the command line, a spec or an input file is wrong
+  2    the command line, a spec or an input file is invalid, or the code fails
   3    a visible mistake could not be decided, or none is visible
   70   a bug in gradcheck
   130  interrupted; the result covers the mistakes checked so far
@@ -42,7 +42,7 @@ Exit codes:
     type=click.IntRange(min=1),
     allow_from_autoenv=False,
     help="Plant N mistakes, drawn at random: one of each kind, then a second one, and so on.  "
-    "[default: all, or 100 if layers are neither dense nor convolutions]",
+    "[default: all, or 100 if some layer is neither dense nor a convolution]",
 )
 @jobs_option
 @no_code_option
@@ -60,9 +60,9 @@ def mutate(
 ) -> int:
     """Plant every known mistake in gradcheck's own backprop for SPEC, and show which are caught and named.
 
-    This shows what a check of this spec is worth. A mistake that makes no difference on these data cannot be
-    caught; the table says which data would show it. A visible mistake that passes leads to exit code 1. The
-    gradients that the spec names are not used.
+    The result shows what a check of this spec is worth. A mistake that makes no difference on these data
+    cannot be caught; the table says which data would reveal it. A visible mistake that passes leads to exit
+    code 1. The gradients that the spec names are not used.
     """
     from gradcheck_cli.mutate.mutate import mutate as plant_mistakes
     from gradcheck_cli.mutate.mutate import to_mutate

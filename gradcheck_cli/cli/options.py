@@ -18,7 +18,7 @@ EXIT_CODES_HELP = """\b
 Exit codes:
   0    every checked gradient agrees
   1    some gradient is wrong
-  2    the command line, a spec or an input file is wrong
+  2    the command line, a spec or an input file is invalid, or the code fails
   3    nothing wrong was found, but not enough could be decided
   70   a bug in gradcheck
   130  interrupted
@@ -72,7 +72,7 @@ only_option = option(
     multiple=True,
     metavar="PATTERN",
     shell_complete=complete_parameters,
-    help="Select the parameters that match, such as 'output.*'.  [repeatable; default: the spec's]",
+    help="Select the parameters whose names match, such as 'output.*'.  [repeatable; default: the spec's]",
 )
 inputs_option = option(
     "--inputs/--no-inputs",
@@ -86,7 +86,8 @@ gradients_option = option(
     allow_from_autoenv=False,
     shell_complete=complete_files,
     metavar="FILE",
-    help="Check the gradients in this .npz or .safetensors file, or folder of .npy files, not the spec's.",
+    help="Check the gradients in FILE, an .npz or .safetensors file or a folder of .npy files, instead of "
+    "those of the spec.",
 )
 
 
@@ -167,7 +168,7 @@ reports_option = option(
     multiple=True,
     metavar="FORMAT=FILE",
     shell_complete=complete_reports,
-    help="Also write the result to FILE in this format, such as junit=report.xml.  [repeatable]",
+    help="Also write the result to FILE in the format FORMAT, such as junit=report.xml.  [repeatable]",
 )
 show_option = option(
     "--show",

@@ -92,7 +92,7 @@ class Project:
 
 
 def _converted(option: click.Option, value: Any) -> Any:
-    """Convert a value like one from the command line. Raises `BadParameter` if the option rejects it."""
+    """Convert a value as if it came from the command line. Raises `BadParameter` if the option rejects it."""
     if isinstance(value, list) and not option.multiple:
         raise click.BadParameter("expected a single value, not a list")
     words = [_word(item) for item in (value if isinstance(value, list) else [value])]

@@ -1,7 +1,7 @@
 """Write the files that --report names.
 
-A file that cannot be written is rejected before the work starts. The others are written completely or not at
-all.
+A file that cannot be written is rejected before the work starts. Every other file is written completely or
+not at all.
 """
 
 from __future__ import annotations

@@ -85,6 +85,6 @@ def _point(parameters: Mapping[str, Any]) -> dict[str, Any]:
     arrays = {str(name): _array(str(name), value) for name, value in parameters.items()}
     for name, array in arrays.items():
         if array.dtype.kind not in "buif":
-            message = f"parameter '{name}' holds {array.dtype}; real numbers are needed"
+            message = f"parameter '{name}' has dtype {array.dtype}; real numbers are needed"
             raise bad_input(message, help=in_two_parts(array))
     return as_point(arrays, ())

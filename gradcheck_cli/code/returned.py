@@ -90,7 +90,7 @@ def own_array(value: Any, code: UserCode, what: str, kinds: str = "buif") -> Arr
     """
     array = plain(value)
     if array.dtype.kind not in kinds:
-        raise _of(code, what, f"holds {array.dtype}; real numbers are needed", in_two_parts(array))
+        raise _of(code, what, f"has dtype {array.dtype}; real numbers are needed", in_two_parts(array))
     return array
 
 

@@ -35,7 +35,7 @@ def compared(
     """Compare the gradients of two sources, entry by entry. The second source is the reference.
 
     only: patterns of the names to compare; empty to compare all.
-    rtol: the relative tolerance; by default, that of the narrower of the two types, tensor by tensor.
+    rtol: the relative tolerance; by default, for each tensor, the default of the narrower of its two types.
 
     Raises `InputError` if the sources do not contain the same arrays.
     """
@@ -71,7 +71,7 @@ def _refuse_misfits(first: Source, second: Source) -> None:
     for name in first.values.keys() & second.values.keys():
         shapes = [list(source.values[name].shape) for source in (first, second)]
         if shapes[0] != shapes[1]:
-            message = f"'{name}' is {shapes[0]} in {first.name} and {shapes[1]} in {second.name}"
+            message = f"'{name}' has shape {shapes[0]} in {first.name}, but {shapes[1]} in {second.name}"
             complaints.append(Complaint(message))
     if complaints:
         raise InputError(*complaints)
@@ -80,7 +80,7 @@ def _refuse_misfits(first: Source, second: Source) -> None:
 def _missing(first: Source, second: Source) -> Iterator[Complaint]:
     names = [name for name in first.values if name not in second.values]
     if names:
-        help = "name pairs of different names: --name THIS=THAT"
+        help = "to compare arrays of different names, add --name THIS=THAT"
         yield Complaint(f"{second.name} has no {listed(names)}, which {first.name} has", help=help)
 
 
@@ -127,7 +127,7 @@ def _of_ranks(report: Report, count: int) -> str:
     sign = " with the opposite sign" if ratio < 0 else ""
     wrong = [c.name for c in report.comparisons if c.verdict is Verdict.WRONG]
     where = "every tensor" if len(wrong) == len(report.comparisons) else listed(wrong)
-    sums = f"perhaps it adds up {count} ranks, micro-batches or samples, and {less} averages them"
+    sums = f"perhaps {more} adds up {count} ranks, micro-batches or samples, and {less} averages them"
     return f"In {where}, {more} is {count} times {less}{sign}: {sums}"
 
 
@@ -143,6 +143,6 @@ def _judgement(name: str, check: Report) -> str:
     says = {
         Verdict.AGREES: f"finite differences of the loss in {name} agree with the gradients in {name}",
         Verdict.WRONG: f"by finite differences of the loss in {name}, the gradients in {name} are wrong",
-        Verdict.UNRESOLVED: f"finite differences of the loss in {name} cannot decide",
+        Verdict.UNRESOLVED: f"finite differences cannot decide whether the gradients in {name} are right",
     }
     return says[check.verdict]

@@ -34,7 +34,7 @@ class Source:
 
 
 def of_file(file: str) -> Source:
-    """Return the gradients in an .npz, a .safetensors or a folder of .npy files.
+    """Return the gradients in an .npz file, a .safetensors file or a folder of .npy files.
 
     Raises an `InputError` on failure.
     """

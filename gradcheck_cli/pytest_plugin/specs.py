@@ -43,7 +43,7 @@ class GradientSpec(pytest.File):
 
     @cached_property
     def report(self) -> Report:
-        """The report of the check, which runs when this is first read."""
+        """The report of the check, which runs when this property is first read."""
         return self._ask(check)
 
     @property

@@ -66,7 +66,7 @@ def test_safetensors_are_known_by_their_suffix(tmp_path):
 
 def test_a_single_array_is_refused_with_what_is_needed(tmp_path):
     np.save(tmp_path / "a.npy", 1.0)
-    with pytest.raises(InputError, match=r"'a.npy' is one array; expected a folder of .npy files, an .npz"):
+    with pytest.raises(InputError, match=r"'a.npy' is a single array; expected an .npz file"):
         read_array_file(tmp_path / "a.npy", FILE)
 
 
@@ -203,7 +203,7 @@ def test_shapes_are_reported_in_the_authors_names_and_layout(source):
         (
             "in_out",
             "out_in",
-            "with 'layout: in_out' weights are [in, out]; store its .T, or leave the layout out",
+            "with 'layout: in_out', weights are [in, out]; store its .T, or leave the layout out",
         ),
     ],
 )

@@ -255,7 +255,7 @@ def test_a_structure_with_objects_in_it_is_refused_as_objects(file):
 )
 def test_numbers_that_are_not_real_are_refused_by_type(file, array, kind):
     np.savez(file, x=array)
-    assert message_of(file) == f"array 'x' of a.npz holds {kind}; real numbers are needed"
+    assert message_of(file) == f"array 'x' of a.npz has dtype {kind}; real numbers are needed"
 
 
 def test_every_array_that_cannot_be_used_is_named(file):
@@ -303,7 +303,7 @@ def test_many_large_arrays_are_refused_together(file):
 def test_an_array_shorter_than_its_shape_is_refused_by_its_size(file, shape):
     write(file, x=npy_of(header(shape=shape), np.ones(6).tobytes()))
     found = shape.replace("(", "[").replace(",)", "]").replace(")", "]")
-    assert message_of(file) == f"array 'x' of a.npz is cut short: its shape is {found}"
+    assert message_of(file) == f"array 'x' of a.npz is cut short: the file lacks some of its {found} entries"
 
 
 @pytest.mark.parametrize("shape", ["(-1,)", "(-2, -3)"])
@@ -404,7 +404,7 @@ def test_every_file_of_a_folder_that_cannot_be_used_is_named(folder):
     (folder / "c.npy").write_bytes(b"junk")
     np.save(folder / "d.npy", np.array([Bomb()], dtype=object), allow_pickle=True)
     assert [message.split(" cannot")[0] for message in refused(folder)] == [
-        "array 'a' of mine holds complex128; real numbers are needed",
+        "array 'a' of mine has dtype complex128; real numbers are needed",
         "array 'c' of mine",
         "array 'd' of mine holds pickled objects, which could run code when read",
     ]
@@ -428,4 +428,4 @@ def test_headers_in_a_folder_are_checked_before_anything_is_allocated(folder):
         "array 'a' of mine, of shape [20, 100000000000], takes the arrays over the limit of 2 GiB"
     ]
     (folder / "a.npy").write_bytes(npy_of(header(), np.ones(5).tobytes()))
-    assert refused(folder) == ["array 'a' of mine is cut short: its shape is [2, 3]"]
+    assert refused(folder) == ["array 'a' of mine is cut short: the file lacks some of its [2, 3] entries"]

@@ -74,7 +74,9 @@ def test_types_that_numpy_lacks_are_all_named_with_help(file):
 def test_complex_numbers_are_refused_as_such(file):
     pytest.importorskip("safetensors", minversion="0.7")  # older versions of the format had none
     write(file, bytes(8), a={"dtype": "C64", "shape": [1], "data_offsets": [0, 8]})
-    assert refused(file) == [("array 'a' of a.safetensors holds complex64; real numbers are needed", None)]
+    assert refused(file) == [
+        ("array 'a' of a.safetensors has dtype complex64; real numbers are needed", None)
+    ]
 
 
 @pytest.mark.parametrize("data", [b"", b"hello", b"\xff" * 100, struct.pack("<Q", 2) + b"[]"])

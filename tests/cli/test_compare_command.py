@@ -60,11 +60,11 @@ def off(array, index, by):
     [
         (
             {name: array / 4 for name, array in GRADIENTS.items()},
-            "In every tensor, a.npz is 4 times b.npz: perhaps it adds up 4 ranks",
+            "In every tensor, a.npz is 4 times b.npz: perhaps a.npz adds up 4 ranks",
         ),
         (
             {name: array * 8 for name, array in GRADIENTS.items()},
-            "In every tensor, b.npz is 8 times a.npz: perhaps it adds up 8 ranks",
+            "In every tensor, b.npz is 8 times a.npz: perhaps b.npz adds up 8 ranks",
         ),
         (changed(w=np.float32(GRADIENTS["w"] / 2)), "In w, a.npz is 2 times b.npz"),
         (changed(w=-3 * GRADIENTS["w"]), "In w, b.npz is 3 times a.npz with the opposite sign"),
@@ -91,8 +91,8 @@ def test_what_is_not_a_number_in_the_reference_cannot_be_decided(files, gradchec
     [
         (("a.npz", "gone.npz"), "there is no file 'gone.npz'"),
         (("a.npz", "other.npz"), "other.npz has no w, which a.npz has"),
-        (("a.npz", "long.npz"), "'b' is [5] in a.npz and [6] in long.npz"),
-        (("a.npz", "text.npz"), "array 'b' of text.npz holds <U1; real numbers are needed"),
+        (("a.npz", "long.npz"), "'b' has shape [5] in a.npz, but [6] in long.npz"),
+        (("a.npz", "text.npz"), "array 'b' of text.npz has dtype <U1; real numbers are needed"),
         (("a.npz", "a.npz", "--only", "v"), "'v' matches no parameter"),
         (("a.npz", "a.npz", "--name", "w"), "--name must be THIS=THAT, not 'w'"),
         (("a.npz", "a.npz", "--name", "v=w"), "a.npz has no 'v'"),

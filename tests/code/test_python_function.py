@@ -139,8 +139,8 @@ def test_without_any_parameters_it_says_what_to_do(written):
     [
         ("[1.0]", "'parameters' in net.py is a list; a dict of arrays by name is needed"),
         ("{}", "'parameters' in net.py is a dict; a dict of arrays by name is needed"),
-        ("{'w': 'x'}", "parameter 'w' in net.py holds <U1; real numbers are needed"),
-        ("{'w': [1j]}", "parameter 'w' in net.py holds complex128; real numbers are needed"),
+        ("{'w': 'x'}", "parameter 'w' in net.py has dtype <U1; real numbers are needed"),
+        ("{'w': [1j]}", "parameter 'w' in net.py has dtype complex128; real numbers are needed"),
         ("{'w': [float('nan')]}", "parameter 'w' holds numbers that are not finite"),
     ],
 )
@@ -175,7 +175,7 @@ def test_without_data_the_function_is_given_none(written):
     ("data", "message"),
     [
         ("[1.0]", "'data' in net.py is a list; a pair (x, y) is needed"),
-        ("('a', 1)", "'data' in net.py holds <U1; real numbers are needed"),
+        ("('a', 1)", "'data' in net.py has dtype <U1; real numbers are needed"),
     ],
 )
 def test_impossible_data_are_refused(written, data, message):

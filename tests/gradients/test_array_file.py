@@ -117,7 +117,7 @@ def test_arrays_that_are_not_numbers_are_refused(source):
     (message,) = refused(source, **{**RIGHT, "output.bias": np.array([None, 1], dtype=object)})
     assert "holds pickled objects" in message
     (message,) = refused(source, **{**RIGHT, "output.bias": RIGHT["output.bias"] + 0j})
-    assert message == "array 'output.bias' of g.npz holds complex128; real numbers are needed"
+    assert message == "array 'output.bias' of g.npz has dtype complex128; real numbers are needed"
 
 
 def test_a_missing_file_is_refused(source):
