@@ -23,7 +23,7 @@ class Kind:
 
 
 def kind_of(file: Path) -> Kind | None:
-    """Return the kind of a file, recognised by its content, or None if it is unknown or cannot be read.
+    """Return the kind of a file by its content; None if the kind is unknown or the file cannot be read.
 
     Nothing in the file is executed.
     """

@@ -66,7 +66,7 @@ def by_shape(held: Shapes, needed: Shapes, optional: Shapes) -> OtherNames:
 
 
 def _groups(held: Shapes, wanted: Shapes) -> Iterator[tuple[list[str], list[str]]]:
-    """Yield, for each shape, the names of the arrays and of the parameters that have it.
+    """Yield, for each shape, the names of the arrays and of the parameters that have this shape.
 
     An array that is a column or row counts as a vector, unless a parameter has exactly its shape. The
     parameters of the first layer come first, as in most files, although `wanted` has the output layer first.

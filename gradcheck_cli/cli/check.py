@@ -133,7 +133,7 @@ def check(
 ) -> int:
     """Check the gradients of each SPEC: a YAML file, a folder of them, or - for standard input.
 
-    Without SPEC, it checks the `specs` of [tool.gradcheck] in the nearest pyproject.toml.
+    Without SPEC, the command checks the `specs` of [tool.gradcheck] in the nearest pyproject.toml.
     """
     from gradcheck_cli.report import Run
 

@@ -101,9 +101,9 @@ _LAST = 99.0
 
 @dataclass
 class Activity:
-    """A spinner that says what a check of user code is currently doing, if stderr is a terminal.
+    """A spinner on stderr that says what a check of user code is doing, shown only on a terminal.
 
-    It has no percentage, since the amount of work depends on which gradients disagree.
+    The spinner has no percentage, since the amount of work depends on which gradients disagree.
     """
 
     title: str

@@ -38,7 +38,7 @@ def _place(error: BaseException, folder: str) -> str | None:
 
 
 def place_among(places: Iterable[tuple[str, int | None]], folder: str) -> str | None:
-    """Return the last place that lies in the user's code, such as ``my_net.py:7``; None if none of them does.
+    """Return the last place that lies in the user's code, such as ``my_net.py:7``; None if no place does.
 
     places: pairs of a file and a line number.  folder: the folder of the user's code.
     """
@@ -52,7 +52,7 @@ def _is_users(file: str, folder: str) -> bool:
 
 
 def _reason(error: BaseException) -> str:
-    """Return the first line of an error's message; empty if it has no message or its `__str__` fails."""
+    """Return the first line of an error's message; empty if the error has none or its `__str__` fails."""
     try:
         lines = (error.msg if isinstance(error, SyntaxError) else str(error)).strip().splitlines()
     except Exception:

@@ -70,7 +70,10 @@ class Given:
 
 
 def _array(name: str, value: Any) -> Any:
-    """Convert the parameter `name` to an array. Raises `InputError` if it does not consist of numbers."""
+    """Convert a parameter's value to an array. Raises `InputError` if it does not consist of numbers.
+
+    name: the parameter's name, for the message.
+    """
     with suppress(ValueError):  # raised for nested lists of unequal lengths
         if (array := plain(value)).dtype.kind != "O":
             return array

@@ -30,8 +30,8 @@ class Convention:
 
     outputs: the number of forward's outputs.
     caches: whether forward returns a cache after its outputs.
-    inputs: the names of forward's arguments that backward takes after the upstream gradients; empty if it
-        takes the cache instead, or nothing.
+    inputs: the names of forward's arguments that backward takes after the upstream gradients; empty if
+        backward takes the cache or nothing else.
     """
 
     outputs: int
@@ -64,7 +64,7 @@ class Layer:
             return self.untapped(own)
 
     def untapped(self, point: Mapping[str, Array]) -> Passed:
-        """Do the same as `passed`, but without a new watch: the taps report to the current one, if any."""
+        """Do the same as `passed`, but let the taps report to the current watch instead of a new one."""
         given = given_to(self.arguments, point)
         result = called(self.forward.value, given)
         results = result if isinstance(result, tuple | list) else (result,)
@@ -142,7 +142,7 @@ def convention_of(
 
     Backward takes one upstream for each output, and then forward's cache, some of its arguments, or nothing.
 
-    result: what forward returned.
+    result: the result of a call of forward.
     outputs: the number of forward's outputs; None to infer it.
     Raises `InputError` if the two functions do not fit together.
     """
@@ -239,7 +239,7 @@ def _is_array(value: Any) -> bool:
 
 
 def given_to(arguments: Mapping[str, Any], point: Mapping[str, Array]) -> dict[str, Any]:
-    """Return a copy of all arguments, in which the arrays of `point` replace the arguments they name."""
+    """Return a copy of all arguments. Each array in `point` replaces the argument of the same name."""
     return {
         name: in_the_form_of(value, point[name].copy()) if name in point else _copy(value)
         for name, value in arguments.items()
@@ -253,7 +253,7 @@ def _copy(value: Any) -> Any:
 
 
 def in_the_form_of(template: Any, array: Array) -> Any:
-    """Return the array, in its own dtype, as a torch tensor or a jax array if `template` is one."""
+    """Return the array as a torch tensor or a jax array if `template` is one. The dtype stays the same."""
     if hasattr(template, "new_tensor"):
         return sys.modules["torch"].as_tensor(array).to(template.device)
     if type(template).__module__.startswith("jax"):

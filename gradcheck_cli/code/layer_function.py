@@ -84,7 +84,7 @@ class Upstream:
 
     weights: one array per output.
     told: a sentence on how the weights differ from the first draw; empty if they do not.
-    layout: changes the memory layout of the arrays that backward receives.
+    layout: a function that changes the memory layout of the arrays that backward receives.
     """
 
     weights: tuple[Array, ...]
@@ -267,7 +267,10 @@ def arrays_of(values: Mapping[str, Any]) -> dict[str, Array]:
 
 
 def _observed(function: LayerFunction) -> LayerFunction:
-    """Run the layer several times to verify its results. Leave out arrays and taps that have no gradient."""
+    """Run the layer several times to verify its results, and return it ready to be checked.
+
+    Arrays and taps for which backward returns no gradient are left out.
+    """
     first, remarks = verified(
         function.observe, function.layer.forward, lambda: first_not_finite(function.observe)
     )

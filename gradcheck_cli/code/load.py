@@ -29,7 +29,7 @@ _BEFORE: dict[str, frozenset[str]] = {}
 
 
 _GONE_TO: dict[str, str] = {}
-"""For each folder, the current directory that code from it has chosen with os.chdir.
+"""For each folder, the current directory that code from this folder has chosen with os.chdir.
 
 The next call to code from that folder starts in this directory.
 """
@@ -90,7 +90,7 @@ class UserCode:
             return value() if callable(value) else value
 
     def complain(self, message: str, help: str | None = None) -> InputError:
-        """Return an `InputError` whose text is the object's name followed by `message`."""
+        """Return an `InputError` whose text is the name of the code followed by `message`."""
         return bad_input(f"{self} {message}", *self.where, help=help)
 
     def another(self, name: str, where: Location) -> UserCode:
@@ -275,7 +275,10 @@ def _refusing(name: str, leave: Callable[..., Any], own: int) -> Callable[..., A
 
 @contextmanager
 def _child_ends_here() -> Iterator[None]:
-    """End each child process that the code forks when it leaves the context, before it acts as gradcheck."""
+    """End every child process that the code forks, at the latest when that child leaves the context.
+
+    Otherwise, the child would continue as a second gradcheck.
+    """
     own, leave = os.getpid(), os._exit
     try:
         yield

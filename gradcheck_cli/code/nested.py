@@ -36,7 +36,7 @@ class Nested:
         return {path or ALONE: value for path, value in _leaves("", self.example)}
 
     def filled(self, arrays: Mapping[str, Any]) -> Any:
-        """Return a copy of the example in which `arrays`, which are keyed by path, replace its own arrays."""
+        """Return a copy of the example in which `arrays`, keyed by path, replace the example's own arrays."""
         return _filled("", self.example, arrays)
 
     def by_path(self, gradients: Any) -> Any:
@@ -105,7 +105,7 @@ def _at(example: Any, gradients: Any, path: str) -> Any:
 
 
 def _is_parameter(parent: Any, child: Any) -> bool:
-    """Return whether a child may be a parameter. In a dict, list or tuple, only None is not."""
+    """Return whether a child may be a parameter. In a dict, list or tuple, all except None may be one."""
     if child is None:
         return False
     is_settings = dataclasses.is_dataclass(parent) or _is_pytree(parent)
@@ -113,7 +113,7 @@ def _is_parameter(parent: Any, child: Any) -> bool:
 
 
 def _children(value: Any) -> list[tuple[str, Any]] | None:
-    """Return the named children of a container; None for an array, a list of numbers, and anything else."""
+    """Return the named children of a container; None for any other value, such as a list of numbers."""
     if isinstance(value, Mapping):
         return [(str(name), child) for name, child in value.items()]
     if _is_pytree(value):

@@ -137,8 +137,8 @@ class Inputs:
 def read_inputs(spec: Spec, own: OwnParameters | None = None) -> Inputs:
     """Return the parameters and the data to pass to the user's code.
 
-    If the spec has a network section, they come from the network; otherwise, they are the arrays in the files
-    that the spec names.
+    If the spec has a network section, parameters and data come from the network; otherwise, they are the
+    arrays in the files that the spec names.
 
     own: the parameters that the code defines, which replace the network's parameters.
     """

@@ -44,7 +44,7 @@ _GRACE = 1.0
 _LOOK = 0.2
 """Seconds between checks on whether a silent process is still alive.
 
-The end of its pipe would not show that, since its children may keep the pipe open.
+Waiting for the end of its pipe is not enough, since the process's children may keep the pipe open.
 """
 
 T = TypeVar("T")
@@ -141,7 +141,7 @@ def _pipe(context: Any) -> Iterator[tuple[Connection, Connection]]:
 
 @contextmanager
 def _stdin() -> Iterator[int | None]:
-    """Yield a duplicate descriptor of standard input for a forked process; None if it does not need one.
+    """Yield a duplicate descriptor of standard input if the process is forked; otherwise yield None.
 
     In a forked process, multiprocessing closes the original.
     """

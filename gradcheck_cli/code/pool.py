@@ -32,7 +32,7 @@ _WHERE = ("gradients",)
 class Case:
     """Everything that a worker process needs in order to evaluate the function.
 
-    source: the code that the spec names.  inputs: its arguments.
+    source: the code that the spec names.  inputs: the arguments of that code.
     parameters: the point near which the function is evaluated.
     losses: the function's S loss terms at `parameters`, which every worker must reproduce.
     noise: for each parameter, the noise in the losses, (S,). A worker's losses may deviate by about as much.

@@ -61,7 +61,7 @@ Short intervals show stairs that are close together, long ones stairs that are f
 _UNEVEN = 0.3
 """The factor between the spacing of the points and a second, closer spacing.
 
-The second one is needed because points exactly one stair apart would hide the stairs.
+The second spacing is needed because points exactly one stair apart would hide the stairs.
 """
 
 _CLOSER = 14
@@ -275,9 +275,10 @@ def _along(
 
 
 def _lines(parameters: Mapping[str, Array], names: list[str], seed: int) -> Iterator[dict[str, Array]]:
-    """Yield the direction of a random line, by parameter name, and then its reverse and shorter versions.
+    """Yield the direction of a random line and its reverse, and then shorter versions of both.
 
-    The shorter versions move every entry in proportion to its own absolute value.
+    Each direction is a dict by parameter name. The shorter versions move every entry in proportion to its
+    own absolute value.
     names: the names of the parameters to move.
     """
     rng = np.random.default_rng(seed)

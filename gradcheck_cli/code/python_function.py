@@ -115,7 +115,7 @@ def observed(
 
 
 def _with_taps(function: Callable[..., Any], taps: Taps) -> Callable[..., Any]:
-    """Return a function of parameters and taps that calls `function` with its taps set to these values."""
+    """Return a function of parameters and taps that calls `function` with taps set to the given values."""
 
     def tapped(parameters: dict[str, Array], x: Any, y: Any) -> Any:
         own, watch = taps.split(parameters)

@@ -297,7 +297,7 @@ def refuse_unrepeatable(first: Evaluation, second: Evaluation, code: Callee) -> 
 
 
 def refuse_mixed(function: Function, apart: float, code: Callee) -> None:
-    """Raise an `InputError` if a vectorized function returns other losses for a stack than point by point.
+    """Raise an `InputError` if a vectorized function's losses for a stack differ from those for each point.
 
     apart: the largest difference allowed, relative to the largest loss term.
     """

@@ -25,7 +25,7 @@ _NUDGE = 2.0**-10
 """How far to perturb a tensor to see what depends on it, relative to the size of its entries."""
 
 _DIFFERS = 1e-12
-"""The relative change of a value above which it depends on the perturbed tensor."""
+"""A value depends on the perturbed tensor if its relative change is larger than this."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ def refuse_unused(
 
 @dataclass(frozen=True)
 class Search:
-    """Finds the two taps between which a fault lies.
+    """A search for the two taps between which a fault lies.
 
     run: runs the forward pass.  parameters: the point to run it at, without the taps.
     """
@@ -133,7 +133,7 @@ class Search:
     def places(self, wrong: Collection[str], right: Collection[str]) -> Iterator[str]:
         """Yield a sentence for each tensor that is wrong although all taps computed from it are right.
 
-        Backward passes through these taps on its way to the tensor, so the fault lies between them and it.
+        Backward passes through these taps on its way to the tensor, so the fault lies between the two.
         wrong, right: the names of the tensors whose gradients are wrong, and of those that agree.
         """
         reached = {name: self._reached(name) for name in (*self.parameters, *self.taps.at)}
@@ -154,7 +154,7 @@ class Search:
         return f" ({self.taps.at[name].place})" if name in self.taps.at else ""
 
     def _next(self, reached: Mapping[str, frozenset[str]], name: str) -> list[str]:
-        """Return, in order, the names of the taps that depend on a tensor other than through another tap."""
+        """Return, in order, the names of the taps that depend on a tensor without another tap in between."""
         further = {each for via in reached[name] for each in reached[via]}
         return [tap for tap in self.taps.at if tap in reached[name] - further]
 

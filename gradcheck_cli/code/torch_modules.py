@@ -29,7 +29,7 @@ _STEP = 2.0**-10
 """The step along a direction, relative to the size of the tensor's entries."""
 
 _RIGHT, _WRONG = 3.0, 100.0
-"""A gradient whose error is up to the first is right; if the error is above the second, it is wrong.
+"""A gradient is right if its error is at most `_RIGHT`, and wrong if its error is above `_WRONG`.
 
 Errors are in units of the tolerance. Between the two bounds, nothing is said, so that a fault is never blamed
 on the module below it.

@@ -177,8 +177,8 @@ def _recorder(steps: list[_Step]) -> Callable[[Sequence[Node]], None]:
 def _culprit(first: _Run, second: _Run, factor: float, apart: float) -> str:
     """Return a phrase that names the backward node to blame for the difference between two runs.
 
-    The node to blame is the first that received `factor` times as large gradients in the second run, but did
-    not return `factor` times as large ones. If there is no such node, the phrase is just ``Backward``.
+    That is the first node whose received gradients are `factor` times as large in the second run, while the
+    gradients it returned are not. If there is no such node, the phrase is just ``Backward``.
     apart: the tolerance, relative to the largest entry.
     """
     for one, other in zip(first.steps, second.steps, strict=False):

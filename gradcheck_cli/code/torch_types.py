@@ -11,7 +11,7 @@ from gradcheck_cli.code.torch_modes import operator_mode
 _LEAVES_TORCH = frozenset(
     ("__array__", "__dlpack__", "data_ptr", "item", "numpy", "storage", "tolist", "untyped_storage")
 )
-"""The names of functions that take a tensor's data out of torch, where they cannot be watched."""
+"""The names of functions that take a tensor's data out of torch, where the data cannot be watched."""
 
 _TORCH_ITSELF = frozenset(("aten", "prim", "prims"))
 """The namespaces of torch's own operators, which compute in the dtype of their inputs."""

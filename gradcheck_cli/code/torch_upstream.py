@@ -89,7 +89,7 @@ def random_weights(terms: int, upstream: Tensor | None) -> Weights:
 
 
 def _drawn(rng: np.random.Generator, count: int) -> Array:
-    """Draw `count` weights from a grid of 97 numbers between ½ and 2, without repetition if they suffice."""
+    """Draw `count` weights out of 97 numbers between ½ and 2. Repeat a number only if `count` exceeds 97."""
     grid = np.arange(32, 129) / 64.0
     return rng.choice(grid, count, replace=count > len(grid))
 
@@ -129,7 +129,7 @@ class Upstream:
     """The upstream gradient that backward starts from. `str()` says what is unusual about it.
 
     weights: the weights in the loss, which determine the upstream.
-    layout: changes the memory layout of the gradients that nodes outside torch receive.
+    layout: a function that changes the memory layout of the gradients that nodes outside torch receive.
     """
 
     weights: Weights
@@ -146,7 +146,7 @@ class Upstream:
         return grad if grad is None or "strided" not in str(grad.layout) else self.layout(grad)
 
     def times(self, factor: float) -> Upstream:
-        """Return the upstream of the same loss after that loss is multiplied by `factor`."""
+        """Return the upstream that results if the loss is multiplied by `factor`."""
         return replace(self, weights=replace(self.weights, factor=factor * self.weights.factor))
 
     def __str__(self) -> str:

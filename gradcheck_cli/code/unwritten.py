@@ -28,7 +28,7 @@ They are finite in float16 and unlikely to be the right content by accident.
 """
 
 _MOST = 2**24
-"""The size of the largest array that is filled. Of a larger array, code may use only a part."""
+"""The size of the largest array that is filled, since code may use only a part of a larger one."""
 
 _OF_TORCH = ("empty", "empty_like", "empty_strided", "empty_permuted", "new_empty", "new_empty_strided")
 

@@ -36,7 +36,7 @@ def render(run: Run, view: View) -> str:
 
 
 def document(result: Result, **rest: Any) -> str:
-    """Return a JSON object with the format's version, the exit code and the items of `rest`, in order."""
+    """Return the text of a JSON object: the format's version, the exit code, and the items of `rest`."""
     found = {"version": VERSION, "exit_code": int(result.exit_code), **rest}
     return json.dumps(_strict(found), indent=2, allow_nan=False, ensure_ascii=True) + "\n"
 

@@ -109,7 +109,10 @@ def _attributes(**texts: str) -> dict[str, str]:
 
 
 _ILLEGAL = re.compile(r"[^\t\n\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-"""Matches characters that XML 1.0 cannot contain (controls, lone surrogates) or that parsers alter (\r)."""
+"""Matches control characters and lone surrogates, which XML 1.0 cannot contain, and carriage returns.
+
+Parsers alter carriage returns.
+"""
 
 
 def _legal(text: str) -> str:

@@ -57,7 +57,7 @@ def _repository() -> str:
 
 
 def _width() -> int | None:
-    """Return the width from COLUMNS or else from the terminal; None if the output is not a terminal."""
+    """Return the width from COLUMNS or else from the terminal; None if there is neither."""
     named = os.environ.get("COLUMNS", "")
     if not sys.stdout.isatty() and not (named.isdecimal() and named.strip("0")):
         return None

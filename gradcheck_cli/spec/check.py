@@ -35,8 +35,9 @@ class CheckSpec(Model):
     parameters: The parameters to check: names with wildcards, such as `output.*`, or `all`.
     inputs: Also check the gradient with respect to the input x. The report calls this tensor `input`.
     scheme: The difference scheme. `adaptive` extrapolates from several steps and estimates its own error.
-    step: The largest difference step: the largest change of a pre-activation.
-    rtol: The relative tolerance. By default 1e-6, or 16 ε of the gradient's dtype if that is larger.
+    step: The largest step of the scheme, measured as the change in a pre-activation.
+    rtol: The relative tolerance. By default, 1e-6, or 16 times the machine epsilon of the gradient's dtype if
+        that is larger.
     differences: `units` perturbs pre-activations, which covers all entries at once; `literal` perturbs one
         entry at a time.
     fast: Check code along random directions, even if checking every entry would be quick.

@@ -24,7 +24,7 @@ class Source:
 
     @cached_property
     def lines(self) -> list[str]:
-        """The lines of the text as YAML 1.2 defines them; `str.splitlines` splits at more characters."""
+        """The lines of the text as YAML 1.2 defines them. `str.splitlines` would split it further."""
         return re.split(r"\r\n|\r|\n", self.text)
 
     def position(self, line: int, column: int) -> Position:

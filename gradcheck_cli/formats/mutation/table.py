@@ -61,7 +61,7 @@ def _is_a_share(mutation: Mutation) -> bool:
 
 
 def _perfect(mutants: Sequence[Mutant]) -> bool:
-    """Return whether every visible mistake was caught and correctly named in first place."""
+    """Return whether every visible mistake was caught, and named correctly by the first answer."""
     return all(mutant.caught and mutant.named for mutant in mutants if mutant.visible)
 
 

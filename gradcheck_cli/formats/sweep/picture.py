@@ -37,7 +37,10 @@ def refuse_unwritable(to: Output) -> None:
 
 
 def save(to: Output, spec: str, sweep: Sweep) -> None:
-    """Write the picture completely or not at all, over any existing file. Raises `InputError` on failure."""
+    """Write the picture, completely or not at all, and replace any existing file.
+
+    Raises `InputError` on failure.
+    """
     refuse_unwritable(to)
     with (
         to.whole() as new,
@@ -88,7 +91,7 @@ def _shade_kinks(axes: Any, sweep: Sweep) -> None:
 
 
 def marker_of(scheme: str) -> str:
-    """Return a scheme's marker: filled on its truncation branch, hollow elsewhere."""
+    """Return a scheme's marker, which is drawn filled on the truncation branch and hollow elsewhere."""
     return _MARKERS[plain_schemes().index(scheme) % len(_MARKERS)]
 
 

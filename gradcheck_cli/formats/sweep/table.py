@@ -20,7 +20,7 @@ from gradcheck_cli.verdict import Verdict
 _PAIRS = (("▸", "▹"), ("◂", "◃"), ("●", "○"), ("◆", "◇"), ("■", "□"), ("▴", "▵"), ("▾", "▿"))
 
 _LETTERS = "BCEFGIJKLMNPQRSTUWYZ"
-"""The marks of further schemes. In ASCII, other letters replace the marks above."""
+"""The marks of schemes for which `_PAIRS` has none. In ASCII, other letters replace those in `_PAIRS`."""
 
 _COLORS = ("bright_blue", "cyan", "green", "magenta", "yellow", "bright_green", "bright_cyan")
 

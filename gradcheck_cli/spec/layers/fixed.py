@@ -21,7 +21,7 @@ class ArrayInFile(Model):
 
 
 def _number(value: object) -> object:
-    """Expand a boolean to 0 or 1, as masks are written."""
+    """Convert a boolean, which a mask may contain, to 0 or 1."""
     return float(value) if isinstance(value, bool) else value
 
 
