@@ -73,7 +73,7 @@ KINDS = (
         _has_member("model.weights.h5"),
         "write its weights with numpy.savez('….npz', **{w.path: w.numpy() for w in model.weights})",
     ),
-    Kind("an .npz file", _has_member(".npy"), "name it ….npz"),
+    Kind("an .npz file", _has_member(".npy"), "rename it to ….npz"),
     Kind(
         "a zip archive without arrays",
         lambda start, members: bool(members),
@@ -97,7 +97,7 @@ KINDS = (
     Kind(
         "a .safetensors file",
         lambda start, members: start[7:9] == b"\0{",
-        "name it ….safetensors",
+        "rename it to ….safetensors",
     ),
     Kind(
         "a pickle",

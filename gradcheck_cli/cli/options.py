@@ -78,7 +78,7 @@ inputs_option = option(
     "--inputs/--no-inputs",
     under=Heading.WHAT,
     default=None,
-    help="Also check the gradient with respect to x, listed as input.  [default: the spec's]",
+    help="Also check the gradient with respect to x, which is listed as input.  [default: the spec's]",
 )
 gradients_option = option(
     "--gradients",

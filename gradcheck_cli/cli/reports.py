@@ -80,7 +80,7 @@ def _refuse_unwritable(report: ReportFile) -> None:
     with report.file.failures():
         if target.exists() and not may_replace(report.format, target):
             raise report.file.refused(
-                f"exists and is not a {report.format} report; not overwritten",
+                f"exists and is not a {report.format} report, so it is not overwritten",
                 "name another file, or delete it",
             )
 

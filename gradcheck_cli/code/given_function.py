@@ -84,7 +84,7 @@ def _array(name: str, value: Any) -> Any:
 
 def _point(parameters: Mapping[str, Any]) -> dict[str, Any]:
     if not parameters:
-        raise bad_input("there are no parameters: a dict of arrays by name, or an array, is needed")
+        raise bad_input("there are no parameters; pass a dict of arrays by name, or an array")
     arrays = {str(name): _array(str(name), value) for name, value in parameters.items()}
     for name, array in arrays.items():
         if array.dtype.kind not in "buif":

@@ -242,7 +242,7 @@ class LayerFunction:
         terms = []
         for c, out in zip(self.upstream.weights, passed.outputs, strict=True):
             if (found := plain(out)).shape != c.shape:
-                message = f"returns an output of shape {list(found.shape)}, but {list(c.shape)} before"
+                message = f"returns an output of shape {list(found.shape)}, but it had {list(c.shape)} before"
                 raise self.layer.forward.complain(message)
             terms.append((c * found.astype(np.float64)).ravel())
         flat = np.concatenate(terms)

@@ -31,8 +31,8 @@ def read(source: FromCode, inputs: Inputs, load: Load = load) -> Function:
     together, change their arguments, or return different results for the same arguments.
     """
     if inputs.problem is not None:
-        help = "leave the network out; a layer is checked on its own, with the loss Σ c · out"
-        raise bad_input("a network does not work with a layer", "network", help=help)
+        help = "leave the network out; the layer is checked on its own, with the loss Σ c · out"
+        raise bad_input("a spec for a layer cannot have a network", "network", help=help)
     forward = load(source.code, source.where)
     backward = _backward(source, forward)
     return layer_function(forward, backward, _arguments(forward, inputs), None, source.where)

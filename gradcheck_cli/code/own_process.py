@@ -100,7 +100,9 @@ def _started(code: Code | None, work: Callable[..., Any], arguments: tuple[Any, 
     with _pipe(context) as (answers, to), _pipe(context) as (last_words, crash), _stdin() as stdin:
         process = context.Process(target=_serve, args=(to, crash, stdin, work, arguments))
         with _no_interruption(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Python warns about threads; these are BLAS's, see `shared_work`
+            warnings.simplefilter(
+                "ignore"
+            )  # Python warns about threads, which are those of BLAS; see `shared_work`
             process.start()
         to.close()
         crash.close()

@@ -116,7 +116,7 @@ def _function() -> Function:
         <= 2.0 * np.maximum.reduce(list(case.noise.values()))
     ).all():
         message = f"{function.origin} computes a different loss in a worker process"
-        raise bad_input(message, *_WHERE, help="seed its random numbers, or use --jobs 1")
+        raise bad_input(message, *_WHERE, help="seed the random numbers in the code, or use --jobs 1")
     return function
 
 

@@ -212,7 +212,9 @@ def _point(inputs: Inputs, code: UserCode, nested: Nested | None, dialect: Diale
         return as_point(inputs.parameters, ("parameters", "file"))
     if nested is None:
         file = code.code.file.name
-        help = f"define parameters in {file}, a dict of arrays or a function that returns one, or name a file"
+        help = (
+            f"define parameters in {file} as a dict of arrays or a function that returns one, or name a file"
+        )
         raise code.complain(
             "has no parameters to start from: neither the spec nor its file defines any", help
         )
@@ -340,7 +342,7 @@ def _on_names(failure: str, parameters: Mapping[str, Array]) -> str | None:
     return _LAYOUT if "raises ValueError" in failure and of_a_network and of_shapes else None
 
 
-_LAYOUT = "weights of a network section are [out, in]; if the code has them [in, out], add layout: in_out"
+_LAYOUT = "the weights of a network are [out, in]; if the code needs [in, out], add layout: in_out"
 
 
 def _narrow_jax(code: Callee, returned: Sequence[Any]) -> Iterator[str]:

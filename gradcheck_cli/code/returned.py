@@ -272,7 +272,7 @@ def refuse_changed(before: Mapping[str, Array], after: Mapping[str, Array], code
 
 def refuse_unrepeatable(first: Evaluation, second: Evaluation, code: Callee) -> None:
     """Raise an `InputError` if the results of two equal calls differ more than racing threads can explain."""
-    help = "seed its random numbers in the function, or switch dropout off"
+    help = "seed the random numbers inside the function, or switch dropout off"
     if not same(first.losses, second.losses, first.apart):
         totals = f"{first.losses.sum():.10g}, then {second.losses.sum():.10g}"
         raise code.complain(

@@ -20,7 +20,7 @@ from gradcheck_cli.code.torch_types import is_wide
 from gradcheck_cli.code.torch_upstream import AS_IT_IS, Node, Upstream, Weights, own_nodes
 from gradcheck_cli.types import Array
 
-_LAYERS = "name the layers as the module does, or say under gradients: names: {ITS: OURS}"
+_LAYERS = "name the layers as the module does, or add names: {ITS: OURS} under gradients"
 
 
 @dataclass(frozen=True)
@@ -233,7 +233,7 @@ class Graph:
             raise self.code.complain(f"returns {a(terms)} for a loss; a tensor is needed")
         if terms.is_complex():
             help = "take its .real, or .abs().square() for a distance"
-            raise self.code.complain(f"returns a loss in {_type_name(terms)}; a real one is needed", help)
+            raise self.code.complain(f"returns a loss in {_type_name(terms)}; a real loss is needed", help)
         if terms.ndim > 1 or not terms.numel():
             found = f"a loss of shape {list(terms.shape)}"
             raise self.code.complain(f"returns {found}; a number or one term per sample is needed")

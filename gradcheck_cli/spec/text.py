@@ -30,7 +30,7 @@ class Source:
     def position(self, line: int, column: int) -> Position:
         """Return the `Position` of a line and column, both counted from 0."""
         line = min(line, len(self.lines) - 1)
-        while line > 0 and not self.lines[line].strip():  # at the end, point behind the last line with text
+        while line > 0 and not self.lines[line].strip():  # at the end, point past the last line with text
             line, column = line - 1, sys.maxsize
         text = self.lines[line]
         return Position(self.name, line + 1, min(column, len(text)) + 1, text)

@@ -111,7 +111,7 @@ def _compose(yaml: YAML, source: Source) -> MappingNode:
     yaml.composer.warn_double_anchors = False
     try:
         root = yaml.compose(source.text)
-    except Exception as error:  # ruamel.yaml raises other errors than its own on garbage
+    except Exception as error:  # on garbage, ruamel.yaml also raises errors of other types
         raise InputError(_syntax_complaint(error, source)) from None
     if root is None or (isinstance(root, ScalarNode) and _is_absent(root)):
         raise InputError(Complaint(f"'{source.name}' is empty; a spec needs at least 'network' and 'data'"))

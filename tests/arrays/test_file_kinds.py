@@ -42,7 +42,7 @@ FOUND = {
     "mat": (b"MATLAB 5.0 MAT-file, Platform: GLNXA64".ljust(128), "a MATLAB file (.mat)", "loadmat"),
     "mat 7.3": (b"MATLAB 7.3 MAT-file".ljust(512) + b"\x89HDF\r\n\x1a\n", "a MATLAB file (.mat)", "v7.3"),
     "hdf5": (b"\x89HDF\r\n\x1a\n" + bytes(100), "an HDF5 file", "h5py.File"),
-    "safetensors": (b"\x08\0\0\0\0\0\0\0{}      ", "a .safetensors file", "name it"),
+    "safetensors": (b"\x08\0\0\0\0\0\0\0{}      ", "a .safetensors file", "rename it"),
     "pickle": (b"\x80\x04K\x01.", "a pickle", "numpy.savez"),
     "git lfs": (b"version https://git-lfs.github.com/spec/v1\noid", "a Git LFS pointer", "git lfs pull"),
     "gzip": (b"\x1f\x8b\x08\0", "gzip-compressed", "gunzip"),

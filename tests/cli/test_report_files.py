@@ -88,5 +88,5 @@ def test_arrays_are_not_overwritten_whatever_their_name(folder, gradcheck):
         np.savez(stream, w=np.ones(3))
     done = gradcheck("check", "good.yaml", "--report", "json=arrays.json")
     assert done.code == 2
-    assert "'arrays.json' exists and is not a json report; not overwritten" in done.err
+    assert "'arrays.json' exists and is not a json report, so it is not overwritten" in done.err
     assert np.load("arrays.json")["w"].sum() == 3

@@ -87,7 +87,7 @@ def test_the_callers_own_arrays_are_neither_changed_nor_handed_out():
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
-        ({}, "there are no parameters: a dict of arrays by name, or an array, is needed"),
+        ({}, "there are no parameters; pass a dict of arrays by name, or an array"),
         ({"w": 1j * W}, "parameter 'w' has dtype complex128; real numbers are needed"),
         ({"w": [1.0, np.inf]}, "parameter 'w' holds numbers that are not finite"),
         ("abc", f"parameter '{ALONE}' has dtype <U3; real numbers are needed"),

@@ -42,7 +42,10 @@ def test_missing_torch_is_reported(built, monkeypatch):
         ("nn.ReLU(), cross_entropy", "returns nothing that requires a gradient"),
         ("nn.Linear(3, 2), lambda a, y: 1.0", "returns a float for a loss; a tensor is needed"),
         ("nn.Linear(3, 2), lambda a, y: a", "returns a loss of shape [5, 2]; "),
-        ("nn.Linear(3, 2), lambda a, y: (a * 1j).sum()", "returns a loss in complex64; a real one is needed"),
+        (
+            "nn.Linear(3, 2), lambda a, y: (a * 1j).sum()",
+            "returns a loss in complex64; a real loss is needed",
+        ),
         ("nn.Linear(4, 2), cross_entropy", "raises RuntimeError: mat1 and mat2 shapes"),
         ("1 / 0", "raises ZeroDivisionError at net.py:9: "),
         ("sys.exit(3)", "calls sys.exit(3) at net.py:9"),
