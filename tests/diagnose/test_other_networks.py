@@ -197,7 +197,7 @@ def test_where_no_network_has_that_loss_the_arrays_tell_and_no_missing_section_i
     assert found.basis == "another network"
     assert kinds(found)[0] == ("accumulated",)
     said = " ".join(each.text for each in diagnosed(found))
-    assert "The network section has a different loss" in said
+    assert "The network section describes a different loss" in said
     assert "network: {inputs" not in said
 
 
