@@ -143,7 +143,7 @@ def run_apart(spec: Spec, timeout: float | None, work: Callable[..., T], *argume
 def expand(arguments: Sequence[str]) -> Iterator[str]:
     """Yield the path of every spec: each file itself and, for each folder, the .yaml and .yml files below it.
 
-    Hidden files are left out. A folder that contains no spec is yielded itself.
+    Hidden files are left out. For a folder without specs, the path of the folder is yielded.
     """
     for argument in arguments:
         found = _specs_in(Path(argument)) if os.path.isdir(argument) else []

@@ -183,7 +183,10 @@ def _usable(forward: Callee, results: Sequence[Any], convention: Convention) -> 
 
 
 def _positional(function: Callable[..., Any]) -> tuple[str, ...] | None:
-    """Return the names of the positional parameters; None for `*args` or an unknown signature."""
+    """Return the names of a function's positional parameters.
+
+    Returns None if the function takes `*args`, or if its signature is unknown.
+    """
     parameters = _parameters(function)
     if parameters is None or any(each.kind is each.VAR_POSITIONAL for each in parameters):
         return None

@@ -169,7 +169,10 @@ class LayerFunction:
 
     @property
     def samples(self) -> int | None:
-        """The length of the first axis of the first input and the first output; None if these two differ."""
+        """The number of samples: the length of the first axis of both the first input and the first output.
+
+        None if these two lengths differ.
+        """
         shapes = (plain(self.layer.arguments[self.layer.floats[0]]).shape, self.upstream.weights[0].shape)
         lengths = {shape[:1] for shape in shapes}
         return lengths.pop()[0] if len(lengths) == 1 and () not in lengths else None

@@ -119,7 +119,7 @@ def load(code: Code, where: Location) -> UserCode:
 
 
 def a(value: object) -> str:
-    """Return the name of a value's type with its article, such as ``a dict`` or ``an array``, or ``None``."""
+    """Return the name of a value's type with its article, such as ``a dict``; for None, return ``None``."""
     name = type(value).__name__.removeprefix("nd")
     return "None" if value is None else f"{'an' if name[0] in 'aeiouAEIOU' else 'a'} {name}"
 

@@ -36,13 +36,13 @@ from gradcheck_cli.spec.gradients import Code
 START = (
     "fork" if sys.platform in ("linux", "freebsd") else "spawn"
 )  # some libraries of macOS do not survive a fork
-"""The multiprocessing start method. A fork is almost free, while a fresh process imports everything again."""
+"""The multiprocessing start method. Forking is almost free; a fresh process imports everything again."""
 
 _WHERE = ("gradients",)
 _GRACE = 1.0
-"""Seconds within which a process must end on its own, after Ctrl-C or after sending its answer."""
+"""The time, in seconds, that a process has to end on its own after Ctrl-C or after sending its answer."""
 _LOOK = 0.2
-"""Seconds between checks on whether a silent process is still alive.
+"""The time, in seconds, between checks on whether a silent process is still alive.
 
 Waiting for the end of its pipe is not enough, since the process's children may keep the pipe open.
 """

@@ -59,7 +59,7 @@ Short intervals show stairs that are close together, long ones stairs that are f
 """
 
 _UNEVEN = 0.3
-"""The factor between the spacing of the points and a second, closer spacing.
+"""The ratio of a second, closer spacing of the points to the first.
 
 The second spacing is needed because points exactly one stair apart would hide the stairs.
 """

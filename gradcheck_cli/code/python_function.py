@@ -222,7 +222,7 @@ def _point(inputs: Inputs, code: UserCode, nested: Nested | None, dialect: Diale
 
 
 def _differentiable(x: Any, parameters: Mapping[str, Array], vectorized: bool) -> Array:
-    """Return x, as an array whose gradient is checked. Raises `InputError` if it cannot have a gradient."""
+    """Return x if it can have a gradient; otherwise raise an `InputError`."""
     if vectorized:
         problem = "does not work with a vectorized function, which takes one x for all points"
     elif not isinstance(x, np.ndarray) or x.dtype.kind != "f":

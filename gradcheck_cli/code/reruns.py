@@ -18,7 +18,7 @@ Its absolute value is a power of two, so it scales gradients without rounding.
 """
 
 _ROUNDINGS = 64.0
-"""The largest difference between gradients in different memory layouts, in units of the machine epsilon.
+"""The largest difference that rounding may cause between two memory layouts, in units of the machine epsilon.
 
 Another layout may change the order in which sums are computed, and so their rounding.
 """

@@ -84,7 +84,7 @@ def _validated(written: Any, folder: Path, values: Values) -> Spec:
 
 
 def in_reading_order(complaints: Iterable[Complaint]) -> list[Complaint]:
-    """Return the distinct complaints in the order of the file, cut after the first 100."""
+    """Return the distinct complaints in the order of the file, but at most the first 100 of them."""
     once = {(complaint.position, complaint.message): complaint for complaint in complaints}
     ordered = sorted(once.values(), key=_place)
     if len(ordered) > _MAX_COMPLAINTS:

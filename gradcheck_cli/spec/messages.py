@@ -216,7 +216,7 @@ def _type(field: FieldInfo) -> Any:
 
 
 def _kinds(annotation: Any) -> Kinds | None:
-    """Return the `Kinds` of a union, looking inside `Annotated` and `| None`; None if there are none."""
+    """Return the `Kinds` of a union, looking inside `Annotated` and `| None`; None if it has no `Kinds`."""
     if get_origin(annotation) is Annotated:
         below, *metadata = get_args(annotation)
         found = (each for each in metadata if isinstance(each, Kinds))

@@ -72,7 +72,7 @@ def folded(report: Report, shown: Sequence[Comparison]) -> str:
 
 
 FEW = 3
-"""The number of a tensor's worst entries that are listed."""
+"""The number of worst entries that are listed for each tensor."""
 
 
 def headline(report: Report, comparison: Comparison) -> str:
