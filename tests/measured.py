@@ -1,4 +1,4 @@
-"""Measure branch coverage of the package while the tests run, if GRADCHECK_COVERAGE names a folder.
+"""Measure branch coverage of the package while the tests run, if COVERAGE_FOLDER names a folder.
 
 Slipcover adds probes to the package's code at its import, and removes each probe after it was hit. So the
 whole run is measured for a few per cent of its time; tracing would nearly double it. Each process that runs
@@ -20,7 +20,7 @@ from typing import Any
 
 from paths import ROOT
 
-if FOLDER := os.environ.get("GRADCHECK_COVERAGE"):
+if FOLDER := os.environ.get("COVERAGE_FOLDER"):
     from slipcover import Slipcover
     from slipcover.importer import SlipcoverLoader
 
