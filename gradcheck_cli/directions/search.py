@@ -180,7 +180,7 @@ class Survey:
         return self._against(directions, self.projector.project(directions)).excess
 
     def _disagrees(self, look: _Look) -> bool:
-        """Return whether any direction disagrees, and a second step does not refute the disagreement."""
+        """Return whether any direction disagrees in a way that a second step does not refute."""
         worst_first = np.argsort(-look.excess, kind="stable")
         return any(self._is_borne_out(look, int(i)) for i in worst_first if look.excess[i] > 1.0)
 

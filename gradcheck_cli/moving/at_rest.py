@@ -50,7 +50,7 @@ class Convention:
     right:   the weight of the piece above an activation's kink (relu'(0) ∈ {0, ½, 1}).
     loss:    the piece of the loss (sign(0) ∈ {−1, 0, 1}; hinge with ≥ or >).
     penalty: the slope of |w| at 0.
-    others:  the numbers of the groups of kinks that are on the opposite side in every sample.
+    others:  the indices of the groups of kinks whose elements take the opposite side in every sample.
     """
 
     right: float = 0.0

@@ -193,7 +193,7 @@ class UnitMoves(Moves):
     def batch(self) -> int:
         """The number of perturbations to evaluate at once.
 
-        It is a multiple of the number of samples, if that many perturbations fit.
+        If at least one perturbation per sample fits, it is a multiple of the number of samples.
         """
         fitting, samples = super().batch, len(self.objective.target)
         return fitting if fitting < samples else fitting - fitting % samples

@@ -54,7 +54,7 @@ def noise_of_types(values: Array) -> Array:
 
 
 def _are_short_decimals(values: Array) -> Array:
-    """Return a mask of the components whose values have few decimal digits but many binary digits, (…)."""
+    """Return a mask, (…), of the components whose values have few decimal digits but many binary digits."""
     flat = np.asarray(values, dtype=np.float64).reshape(len(values), -1)
     with np.errstate(over="ignore"):
         binary = (flat.astype(np.float32) == flat).all(axis=0)

@@ -131,7 +131,7 @@ def test_a_verdict_says_what_it_rests_on(spec, said):
 def test_findings_that_the_curves_do_not_show_are_noted(swept):
     wrong, right = swept("wrong_gradient.yaml"), swept("digits_mlp.yaml")
     unseen = Sweep(right.curves, right.adaptive, wrong.swept, wrong.report)
-    assert "51 of 510 entries wrong. These curves do not show it" in lines_of(unseen)[-1]
+    assert "51 of 510 entries wrong. The curves do not show the error" in lines_of(unseen)[-1]
 
 
 @pytest.mark.parametrize(

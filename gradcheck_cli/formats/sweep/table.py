@@ -220,8 +220,8 @@ def _sentence(sweep: Sweep) -> str:
         )
     if sweep.verdict is Verdict.WRONG:
         return (
-            f"wrong: gradcheck check finds {wrong} wrong. These curves do not show it: the error is too "
-            "small among all swept entries (sweep fewer with --only), or kinks interfere."
+            f"wrong: gradcheck check finds {wrong} wrong. The curves do not show the error: it is too "
+            "small to stand out among all swept entries (sweep fewer with --only), or kinks interfere."
         )
     if sweep.verdict is Verdict.AGREES:
         right = [curve.scheme for curve in sweep.curves if curve.verdict is Verdict.AGREES]
