@@ -1,10 +1,10 @@
 """Explain why a gradient is wrong by naming the mistake that produces it.
 
 If the spec describes a network, every wrong formula in the tables (`table.py`) is computed for that network
-and its data; a formula that reproduces the gradient up to rounding is the answer (`search.py`). The spec may
-also describe a different network from the author's (`other_networks.py`). For other code, only the arrays
-are compared (`arrays.py`). If nothing matches, the diagnosis does not guess; it reports what is known
-(`observe.py`).
+and its data. The formula that reproduces the gradient up to rounding is the answer (`search.py`). The spec
+may also describe a different network from the author's, which `other_networks.py` finds out. If the spec
+describes no network, only the arrays are compared (`arrays.py`). If nothing matches, the diagnosis does not
+guess; it reports what is known (`observe.py`).
 """
 
 from __future__ import annotations
@@ -47,9 +47,9 @@ def diagnose(
     """Return a diagnosis of the wrong gradients.
 
     problem: the network, if the spec describes one.
-    is_its_loss: whether the finite differences are taken of the network's own loss. If not, they are taken of
-    the loss that the author's code returns, which may be different.
-    samples: the number of samples, if known.  without: kinds of mistakes to leave out.
+    is_its_loss: whether the finite differences belong to the network's own loss. If not, they belong to the
+    loss that the author's code returns, which may be different.
+    samples: the number of samples, if known.  without: the kinds of mistakes to leave out.
     in_out: whether the author's file stores weights as [in, out], so that its rows are our columns.
     loss: the author's loss, if known.
     """
@@ -87,7 +87,7 @@ def _any_wrong(comparisons: Sequence[Comparison]) -> bool:
 
 
 def _with_inputs(problem: Problem, comparisons: Sequence[Comparison], without: frozenset[str]) -> Diagnosis:
-    """Return a diagnosis of the gradients of the parameters and of x, which counts as a parameter, too."""
+    """Return a diagnosis of the gradients of the parameters and of x, with x as one more parameter."""
     whole = problem.with_shifts({INPUTS: INPUT})
     with np.errstate(all="ignore"):
         right = gradients(whole.network, whole.parameters, whole.x, whole.target)
@@ -118,7 +118,7 @@ def _of_parameters(
 def diagnosis_of_trials(shown: Sequence[str]) -> Diagnosis:
     """Return a diagnosis that reports only what rerunning the code in other ways has shown.
 
-    These facts may explain all other wrong entries, so no further cause is sought.
+    These facts may explain every wrong entry, so no other cause is sought.
     """
     return Diagnosis((), 0, (), (), "arrays", tuple(shown))
 
@@ -143,9 +143,10 @@ def _or_of_its_steps(
     comparisons: Sequence[Comparison],
     without: frozenset[str],
 ) -> Diagnosis:
-    """Return the chain's diagnosis `found`, or its graph's if a single mistake in a step is simpler.
+    """Return the simpler of two diagnoses: `found`, or that of the network treated as a graph of steps.
 
-    The graph's search knows more mistakes of steps other than dense layers and activations.
+    `found` treats the network as a chain of layers. The search over graphs knows more mistakes in steps other
+    than dense layers and activations. Its diagnosis is simpler if a single mistake explains everything.
     """
     plain = all(isinstance(node.step, (Dense, Pointwise)) for node in problem.network.graph.nodes)
     if plain or any(len(answer.causes) == 1 for answer in found.answers):
@@ -167,7 +168,8 @@ def _of_network(
 ) -> Diagnosis:
     """Return the diagnosis of gradients that were checked against the network's own loss.
 
-    The losses are compared first: if they differ, a mistake in backprop cannot be the whole answer.
+    The loss of the author's code is compared with the spec's first: if they differ, a mistake in backprop
+    cannot be the whole answer.
     """
     ours, eps = float(problem.objective.total), _coarsest(comparisons)
     is_another = loss is not None and not same_loss(loss, ours, eps)
@@ -205,9 +207,9 @@ def _layers(answers: Sequence[Answer]) -> tuple[str, ...]:
 
 
 def _doubts(found: Diagnosis, problem: Problem, loss: float | None) -> list[str]:
-    """Suggest comparing the losses if the output layer is wrong and no mistake explains it.
+    """Return a hint to compare the losses if the output layer is wrong and no mistake explains it.
 
-    The spec may then describe a different network.
+    The spec may then describe a different network. In all other cases the list is empty.
     """
     if found.answers or loss is not None or found.layers[:1] != (problem.network.output.name,):
         return []
@@ -232,7 +234,7 @@ def _of_another_loss(
     if other is None:
         return replace(diagnose_arrays(comparisons, samples, without), basis="another network")
     known = as_sentence(other.told("the loss returned is that", "the network section"))
-    if other.factors:  # our backprop is not that network's, so our mistakes would not match
+    if other.factors:  # our backprop computes other gradients than that network's
         found = replace(diagnose_arrays(comparisons, samples, without), basis="another network")
     else:
         found = diagnose_network(other.problem, dict(other.gradients()), comparisons, without)
@@ -240,9 +242,9 @@ def _of_another_loss(
 
 
 def _loss_returned(ours: float, loss: float | None, comparisons: Sequence[Comparison]) -> Diagnosis:
-    """Return the diagnosis for code that returns the right gradients of the network but a different loss."""
+    """Return the diagnosis for code whose gradients are correct but whose loss is not the network's."""
     another = loss is None or not same_loss(loss, ours, _coarsest(comparisons))
-    theirs = "is another" + ("" if loss is None else f", {loss:.6g}") if another else "has other gradients"
+    theirs = "is different" + ("" if loss is None else f": {loss:.6g}") if another else "has other gradients"
     sentence = (
         f"The gradients are those of the network section, whose loss is {ours:.6g}; the loss that the "
         f"function returned {theirs}."

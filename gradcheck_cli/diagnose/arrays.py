@@ -1,4 +1,4 @@
-"""Diagnosis from the arrays alone, for code whose spec has no network section."""
+"""Diagnosis from the arrays alone, for a spec without a network section."""
 
 from __future__ import annotations
 
@@ -57,9 +57,9 @@ def _of_fewest_mistakes(answers: Sequence[Answer]) -> list[Answer]:
 
 
 def _target(comparison: Comparison) -> Target:
-    """Return the gradient to explain; its finite differences serve as the right gradient.
+    """Return the gradient to explain, with its finite differences in place of the correct gradient.
 
-    Entries without a known difference get an infinite bound, unless a projection limits it.
+    An entry without a finite difference gets an infinite error bound, unless a projection limits its error.
     """
     measured = np.isfinite(comparison.error)
     right = np.where(measured, comparison.numerical, comparison.analytic)
@@ -71,7 +71,7 @@ def _target(comparison: Comparison) -> Target:
 
 
 def _explained(ways: Mapping[str, Sequence[Made]], targets: Mapping[str, Target]) -> Iterator[State]:
-    """Yield each set of mistakes that explains all wrong tensors, starting with one factor on all of them."""
+    """Yield each set of mistakes that explains all wrong tensors; a factor on all of them comes first."""
     if not ways:
         return
     informed = sum(targets[name].found.size for name in ways)
@@ -119,7 +119,7 @@ def _stands_for_all(comparison: Comparison, target: Target) -> bool:
 
 
 def _in_place_of(target: Target, targets: Mapping[str, Target]) -> Iterator[Made]:
-    """Yield a swap with each other tensor whose right gradient, as far as known, equals the found one."""
+    """Yield a swap with every tensor whose correct gradient, where known, equals this tensor's."""
     for other in targets.values():
         if not other.can_stand_for(target):
             continue
@@ -132,11 +132,11 @@ def _in_place_of(target: Target, targets: Mapping[str, Target]) -> Iterator[Made
 
 
 def _factors(targets: Sequence[Target]) -> dict[str, float]:
-    """Return, by tensor name, the constant factor that turns the right gradient into the one that was found.
+    """Return, by tensor name, the constant factor that turns the correct gradient into the author's.
 
-    Tensors without such a factor are left out. The most precisely known factors are determined first. A later
-    tensor takes over one of them if it matches within the error bars of that tensor: in float32, the measured
-    factors of a single mistake may differ by 1e-4.
+    Tensors without such a factor are left out. The most precisely known factors are determined first. If one
+    of these factors also fits a later tensor within its error bounds, that tensor gets the same factor: in
+    float32, the measured factors of a single mistake may differ by 1e-4.
     """
     factors: dict[str, float] = {}
     for target in sorted(targets, key=_sharpness, reverse=True):
@@ -156,7 +156,7 @@ def _sharpness(target: Target) -> float:
 
 
 def _distinct(target: Target) -> Array:
-    """Return a mask (in the tensor's shape) of the known entries whose right value is clearly not 0."""
+    """Return a mask (in the tensor's shape) of the known entries whose correct value is clearly not 0."""
     return np.asarray(target.is_known & (np.abs(target.right) > 10.0 * target.bound))
 
 
@@ -179,7 +179,7 @@ def _own_factor(target: Target) -> float | None:
 
 
 def _whole(factor: float) -> Iterator[float]:
-    """Yield the nearest whole number, and the nearest inverse of a whole number, that match this factor."""
+    """Yield the whole number, and the inverse of a whole number, that nearly equal this factor."""
     for value, inverse in ((factor, False), (1.0 / factor if factor else 0.0, True)):
         whole = float(round(value))
         if whole and abs(value - whole) <= _NEAR_WHOLE * abs(whole):
@@ -187,7 +187,7 @@ def _whole(factor: float) -> Iterator[float]:
 
 
 _NEAR_WHOLE = 1e-3
-"""A measured factor is replaced by a whole number that also matches within this relative distance."""
+"""The largest relative distance from a measured factor to the whole number that may replace it."""
 
 
 # --- what is known without an answer -----------------------------------------------------------------------
@@ -203,7 +203,7 @@ def _observed(
     if agree and ways:
         are = "is" if len(agree) == 1 else "are"
         share = "it shares" if len(agree) == 1 else "they share"
-        right = f"{listed(agree)} {are} right, and so is what {share} with {listed(list(ways))}"
+        right = f"{listed(agree)} {are} right, and so is the code that {share} with {listed(list(ways))}"
         yield as_sentence(right, agree)
     alone = {name: likeliest(each) for name, each in ways.items() if each}
     throughout = {name: made for name, made in alone.items() if made.wrong is SWAPPED or not made.place}
@@ -219,13 +219,13 @@ def _observed(
 
 
 def _of_stairs(targets: Sequence[Target]) -> Iterator[str]:
-    """Yield a hint for tensors with a nonzero gradient whose entries hardly ever change the loss."""
+    """Yield a hint if a tensor's gradient is not 0 although most of its entries do not affect the loss."""
     still = [target.name for target in targets if _stands_still(target)]
     if still:
         yield (
-            f"The loss does not change when most entries of {listed(still)} change a little: it does not use "
-            "them, or the forward pass rounds, as a quantiser or a sign does. A straight-through gradient is "
-            "not a derivative."
+            f"The loss does not change when most entries of {listed(still)} change a little: either it does "
+            "not use them, or the forward pass rounds, as a quantiser or a sign function does. "
+            "A straight-through gradient is not a derivative."
         )
 
 

@@ -1,4 +1,4 @@
-"""Mistakes in sums over several uses of a branching value, a shared parameter, or a time step."""
+"""Mistakes in which one use of a value or a parameter is missing from the sum over all its uses."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _LOST = "∂L/∂a = Σ over all uses of a but one", "∂L/∂a = Σ over all us
 BRANCH_LOST = Wrong(
     "branch forgotten",
     BRANCHES,
-    "a value is used several times, but the gradient from {where} is lost, as with = instead of +=",
+    "a value is used several times, but the gradient from {where} is lost, as if = were written for +=",
     *_LOST,
     "δ",
     code="dL_da_1 = y",
@@ -34,7 +34,7 @@ SKIP_LOST = Wrong(
 TIME_LOST = Wrong(
     "gradient not carried back",
     BRANCHES,
-    "in {where} the gradient does not flow from a time step to the one before, so only the last use counts",
+    "in {where} the gradient does not flow from a time step to the one before it",
     "∂L/∂hₜ₋₁ lacks ∂L/∂zₜ · ∂zₜ/∂hₜ₋₁",
     "∂L/∂hₜ₋₁ = … + ∂L/∂zₜ · ∂zₜ/∂hₜ₋₁",
     "δ",
@@ -43,7 +43,7 @@ TIME_LOST = Wrong(
 USE_LOST = Wrong(
     "shared parameter used once",
     BRANCHES,
-    "{tensor} is used several times, but its gradient lacks {place}",
+    "{tensor} is used several times, but its gradient lacks the part from {place}",
     "∂L/∂w = Σ over all uses of w but one",
     "∂L/∂w = Σ over all uses of w",
 )
@@ -63,7 +63,7 @@ BRANCH_MISTAKES = (BRANCH_LOST, SKIP_LOST, TIME_LOST, USE_LOST, ONE_USE)
 def owners(graph: Graph) -> dict[str, str]:
     """Return the layer of each parameter, by parameter name.
 
-    If several layers share it, the first one counts.
+    If several layers share a parameter, the first of them counts.
     """
     first = ((name, node.layer) for node in reversed(graph.nodes) for name in node.names.values())
     return dict(first)
@@ -99,7 +99,7 @@ def _branches(visit: Visit, slot: int) -> bool:
 
 
 def shares_parameters(visit: Visit) -> bool:
-    """Return whether another node of the same kind uses the same parameters, as steps in time do."""
+    """Return whether another node of the same kind uses the same parameters, as time steps do."""
     own, kind = set(visit.node.names.values()), type(visit.step)
     others = (node for i, node in enumerate(visit.at.graph.nodes) if i != visit.i)
     return any(own & set(node.names.values()) for node in others if type(node.step) is kind)

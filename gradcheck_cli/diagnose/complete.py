@@ -1,4 +1,4 @@
-"""Mistakes that change the gradient of one parameter of a graph after all its parts have been computed."""
+"""Mistakes in one parameter's gradient that are made after all parts of the gradient are computed."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ Allowed = Callable[[str], bool]
 
 
 def allowed_after(made: Sequence[Made], most: int, without: frozenset[str]) -> Allowed:
-    """Return a function that tells whether mistakes of a kind in a single tensor may follow those made.
+    """Return a function that tells whether a kind of mistake in a single tensor may be added to `made`.
 
-    most: the limit on mistakes. If it is reached, only a kind that was made before may be made again.
+    most: the largest number of mistakes. Once it is reached, only the kinds in `made` are allowed.
     """
     known = {each.wrong.kind for each in made}
     if number_of(made) >= most:
         return known.__contains__
-    left_out = without - {TENSOR_FACTOR.kind}  # a factor may have a name that is known
+    left_out = without - {TENSOR_FACTOR.kind}  # a factor may turn out to be a mistake with a name of its own
     return lambda kind: kind not in left_out
 
 
@@ -38,8 +38,8 @@ class Complete:
     """The complete gradient of a parameter, as a matrix or a vector.
 
     layer: the name of the parameter's layer.
-    uses: the part of the gradient from each use of the parameter, by a description of the use.
-    penalty: the terms that the right penalties add.
+    uses: the part of the gradient that each use of the parameter adds, by a description of the use.
+    penalty: the terms that the correct penalties add.
     """
 
     problem: Problem
@@ -57,7 +57,8 @@ class Complete:
     def wrong(self, is_allowed: Allowed, targets: Mapping[str, Target]) -> Iterator[Candidate]:
         """Yield each mistake that this gradient may contain, with the gradient that results.
 
-        is_allowed: returns whether mistakes of a kind may be tried.  targets: all gradients found.
+        is_allowed: returns whether mistakes of a kind may be tried.  targets: the gradients of all
+        parameters.
         """
         data = self.data
         sums = [((), data), *self._lost_uses(is_allowed)]
@@ -73,7 +74,7 @@ class Complete:
         return Made(wrong, self.layer, self.target.name, value, place, early)
 
     def _lost_uses(self, is_allowed: Allowed) -> Iterator[Candidate]:
-        """Yield the gradients that result if one use is forgotten, or if only one use counts."""
+        """Yield the gradients that result if one use is forgotten, or if all but one are."""
         if len(self.uses) < 2 or not is_allowed(USE_LOST.kind):
             return
         data = self.data

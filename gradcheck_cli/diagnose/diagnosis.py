@@ -1,4 +1,4 @@
-"""The result of a diagnosis: the mistakes that exactly reproduce the gradient that was found."""
+"""The result of a diagnosis: the mistakes that exactly reproduce the author's gradient."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ class Cause:
     """One mistake: what it is, where it was made, and the wrong formula with the right one.
 
     kind: a name that scripts can rely on; it is the same in every version.
-    family: the group of kinds it belongs to.
-    where: the layers it was made in, from the output down, or the tensors; empty if it has no specific place.
+    family: the group that this kind belongs to.
+    where: the layers or the tensors in which the mistake was made; layers are listed from the output down.
+    It is empty if the mistake has no specific place.
     sentence: what happened, in the author's terms.
     factor: the wrong factor of the chain rule, as `gradcheck explain` shows it; empty if there is none.
-    unknown, value: the name and the value of the number solved for, such as a learning rate, a slope or a
-    factor.
+    unknown, value: the name and the value of the number that the search solved for, such as a learning rate,
+    a slope or a factor.
     """
 
     kind: str
@@ -32,10 +33,10 @@ class Cause:
 
 @dataclass(frozen=True)
 class Answer:
-    """One possible explanation: one mistake, or two together, that reproduce the gradient that was found.
+    """One possible explanation: one mistake, or two together, that reproduce the author's gradient.
 
-    apart: the largest distance between the gradient that the mistakes produce and the one found, as a share
-    of the tensor's largest entry.
+    apart: the largest distance between the author's gradient and the gradient that the mistakes produce, as a
+    share of the tensor's largest entry.
     """
 
     causes: tuple[Cause, ...]
@@ -44,17 +45,18 @@ class Answer:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """All answers that reproduce the gradient up to rounding, starting with the most likely one.
+    """The explanations of the author's gradient and, if there are none, what else is known about it.
 
-    answers: empty if nothing reproduces the gradient.
+    answers: all answers that reproduce the gradient up to rounding, the most likely one first.
     tried: how many wrong formulas were computed.
     observations: what else is known, one sentence per fact: where the mistake is, which ratios are constant.
     layers: the layers that contain the mistake, as far as known, from the output down.
-    basis: what the diagnosis rests on: the network, the arrays alone, the arrays of a layer that is
-    checked without its network, the arrays of two sources that are compared, or the arrays because the spec
-    describes a different network from the author's.
-    trials: what rerunning the code in other ways has shown, one sentence per fact; if there are any, they
-    count as the explanation.
+    basis: what the diagnosis rests on: the spec's network ("network"), the arrays alone ("arrays"), the
+    arrays of a layer that is checked without its network ("a layer"), the arrays of two sources that are
+    compared ("two sources"), or the arrays alone because the spec does not describe the author's network
+    ("another network").
+    trials: what rerunning the code in other ways has shown, one sentence per fact. If there are such facts,
+    they count as the explanation.
     places: where in the code the fault lies, as far as taps show, one sentence per place.
     """
 

@@ -43,7 +43,7 @@ def _lines_or_entries(name: str, off: Array, also: Sequence[str]) -> Iterator[st
     axis = _axis(off)
     few = np.count_nonzero(off) <= MOST_NAMED
     if axis is not None and not (few and (off != _whole(off, axis)).any()):
-        same = f", and in {listed(also)} the entries with the same indices" if also else ""
+        same = f", and so are the entries of {listed(also)} with the same indices" if also else ""
         yield f"in {name} only {_called(_lines(off, axis), axis, off.ndim)} are wrong{same}"
     elif few:
         yield f"in {name} only {_entries(off)} of {off.size:,} are wrong"
@@ -56,7 +56,7 @@ def _axis(off: Array) -> int | None:
 
 
 def _lines(off: Array, axis: int) -> Array:
-    """Return a mask, one entry per line, of the rows (axis 0) or columns (axis 1) with a wrong entry."""
+    """Return, for each row (axis 0) or column (axis 1), whether it has a wrong entry."""
     return np.asarray(off.any(axis=tuple(k for k in range(off.ndim) if k != axis)))
 
 

@@ -11,9 +11,10 @@ class Family:
 
     name: a name that scripts can rely on.
     shown_by: the data or parameters that would reveal a mistake of this family if it has no effect on the
-    gradients. A mistake may name its own.
-    over_samples: whether its mistakes concern a sum or mean over samples, so that one sample may hide them.
-    in_activation: whether its mistakes concern ∂a/∂z, so that with some activations they change nothing.
+    gradients. A single mistake may override this text.
+    over_samples: whether the mistakes concern a sum or mean over samples, so that they may not show in a
+    batch of one sample.
+    in_activation: whether the mistakes concern ∂a/∂z, so that they change nothing with some activations.
     """
 
     name: str
@@ -45,7 +46,7 @@ NORM = Family("batch norm", "a batch in which the pre-activations of each unit v
 CONVOLUTION = Family("convolution")
 PENALTY = Family("penalty", "larger parameters, or a stronger penalty")
 ENTRIES = Family("entries", "gradients that are not 0")
-PRECISION = Family("precision", "a gradient that cancels more")
+PRECISION = Family("precision", "a gradient whose terms cancel more")
 OVERFLOWED = Family("overflow")
 ANOTHER_NETWORK = Family("another network")
 BRANCHES = Family("branches")

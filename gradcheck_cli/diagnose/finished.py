@@ -23,7 +23,7 @@ def scaled_to(
 ) -> Iterator[Candidate]:
     """Yield the mistake that turns one tensor's gradient into `candidate` by scaling it.
 
-    Its value is the factor or, for clipping, the norm that results, which must be a round number.
+    The mistake's value is the factor. For clipping, it is the resulting norm, which must be a round number.
     """
     if wrong is TENSOR_FACTOR:
         yield (Made(wrong, layer, target.name, factor),), candidate
@@ -32,9 +32,9 @@ def scaled_to(
 
 
 def tensor_factors(target: Target, data: Array, penalty: Array) -> Iterator[tuple[float, Array]]:
-    """Yield the best-fitting factor on the whole gradient and, with a penalty, on the data's part alone.
+    """Yield the best-fitting factor on the whole gradient, then the one on the data's part alone.
 
-    Each comes with the gradient that results.
+    Each factor comes with the gradient that results. The second is left out if there is no penalty.
     """
     factor = projected(target.found, data + penalty)
     yield factor, factor * (data + penalty)

@@ -12,7 +12,7 @@ from gradcheck_cli.diagnose.site import Site
 from gradcheck_cli.types import Array
 
 NOTHING = 1e-11
-"""A gradient that is less than this share of another is nothing but rounding."""
+"""A gradient smaller than this fraction of another is nothing but rounding error."""
 
 
 def is_right(site: Site, right: Site | None) -> bool:
@@ -26,22 +26,24 @@ def is_right(site: Site, right: Site | None) -> bool:
 def times(site: Site, factor: float) -> Site:
     """Return the site with ∂L/∂a multiplied by a factor.
 
-    This also multiplies ∂L/∂y and δ, which are linear in it.
+    This also multiplies ∂L/∂y and δ, which are linear in ∂L/∂a.
     """
     return replace(site, dL_da=factor * site.dL_da, dL_dy=factor * site.dL_dy, delta=factor * site.delta)
 
 
 def projected(found: Array, candidate: Array) -> float:
-    """Return the factor by which the candidate comes nearest to the gradient found, by least squares."""
+    """Return the factor that brings the candidate nearest to the gradient `found`, by least squares."""
     known = np.isfinite(found)
     size = float(np.square(candidate[known]).sum())
     return float((found[known] * candidate[known]).sum() / size) if size > 0 else np.nan
 
 
 def affine(found: Array, at_zero: Array, at_one: Array) -> float:
-    """Return the value of the unknown at which an affine gradient comes nearest to the one found.
+    """Return the value of the unknown that brings the candidate gradient nearest to the gradient `found`.
 
-    at_zero, at_one: the gradient with the unknown at 0 and at 1.
+    The candidate is affine in the unknown.
+
+    at_zero, at_one: the candidate with the unknown at 0 and at 1.
     """
     return projected(found - at_zero, at_one - at_zero)
 

@@ -1,4 +1,4 @@
-"""The gradients that were found, and the values of a mistake's unknown that fit them best."""
+"""The author's gradients, and the values of a mistake's unknown that fit them best."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from gradcheck_cli.types import Array
 
 @dataclass(frozen=True)
 class Found:
-    """The gradients that were found for a network, by parameter name."""
+    """The author's gradients of a network, by parameter name."""
 
     problem: Problem
     targets: Mapping[str, Target]
@@ -30,12 +30,12 @@ class Found:
 
     @cached_property
     def of_data(self) -> dict[str, Array]:
-        """The gradients found, minus their penalty terms."""
+        """The author's gradients minus the correct penalty terms, by parameter name."""
         return {name: target.found - self.penalties[name] for name, target in self.targets.items()}
 
     @cached_property
     def penalties(self) -> dict[str, Array]:
-        """The terms that the right penalties add to each parameter's gradient."""
+        """The terms that the correct penalties add to each parameter's gradient."""
         return {name: penalty_on(self.problem, name) for name in self.problem.network.shapes}
 
     @cached_property
@@ -44,14 +44,16 @@ class Found:
         return frozenset(name for name, penalty in self.penalties.items() if penalty.any())
 
     def of_layer(self, site: Site) -> list[tuple[Part, str]]:
-        """Return a layer's parameters whose gradients are among those found, as pairs (part, name)."""
+        """Return the checked parameters of the site's layer, as pairs (part, name)."""
         named = [(part, f"{site.layer.name}.{suffix}") for part, suffix in TENSORS.items()]
         return [(part, name) for part, name in named if name in self.targets]
 
     def unknowns(self, at_zero: Site, at_one: Site) -> list[float]:
-        """Return the values of the unknown that best fit the layer's gradients, together and individually.
+        """Return the values of the unknown that best fit the layer's gradients.
 
-        at_zero, at_one: the site with the unknown at 0 and at 1; the gradients are affine in the unknown.
+        One value fits all of these gradients together; each of the others fits a single gradient.
+
+        at_zero, at_one: the site with the unknown at 0 and at 1. The gradients are affine in the unknown.
         """
         names = self.of_layer(at_zero)
         parts = [(self.of_data[name], RIGHT[part](at_zero), RIGHT[part](at_one)) for part, name in names]
@@ -62,7 +64,7 @@ class Found:
     def solved(self, unknown: Mistake, site: Site) -> list[float]:
         """Return the values that the mistake's own solver proposes.
 
-        The solver is given the gradient of the layer's bias, or of β with batch normalisation: Σₙ ∂L/∂yₙ.
+        The solver receives Σₙ ∂L/∂yₙ, the gradient of the layer's bias or, with batch normalisation, of β.
         """
         name = site.layer.bias if site.layer.batch_norm is None else site.layer.beta
         if unknown.solver is None or name not in self.targets:

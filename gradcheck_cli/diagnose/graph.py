@@ -43,10 +43,10 @@ def diagnose_graph(
     without: frozenset[str] = frozenset(),
     most: int = MOST,
 ) -> Diagnosis:
-    """Return a diagnosis: the mistakes that, if made in our own backprop, reproduce the gradients found.
+    """Return a diagnosis: the mistakes that, if made in our own backprop, reproduce the author's gradients.
 
-    comparisons: the gradients found.  right: the right gradients, by parameter name.
-    without: kinds of mistakes to leave out, as if they were unknown.
+    comparisons: the author's gradients.  right: the correct gradients, by parameter name.
+    without: the kinds of mistakes to leave out, as if they were unknown.
     most: the largest number of simultaneous mistakes to search for.
     """
     exact = matrices(right)
@@ -70,7 +70,7 @@ def _answers(
 ) -> tuple[list[Answer], int]:
     """Return the answers and the number of steps tried.
 
-    Single mistakes are tried first, then networks with another option, then pairs of mistakes.
+    Single mistakes are tried first, then networks that differ in an option, then pairs of mistakes.
     """
     if all(target.is_right for target in targets.values()):
         return [], 0
@@ -128,11 +128,10 @@ def _where(graph: Graph, targets: Mapping[str, Target], off: Sequence[str]) -> s
     checked = [layer for layer in in_order if layer in above and layer not in off]
     layers = f"layer{'s' if len(off) > 1 else ''} {listed(off)}"
     if not checked:
-        verb = "are" if len(off) > 1 else "is"
-        return (
-            f"{layers}, the topmost, {verb} wrong: "
-            "the mistake is there, or in ∂L/∂a, the gradient of the loss"
+        topmost = (
+            f"the topmost layers, {listed(off)}, are" if len(off) > 1 else f"the topmost layer, {off[0]}, is"
         )
+        return f"{topmost} wrong: the mistake is there, or in ∂L/∂a, the gradient of the loss"
     many = len(checked) > 1
     return (
         f"layer{'s' if many else ''} {listed(checked)} {'are' if many else 'is'} right: "

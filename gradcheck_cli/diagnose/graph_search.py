@@ -1,4 +1,4 @@
-"""Search for the mistakes in the backprop of any graph that exactly reproduce the gradients found.
+"""Search for the mistakes in the backprop of any graph that exactly reproduce the author's gradients.
 
 The search is one sweep over the nodes, from the loss down, as in `network/backprop.py`. A `Swept` is a sweep
 with certain mistakes. At every node, the search continues it with the right `vjp` and with each wrong one. As
@@ -42,7 +42,7 @@ Way = tuple[Iterator[Swept], int]
 """The sweeps to continue with, and the index of the next node to visit; -1 if all have been visited."""
 
 WithValue = Callable[[float], Swept | None]
-"""A function of a mistake's unknown that returns the sweep with the mistake; None if it changes nothing."""
+"""A function of the unknown that returns the sweep with a mistake; None if the mistake changes nothing."""
 
 
 class GraphSearch:
@@ -60,10 +60,10 @@ class GraphSearch:
         self._nodes = at.graph.nodes
 
     def run(self, most: int) -> list[State]:
-        """Return, as states, all sweeps with up to `most` mistakes that reproduce every gradient found."""
+        """Return the state of each sweep that reproduces every gradient with up to `most` mistakes."""
         self.most = most
         found: list[State] = []
-        last = len(self._nodes) - 1  # depth first, so that few arrays are held
+        last = len(self._nodes) - 1  # depth first, so that few arrays are kept
         ways: list[Way] = [
             (self._from_loss(), last),
             *reversed(list(self._in_loops())),
@@ -81,7 +81,7 @@ class GraphSearch:
         return found
 
     def _is_fair(self, state: State) -> bool:
-        """Return whether the state has mistakes, each of which affects a gradient that is really wrong."""
+        """Return whether there are mistakes, and each of them affects a gradient that is really wrong."""
         if not state.made or not state.informed:
             return False
         for made in state.made:
@@ -143,7 +143,8 @@ class GraphSearch:
     def _is_allowed(self, wrong: Wrong, swept: Swept) -> bool:
         """Return whether this mistake may be made next without exceeding the limit on mistakes.
 
-        A mistake that was made before is not counted again. No mistake may follow an unconfirmed one.
+        The same mistake, made once more, does not count again. A mistake that no gradient has confirmed yet
+        must be the last.
         """
         is_known = any(made.wrong is wrong for made in swept.made)
         return swept.is_proven and (is_known or number_of(swept.made) < self.most)
@@ -177,7 +178,7 @@ class GraphSearch:
         yield from self._solved(variant.wrong, after, straight, visit.i, of_node=True)
 
     def _may_fit(self, visit: Visit, variant: Variant) -> bool:
-        """Return whether this mistake, if it is the first one, may reproduce the gradients found."""
+        """Return whether this mistake, made before any other, may reproduce the author's gradients."""
         if self._probe is None:
             return True
         handed = [
@@ -217,7 +218,7 @@ class GraphSearch:
     # --- one wrong function at several nodes ----------------------------------------------------------------
 
     def _everywhere(self) -> Iterator[Swept]:
-        """Yield a new sweep for each mistake that can be made at several nodes, to make it at all of them."""
+        """Yield, for each mistake that can be made at several nodes, a sweep that makes it at all of them."""
         right = RIGHT[Part.LOSS](loss_site(self.at))
         for each in filter(self._applies, everywhere(self._variants)):
             yield Swept(upstream={len(self._nodes): right}, always=(each,))
@@ -236,7 +237,7 @@ class GraphSearch:
 
     @cached_property
     def _right_visits(self) -> dict[int, Visit]:
-        """The visits of a backprop without mistakes, by node; it is not compared with the gradients found."""
+        """The visits of a backprop without mistakes, by node; the author's gradients play no part in it."""
         last, visits = len(self._nodes), dict[int, Visit]()
         swept = Swept(upstream={last: RIGHT[Part.LOSS](loss_site(self.at))})
         for i in reversed(range(last)):
@@ -246,18 +247,18 @@ class GraphSearch:
         return visits
 
     def _right_down(self) -> dict[int, Swept]:
-        """Return, by node, the sweep without mistakes before its visit, down to the first wrong gradient."""
+        """Return the sweep without mistakes as it reaches each node, down to the first wrong gradient."""
         last, found = len(self._nodes), dict[int, Swept]()
         swept: Swept | None = Swept(upstream={last: RIGHT[Part.LOSS](loss_site(self.at))})
         for i in reversed(range(last)):
             if swept is None or swept.made:
                 break
             found[i] = swept
-            swept = next(self._continued(swept, i), None)  # the right way comes first
+            swept = next(self._continued(swept, i), None)  # the way without mistakes comes first
         return found
 
     def _as_always(self, swept: Swept, visit: Visit) -> Iterator[Swept]:
-        """Yield the sweeps after this visit if the sweep makes one mistake at several nodes."""
+        """Yield what follows this visit for a sweep that makes one mistake at several nodes."""
         (repeated_mistake,) = swept.always
         handed = repeated_mistake.made(visit)
         shows = () if handed is None else self._shows(visit, handed)
@@ -275,7 +276,8 @@ class GraphSearch:
     ) -> Iterator[Swept]:
         """Yield the sweep with a mistake, once for each fitting value of the mistake's unknown.
 
-        made: returns the sweep with the mistake; None if that changes nothing.  right: the sweep without it.
+        made: returns the sweep with the mistake, or None if the mistake changes nothing.
+        right: the sweep without the mistake.
         i: the node just visited if `of_node` is set, else the next node to visit.
         """
         values = self._fitting(made, right, i, of_node) if wrong.unknown else [0.0]
@@ -285,7 +287,7 @@ class GraphSearch:
                 yield from self._settled(swept, i) if of_node else iter((swept,))
 
     def _fitting(self, made: WithValue, right: Swept, i: int, of_node: bool) -> list[float]:
-        """Return the best-fitting values of the unknown, one for each of the `_first_gradients` below."""
+        """Return the values of the unknown that best fit each of the `_first_gradients` below."""
         at_zero = self._first_gradients(made(0.0) or right, i, of_node)
         at_one = self._first_gradients(made(1.0) or right, i, of_node)
         values = [
@@ -295,10 +297,10 @@ class GraphSearch:
         return unlike([value for value in values if np.isfinite(value)])
 
     def _first_gradients(self, swept: Swept, i: int, of_node: bool) -> dict[str, Array]:
-        """Return the gradients completed at the first node below at which a gradient found is wrong.
+        """Return the gradients that are complete at the first node below at which the author's are wrong.
 
-        They are computed with right steps from node i on. The result is empty if no gradient found below is
-        wrong.
+        They are computed with correct steps from node i on. The result is empty if none of the author's
+        gradients below is wrong.
         """
         at = i
         while at >= 0:
@@ -319,9 +321,9 @@ class GraphSearch:
     # --- a factor ------------------------------------------------------------------------
 
     def _scaled(self, swept: Swept, visit: Visit) -> Iterator[Swept]:
-        """Yield the sweeps after a visit whose upstream gradient has a constant factor.
+        """Yield the sweeps after a visit at which the upstream gradient is multiplied by a constant factor.
 
-        There are none unless some checked gradient is complete after the visit.
+        There are such sweeps only if the visit completes a checked gradient.
         """
         names = {own: name for own, name in visit.node.names.items() if name in self._complete[visit.i]}
         if not names or number_of(swept.made) > self.most or not self._may_be_scaled(visit):
@@ -334,10 +336,10 @@ class GraphSearch:
                 yield from self._settled(self._after(scaled, scaled_visit, scaled_visit.right), visit.i)
 
     def _may_be_scaled(self, visit: Visit) -> bool:
-        """Return whether a factor on the upstream gradient differs from one on the node's own gradients.
+        """Return whether scaling the upstream gradient differs from scaling the node's own gradients.
 
-        It differs if it also reaches parameters below. It counts as different if no checked gradient is
-        complete above the node.
+        They differ if the factor also reaches parameters below. They count as different if no checked
+        gradient is complete above the node.
         """
         below = any(self._first_below(k) for k in visit.node.inputs)
         above = any(self._complete[i] for i in self.at.graph.above[visit.i + 1])
@@ -425,6 +427,6 @@ class GraphSearch:
 
 
 def _shown(made: Made) -> MadeAt:
-    """Return a mistake in one tensor as a `MadeAt` that shows in that tensor."""
+    """Return a mistake in one tensor as a `MadeAt` whose effect shows in that tensor."""
     known = {each.name: getattr(made, each.name) for each in fields(Made)}
     return MadeAt(**known, shows_in=(made.tensor,))

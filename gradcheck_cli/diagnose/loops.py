@@ -81,7 +81,8 @@ def statements(nodes: Sequence[Node]) -> Iterator[Places]:
 def _traced(nodes: Sequence[Node], i: int) -> Iterator[str]:
     """Yield a description of what a node computes: its layer, its step and the steps that lead to it.
 
-    They are traced back along the first inputs, within the layer, to a node with parameters or no inputs.
+    The steps are traced back within the layer, along each node's first input, to a node that has parameters
+    or no inputs.
     """
     layer = nodes[i].layer
     yield layer

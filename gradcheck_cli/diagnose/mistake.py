@@ -17,20 +17,22 @@ from gradcheck_cli.types import Array
 class Wrong:
     """A mistake in words and formulas.
 
-    kind: a name that scripts can rely on.  family: the group of kinds it belongs to.
+    kind: a name that scripts can rely on.  family: the group that this kind belongs to.
     sentence: what happened. {where} stands for the layers, {tensor} for the tensors, {it} for the wrong
-    gradient, {activation} and {loss} for their names, {value} for the unknown, {place} for the entries.
-    wrong, right: the formulas. {phi} stands for the derivative of the layer's activation, {dloss} for that of
-    the loss.
+    gradient, {activation} for the activation's name, {loss} for the loss's name, {value} for the unknown, and
+    {place} for the entries.
+    wrong, right: the wrong formula and the correct one. {phi} stands for the derivative of the layer's
+    activation, {dloss} for the derivative of the loss.
     factor: the wrong factor of the chain rule.
     unknown: the name of the number to solve for; empty if there is none.
     code: the wrong statements in numpy, with the variables of docs/_generate/mistake_pages/programs.py.
-    shown_by: the data or parameters that would reveal the mistake if it has no effect on the gradients; by
-    default, those of its family.
+    shown_by: the data or parameters that would reveal the mistake if it has no effect on the gradients. By
+    default, the family's text is used.
     refined_by: the kinds that say the same more precisely.
-    freedom: how freely its unknown can fit; the larger it is, the less the mistake explains. A factor of any
-    value explains least.
-    describes: whether it only says where the gradient is wrong; a mistake that says why is preferred.
+    freedom: how freely the unknown can be fitted. The more freely, the less the mistake explains; a factor of
+    any value explains least.
+    describes: whether the mistake only says where the gradient is wrong. A mistake that says why is
+    preferred.
     """
 
     kind: str
@@ -52,32 +54,32 @@ class Wrong:
         return self.shown_by or self.family.shown_by
 
     def is_said_by(self, kinds: Collection[str]) -> bool:
-        """Return whether `kinds` contains this mistake's kind, or one that says the same more precisely."""
+        """Return whether `kinds` contains this mistake's kind or a kind that says the same more precisely."""
         return self.kind in kinds or not self.refined_by.isdisjoint(kinds)
 
 
 Step = Callable[[Site, float], Array | None]
-"""A function of a site and the unknown that returns the result of a wrong step, in the right shape.
+"""A function of a site and the unknown that returns the result of a wrong step, in the correct shape.
 
 It returns None if the step does not apply to the site.
 """
 
 Solver = Callable[[Site, Array], Iterable[float]]
-"""A function that returns possible values of the unknown, given the bias's gradient (out,) without penalties.
+"""A function of a site and the bias's gradient, (out,), that returns possible values of the unknown.
 
-Under batch normalisation it is given the gradient of β instead.
+The gradient has no penalty terms. With batch normalisation, it is the gradient of β instead.
 """
 
 
 @dataclass(frozen=True, kw_only=True)
 class Mistake(Wrong):
-    """A wrong step that replaces the right step in a layer's backprop.
+    """A wrong step that replaces the correct step in a layer's backprop.
 
-    part: the part of backprop it replaces.
-    step: the wrong step; it is affine in the unknown unless there is a solver.
+    part: the part of backprop that the step replaces.
+    step: the wrong step. Its result is affine in the unknown unless there is a solver.
     solver: proposes values of the unknown.
     planted: the value of the unknown when the mistake is planted.
-    alike: whether it differs from a plantable mistake only in a number, such as a distance in layers.
+    alike: whether the mistake differs from a plantable one only in a number, such as a distance in layers.
     """
 
     part: Part
@@ -87,10 +89,10 @@ class Mistake(Wrong):
     alike: bool = False
 
     def made(self, site: Site, unknown: float) -> Array | None:
-        """Return the result of the wrong step at a site, in the right shape; None if it does not apply."""
+        """Return the result of the wrong step at a site, in the correct shape; None if it does not apply."""
         try:
             result = self.step(site, unknown)
-        except ValueError:  # what fits dense layers may not fit the rows of a convolution
+        except ValueError:  # a step for dense layers may not fit the rows of a convolution
             if not site.activity.has_images:
                 raise
             return None
@@ -98,7 +100,7 @@ class Mistake(Wrong):
 
 
 Steps = dict[Part, Mistake]
-"""The wrong steps, by part, that lead to a layer's ∂L/∂a and δ. A part that is absent is right."""
+"""The wrong steps that lead to a layer's ∂L/∂a and δ, by part of backprop. Absent parts are correct."""
 
 Term = Callable[[Problem, str, float], Array | None]
 """A function of the problem, a parameter's name and the unknown that returns a wrong penalty term.
@@ -127,9 +129,9 @@ class Spoilt(NamedTuple):
 class WrongTensor(Wrong):
     """A mistake that spoils one tensor's finished gradient.
 
-    fits: spoils a right gradient, reading the unknowns off the gradient found; returns None if it cannot fit.
-    plant: spoils a right gradient with preset unknowns; returns None if the mistake does not apply.
-    of_units: whether the bias is spoilt in the same units as the weight's rows.
+    fits: spoils a correct gradient, with unknowns read off the author's; returns None if that cannot fit.
+    plant: spoils a correct gradient with preset unknowns; returns None if the mistake does not apply.
+    of_units: whether the mistake spoils the same units in the bias as in the weight, whose rows are units.
     """
 
     fits: Callable[[Target, Array], Spoilt | None]

@@ -15,4 +15,4 @@ _KNOWN = frozenset(map(id, _OF_CHAINS))
 _OF_STEPS = (variant.wrong for variant in VARIANTS if id(variant.wrong) not in _KNOWN)
 
 NAMEABLE: tuple[Wrong, ...] = (*_OF_CHAINS, *_OF_STEPS, *BRANCH_MISTAKES)
-"""Several rows may share a kind; at least one of them has code."""
+"""All mistakes that may be named. Several may share a kind; at least one of these has code."""

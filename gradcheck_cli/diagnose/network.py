@@ -40,10 +40,10 @@ def diagnose_network(
     comparisons: Sequence[Comparison],
     without: frozenset[str] = frozenset(),
 ) -> Diagnosis:
-    """Return a diagnosis: the mistakes that, if made in our own backprop, reproduce the gradients found.
+    """Return a diagnosis: the mistakes that, if made in our own backprop, reproduce the author's gradients.
 
-    comparisons: the gradients found.  right: the right gradients, by parameter name.
-    without: kinds of mistakes to leave out, as if they were unknown.
+    comparisons: the author's gradients.  right: the correct gradients, by parameter name.
+    without: the kinds of mistakes to leave out, as if they were unknown.
     """
     targets = {c.name: target_of(c, right[c.name]) for c in comparisons}
     targets = {name: replace(target, silent=silent_units(name, targets)) for name, target in targets.items()}
@@ -59,14 +59,14 @@ def diagnose_network(
 
 
 def target_of(comparison: Comparison, right: Array) -> Target:
-    """Return the gradient to explain, with a tolerance that suits the precision it was computed in."""
+    """Return the gradient to explain, with a tolerance that suits its precision."""
     rtol = max(RTOL, 16.0 * comparison.eps) if comparison.eps > _DOUBLE else RTOL
     bound, eps = comparison.rounding, comparison.eps
     return Target(comparison.name, comparison.analytic, right, bound, rtol, eps=eps)
 
 
 def silent_units(name: str, targets: Mapping[str, Target]) -> Array | None:
-    """Return a mask (units,) of the units whose weights and bias all have gradients of exactly 0.
+    """Return, for each unit, whether the gradients of its weights and its bias are all exactly 0.
 
     Returns None if the gradient of the layer's weight or bias is missing, or if the layer has no units, as in
     a layer normalisation.
@@ -104,7 +104,7 @@ def _answers(
 
 
 def _is_solved(wrong: Wrong) -> bool:
-    """Return whether the mistake has an unknown that was solved for and whose value has no special name.
+    """Return whether the mistake has an unknown whose value, once solved for, has no name of its own.
 
     A factor such as 1/N does have a name.
     """
@@ -115,7 +115,7 @@ class Setting(NamedTuple):
     """The facts that decide how mistakes are named.
 
     problem: the network, if known.  sizes: the numbers of samples and outputs.
-    norms: the norm of each gradient found.  without: kinds that must not be named.
+    norms: the norm of each of the author's gradients.  without: the kinds that must not be named.
     """
 
     problem: Problem | None
@@ -124,7 +124,7 @@ class Setting(NamedTuple):
     without: frozenset[str]
 
     def norm(self, made: Sequence[Made]) -> float:
-        """Return the joint norm of all gradients that a factor applies to; 0 if it applies to some twice."""
+        """Return the joint norm of all gradients that a factor scales; 0 if it scales any of them twice."""
         if self.problem is None or made[0].tensor:
             names = {each.tensor for each in made if each.tensor} or set(self.norms)
         elif len(made) > 1:
@@ -208,7 +208,7 @@ def _grouped(made: Sequence[Made]) -> list[list[Made]]:
 def _names(group: list[Made], on_penalty: bool, setting: Setting) -> list[list[Made]]:
     """Return a copy of the group for each name that may describe its factor.
 
-    A group that is not a factor is returned unchanged, as the only one.
+    If the mistake is not a factor, the list holds only the group itself.
     """
     first = group[0]
     if first.wrong not in (SCALED, TENSOR_FACTOR) or first.value is None:
@@ -220,10 +220,10 @@ def _names(group: list[Made], on_penalty: bool, setting: Setting) -> list[list[M
 
 
 def _rank(groups: Sequence[Sequence[Made]]) -> tuple[int, ...]:
-    """Return a sort key for sets of mistakes, which puts smaller sets first.
+    """Return a sort key that puts smaller sets of mistakes first.
 
-    Among sets of equal size, it prefers sets without one-sided swaps, then causes over mere descriptions,
-    then mistakes with less freedom, then mistakes in all units of a layer.
+    Among sets of equal size, the key prefers sets without one-sided swaps, then causes over mere
+    descriptions, then mistakes with less freedom, then mistakes in all units of a layer.
     """
     firsts = [group[0] for group in groups]
     return (
@@ -236,7 +236,7 @@ def _rank(groups: Sequence[Sequence[Made]]) -> tuple[int, ...]:
 
 
 def _says_less(group: Sequence[Made], setting: Setting) -> bool:
-    """Return whether the group puts a factor on ∂L/∂a that may affect only one layer's gradients instead."""
+    """Return whether the group's factor on ∂L/∂a may really be a factor on one layer's gradients alone."""
     if group[0].wrong is not SCALED or setting.problem is None:
         return False
     lowest, *above = layers_of(setting.problem)
@@ -246,7 +246,7 @@ def _says_less(group: Sequence[Made], setting: Setting) -> bool:
 def with_overflow(
     answers: list[Answer], targets: Mapping[str, Target], problem: Problem | None
 ) -> list[Answer]:
-    """Return the answers, with any non-finite entries of the gradients added as a further mistake."""
+    """Return the answers, with the gradients' non-finite entries, if any, added as one more mistake."""
     made = [_overflow(target) for target in targets.values() if not target.finite.all()]
     if not made:
         return answers
@@ -267,7 +267,7 @@ def _overflow(target: Target) -> Made:
 
 
 def _arises(layer: str, problem: Problem) -> str:
-    """Return words for the place where the first non-finite number arose, given its layer.
+    """Return a clause that says where the first non-finite number arose, from the layer it appears in.
 
     Backprop starts at the output layer, so all layers above this one are finite.
     """

@@ -1,4 +1,4 @@
-"""Present normalisations and their scales as sites: one mean is taken over each column of an array."""
+"""Present normalisations and their scales as sites, with each mean taken over one column of an array."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from gradcheck_cli.types import Array, Shape
 
 @dataclass(frozen=True)
 class Averaged:
-    """A view of a normalisation's arrays as rows (R, M), such that each of the M means is over the R rows.
+    """A view of a normalisation's arrays as matrices, (R, M), with each of the M means taken over R rows.
 
-    axes: the axes that the means are over.  shape: the shape that the arrays are viewed in, which has an axis
-    for the groups of a group normalisation.  original: the shape of the arrays.
+    axes: the axes that the means are taken over.  shape: the shape in which the arrays are viewed; in a group
+    normalisation, one of its axes is for the groups.  original: the shape that the arrays really have.
     """
 
     axes: tuple[int, ...]
@@ -45,7 +45,7 @@ class Averaged:
         return np.transpose(array.reshape(self.shape), self._order).reshape(count, -1)
 
     def array(self, rows: Array) -> Array:
-        """Return an array in its original shape from rows (R, M)."""
+        """Return rows in the arrays' original shape."""
         ordered = rows.reshape([self.shape[k] for k in self._order])
         return np.transpose(ordered, np.argsort(self._order)).reshape(self.original)
 
@@ -54,7 +54,7 @@ class Averaged:
 class NormSite(NodeSite):
     """A normalisation, or the scale above one, as a site whose arrays have the shape (rows, units).
 
-    There is one unit for each entry of γ in a scale, and one for each mean in a normalisation.
+    In a scale, each entry of γ is a unit; in a normalisation, each mean is one.
     """
 
     norm: Normalise
@@ -96,9 +96,9 @@ def norm_site(visit: Visit, averaged: Averaged) -> NormSite:
 
 
 def norm_below(visit: Visit) -> Visit | None:
-    """Return the visit to the normalisation below a scale, as it follows the scale's right `vjp`.
+    """Return the visit to the normalisation below a scale, after the scale's correct `vjp`.
 
-    Returns None if no normalisation is below.
+    Returns None if the node below the scale is not a normalisation.
     """
     below = visit.feeder
     if below < 0 or not isinstance(visit.at.graph.nodes[below].step, Normalise):
@@ -135,7 +135,7 @@ def scale_site(visit: Visit) -> NormSite | None:
 
 
 def _by_unit(visit: Visit) -> Callable[[Array], Array]:
-    """Return a function that reshapes an array like the output to (rows, entries of γ)."""
+    """Return a function that reshapes an array of the output's shape to (rows, entries of γ)."""
     gamma, beta = visit.step.shapes
     size = visit.p[gamma].size
     numbers = np.arange(1.0, 1.0 + size).reshape(visit.p[gamma].shape)

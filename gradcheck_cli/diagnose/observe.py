@@ -1,4 +1,4 @@
-"""Facts about a wrong gradient of unknown cause: which layers are right, and where it is wrong."""
+"""Facts about a wrong gradient of unknown cause: which layers are right, and where the gradient is wrong."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ _TELLING = 1e-2
 
 
 def constant_ratios(targets: Mapping[str, Target]) -> Iterator[str]:
-    """Yield a sentence for each gradient that is a constant multiple of the right one."""
+    """Yield a sentence for each gradient that is a constant multiple of the correct one."""
     for name, target in targets.items():
         size = float(np.square(target.right).sum())
         if target.is_right or target.right.size < 2 or not size > 0 or not target.finite.all():
@@ -92,9 +92,9 @@ def constant_ratios(targets: Mapping[str, Target]) -> Iterator[str]:
 
 
 def _samples_off(problem: Problem, targets: Mapping[str, Target], top: str) -> Iterator[str]:
-    """Yield sentences naming the samples, or the sign of z, where δ of the topmost wrong layer is wrong.
+    """Yield sentences that say in which samples, or on which side of z = 0, the topmost wrong δ is wrong.
 
-    There are none if the layer's gradients do not determine δ.
+    Nothing is yielded if the gradients of that layer do not determine δ.
     """
     activity = in_rows(problem)
     i = next(i for i, layer in enumerate(problem.network.layers) if layer.name == top)
@@ -111,9 +111,10 @@ def _samples_off(problem: Problem, targets: Mapping[str, Target], top: str) -> I
 
 
 def _delta_off(targets: Mapping[str, Target], layer: str, a_h: Array) -> Array | None:
-    """Return the error of δ, (N, out), computed from the errors of ∂L/∂w = δᵀ a⁽ʰ⁾ and ∂L/∂b = Σ δ.
+    """Return the error of a layer's δ, (N, out), computed from the errors of ∂L/∂w and ∂L/∂b.
 
-    Returns None if both gradients are right, or if they do not determine δ.
+    For N samples and the layer's input a⁽ʰ⁾, the gradients are ∂L/∂w = δᵀ a⁽ʰ⁾ and ∂L/∂b = Σₙ δₙ. Returns
+    None if both gradients are right, or if they do not determine δ.
     """
     weight, bias = targets.get(f"{layer}.weight"), targets.get(f"{layer}.bias")
     if weight is None or bias is None or not (weight.finite.all() and bias.finite.all()):

@@ -1,4 +1,4 @@
-"""Networks that the author may have meant where the spec describes a graph: one step has another option."""
+"""Graphs that the author may have meant: the spec's graph with one option of its steps changed."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from gradcheck_cli.problem.problem import Problem
 
 @dataclass(frozen=True)
 class Change:
-    """Another option of a kind of step.
+    """A change of one option in all steps of a kind.
 
     has, says: what the author's network has and what the spec says, in words.
-    step: returns the step with the other option; None for steps without it.
+    step: returns the changed step, or None if a step does not have this option.
     """
 
     has: str
@@ -60,7 +60,7 @@ _CHANGES = (
 
 
 def explain_by_other_graphs(problem: Problem, targets: Mapping[str, Target]) -> list[Answer]:
-    """Return an answer for each network with another option that has these gradients up to rounding."""
+    """Return an answer for each changed graph whose gradients equal these up to rounding."""
     return [answer for change in _CHANGES for answer in _answers(change, problem, targets)]
 
 

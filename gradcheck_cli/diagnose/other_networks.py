@@ -1,7 +1,8 @@
 """Networks that the author may have meant: the spec's network with one or two changes.
 
-A spec is copied from code by hand, and a slip in it makes right gradients look wrong. So the gradients of
-these networks are computed, too: if all tensors match, the spec is wrong and the author's backprop is right.
+A spec is copied from code by hand, and a slip in the spec makes correct gradients look wrong. So the
+gradients of the changed networks are computed, too: if all tensors match, the spec is wrong and the author's
+backprop is right.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from gradcheck_cli.problem.problem import Problem
 from gradcheck_cli.types import Array
 
 KIND = ANOTHER_NETWORK.name
-"""The name of both the kind and the family of this mistake, which is in the spec, not in backprop."""
+"""The name of the kind and of the family of this mistake. The mistake is in the spec, not in backprop."""
 
 OTHER_NETWORK = Wrong(
     KIND,
@@ -49,7 +50,7 @@ class OtherNetwork:
     problem: the changed network with its data.
     has, says: the change in words, and what the spec says instead.
     layers: the layers that differ, from the output down.
-    factors: by parameter name, the factor on a gradient that undoes the parameter's scaling in `problem`.
+    factors: by parameter name, the factor that corrects a gradient if `problem` holds a scaled parameter.
     """
 
     problem: Problem
@@ -70,14 +71,14 @@ class OtherNetwork:
                 yield name, self.factors.get(name, 1.0) * (matrix(value) + penalty_on(problem, name))
 
     def with_loss_of(self, second: OtherNetwork) -> OtherNetwork:
-        """Return this network with the loss of another, described by both changes."""
+        """Return this network with the loss of the second; the words describe both changes."""
         has, says = (f"{a} and {b}" for a, b in ((self.has, second.has), (self.says, second.says)))
         of = second.problem.network
         network = replace(self.problem.network, loss=of.loss, coefficient=of.coefficient)
         return replace(self, problem=replace(self.problem, network=network), has=has, says=says)
 
     def told(self, what: str, described: str) -> str:
-        """Return a sentence which says that something belongs to this network.
+        """Return a sentence that says that something belongs to this network.
 
         what: the thing that belongs to this network, such as the gradients.
         described: the place that describes the original network, such as the spec.
@@ -85,15 +86,16 @@ class OtherNetwork:
         return f"{what} of a network {self.has}; {described} says {self.says}"
 
 
-# --- which of them it is -----------------------------------------------------------------------------------
+# --- which network it is -----------------------------------------------------------------------------------
 
 
 def explain_gradients(
     problem: Problem, targets: Mapping[str, Target], loss: float | None, eps: float
 ) -> list[Answer]:
-    """Return an answer for each network with these gradients, up to rounding, and this loss, if it is known.
+    """Return an answer for each changed network that has these gradients up to rounding, and this loss.
 
-    If no single change explains them, each change of the forward pass is combined with each of the loss.
+    The loss counts only if it is known. If no single change explains the gradients, each change of the
+    forward pass is combined with each change of the loss.
     """
     changes = OF_FORWARD_PASS if loss is None else (*OF_FORWARD_PASS, *OF_LOSS)
 
@@ -148,7 +150,8 @@ def _is_off(gradient: Array, c: Comparison) -> bool:
 def _pairs(problem: Problem, fits: Callable[[Problem, Activity], bool]) -> Iterator[OtherNetwork]:
     """Yield networks that differ from the spec's in two ways: once in the forward pass and once in the loss.
 
-    fits: a cheap test that such a network must pass, given a problem with its loss, and its forward pass.
+    fits: a cheap test that such a network must pass. It takes a problem with the changed loss, and the
+    changed forward pass.
 
     Each forward pass and each loss is computed only once.
     """
@@ -218,7 +221,7 @@ _VARIANTS: tuple[tuple[str, Mapping[str, float | str]], ...] = (
     *(("elu", {"alpha": alpha}) for alpha in (0.1, 0.5, 2.0)),
     ("gelu", {"approximate": "tanh"}),
 )
-"""Activations with options that are common but differ from the defaults in the table."""
+"""Activations with common options that are not the defaults in the table."""
 
 
 def _activations(problem: Problem) -> Iterator[OtherNetwork]:
@@ -235,7 +238,7 @@ def _activations(problem: Problem) -> Iterator[OtherNetwork]:
 
 
 def _of_one_activation(network: Network) -> Iterator[tuple[Layer, ...]]:
-    """Yield each layer alone, then all layers with the same activation, with and without the output layer."""
+    """Yield each layer alone, then the layers that share an activation, with and without the output layer."""
     yield from ((layer,) for layer in network.layers)
     together: dict[tuple[str, ...], tuple[Layer, ...]] = {}
     for layers in (network.layers, network.layers[:-1]):
@@ -255,7 +258,7 @@ def _is_same(layer: Layer, name: str, activation: Activation) -> bool:
 
 
 def _its_options(layer: Layer) -> str:
-    """Return a note if the options of the layer's activation are not the defaults; otherwise, nothing."""
+    """Return a note if the options of the layer's activation are not the defaults, else an empty string."""
     row = ACTIVATIONS[layer.activation.name].with_options()
     return "" if _is_same(layer, layer.activation.name, row) else " with other options"
 
@@ -363,7 +366,7 @@ def _smoothings(problem: Problem) -> Iterator[OtherNetwork]:
     if "label_smoothing" not in problem.network.loss.of_target:
         return
     own, outputs = problem.label_smoothing, problem.network.output.units
-    weight = _class_weights(problem) * problem.plain_target.any(axis=-1, keepdims=True)  # none if ignored
+    weight = _class_weights(problem) * problem.plain_target.any(axis=-1, keepdims=True)  # 0 if ignored
     for by in (0.0, 0.05, 0.1, 0.2):
         if by != own:
             target = weight * ((1.0 - by) * problem.plain_target + by / outputs)
@@ -386,4 +389,4 @@ def _penalties(problem: Problem) -> Iterator[OtherNetwork]:
 OF_FORWARD_PASS: tuple[_Change, ...] = (_activations, _unbiased_variances, _eps_of_norms)
 
 OF_LOSS: tuple[_Change, ...] = (_losses, _smoothings, _penalties)
-"""The changes after the forward pass. Only the author's loss tells them from a mistake in ∂L/∂a."""
+"""The changes of the loss. Only if the author's loss is known do they differ from a mistake in ∂L/∂a."""

@@ -17,16 +17,17 @@ from gradcheck_cli.types import Array
 
 
 def rows_as(site: Site, target: Target, penalty: Array) -> Array:
-    """Return a mask (units,) of the rows of the weight's gradient that equal this site's."""
+    """Return, for each unit, whether its row of the weight's gradient equals this site's."""
     return np.asarray(target.same(target.found, RIGHT[Part.WEIGHT](site) + penalty).all(axis=1))
 
 
 def in_some_units(
     wrong: Site, right: Site, right_rows: Array, target: Target, penalty: Array
 ) -> tuple[str, Site] | None:
-    """Return the names of the wrong units, and a site that is wrong in these units but right in all others.
+    """Return the names of the wrong units, and a site that is wrong in these units but correct in all others.
 
-    Returns None unless each row of the weight's gradient matches the wrong or the right site, and both occur.
+    Returns None unless some rows of the weight's gradient match the wrong site and all others the correct
+    one.
     """
     units = ~right_rows
     if not units.any() or units.all() or not rows_as(wrong, target, penalty)[units].all():
@@ -39,11 +40,11 @@ def in_some_units(
 
 
 def of_some_samples(sites: Sequence[Site], found: Mapping[str, Array]) -> tuple[str, Site] | None:
-    """Return the names of the samples in the loss, and the output layer's site for a loss over these.
+    """Return the names of the samples that the loss includes, and the output layer's site for this loss.
 
-    Returns None unless the gradients found match a loss over only some of the samples.
+    Returns None unless the author's gradients match a loss over only some of the samples.
 
-    found: the gradients without their penalties.
+    found: the author's gradients without penalty terms.
     """
     site = sites[-1]
     some = kept_samples(list(_sums_over_samples(sites, found)))
@@ -56,10 +57,10 @@ def of_some_samples(sites: Sequence[Site], found: Mapping[str, Array]) -> tuple[
 def _sums_over_samples(
     sites: Sequence[Site], found: Mapping[str, Array]
 ) -> Iterator[tuple[Array, Array, Array]]:
-    """Yield the gradients that are sums Σₙ δₙᵀ fₙ over samples, each as the sum found, δ and f.
+    """Yield each of the author's gradients that is a sum Σₙ δₙᵀ fₙ over samples n, as (gradient, δ, f).
 
-    Every term comes from the loss of one sample. So the sums end at the topmost batch normalisation: below
-    it, each term depends on all samples.
+    Every term must come from the loss of one sample. So nothing below the topmost batch normalisation is
+    yielded, since there, each term depends on all samples.
     """
     for site in reversed(sites):
         if not site.is_of_samples:
@@ -96,13 +97,13 @@ def _through_the_norm(site: Site, norm: Normalised, found: Array) -> Iterator[tu
 
 
 _MOST_PRODUCTS = 10_000_000
-"""Computing the terms would take too long if there are more products than this."""
+"""The largest number of products to compute; more would take too long."""
 
 
 def sum_over_some(site: Site, part: Part, found: Array) -> tuple[str, Array] | None:
     """Return the names of the samples that one sum includes, and the gradient that results.
 
-    Returns None unless the gradient found matches a sum over some of the samples.
+    Returns None unless the author's gradient matches a sum over some of the samples.
     """
     some = kept_samples([_sum_over_samples(site, part, found)]) if site.is_of_samples else None
     if some is None:

@@ -1,9 +1,10 @@
-"""A quick test whether one mistake at one node can reproduce the gradients found, without a sweep.
+"""A quick test of whether one mistake at one node can reproduce the author's gradients, without a sweep.
 
-Backprop below a node is linear in the gradients that the node passes down. If a mistake changes ∂L/∂v by D,
-it changes ⟨r, ∂L/∂w⟩, for any direction r of the parameters, by ⟨D, t⟩, where the tangent t is the derivative
-of v along r. Two random directions and their tangents, one forward pass each, thus test every mistake. A
-mistake that fails cannot fit; one that passes is swept.
+Backprop below a node is linear in the gradients that the node passes down. Suppose that a mistake changes
+∂L/∂v, for a value v of the graph, by D. Then it changes ⟨r, ∂L/∂w⟩, for any direction r of the parameters w,
+by ⟨D, t⟩. Here t is the tangent of v: the derivative of v along r. So two random directions are enough to
+test every mistake; a single forward pass per direction computes all tangents. A mistake that fails the test
+cannot fit; one that passes is swept.
 """
 
 from __future__ import annotations
@@ -20,22 +21,23 @@ from gradcheck_cli.network.graph import run
 from gradcheck_cli.types import Array
 
 _STEP = 1e-30
-"""The imaginary step of the forward pass that gives the tangents. It subtracts nothing, so it may be tiny."""
+"""The imaginary step that gives the tangents. It may be tiny, since no difference is computed."""
 
 _ROUNDING = 1e-9
 """The rounding allowed in a sum of products, as a share of the sum of their sizes."""
 
 _KINKED = 1e-6
-"""A node whose vjp and tangents disagree by more than this share is on a kink."""
+"""A node is on a kink if its `vjp` and its tangents disagree by more than this share."""
 
 
 @dataclass(frozen=True)
 class _Direction:
-    """A random direction of the parameters that are complete at one node.
+    """A random direction of the parameters whose gradients are complete at one node.
 
-    at: the node.  along: the direction, by parameter.  tangents: the derivative of every value along it.
-    off: how far the gradients found are from the right ones along it.
-    slack: how much of that rounding may explain.
+    at: the node's index.  along: the direction, by parameter name.
+    tangents: the derivative of every value of the graph along the direction.
+    off: the error of the author's gradients along the direction.
+    slack: how much of this error may be rounding.
     """
 
     at: int
@@ -45,7 +47,7 @@ class _Direction:
     slack: float
 
     def change(self, visit: Visit, handed: Handed) -> tuple[float, float]:
-        """Return what a wrong `vjp` changes along the direction, and how much rounding that may have."""
+        """Return the change that a wrong `vjp` makes along the direction, and a bound on its rounding."""
         (shares, own), (right_shares, right_own), node = handed, visit.right, visit.node
         pairs = [
             (wrong - right, self.tangents[k])
@@ -58,7 +60,7 @@ class _Direction:
         return total, _ROUNDING * sum(float(np.vdot(np.abs(a), np.abs(b))) for a, b in pairs)
 
     def agrees(self, visit: Visit) -> bool:
-        """Return whether the node's right `vjp` is the transpose of its tangents, as it is off kinks."""
+        """Return whether the node's correct `vjp` agrees with its tangents. Only on a kink does it not."""
         (shares, own), node = visit.right, visit.node
         pairs = [(share, self.tangents[k]) for k, share in zip(node.inputs, shares, strict=True)]
         pairs += [
@@ -73,9 +75,9 @@ class _Direction:
 
 
 class Probe:
-    """Tests mistakes by what they change along random directions.
+    """A test of mistakes by the changes they make along random directions.
 
-    complete: for each node, the checked parameters whose gradients are complete once it is visited.
+    complete: for each node, the checked parameters whose gradients are complete once the node is visited.
     """
 
     def __init__(self, at: Pass, targets: Mapping[str, Target], complete: Sequence[Sequence[str]]) -> None:
@@ -87,15 +89,15 @@ class Probe:
         ]
 
     def is_reliable(self, visits: Mapping[int, Visit]) -> bool:
-        """Return whether all tangents fit the right backprop. They do not if a value is on a kink."""
+        """Return whether all tangents agree with correct backprop. They do not if a value is on a kink."""
         return all(
             each.agrees(visit) for visit in visits.values() for group in self._groups for each in group
         )
 
     def may_fit(self, visit: Visit, *handed: Handed) -> bool:
-        """Return whether this `vjp`, made in an otherwise right backprop, may reproduce the gradients found.
+        """Return whether a wrong `vjp` in an otherwise correct backprop may reproduce the author's gradients.
 
-        handed: the result of the wrong `vjp`; if it has an unknown, those for an unknown of 0 and of 1.
+        handed: the result of the wrong `vjp`. If it has an unknown, there are two results, for 0 and for 1.
         """
         for group in self._groups:
             if group[0].at > visit.i:
@@ -104,14 +106,14 @@ class Probe:
             if not all(fits for fits, _ in found):
                 return False
             if any(is_visible for _, is_visible in found):
-                return True  # from here on, other mistakes may follow
+                return True  # further down, other mistakes may follow
         return True
 
 
 def _compared(
     group: Sequence[_Direction], visit: Visit, handed: Sequence[Handed]
 ) -> Iterator[tuple[bool, bool]]:
-    """Yield, for each direction, whether the change fits the gradients found, and whether there is any."""
+    """Yield, for each direction, whether the change fits the author's gradients and whether it is visible."""
     changes = [[each.change(visit, one) for one in handed] for each in group]
     unknown = 0.0
     if len(handed) > 1:

@@ -1,8 +1,8 @@
-"""View a network as rows, such that a convolution is a dense layer with one row per position of each sample.
+"""View a network as rows: a convolution becomes a dense layer with one row per position of each sample.
 
-Here every array of a layer is (rows, units), its input (rows, K) and its weight (units, K), where K is the
-number of inputs to a unit. So every mistake in a dense layer is also one in a convolution, with a patch in
-place of a sample's input.
+In this view, every array of a layer is (rows, units), the layer's input is (rows, K) and its weight is
+(units, K), where K is the number of inputs to a unit. So every mistake in a dense layer is also possible in a
+convolution, with a patch in place of a sample's input.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class Rows:
 
     @cached_property
     def inputs(self) -> tuple[Array, ...]:
-        """Each layer's input a⁽ʰ⁾ (rows, K): the samples, or a convolution's patches at all positions."""
+        """Each layer's input a⁽ʰ⁾, one row per sample or, in a convolution, one patch per position."""
         network = self.problem.network
         each = [
             layer.step.rows(self.values[at.input])
@@ -98,7 +98,7 @@ class Rows:
 
     @cached_property
     def outputs(self) -> tuple[Array, ...]:
-        """The activation a of each layer (rows, units)."""
+        """Each layer's activation a, (rows, units)."""
         return self._by_row(lambda at: at.a)
 
     @cached_property
@@ -111,13 +111,13 @@ class Rows:
 
     @property
     def output(self) -> Array:
-        """The last layer's activation (N, C), for N samples and C outputs."""
+        """The last layer's activation, (N, C), for N samples and C outputs."""
         return self.values[-1]
 
     def handed_down(self, i: int, delta: Array, w: Array) -> Array:
-        """Return ∂L/∂a of the layer below layer i, as rows, given δ (rows, units) and a weight (units, K).
+        """Return ∂L/∂a of the layer below layer i, as rows. If both layers are dense, this is δ w.
 
-        If both layers are dense, this is δ w.
+        delta: δ of layer i, (rows, units).  w: a weight of layer i, (units, K), for K inputs to each unit.
         """
         network = self.problem.network
         layer, at, below = network.layers[i], network.places[i], network.layers[i - 1] if i else None
@@ -130,12 +130,12 @@ class Rows:
         return self.to_layer_below(i, dL_dinput)
 
     def image(self, i: int, rows: Array) -> Array:
-        """Return rows (R, units) of layer i in the shape (N, units, *positions) of its z."""
+        """Return layer i's rows in the shape of its z, (N, units, *positions), for N samples."""
         count, units, *positions = self.values[self.problem.network.places[i].z].shape
         return np.moveaxis(rows.reshape(count, *positions, units), -1, 1)
 
     def to_layer_below(self, i: int, dL_dinput: Array) -> Array:
-        """Return ∂L/∂a of the layer below layer i, as rows, given ∂L/∂(input of layer i's own step)."""
+        """Return ∂L/∂a of the layer below layer i, as rows, from ∂L/∂(input of layer i's own step)."""
         network = self.problem.network
         layer, at, upstream = network.layers[i], network.places[i], dL_dinput
         for number, step in reversed(list(enumerate(layer.before, at.input - len(layer.before) + 1))):

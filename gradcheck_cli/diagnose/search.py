@@ -1,10 +1,10 @@
-"""Search for mistakes that, if made in our own backprop, exactly reproduce the gradients found.
+"""Search for mistakes that, if made in our own backprop, exactly reproduce the author's gradients.
 
 The search goes from the output layer down, as backprop does. A state is a backprop with certain mistakes that
-has reproduced every gradient so far. At the next layer, it is continued with the right steps and with every
-wrong one; continuations that do not reproduce the layer's gradients are dropped. So a candidate costs time
-only in the layers it survives. Mistakes in several layers are found together, each with its effect on the
-layers below.
+has reproduced every gradient so far. At the next layer, it is continued with the correct steps and with every
+wrong one; continuations that do not reproduce the layer's gradients are dropped. So a candidate takes time
+only in the layers that it survives. Mistakes in several layers are found together, each with its effect on
+the layers below.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ class Search:
         yield from chosen
 
     def _is_hopeless(self, state: State, i: int, steps: Steps, known: dict[tuple[int, ...], bool]) -> bool:
-        """Return whether the wrong steps above the normalisation contradict a right gradient of γ or β.
+        """Return whether the wrong steps above the normalisation contradict a correct gradient of γ or β.
 
         known: a cache of the results, since many wrong normalisations share the steps above them.
         """
@@ -189,10 +189,9 @@ class Search:
     # --- from ∂L/∂a to δ -----------------------------------------------------------------------------------
 
     def _sites(self, state: State, i: int, steps: Steps) -> Iterator[tuple[float, Site]]:
-        """Yield layer i's site after these steps, once for each possible value of the steps' unknown.
+        """Yield each possible value of the steps' unknown, with layer i's site after these steps.
 
-        Each site comes after its value, which is 0 if the steps have no unknown. Sites that are equal to the
-        right one are left out.
+        If the steps have no unknown, the value is 0. Sites that equal the correct one are left out.
         """
         site = self._site(state, i, steps, 0.0)
         if site is None:
@@ -231,7 +230,7 @@ class Search:
         return None if delta is None else site(dL_da, dL_dy, delta)
 
     def _plain(self, state: State, i: int) -> Site | None:
-        """Return layer i's site if its own steps are right and only the mistakes above it are made."""
+        """Return layer i's site if its own steps are correct and only the mistakes above it are made."""
         if self._latest is None or self._latest[0] is not state or self._latest[1] != i:
             self._latest = state, i, self._site(state, i, {}, 0.0)
         return self._latest[2]
@@ -244,7 +243,7 @@ class Search:
         return in_rows(self.problem)
 
     def _values(self, unknown: Mistake, state: State, i: int, steps: Steps, at_zero: Site) -> list[float]:
-        """Return the values of the unknown to try: its solver's or, without a solver, the best fits."""
+        """Return the values of the unknown to try: from its solver or, without a solver, the best fits."""
         if unknown.solver is not None:
             return self.found.solved(unknown, at_zero)
         at_one = self._site(state, i, steps, 1.0)
@@ -253,7 +252,7 @@ class Search:
     # --- a factor ------------------------------------------------------------------------------------------
 
     def _scaled(self, state: State) -> Iterator[State]:
-        """Yield the states that result if the layer's ∂L/∂a has a constant factor."""
+        """Yield the states that result if the layer's ∂L/∂a is multiplied by a constant factor."""
         if state.site is None or not self._allowed((SCALED,), state):
             return
         for factor in self.found.factors(state.site):
@@ -278,7 +277,7 @@ class Search:
             yield from self._through_tensors(replace(reached, made=made, site=site))
 
     def _right_rows(self, right: Site, target: Target, penalty: Array) -> Array:
-        """Return a mask of the rows of the weight's gradient that the right site reproduces.
+        """Return a mask of the rows of the weight's gradient that the correct site reproduces.
 
         The mask is cached, since many combinations of wrong steps ask for it.
         """
@@ -337,7 +336,7 @@ class Search:
                 yield self._reproduced(replace(state, made=(*state.made, *made)), target, candidate)
 
     def _scales(self, state: State, name: str) -> Iterator[float]:
-        """Yield the state's factors on ∂L/∂a that may also apply to the penalty; none without a penalty."""
+        """Yield the state's factors on ∂L/∂a if the parameter has a penalty, which they may multiply, too."""
         for made in state.made if name in self.found.penalized else ():
             if made.wrong is SCALED and made.value:
                 yield made.value

@@ -1,4 +1,4 @@
-"""One layer of backprop, split into the parts in which people make mistakes.
+"""One layer of backprop, split into the parts where people make mistakes.
 
     ∂L/∂a ─ activation → ∂L/∂y ─ norm → δ ─ weight → ∂L/∂w, ─ bias → ∂L/∂b, ─ below → ∂L/∂a of the layer below
 
@@ -42,8 +42,8 @@ class Part(StrEnum):
 TENSORS = {Part.BETA: "beta", Part.GAMMA: "gamma", Part.BIAS: "bias", Part.WEIGHT: "weight"}
 """The parts that compute a parameter's gradient, each with the suffix of that parameter's name.
 
-Parts that are cheap to check and rule out most come first. With batch normalisation, the bias rules out
-least, since its gradient is 0.
+The first parts are cheap to check and rule out the most mistakes. With batch normalisation, the bias rules
+out the fewest, since its gradient is 0.
 """
 
 
@@ -51,16 +51,16 @@ least, since its gradient is 0.
 class Site:
     """The inputs to the backprop of one layer.
 
-    The arrays have one row per sample, or per position of a sample (see `rows.py`); the shapes below are
-    those for one row per sample.
+    The arrays have one row per sample, or one per position of a sample (see `rows.py`). The shapes below are
+    for N samples with one row each.
 
     activity: the forward pass.  i: the layer's index.
-    found: the gradients found, by parameter name. A mistake may depend on them: the author's code may have
+    found: the author's gradients, by parameter name. A mistake may depend on them: the author's code may have
     updated the parameters too early, for example.
-    dL_da: ∂L/∂a (N, out), from the layer above or from the loss.
-    dL_dy, delta: ∂L/∂y and δ (N, out); empty until the earlier steps have computed them.
+    dL_da: ∂L/∂a, (N, out), from the layer above or from the loss.
+    dL_dy, delta: ∂L/∂y and δ, (N, out); empty until the earlier steps have computed them.
     above: δ of each layer above; the nearest layer comes last.
-    right_deltas: δ of each layer in a right backprop, by layer index.
+    right_deltas: δ of each layer in a correct backprop, by layer index.
     """
 
     problem: Problem
@@ -83,17 +83,17 @@ class Site:
 
     @property
     def y(self) -> Array:
-        """The input y of the layer's activation, (N, out)."""
+        """The input y of the layer's activation, (N, out) for N samples."""
         return self.activity.y[self.i]
 
     @cached_property
     def a(self) -> Array:
-        """The output a of the layer's activation, (N, out)."""
+        """The output a of the layer's activation, (N, out) for N samples."""
         return self.activity.outputs[self.i]
 
     @property
     def a_h(self) -> Array:
-        """The layer's input a⁽ʰ⁾, (N, in)."""
+        """The layer's input a⁽ʰ⁾, (N, in) for N samples."""
         return self.activity.inputs[self.i]
 
     @property
@@ -109,7 +109,7 @@ class Site:
         return self.activity.normalised[self.i]
 
     def shape_of(self, part: Part) -> tuple[int, ...]:
-        """Return the shape of the right result of this part of the layer's backprop."""
+        """Return the correct shape of the result of this part of the layer's backprop."""
         if part is Part.WEIGHT:
             return self.w.shape
         if part in TENSORS:
@@ -122,17 +122,17 @@ class Site:
         return self.activity.handed_down(self.i, delta, w)
 
     def image(self, rows: Array) -> Array:
-        """Return rows (R, units) of the layer in the shape (N, units, *positions)."""
+        """Return the layer's rows in the shape (N, units, *positions), for N samples."""
         return self.activity.image(self.i, rows)
 
     @cached_property
     def dL_dw(self) -> Array:
-        """∂L/∂w = δᵀ a⁽ʰ⁾, (out, in)."""
+        """The weight's gradient ∂L/∂w = δᵀ a⁽ʰ⁾, (out, in)."""
         return self.delta.T @ self.a_h
 
     @cached_property
     def dL_db(self) -> Array:
-        """∂L/∂b = Σₙ δₙ, (out,)."""
+        """The bias's gradient ∂L/∂b = Σₙ δₙ, (out,)."""
         return self.delta.sum(axis=0)
 
     @property
@@ -146,19 +146,19 @@ class Site:
 
     @property
     def is_of_samples(self) -> bool:
-        """Whether each of the layer's rows is a whole sample, not a position of one."""
+        """Whether each of the layer's rows is a whole sample, not one position of a sample."""
         return self.rows == self.samples
 
     def of_rows(self, of_samples: Array) -> Array:
-        """Return an array (N, 1), one entry per sample, with each entry repeated for its sample's rows."""
+        """Return an array of one entry per sample with each entry repeated for all rows of its sample."""
         return np.repeat(of_samples, self.rows // self.samples, axis=0)
 
 
 def fitting(part: Part, site: Site, result: Array | None) -> Array | None:
-    """Return a wrong step's result in the shape of the right one; None if that is impossible.
+    """Return a wrong step's result in the shape of the correct one; None if that is impossible.
 
-    The gradient passed down by a dense layer may have the flat shape of its input; it is then converted to
-    rows of the layer below.
+    If a dense layer passes down a gradient in the flat shape of the layer's input, the gradient is converted
+    to rows of the layer below.
     """
     if result is None or result.shape == site.shape_of(part):
         return result

@@ -1,7 +1,8 @@
 """Apply mistakes that are written for the layers of a chain to the nodes of any graph.
 
-A mistake in `MISTAKES` gets a `Site`, one layer of a chain. Each class here presents one visit of backprop to
-a node as such a site; what a node does not have is empty, and mistakes that need it do not apply.
+A mistake in `MISTAKES` reads a `Site`, which is one layer of a chain. Each class here presents one visit of
+backprop to a node as such a site. Arrays that the node does not have are empty, and mistakes that need them
+do not apply.
 """
 
 from __future__ import annotations
@@ -171,7 +172,7 @@ class PointwiseSite(NodeSite):
 
     @cached_property
     def a_h(self) -> Array:
-        """The layer's input, which is that of the nearest weighted step below; empty if there is none."""
+        """The input of the nearest step below that has a weight; empty if there is no such step."""
         at, below = self.visit.at, self.visit.feeder
         while below >= 0:
             node = at.graph.nodes[below]
@@ -192,7 +193,7 @@ def pointwise_site(visit: Visit) -> PointwiseSite:
 
 @dataclass(frozen=True, kw_only=True)
 class AffineSite(NodeSite):
-    """A step z = a wᵀ + b, for the rows a of the input, as a site. Its upstream gradient is δ."""
+    """A step z = a wᵀ + b as a site, where a is the step's input as rows. Its upstream gradient is δ."""
 
     @cached_property
     def layer(self) -> Any:
@@ -229,7 +230,7 @@ class AffineSite(NodeSite):
         return matrix(self.visit.right[1]["weight"])
 
     def image(self, rows: Array) -> Array:
-        """Return rows in the shape of the output."""
+        """Return rows of the output in the output's own shape."""
         upstream = self.visit.upstream
         order = self.visit.step.by_row(np.arange(upstream.size).reshape(upstream.shape))
         image = np.empty(upstream.size)
@@ -259,7 +260,7 @@ def affine_site(visit: Visit) -> AffineSite:
 
 
 def _before(visit: Visit, kind: type, delta: Array) -> Array:
-    """Return ∂L/∂output, as rows, of the activation or normalisation directly above; δ if there is none."""
+    """Return ∂L/∂output of the activation or normalisation directly above, as rows; δ if there is none."""
     above = visit.taker
     if above < 0 or not isinstance(visit.at.graph.nodes[above].step, kind):
         return delta

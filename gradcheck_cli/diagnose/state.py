@@ -51,8 +51,8 @@ def number_of(made: Sequence[Made]) -> int:
 class State:
     """A backprop with certain mistakes that has reproduced every gradient down to `site`.
 
-    informed: how many entries distinguish its gradients from the right ones.
-    apart: the largest relative distance of its gradients from those found.
+    informed: the number of entries in which the state's gradients clearly differ from the correct ones.
+    apart: the largest relative distance between the state's gradients and the author's.
     on_penalty: whether a factor also applies to penalties.
     """
 

@@ -13,7 +13,10 @@ Samples = Callable[[int], slice]
 
 
 def kept(count: int, samples: Samples) -> Array | None:
-    """Return an array (count, 1): 1 for samples that are kept and 0 for all others; None for none or all."""
+    """Return 1 for each sample that is kept and 0 for the others, (count, 1).
+
+    Returns None if all samples are kept, or none.
+    """
     mask = np.zeros((count, 1))
     mask[samples(count)] = 1.0
     return mask if 0 < mask.sum() < count else None
@@ -23,14 +26,14 @@ _MOST_SAMPLES = 512
 
 
 def kept_samples(sums: Sequence[tuple[Array, Array, Array]]) -> Array | None:
-    """Return the weights sₙ (N, 1) of the samples for which every sum found equals Σₙ sₙ δₙᵀ fₙ.
+    """Return the weights sₙ of the N samples, (N, 1), with which every sum equals Σₙ sₙ δₙᵀ fₙ.
 
-    Returns None if no proper subset of the samples fits, or if the sums do not determine it.
+    Returns None if no proper subset of the samples fits, or if the sums do not determine the subset.
 
-    sums: for each sum, the value found (out, in), δ (N, out) and f (N, in).
+    sums: for each sum, the author's value, (out, in), its factor δ, (N, out), and its factor f, (N, in).
 
-    A weight is 0 for each sample left out, and the same for all samples kept: 1, or N over their number. The
-    weights are solved for by least squares. The normal equations need only the inner products
+    The weight is 0 for every sample left out. All samples kept have the same weight: 1, or N over their
+    number. The weights are solved for by least squares. The normal equations need only the inner products
     ⟨δₙᵀ fₙ, δₘᵀ fₘ⟩ = (δₙ · δₘ) (fₙ · fₘ), so no product δₙᵀ fₙ is formed.
     """
     if not sums or not all(np.isfinite(found).all() for found, _, _ in sums):
@@ -66,7 +69,7 @@ def kept_samples(sums: Sequence[tuple[Array, Array, Array]]) -> Array | None:
 
 
 _MOST_TO_TRY = 12
-"""Up to this many samples (4,096 subsets), all subsets are tried; beyond it, only those at either end."""
+"""For up to this many samples (4,096 subsets), every subset is tried; for more, only those at either end."""
 
 _MOST_ENTRIES = 32
 
@@ -75,10 +78,11 @@ _FEWEST = 3
 
 
 def _tried_one_by_one(sums: Sequence[tuple[Array, Array, Array]], count: int) -> Array | None:
-    """Return the weights (N, 1) whose sums come nearest to those found, by trying subsets one by one.
+    """Return the samples' weights, (count, 1), whose sum comes nearest to the author's largest sum.
 
-    This is for sums with too few entries to solve for the weights. Returns None if even the largest sum has
-    fewer than `_FEWEST` entries, or if some numbers are not finite.
+    The subsets of the samples are tried one by one, since the sums have too few entries to solve for the
+    weights. Returns None if even the largest sum has fewer than `_FEWEST` entries, or if some numbers are not
+    finite.
     """
     found, delta, f = max(sums, key=lambda each: each[0].size)
     if not (np.isfinite(delta).all() and np.isfinite(f).all()) or found.size < _FEWEST:
@@ -102,13 +106,13 @@ def _tried_one_by_one(sums: Sequence[tuple[Array, Array, Array]], count: int) ->
 
 @cache
 def _all_subsets(count: int) -> Array:
-    """Return all subsets of `count` samples, one 0/1 row each, except the empty and the full one."""
+    """Return all subsets of `count` samples except the empty and the full one, each as a row of 0 and 1."""
     return (np.arange(1, 2**count - 1)[:, None] >> np.arange(count)) & 1
 
 
 @cache
 def _both_ends(count: int) -> Array:
-    """Return the subsets of the first 1 to count − 1 samples, one 0/1 row each, then their complements."""
+    """Return the first 1 to count − 1 samples, each subset as a row of 0 and 1, then their complements."""
     first = np.tri(count - 1, count, dtype=int)
     return np.vstack([first, 1 - first])
 
@@ -134,7 +138,7 @@ def numbered(noun: str, mask: Array) -> str:
 
 
 def listed(words: Sequence[str]) -> str:
-    """Join words to a list: ``a, b and c``."""
+    """Join words into a list: ``a, b and c``."""
     return " and ".join(filter(None, (", ".join(words[:-1]), words[-1]))) if words else ""
 
 

@@ -27,7 +27,8 @@ class Swept:
     upstream: maps the index of each value to the sum of the shares of ∂L/∂value that have arrived.
     arrived: ∂L/∂output of each node visited, by the node's index.
     always: the mistake that is made at several nodes, in a tuple; empty if there is none.
-    uses: for each parameter, the parts of its gradient computed so far, by the index of the node using it.
+    uses: for each parameter, the parts of its gradient computed so far, each by the index of the node it
+    comes from.
     informed, apart, on_penalty: see `State`.
     """
 
@@ -42,7 +43,7 @@ class Swept:
 
     @property
     def is_proven(self) -> bool:
-        """Whether a gradient found has confirmed the mistakes made so far; True if none were made."""
+        """Whether a gradient has confirmed the mistakes made so far; True if there are no mistakes."""
         return not self.made or self.informed > 0
 
     def with_made(self, *made: MadeAt) -> Swept:

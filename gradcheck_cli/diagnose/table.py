@@ -1,4 +1,4 @@
-"""All known mistakes, by the step they replace. To add a mistake, add a row to the table of its topic."""
+"""All known mistakes, by the step that they replace. To add one, add a row to the table of its topic."""
 
 from __future__ import annotations
 
@@ -55,17 +55,17 @@ _STEPS: tuple[Mistake, ...] = (
 MISTAKES: Mapping[Part, tuple[Mistake, ...]] = {
     part: tuple(mistake for mistake in _STEPS if mistake.part is part) for part in Part
 }
-"""The wrong steps, by the part of a layer's backprop they replace."""
+"""The wrong steps, by the part of a layer's backprop that they replace."""
 
 TENSOR_FACTOR = Wrong(
     SCALED.kind, SCALE, SCALED.sentence, SCALED.wrong, SCALED.right, "", "factor", freedom=SCALED.freedom
 )
-"""The mistake of a factor on one tensor only."""
+"""The mistake of multiplying a single tensor's gradient by a factor."""
 
 CLIPPED = Wrong(
     "clipped by norm",
     ENTRIES,
-    "the gradient of {tensor} is scaled to a norm of {value}, as gradient clipping does",
+    "the gradient of {tensor} is scaled to a norm of {value}, as in gradient clipping",
     "∂L · {value} / ‖∂L‖",
     "∂L",
     unknown="norm",
@@ -96,12 +96,12 @@ TENSOR_KINDS = frozenset(
 ALL_ZERO = Wrong(
     ZERO.kind,
     ENTRIES,
-    "every gradient is 0: backward never ran, or the gradients were set to 0 after it, as zero_grad does, "
+    "every gradient is 0: backward never ran, or the gradients were set to 0 afterwards, as zero_grad does, "
     "or the arrays were never filled",
     "0",
     "as computed",
 )
-"""The mistake of returning 0 for all gradients at once, which no wrong formula explains."""
+"""The mistake of returning 0 for all gradients at once. No wrong formula explains this."""
 
 OVERFLOW = Wrong(
     "overflow",
@@ -115,7 +115,7 @@ OVERFLOW = Wrong(
 PLANTABLE: tuple[Wrong, ...] = (
     *(step for step in _STEPS if not step.alike),
     *PENALTY_MISTAKES,
-    *(wrong for wrong in TENSOR_MISTAKES if wrong is not ROUNDED_AWAY),  # which explains nothing alone
+    *(wrong for wrong in TENSOR_MISTAKES if wrong is not ROUNDED_AWAY),  # it explains nothing alone
 )
 """The mistakes that can be planted in our own backprop."""
 
@@ -136,4 +136,4 @@ LIKELY: tuple[Wrong, ...] = (
 """All mistakes in a chain of layers, the likeliest first."""
 
 ORDER: Mapping[int, int] = {id(wrong): k for k, wrong in reversed(list(enumerate(LIKELY)))}
-"""The rank of each mistake by its prior likelihood, which is the order of the rows."""
+"""Maps the id of each mistake to its rank by prior likelihood, which is its position in `LIKELY`."""

@@ -11,10 +11,10 @@ import numpy as np
 from gradcheck_cli.types import EPS, Array
 
 RTOL = 1e-8
-"""The relative tolerance for a candidate in float64, within which an entry hardly ever lies by chance."""
+"""The relative tolerance for a candidate in float64. An entry hardly ever lies within it by chance."""
 
 _CANCELLED = 1e-9
-"""An entry counts as 0 if it is smaller than this share of the terms that are summed to give it."""
+"""An entry counts as 0 if it is smaller than this share of the terms that add up to it."""
 
 _TRIFLE = 1e-11
 """An entry counts as 0 if it is smaller than this share of the tensor's largest entry."""
@@ -22,11 +22,12 @@ _TRIFLE = 1e-11
 
 @dataclass(frozen=True)
 class Target:
-    """One tensor's gradient as found and as it should be, both in float64 and including penalties.
+    """One tensor's gradient to explain, together with the correct one.
 
-    bound: a bound on the rounding error of a right gradient, in the arithmetic it was computed in.
+    found, right: the author's gradient and the correct one, both in float64 and including penalties.
+    bound: a bound on the rounding error of a correct gradient in the author's arithmetic.
     rtol, eps: the relative tolerance and the machine epsilon of that arithmetic.
-    silent: a mask (units,) of the units whose weights and bias all have gradients of exactly 0.
+    silent: for each unit, whether the gradients of its weights and its bias are all exactly 0.
     """
 
     name: str
@@ -43,7 +44,7 @@ class Target:
 
     @cached_property
     def is_known(self) -> Array:
-        """A mask of the entries with a known right value and a finite value found."""
+        """A mask of the entries whose correct value is known and whose found value is finite."""
         return self.finite & np.isfinite(self.bound)
 
     @cached_property
@@ -52,16 +53,16 @@ class Target:
 
     @cached_property
     def is_nothing(self) -> bool:
-        """Whether the gradient found is 0 up to rounding."""
+        """Whether the author's gradient is 0 up to rounding."""
         rounding = float(self.bound.max(initial=0.0)) if self.eps < 1.0 else 0.0
         nothing = max(rounding, _TRIFLE * float(np.abs(self.right).max(initial=0.0)))
         return bool(np.isfinite(nothing) and (np.abs(self.found) <= nothing).all())
 
     def can_stand_for(self, other: Target) -> bool:
-        """Return whether the other tensor may hold this one's right gradient by mistake.
+        """Return whether the other tensor may hold this one's correct gradient by mistake.
 
-        If the other's gradient is 0, this counts only if the two are swapped, so that this tensor holds the
-        other's right gradient.
+        If the other tensor's gradient is 0, this counts only if the two are swapped, so that this tensor
+        holds the other's correct gradient.
         """
         if self.name == other.name or self.right.shape != other.right.shape:
             return False
@@ -79,12 +80,12 @@ class Target:
 
     @cached_property
     def size(self) -> float:
-        """The size of the terms that are summed to give the right gradient; they may cancel."""
+        """The size of the terms that add up to the correct gradient; they may cancel."""
         summed_from = self.bound / self.eps
         return float(np.maximum(np.abs(self.right), summed_from).max(initial=0.0))
 
     def tolerance(self, candidate: Array) -> Array:
-        """Return the rounding error allowed for each entry of a candidate, which grows with the candidate."""
+        """Return the rounding error allowed for each entry of a candidate; it grows with the candidate."""
         size = np.abs(candidate)
         largest = float(size.max(initial=0.0))
         return self.rtol * size + self._amplified(largest) * self.bound + _TRIFLE * largest
@@ -94,7 +95,7 @@ class Target:
         return max(1.0, largest / self.size) if self.size > 0 else 1.0
 
     def same(self, found: Array, candidate: Array) -> Array:
-        """Return a mask of the entries that agree up to rounding, or that were found to be non-finite."""
+        """Return a mask of the entries that agree up to rounding, or whose found value is not finite."""
         with np.errstate(invalid="ignore"):
             return (np.abs(found - candidate) <= self.tolerance(candidate)) | ~self.finite
 
@@ -122,15 +123,16 @@ class Target:
         return k, self.found.item(k), self.bound.item(k)
 
     def apart(self, candidate: Array) -> float:
-        """Return the candidate's largest distance from the gradient found, relative to its largest entry.
+        """Return the largest distance between the candidate and the author's gradient.
 
-        If the terms of the candidate cancel to almost 0, it is relative to the size of the terms instead.
+        It is relative to the candidate's largest entry or, if the terms of the candidate cancel to almost 0,
+        to the size of these terms.
         """
         off = np.abs(self.found - candidate)[self.finite].max(initial=0.0)
         largest = np.abs(candidate).max(initial=_CANCELLED * self.size)
         return float(off / largest) if largest > 0 else float(off > 0)
 
     def informs(self, candidate: Array) -> int:
-        """Return the number of entries that clearly distinguish the candidate from the right gradient."""
+        """Return the number of entries that clearly distinguish the candidate from the correct gradient."""
         told = np.abs(candidate - self.right) > 2.0 * (self.tolerance(candidate) + self.bound)
         return int(np.count_nonzero(told & self.finite))

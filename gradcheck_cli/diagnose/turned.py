@@ -1,4 +1,4 @@
-"""Name rows and columns as the author's file does, which stores every weight as [in, out]."""
+"""Swap the words for rows and columns if the author's file stores every weight as [in, out]."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gradcheck_cli.diagnose.families import BIAS, EMBEDDING, LOOPS, SOFTMAX
 _OTHER = {"row": "column", "column": "row", "Row": "Column", "Column": "Row"}
 
 ROWS_OF_OTHERS = frozenset(family.name for family in (BIAS, EMBEDDING, LOOPS, SOFTMAX))
-"""The families whose rows are not those of a weight but of images, scores or a table of tokens."""
+"""The families whose rows are those of images, scores or a table of tokens, not of a weight."""
 
 _NOTE = " (Rows and columns are counted as in the file, [in, out].)"
 

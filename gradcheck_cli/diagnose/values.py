@@ -24,8 +24,11 @@ _ALIKE = 1e-5
 
 @np.errstate(all="ignore")
 def diagnose_values(comparisons: Sequence[Comparison], problem: Problem) -> Diagnosis:
-    """Return a diagnosis of wrong gradients of values. The gradients of all parameters must be right."""
-    found = replace(diagnose_arrays(comparisons, len(problem.x)), basis="network")  # the spec describes one
+    """Return a diagnosis of wrong gradients of values, such as ∂L/∂x.
+
+    The gradients of all parameters must be right.
+    """
+    found = replace(diagnose_arrays(comparisons, len(problem.x)), basis="network")  # there is one
     if found.answers:
         return found
     wrong = next((c for c in comparisons if c.name == INPUTS and c.wrong.any()), None)
@@ -34,7 +37,7 @@ def diagnose_values(comparisons: Sequence[Comparison], problem: Problem) -> Diag
 
 
 def _of_inputs(found: Array, problem: Problem) -> Iterator[str]:
-    """Yield the mistake in the step from the lowest layer's δ to ∂L/∂x, if one gives the gradient found."""
+    """Yield a sentence naming the mistake in the step from the lowest layer's δ to ∂L/∂x, if one fits."""
     graph, own = problem.network.graph, problem.parameters
     values = run(graph, own, problem.x)
     above = problem.network.coefficient * problem.network.loss.gradient(values[-1], problem.target)

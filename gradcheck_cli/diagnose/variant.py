@@ -1,10 +1,10 @@
 """A wrong backward pass of one kind of step, and one visit of backprop to a node.
 
 To add the mistakes of a kind of step, write `steps/<kind>.py` with a table of `Variant`s and add the table to
-`steps/__init__.py`. A variant gets a `Visit`: the step, its parameters `p`, its inputs and output, and the
-upstream gradient. It returns what the wrong `vjp` returns: a gradient for every input, and one for every
-parameter. Most mistakes change one of them, so `share` and `gradient` take the rest from the right `vjp`.
-A variant returns None if the mistake is impossible.
+`steps/__init__.py`. A variant reads a `Visit`: the step, its parameters `p`, its inputs and output, and the
+upstream gradient. It returns the result of the wrong `vjp`: a gradient for every input and for every
+parameter. Most mistakes change only one of these gradients, so `share` and `gradient` take all others from
+the correct `vjp`. A variant returns None if the mistake is impossible.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from gradcheck_cli.problem.problem import Problem
 from gradcheck_cli.types import Array
 
 Handed = tuple[Inputs, dict[str, Array]]
-"""The result of a `vjp`: ∂L/∂input for each input, and each parameter's gradient by its name in the step."""
+"""The result of a `vjp`: ∂L/∂input for each input, and the gradients by the parameters' names in the step."""
 
 
 @dataclass(frozen=True)
 class Pass:
-    """A forward pass that backprop goes through, with the gradients found.
+    """A forward pass for backprop to go through, together with the author's gradients.
 
     values: x and the output of every node, by their indices in the graph.
-    found: the gradients found, by parameter name, with weights as matrices; a mistake may depend on them.
+    found: the author's gradients, by parameter name, with weights as matrices. A mistake may depend on them.
     """
 
     problem: Problem
@@ -49,7 +49,7 @@ class Pass:
 
 
 def pass_through(problem: Problem, found: Mapping[str, Array]) -> Pass:
-    """Run the problem's network and return the forward pass, together with the gradients found."""
+    """Run the problem's network and return the forward pass, together with the author's gradients."""
     return Pass(problem, run(problem.network.graph, problem.parameters, problem.x), found)
 
 
@@ -89,7 +89,7 @@ class Visit:
 
     @cached_property
     def right(self) -> Handed:
-        """The result of the step's right `vjp` on this visit."""
+        """The result of the step's correct `vjp` on this visit."""
         return self.step.vjp(self.p, self.inputs, self.output, self.upstream)
 
     @property
@@ -105,7 +105,7 @@ class Visit:
 
 
 Backward = Callable[[Visit, float], Handed | None]
-"""A function that returns the result of a wrong `vjp`, given the visit and the mistake's unknown.
+"""A function of a visit and a mistake's unknown that returns the result of a wrong `vjp`.
 
 It returns None if the mistake does not apply.
 """
@@ -117,8 +117,8 @@ class Variant:
 
     wrong: the mistake in words.
     step: the kind of step.
-    backward: the wrong `vjp`; affine in the unknown if the mistake has one.
-    everywhere: whether the mistake is made either at every node of its kind or at none.
+    backward: the wrong `vjp`. If the mistake has an unknown, its result is affine in the unknown.
+    everywhere: whether the mistake, if it is made, is made at every node of its kind.
     """
 
     wrong: Wrong
@@ -156,7 +156,7 @@ def variant(
 
 
 def share(of: Of, slot: int = 0) -> Backward:
-    """Return a `vjp` that passes a wrong gradient to one input and is right otherwise."""
+    """Return a `vjp` that passes a wrong gradient to one input and is otherwise correct."""
 
     def backward(visit: Visit, _: float) -> Handed | None:
         result, (shares, gradients) = of(visit), visit.right
@@ -168,7 +168,7 @@ def share(of: Of, slot: int = 0) -> Backward:
 
 
 def gradient(name: str, of: Of) -> Backward:
-    """Return a `vjp` with a wrong gradient for one parameter that is right otherwise."""
+    """Return a `vjp` that has a wrong gradient for one parameter and is otherwise correct."""
 
     def backward(visit: Visit, _: float) -> Handed | None:
         result, (shares, gradients) = of(visit), visit.right
@@ -193,4 +193,4 @@ def _differ(right: Array, wrong: Array) -> bool:
 
 
 _SAME = 1e-13
-"""A difference smaller than this share of the largest entry is nothing but rounding."""
+"""A difference smaller than this share of the largest entry is nothing but rounding error."""

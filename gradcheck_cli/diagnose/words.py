@@ -90,7 +90,7 @@ def _filled(text: str, words: Mapping[str, str]) -> str:
 
 
 def _of_network(problem: Problem, layers: Sequence[str]) -> dict[str, str]:
-    """Return the words for the loss and for the activations of these layers, which need not be the same."""
+    """Return the words for the loss and for the activations of these layers, which may differ."""
     loss = problem.network.loss
     formula = loss.formula if problem.class_weight is None else f"w_y {loss.formula}"
     return {"loss": loss.name, "dloss": formula, **_activation(problem, layers)}
@@ -121,7 +121,7 @@ def _it(first: Made, layers: Sequence[str], tensors: Sequence[str], problem: Pro
     if problem is None or tensors:
         return f"the gradient of {listed(tensors)}"
     if len(layers) > 1:
-        return f"the gradient passed down by each of layers {listed(layers)}"
+        return f"the gradient passed down by each of the layers {listed(layers)}"
     names = layers_of(problem)
     lowest, output = names[0], names[-1]
     if layers[0] == output:

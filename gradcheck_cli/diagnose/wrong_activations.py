@@ -81,7 +81,7 @@ def _mask_of_gradient(site: Site, _: float) -> Array | None:
 
 
 def _own_slope(site: Site) -> Array:
-    """Return φ'(z), (N, out). For softmax, return the diagonal of its Jacobian, aᵢ (1 − aᵢ)."""
+    """Return φ'(z) for all samples and units. For softmax, return its Jacobian's diagonal, aᵢ (1 − aᵢ)."""
     activation = site.layer.activation
     return site.a * (1.0 - site.a) if activation.coupled else activation.derivative(site.y)
 
@@ -187,7 +187,7 @@ DROPPED_MISTAKES = (
         "upstream gradient dropped",
         DERIVATIVE,
         _averaged_slope,
-        "in {where} the upstream gradient ∂L/∂a is dropped except for the loss's c: "
+        "in {where} the upstream gradient ∂L/∂a is dropped except for the loss's factor c: "
         "δ is c times the derivative of {activation}",
         "δ = c · {phi}",
     ),

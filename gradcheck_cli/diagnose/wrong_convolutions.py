@@ -26,10 +26,10 @@ def _turned(w: Array) -> Array:
     return np.flip(w, axis=tuple(range(2, w.ndim)))
 
 
-# --- what is passed down -----------------------------------------------------------------------------------
+# --- the gradient passed down ------------------------------------------------------------------------------
 
 HandDown = Callable[[Convolution, Array, Array, Shape], Array | None]
-"""A function that returns a wrong ∂L/∂input, given the step, δ, w and the shape of the input.
+"""A function of the step, δ, w and the shape of the input that returns a wrong ∂L/∂input.
 
 It returns None if the mistake makes no difference.
 """
@@ -139,7 +139,7 @@ _AXES: tuple[tuple[tuple[int, ...], str, str], ...] = (
 )
 """The axes over which a bias may be summed by mistake, with their names and the formula.
 
-The sum has the bias's shape if the one axis left is as long as the axis of the channels.
+The sum has the bias's shape if the one axis that is left is as long as the channel axis.
 """
 
 _BIASES: tuple[tuple[str, Of, str, str, str], ...] = (
@@ -185,8 +185,8 @@ CONVOLUTION_MISTAKES: tuple[Mistake, ...] = (
         CONVOLUTION,
         _below(_not_turned),
         "δ is passed down through a wrongly rotated kernel: a full convolution must rotate it by 180°, "
-        "a sum over windows must not",
-        "∂L/∂a⁽ʰ⁾ = δ w, with w 180° off",
+        "but a sum over windows must not",
+        "∂L/∂a⁽ʰ⁾ = δ w, with w rotated by 180°",
         'parts = np.einsum("nohw,ocij->nchwij", delta_k, w_k[:, :, ::-1, ::-1])',
     ),
     sum_row(

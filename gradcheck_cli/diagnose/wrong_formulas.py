@@ -16,7 +16,7 @@ from gradcheck_cli.network.layer import Layer
 from gradcheck_cli.types import Array
 
 Slope = Callable[[Array, Array, Layer], Array]
-"""A function that returns a wrong φ'(z), given the layer's y and a and the layer itself."""
+"""A function of a layer's y, its a and the layer itself that returns a wrong φ'(z)."""
 
 
 # --- an option of the activation ---------------------------------------------------------------------------
@@ -187,7 +187,7 @@ def _slip(name: str, formula: str, slope: Slope, code: str = "") -> Mistake:
         "slip in the activation's formula",
         FORMULA,
         step,
-        f"in {{where}} the derivative of {{activation}} is written {formula}",
+        f"in {{where}} the derivative of {{activation}} is written as {formula}",
         f"δ = ∂L/∂a · ({formula})",
         code,
     )
@@ -198,7 +198,7 @@ def _slip(name: str, formula: str, slope: Slope, code: str = "") -> Mistake:
 
 def _another(name: str, activation: Activation) -> Mistake:
     def step(site: Site, _: float) -> Array | None:
-        if site.layer.activation.name == name:  # its options are solved for
+        if site.layer.activation.name == name:  # other rows solve for its options
             return None
         return site.dL_da * activation.derivative(site.y)
 
@@ -234,8 +234,8 @@ _OF_A: tuple[tuple[str, str, Callable[[Array], Array], tuple[str, ...], str], ..
 )
 """Derivatives in terms of a: the activation, the formula, a function, activations to skip, and numpy code.
 
-For the activations to skip, the mistake has another name. For instance, where a is never negative, the
-derivative of elu is 1, as if the derivative were missing.
+The activations to skip are those for which the mistake has another name. For instance, if a is never
+negative, the derivative of elu is 1, as if the derivative were missing.
 """
 
 
@@ -249,8 +249,7 @@ def _written_by_a(
         "another activation's derivative",
         FORMULA,
         step,
-        f"in {{where}} the derivative is written {formula}, that of {name}, "
-        "but the forward pass uses {activation}",
+        f"in {{where}} the derivative is {formula}, that of {name}, but the forward pass uses {{activation}}",
         f"δ = ∂L/∂a · {formula if name == 'sigmoid' else f'({formula})'}",
         code,
     )

@@ -58,9 +58,9 @@ def _square(of: Of) -> Of:
 
 
 def _through_another(by: int) -> Of:
-    """Return a step that hands δ down through the weight of another layer.
+    """Return a step that passes δ down through the weight of another layer.
 
-    by: how many layers the other layer is above the site's; negative if it is below.
+    by: how far the other layer is above the site's layer, in layers; negative if it is below.
     """
 
     def step(site: Site) -> Array | None:
@@ -92,7 +92,7 @@ def _summed_over_units(site: Site) -> Array | None:
 
 
 _CANCELLED = 1e-12
-"""A sum smaller than this share of its terms' sizes is nothing but rounding."""
+"""A sum smaller than this share of its terms' sizes is nothing but rounding error."""
 
 
 _ASYMMETRIC = "a weight that is not symmetric"

@@ -15,7 +15,10 @@ from gradcheck_cli.network.losses import LOSSES
 from gradcheck_cli.types import Array
 
 Gradient = Callable[[Array, Array], Array]
-"""A function of the output a and the target, both (N, C), that returns ∂ℓ/∂a (N, C)."""
+"""A function of the output a and the target that returns ∂ℓ/∂a.
+
+All three arrays are (N, C), for N samples and C outputs; ℓ is the loss of a sample.
+"""
 
 
 def loss_row(
@@ -52,7 +55,7 @@ def of_loss(gradient: Gradient, *losses: str) -> Step:
 
 
 def total_of(target: Array) -> Array:
-    """Return the sum of the targets of each sample, (N, 1)."""
+    """Return the sum of each sample's targets, (N, 1), for N samples."""
     total: Array = target.sum(axis=-1, keepdims=True)
     return total
 
@@ -189,8 +192,8 @@ def _squared_hinge(a: Array, target: Array) -> Array:
 def _another(name: str, formula: str, gradient: Gradient, code: str) -> Mistake:
     def step(site: Site, _: float) -> Array | None:
         own = site.problem.network.loss
-        half = own.name == "mse" and name == "½ mse"  # only a factor
-        raw = own.applies is not None and name == "½ mse"  # the output activation missing
+        half = own.name == "mse" and name == "½ mse"  # they differ by a factor
+        raw = own.applies is not None and name == "½ mse"  # the output activation is missing
         if own.name == name or half or raw or (name == "squared hinge" and own.name != "hinge"):
             return None
         return site.problem.network.coefficient * gradient(site.a, site.problem.target)
@@ -222,14 +225,16 @@ def _huber(site: Site, delta: float) -> Array | None:
 
 
 _MOST_SIZES = 2000
-"""With more entries of a − y than this, trying each interval between them would take too long."""
+"""If a − y has more entries than this, trying each interval between them would take too long."""
 
 
 def _thresholds(site: Site, found: Array) -> Sequence[float]:
-    """Return the Huber thresholds delta that could explain this gradient of the output layer's bias, (C,).
+    """Return the thresholds delta of a Huber loss that may explain the gradient of the output layer's bias.
 
     Between neighbouring values of |a − y|, the gradient is affine in delta. So each interval has a best
     delta, which is returned if it lies in the interval.
+
+    found: the gradient of the bias, (C,), for C outputs.
     """
     sizes = np.sort(np.abs(site.a - site.problem.target), axis=None)
     if len(sizes) > _MOST_SIZES:
@@ -245,7 +250,9 @@ def _thresholds(site: Site, found: Array) -> Sequence[float]:
 
 
 def _bias_parts(site: Site, low: float) -> tuple[Array, Array]:
-    """Return `fixed` and `slope`, both (C,); the gradient of the bias is fixed + delta · slope.
+    """Return `fixed` and `slope`; the gradient of the bias is fixed + delta · slope.
+
+    Both are (C,), for C outputs.
 
     low: entries with |a − y| above this are clipped to ± delta.
     """
@@ -277,7 +284,7 @@ def _unit_slope(site: Site, _: float) -> Array | None:
     return site.problem.network.coefficient * np.where(np.abs(d) <= delta, d, np.sign(d))
 
 
-_FAR_BELOW = "outputs further below their targets than delta"
+_FAR_BELOW = "outputs more than delta below their targets"
 
 _HUBER = (
     Mistake(
@@ -291,14 +298,14 @@ _HUBER = (
         "dL_da = np.clip(a - y, -1, 1) / N",
         part=Part.LOSS,
         step=_huber,
-        shown_by="outputs further from their targets than delta",
+        shown_by="outputs more than delta away from their targets",
         solver=_thresholds,
         planted=0.3,
     ),
     loss_row(
         "huber sign",
         _signless,
-        "beyond its threshold the Huber gradient is + delta on both sides",
+        "beyond its threshold, the Huber gradient is + delta on both sides",
         "c · delta where |a − y| > delta",
         "dL_da = np.where(np.abs(a - y) <= 0.4, a - y, 0.4) / N",
         _FAR_BELOW,
@@ -313,10 +320,10 @@ _HUBER = (
     loss_row(
         "huber slope",
         _unit_slope,
-        "beyond its threshold the Huber gradient is ± 1, not ± delta",
+        "beyond its threshold, the Huber gradient is ± 1, not ± delta",
         "c · sign(a − y) where |a − y| > delta",
         "dL_da = np.where(np.abs(a - y) <= 0.4, a - y, np.sign(a - y)) / N",
-        "outputs further from their targets than delta, and a delta other than 1",
+        "outputs more than delta away from their targets, and a delta other than 1",
     ),
 )
 
@@ -380,7 +387,7 @@ _HINGE = (
     _hinge_row(
         "hinge margin",
         lambda a, t: _over(a, t, 0.0) - t * _counted(_over(a, t, 0.0)),
-        "the margin 1 is forgotten",
+        "the margin of 1 is forgotten",
         "1[aⱼ − a_y > 0], at y −Σ of these",
         "over = (a > (a * y).sum(axis=1, keepdims=True)) * (1 - y)\n"
         "dL_da = (over - y * over.sum(axis=1, keepdims=True)) / N",

@@ -19,10 +19,10 @@ _FORMULAS = {
     Part.BETA: ("∂L/∂β = Σₙ ∂L/∂yₙ", "∂L/∂β"),
     Part.NORM: ("δ = (g − mean g − ẑ mean(g ẑ)) / √(var z + eps), g = γ ∂L/∂y", "δ"),
 }
-"""Maps each part to its right formula and to the factor of the chain rule that the part computes."""
+"""Maps each part to its correct formula and to the factor of the chain rule that the part computes."""
 
 Of = Callable[[Normalised, Array, Site], Array]
-"""A function that returns the result of a wrong step, given ẑ, g = γ ∂L/∂y and the site."""
+"""A function of ẑ, g = γ ∂L/∂y and the site that returns the result of a wrong step."""
 
 
 def _row(part: Part, kind: str, of: Of, sentence: str, wrong: str, code: str, shown_by: str = "") -> Mistake:
@@ -42,7 +42,7 @@ def _row(part: Part, kind: str, of: Of, sentence: str, wrong: str, code: str, sh
 
 
 def _normed(of: Of) -> Step:
-    """Return a step that computes `of`; it applies only to layers with batch normalisation."""
+    """Return a step that computes `of`. The step applies only to layers with batch normalisation."""
 
     def step(site: Site, _: float) -> Array | None:
         return None if site.normalised is None else of(site.normalised, site.gamma * site.dL_dy, site)
@@ -61,7 +61,7 @@ def _along(z_hat: Array, g: Array) -> Array:
 
 
 def _unbiased(at: Normalised, site: Site) -> Array:
-    """Return √(var z + eps) with the unbiased variance, which divides by N − 1 instead of N."""
+    """Return √(var z + eps) with the unbiased variance, which divides by N − 1 instead of N, for N rows."""
     eps, count = site.layer.batch_norm or 0.0, site.rows
     variance = at.deviation**2 - eps
     deviation: Array = np.sqrt(variance * count / max(1, count - 1) + eps)
@@ -75,14 +75,14 @@ def _unbiased_throughout(at: Normalised, g: Array, site: Site) -> Array:
 
 
 def _unbiased_consistently(at: Normalised, g: Array, site: Site) -> Array:
-    """Return the exact δ of a normalisation with the unbiased variance, which divides by N − 1."""
+    """Return the exact δ of a normalisation by the unbiased variance, which divides by N − 1, for N rows."""
     deviation, count = _unbiased(at, site), site.rows
     z_hat = at.value * at.deviation / deviation
     return (_centred(g) - _along(z_hat, g) * count / max(1, count - 1)) / deviation
 
 
 _NORMALISED = "(g - g.mean(axis=0) - z_hat * (g * z_hat).mean(axis=0))"
-"""The numerator of the right δ, as numpy code."""
+"""The numerator of the correct δ, as numpy code."""
 
 _UNBIASED = "deviation = np.sqrt(z_h.var(axis=0, ddof=1) + eps)"
 _NORMALISED_AGAIN = f"{_UNBIASED}\nz_unbiased = (z_h - z_h.mean(axis=0)) / deviation"
@@ -161,7 +161,7 @@ _NORMS: tuple[Mistake, ...] = (
     _norm(
         "batch norm: unbiased variance",
         _unbiased_throughout,
-        "batch normalisation's backward pass uses ẑ and the root of the unbiased variance, "
+        "batch normalisation's backward pass takes both ẑ and the root from the unbiased variance, "
         "which divides by N − 1",
         "δ = (…) / √(var with N − 1, + eps)",
         f"{_NORMALISED_AGAIN}\ndelta_h = {_NORMALISED.replace('z_hat', 'z_unbiased')} / deviation",
@@ -228,7 +228,7 @@ _NORMS: tuple[Mistake, ...] = (
 
 
 def _variance(at: Normalised, site: Site) -> Array:
-    """Return var z without eps, but at least the smallest normal float, so that it can be divided by."""
+    """Return var z without eps, but at least the smallest normal float, so that dividing by it is safe."""
     variance: Array = np.maximum(at.deviation**2 - (site.layer.batch_norm or 0.0), np.finfo(float).tiny)
     return variance
 
@@ -249,8 +249,9 @@ def _eps_found(terms: Callable[[Normalised, Array], Sequence[Array]]) -> Solver:
     """Return a solver for eps that uses one row of the weight's gradient.
 
     The row belongs to the unit with the smallest variance, for which eps matters most.
+
     terms: writes δ as a polynomial in r = 1 / √(var z + eps), and returns the coefficient of r and, if there
-    is one, the coefficient of r³, each (N, out).
+    is one, the coefficient of r³, each (N, out), for N samples.
     """
 
     def solve(site: Site, _: Array) -> Iterator[float]:
@@ -376,7 +377,7 @@ _BETAS: tuple[Mistake, ...] = (
     _beta(
         "batch norm: beta gradient of delta",
         lambda at, g, s: s.delta.sum(axis=0),
-        "β's gradient is summed over δ, from below the normalisation",
+        "β's gradient is the sum of δ, from below the normalisation",
         "∂L/∂β = Σₙ δₙ",
         "dL_dbeta = delta_h.sum(axis=0)",
         _OTHER_GAMMA,

@@ -55,7 +55,8 @@ def _times(multiple: Callable[[Problem], float], *only: str) -> Term:
         if not terms or (only and (len(terms) < 2 or not set(only) <= set(terms))):
             return None
         chosen = only or tuple(terms)
-        return sum((multiple(problem) if p in chosen else 1.0) * t for p, t in terms.items())  # type: ignore[return-value]
+        return sum((multiple(problem) if p in chosen else 1.0) * t for p, t in terms.items())  # type:
+        ignore[return-value]
 
     return term
 
@@ -86,7 +87,7 @@ def _by_share(problem: Problem, name: str, l1_ratio: float) -> Array | None:
 
 
 def _one_strength(of: str) -> Term:
-    """Return a `Term` that gives both penalties the strength of one of them."""
+    """Return a `Term` that gives both penalties the strength of the penalty `of`."""
 
     def term(problem: Problem, name: str, _: float) -> Array | None:
         strengths = problem.network.penalties_on(name)
@@ -96,7 +97,7 @@ def _one_strength(of: str) -> Term:
 
 
 def _other_strength(of: str) -> Term:
-    """Return a `Term` that multiplies the strength of one of two penalties by the unknown."""
+    """Return a `Term` that multiplies the strength of one penalty by the unknown if there are two."""
 
     def term(problem: Problem, name: str, multiple: float) -> Array | None:
         return _times(lambda _: multiple, of)(problem, name, multiple)
@@ -105,7 +106,7 @@ def _other_strength(of: str) -> Term:
 
 
 def _added(penalty: str) -> Term:
-    """Return a `Term` that adds a penalty missing from the spec to those in the spec."""
+    """Return a `Term` that adds a penalty that is not in the spec."""
 
     def term(problem: Problem, name: str, strength: float) -> Array | None:
         if penalty in problem.network.penalties:
@@ -136,7 +137,7 @@ _MIXED: tuple[WrongPenalty, ...] = (
     _row(
         "elastic net mixed up",
         _by_share,
-        "the l1 share of the two penalties' strengths is {value}, not the spec's",
+        "l1's share of the total penalty strength is {value}, not the spec's",
         "… + (l1 + l2) ({value} sign(w) + (1 − {value}) w)",
         "l1_ratio",
         0.15,
@@ -179,7 +180,7 @@ _MULTIPLES: tuple[tuple[str, Callable[[Problem], float], str, str, str, str], ..
     (
         "penalty halved",
         lambda p: 0.5,
-        "{penalty} counts half",
+        "{penalty} counts only half",
         "… + ½ λ w",
         " + (l2 * w + l1 * np.sign(w)) / 2",
         "",
@@ -224,7 +225,8 @@ def _on_biases(problem: Problem, name: str, _: float) -> Array | None:
     network, b = problem.network, parameter(problem, name)
     if not network.penalties or network.penalties_on(name):
         return None
-    return sum(PENALTIES[p].derivative(b, strength) for p, strength in network.penalties.items())  # type: ignore[return-value]
+    return sum(PENALTIES[p].derivative(b, strength) for p, strength in network.penalties.items())  # type:
+    ignore[return-value]
 
 
 def _instead(penalty: str, derivative: Callable[[Array], Array]) -> Term:
@@ -256,7 +258,7 @@ _OTHER_DERIVATIVES: Mapping[str, tuple[tuple[Callable[[Array], Array], str, str]
 }
 """The wrong derivatives of each penalty: a function, the formula and numpy code.
 
-The first rows of the two lists, made together, swap the two derivatives. That mistake has a kind of its own,
+The first rows of the two lists together would swap the two derivatives. That mistake has a kind of its own,
 "elastic net mixed up".
 """
 
@@ -307,7 +309,7 @@ PAIRED_PENALTY_MISTAKES = tuple(
     for j, (of_l1, from_l1, _) in enumerate(_OTHER_DERIVATIVES["l1"])
     if i or j
 )
-"""The mistakes that give both penalties a wrong derivative at once."""
+"""The mistakes that give both penalties wrong derivatives at once."""
 
 
 PENALTY_MISTAKES: tuple[WrongPenalty, ...] = (

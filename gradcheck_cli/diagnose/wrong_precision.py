@@ -17,7 +17,7 @@ Fits = Callable[[Target, Array], Spoilt | None]
 
 
 def _precision(dtype: type[np.floating]) -> Fits:
-    """Return a `Fits` function for right gradients that were rounded to `dtype`."""
+    """Return a `Fits` function for correct gradients that were rounded to `dtype`."""
 
     def fits(target: Target, right: Array) -> Spoilt | None:
         found = target.found
@@ -58,11 +58,11 @@ def _to_digits(value: Array, digits: int) -> tuple[Array, Array]:
 
 
 _MOST_DECIMALS = 8
-"""The most decimals to try; with more, the numbers hardly differ from the right ones."""
+"""The largest number of decimals to try; with more, the numbers hardly differ from the correct ones."""
 
 
 def _printed(to: Callable[[Array, int], tuple[Array, Array]], noun: str) -> Fits:
-    """Return a `Fits` function for gradients that are right except for rounding to a few decimals or digits.
+    """Return a `Fits` function for gradients that are correct but rounded to a few decimals or digits.
 
     to: rounds a value to a number of decimals or digits.  noun: "decimal" or "digit".
     """
@@ -87,7 +87,7 @@ _HALF = 0.5 * (1.0 + 1e-6)
 
 
 def _print(right: Array) -> Array | None:
-    """Return the gradient rounded to the number of decimals that leaves its largest entry two digits.
+    """Return the gradient rounded to as many decimals as leave its largest entry two digits.
 
     Returns None if that number is 0 or less, or is above `_MOST_DECIMALS`.
     """
@@ -111,7 +111,7 @@ ROUNDED_AWAY = WrongTensor(
     fits=_all_rounded_away,
     plant=lambda right: None,
 )
-"""A small gradient rounded to 0. This explains it only if other gradients are rounded, too."""
+"""The mistake of rounding a small gradient to 0. It counts only if other gradients are rounded, too."""
 
 
 PRECISION_MISTAKES: tuple[WrongTensor, ...] = (

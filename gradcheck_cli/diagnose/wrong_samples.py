@@ -20,7 +20,7 @@ REFINED = frozenset({LAST_LOST, FIRST_LOST, NOT_SUMMED})
 
 
 class Subset(NamedTuple):
-    """A subset of the samples that people take by mistake.
+    """A subset of the samples that code may use by mistake.
 
     kind, sentence, wrong: see `Wrong`.
     samples: a function of the number of samples that returns the slice kept.  code: the slice in numpy.
@@ -96,7 +96,7 @@ SOME_OF_TENSOR = Wrong(*_SOME, "Σₙ over these", "Σₙ", "", refined_by=REFIN
 def _only(samples: Samples, mean: bool) -> Step:
     """Return a step that computes a loss over these samples only.
 
-    mean: whether the loss is averaged over these samples instead of all.
+    mean: whether the mean is over these samples, not over all samples.
     """
 
     def step(site: Site, _: float) -> Array | None:
@@ -112,7 +112,7 @@ SAMPLE_MISTAKES = tuple(
     Mistake(
         subset.kind,
         SAMPLES,
-        subset.sentence + (", and the mean is over the samples that remain" if mean else ""),
+        subset.sentence + (", and the mean is taken over the samples that remain" if mean else ""),
         f"L = c Σₙ ℓₙ {subset.wrong}",
         "L = c Σₙ ℓₙ",
         "∂L/∂a",

@@ -1,4 +1,4 @@
-"""Gradients that are a constant multiple of the right ones, and the names of such factors."""
+"""Gradients that are a constant multiple of the correct ones, and the names of such factors."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def _means(
 ) -> Iterator[Named]:
     """Yield the factors that result if a mean over samples or outputs is missing or is taken twice.
 
-    letter, count, noun: the symbol, the number and the plural name of what the mean is over.
+    letter, count, noun: the number of samples or outputs as a symbol and as a number, and the word for them.
     over: whether the loss averages over them.
     refined_by: the kinds that say more precisely that a mean is taken twice.
     """
@@ -71,7 +71,7 @@ def _means(
         )
     else:
         missing = (
-            f"{{it}} is {count} times too large, which is the number of {noun}",
+            f"{{it}} is too large by a factor of {count}, the number of {noun}",
             f"{letter} {sum_of}",
             sum_of,
         )
@@ -100,7 +100,7 @@ def _factors(sizes: Sizes) -> Iterator[Named]:
         Named(2.0, _wrong("factor 2", "{it} is twice what it should be", "2 · ∂L", "∂L", _TWICE)),
         Named(0.5, _wrong("factor 1/2", "{it} is half of what it should be", "½ · ∂L", "∂L", _HALF)),
     )
-    # To average over the outputs although the loss does not is an unlikely mistake.
+    # Averaging over the outputs is an unlikely mistake if the loss does not average over them.
     yield from (
         (*over_samples, *over_outputs, *plain)
         if sizes.over_outputs
@@ -113,7 +113,7 @@ _BATCHES = tuple(2**k for k in range(2, 11))
 
 
 def _of_another_count(factor: float, sizes: Sizes) -> Iterator[Wrong]:
-    """Yield the name of a factor that divides by a wrong number of samples, such as N − 1."""
+    """Yield a name for the factor if it comes from a wrong number of samples, such as N − 1."""
     count = sizes.samples
     if count is None or not (sizes.over_samples or sizes.outputs is None):
         return
@@ -151,9 +151,9 @@ def named(
 ) -> list[Wrong]:
     """Return every name that this factor may have, starting with the most likely one, or just "factor".
 
-    norm: the norm of the gradient found, for clipping; 0 if unknown.
-    on_penalty: whether the factor also applies to a penalty, which a mean over samples or outputs would not.
-    without: kinds to leave out.
+    norm: the norm of the author's gradient, which is a round number after clipping; 0 if unknown.
+    on_penalty: whether the factor also applies to a penalty, unlike a mean over samples or outputs.
+    without: the kinds of mistakes to leave out.
     """
     names = [each for each in _factors(sizes) if each.value != 1.0 and is_same(factor, each.value)]
     if 2 < factor <= _MOST_TIMES and is_same(factor, round(factor)):
@@ -168,7 +168,7 @@ def named(
 
 
 _MANY_TIMES = 10.0
-"""Gradients are rarely accumulated by mistake this many times or more often."""
+"""Gradients are rarely accumulated this many times or more by mistake."""
 
 
 def is_round(norm: float) -> bool:
@@ -177,7 +177,7 @@ def is_round(norm: float) -> bool:
 
 
 def _clipped(norm: float) -> Wrong:
-    sentence = f"{{it}} is scaled to a norm of {norm:.2g}, as gradient clipping does"
+    sentence = f"{{it}} is scaled to a norm of {norm:.2g}, as in gradient clipping"
     code = "dL_dw = dL_dw * 0.01 / np.linalg.norm(dL_dw)"
     return Wrong("clipped by norm", ENTRIES, sentence, f"∂L · {norm:.2g} / ‖∂L‖", "∂L", "", "factor", code)
 

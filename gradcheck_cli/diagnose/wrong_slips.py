@@ -15,7 +15,10 @@ from gradcheck_cli.network.functions import sigmoid, softplus
 from gradcheck_cli.types import Array
 
 Slip = Callable[..., Array]
-"""A wrong ∂ℓ/∂a of the output a and the target, both (N, C), and of the options of the loss."""
+"""A function of the output a, the target and the loss's options that returns a wrong ∂ℓ/∂a.
+
+All three arrays are (N, C), for N samples and C outputs; ℓ is the loss of a sample.
+"""
 
 
 def slip(loss: str, of: Slip) -> Step:
@@ -67,9 +70,11 @@ def _focal(
     of_bce: float = 1.0,
     of_power: Callable[[Array, float], Array] = lambda missing, gamma: gamma * missing ** (gamma - 1.0),
 ) -> Slip:
-    """Return the gradient of the focal loss with a wrong weight or a wrong term.
+    """Return a `Slip`: the gradient of the focal loss with a wrong weight or a wrong term.
 
-    of_bce: the factor on the cross-entropy's term.  of_power: the derivative of (1 − pₜ)^gamma.
+    weight: a function of the target and alpha that returns the weight of each entry.
+    of_bce: the factor on the cross-entropy's term.
+    of_power: the derivative of (1 − pₜ)^gamma, where pₜ is the probability of the target.
     """
 
     def gradient(a: Array, t: Array, alpha: float, gamma: float) -> Array:
@@ -99,7 +104,7 @@ _FOCAL: tuple[Row, ...] = (
     (
         "focal: sign of a term",
         _focal(of_power=lambda missing, gamma: -gamma * missing ** (gamma - 1.0)),
-        "the term of the focal loss's factor is added instead of subtracted",
+        "the term from the focal loss's factor (1 − pₜ)^gamma is added instead of subtracted",
         "w (q^gamma (p − y) + gamma q^(gamma − 1) p (1 − p) (2 y − 1) bce)",
         "dL_da = weight * (q**gamma * (p - y) + slope * bce) / N",
     ),
@@ -142,7 +147,10 @@ def _dice_sums(p: Array, t: Array, smooth: float) -> tuple[Array, Array]:
 
 
 def _dice(of: Callable[[Array, Array, Array, Array], Array], keeps_smooth: bool = True) -> Slip:
-    """Return the gradient for ∂ℓ/∂p, a function of p, the target, the overlap and the size."""
+    """Return a `Slip` that computes `of`, a function of p, the target, the overlap and the size.
+
+    keeps_smooth: whether the overlap and the size include `smooth`.
+    """
 
     def gradient(a: Array, t: Array, smooth: float) -> Array:
         p = sigmoid(a)
@@ -213,7 +221,7 @@ _DICE: tuple[Row, ...] = (
 
 
 def _cosine(of: Callable[[Array, Array, Array], Array]) -> Slip:
-    """Return the gradient as a function of the unit vectors of a and y, and of the norm of a."""
+    """Return a `Slip` that computes `of`, a function of a / |a|, y / |y| and |a|."""
 
     def gradient(a: Array, t: Array, eps: float) -> Array:
         return of(unit(a), unit(t), np.sqrt(total(a * a)))
@@ -239,7 +247,7 @@ _COSINE: tuple[Row, ...] = (
     (
         "cosine: sign of a term",
         _cosine(lambda u, v, norm: -(total(u * v) * u + v) / norm),
-        "the term of the norm of a has the wrong sign",
+        "the term from the norm of a has the wrong sign",
         "−(cos(a, y) a / |a| + y / |y|) / |a|",
         "dL_da = -((u * v).sum(axis=1, keepdims=True) * u + v) / norm / N",
     ),
@@ -268,7 +276,7 @@ _POISSON: tuple[Row, ...] = (
 
 
 SLIP_MISTAKES: tuple[Mistake, ...] = (
-    *slip_rows("focal", _FOCAL, "outputs further from their targets, and targets of both kinds"),
+    *slip_rows("focal", _FOCAL, "outputs further from their targets, and targets of both 0 and 1"),
     *slip_rows("dice", _DICE, "outputs further from their targets"),
     *slip_rows("cosine", _COSINE, "outputs whose norms are not 1"),
     *slip_rows("poisson_nll", _POISSON, "outputs further from their targets"),

@@ -51,11 +51,11 @@ FORMULAS = {
     Part.BIAS: ("∂L/∂b = Σₙ δₙ", "∂L/∂b"),
     Part.BELOW: ("∂L/∂a⁽ʰ⁾ = δ w", "δ"),
 }
-"""Maps each part to its right formula and to the factor of the chain rule that the part computes."""
+"""Maps each part to its correct formula and to the factor of the chain rule that the part computes."""
 
 
 def before_activation(site: Site) -> Array | None:
-    """Return ∂L/∂a (N, out), or None if δ is the same array."""
+    """Return the site's ∂L/∂a; None if δ is the same array."""
     return None if site.dL_da is site.delta else site.dL_da
 
 
@@ -127,7 +127,7 @@ def _pre_activation(site: Site, of: Callable[[Site, int], Array]) -> Array | Non
 def _other_input(by: int) -> Of:
     """Return a step that multiplies δ by the input of another layer.
 
-    by: how many layers the other layer is above this one; negative if it is below.
+    by: how far the other layer is above this one, in layers; negative if it is below.
     """
 
     def step(site: Site) -> Array | None:
@@ -142,7 +142,7 @@ def _other_input(by: int) -> Of:
 def other_delta(by: int) -> Of:
     """Return a function of a site that returns δ of another layer, or None if the shapes differ.
 
-    by: how many layers the other layer is above the site's; negative if it is below.
+    by: how far the other layer is above the site's layer, in layers; negative if it is below.
     """
 
     def delta(site: Site) -> Array | None:

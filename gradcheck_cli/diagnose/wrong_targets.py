@@ -17,7 +17,7 @@ from gradcheck_cli.types import Array
 
 
 def _with_target(change: Callable[[Array], Array], *losses: str) -> Step:
-    """Return a step that computes the loss's right gradient, but for a changed target.
+    """Return a step that computes the correct gradient of the loss for a changed target.
 
     losses: the names of the losses that the step applies to; by default, all.
     """
@@ -74,7 +74,7 @@ TARGET_MISTAKES: tuple[Mistake, ...] = (
 
 
 def _distribution(site: Site, target: Array, coefficient: float) -> Array | None:
-    """Return the gradient of cross-entropy for this target and coefficient; None for any other loss."""
+    """Return the gradient of cross-entropy for this target and coefficient; None if the loss is another one."""
     if site.problem.network.loss.name != "cross_entropy":
         return None
     return coefficient * (softmax(site.a) * total_of(target) - target)
@@ -122,7 +122,7 @@ def _no_smoothing(site: Site, _: float) -> Array | None:
 def _weight_per_sample(site: Site) -> float:
     """Return the mean class weight of the samples.
 
-    A weighted sum divided by N is this many times the same sum divided by the total weight.
+    If a weighted sum is divided by N samples instead of their total weight, it changes by this factor.
     """
     weights, plain = _weights(site), site.problem.plain_target
     return float((plain * (1.0 if weights is None else weights)).sum()) / plain[..., 0].size
@@ -150,9 +150,9 @@ def _normalised_by_all(site: Site, _: float) -> Array | None:
 
 
 def _ignored_trained(site: Site, _: float) -> Array | None:
-    """Return ∂L/∂a as computed by code that does not mask ignored samples; their one-hot target is 0.
+    """Return ∂L/∂a of code that does not mask ignored samples. Their one-hot target is 0.
 
-    Returns None if no sample is ignored, or for losses other than cross-entropy.
+    Returns None if no sample is ignored, or if the loss is not cross-entropy.
     """
     ignored = np.isin(site.problem.y, site.problem.network.loss.ignored)
     if site.problem.network.loss.name != "cross_entropy" or not ignored.any():
@@ -162,9 +162,9 @@ def _ignored_trained(site: Site, _: float) -> Array | None:
 
 
 def _ignored_as_classes(mean_over_all: bool) -> Step:
-    """Return a step that treats samples whose label is ignored like all others, by the class of that label.
+    """Return a step that treats every ignored label as a class that counts like all others.
 
-    mean_over_all: whether the mean is over all samples, not over those whose label counts.
+    mean_over_all: whether the mean is over all samples, not only over those whose label counts.
     """
 
     def step(site: Site, _: float) -> Array | None:
@@ -241,7 +241,7 @@ CLASS_MISTAKES: tuple[Mistake, ...] = (
     loss_row(
         "ignored labels",
         _normalised_by_all,
-        "the mean is over all samples, not over those whose label counts",
+        "the mean is over all samples, not only over those whose label counts",
         "1/N · {dloss}",
         "dL_da = (p * counts - y) / N",
         "samples whose label is ignore_index",
@@ -271,7 +271,7 @@ CLASS_MISTAKES: tuple[Mistake, ...] = (
 
 
 def _at_the_target(site: Site, _: float) -> Array | None:
-    """Return c · (p − y) at the label and 0 elsewhere; None for any loss other than cross-entropy."""
+    """Return c · (p − y) at the label and 0 elsewhere; None if the loss is not cross-entropy."""
     if site.problem.network.loss.name != "cross_entropy":
         return None
     return np.where(site.problem.plain_target > 0, RIGHT[Part.LOSS](site), 0.0)
@@ -283,7 +283,7 @@ ENTRY_MISTAKES: tuple[Mistake, ...] = (
     loss_row(
         "target's entry alone",
         _at_the_target,
-        "only the label's entry has a gradient; the other outputs, which share its softmax, have 0",
+        "only the label's entry has a gradient; the others, which share its softmax, have none",
         "c · (softmax(a) − y) at y, else 0",
         "dL_da = (p - y) * y / N",
     ),
