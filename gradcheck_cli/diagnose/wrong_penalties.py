@@ -55,8 +55,7 @@ def _times(multiple: Callable[[Problem], float], *only: str) -> Term:
         if not terms or (only and (len(terms) < 2 or not set(only) <= set(terms))):
             return None
         chosen = only or tuple(terms)
-        return sum((multiple(problem) if p in chosen else 1.0) * t for p, t in terms.items())  # type:
-        ignore[return-value]
+        return sum((multiple(problem) if p in chosen else 1.0) * t for p, t in terms.items())  # type: ignore[return-value]
 
     return term
 
@@ -225,8 +224,7 @@ def _on_biases(problem: Problem, name: str, _: float) -> Array | None:
     network, b = problem.network, parameter(problem, name)
     if not network.penalties or network.penalties_on(name):
         return None
-    return sum(PENALTIES[p].derivative(b, strength) for p, strength in network.penalties.items())  # type:
-    ignore[return-value]
+    return sum(PENALTIES[p].derivative(b, strength) for p, strength in network.penalties.items())  # type: ignore[return-value]
 
 
 def _instead(penalty: str, derivative: Callable[[Array], Array]) -> Term:

@@ -74,7 +74,7 @@ TARGET_MISTAKES: tuple[Mistake, ...] = (
 
 
 def _distribution(site: Site, target: Array, coefficient: float) -> Array | None:
-    """Return the gradient of cross-entropy for this target and coefficient; None if the loss is another one."""
+    """Return the gradient of cross-entropy for this target and coefficient; None for another loss."""
     if site.problem.network.loss.name != "cross_entropy":
         return None
     return coefficient * (softmax(site.a) * total_of(target) - target)

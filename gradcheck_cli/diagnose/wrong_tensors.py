@@ -17,7 +17,7 @@ from gradcheck_cli.types import Array
 Fits = Callable[[Target, Array], Spoilt | None]
 
 UNIT_ZEROED = "unit zeroed"
-"""The kind where all gradients of some units are 0."""
+"""The kind of mistake that sets all gradients of some units to 0."""
 
 _MOST_ENTRIES = 3
 """The largest number of wrong entries that are still listed one by one."""
@@ -85,7 +85,7 @@ def _zero(right: Array) -> Array | None:
 
 
 def _is_zero(target: Target, right: Array) -> Spoilt | None:
-    """Fit a gradient that is exactly 0. A sum whose terms cancel hardly ever is."""
+    """Fit a gradient that is exactly 0. A sum whose terms cancel is hardly ever exactly 0."""
     return None if target.found.any() else Spoilt(np.zeros_like(right))
 
 
@@ -162,7 +162,7 @@ def _is_a_line(off: Array) -> bool:
 
 
 def _lines(axis: int, kind: str) -> Fits:
-    """Return a `Fits` function for wrong rows (axis 0) or columns (axis 1); at least half must be right."""
+    """Return a `Fits` function for wrong rows (axis 0) or columns (axis 1); at least half must be correct."""
 
     def fits(target: Target, right: Array) -> Spoilt | None:
         found = target.found
@@ -269,7 +269,10 @@ ZERO = _row(
     _zero,
     code="dL_dw = np.zeros_like(w)",
 )
-"""A gradient of exactly 0. It was probably never computed, so this ranks above sums whose terms cancel."""
+"""A gradient that is exactly 0.
+
+It was probably never computed, so this mistake ranks above a sum whose terms cancel.
+"""
 
 _ASYMMETRIC = "a weight whose gradient is not symmetric"
 
@@ -336,7 +339,7 @@ TENSOR_MISTAKES: tuple[WrongTensor, ...] = (
     _row(
         "rows permuted",
         ENTRIES,
-        "the rows of {tensor}'s gradient are in another order",
+        "the rows of {tensor}'s gradient are in the wrong order",
         "∂L/∂w with rows permuted",
         _permuted(0),
         _rolled(0),
@@ -345,7 +348,7 @@ TENSOR_MISTAKES: tuple[WrongTensor, ...] = (
     _row(
         "columns permuted",
         ENTRIES,
-        "the columns of {tensor}'s gradient are in another order",
+        "the columns of {tensor}'s gradient are in the wrong order",
         "∂L/∂w with columns permuted",
         _permuted(1),
         _rolled(1),

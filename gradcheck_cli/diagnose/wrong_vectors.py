@@ -14,7 +14,7 @@ from gradcheck_cli.types import Array
 
 
 def _times(factor: float, vector: str, loss: str) -> Step:
-    """Return a step that multiplies one vector's part of ∂L/∂a by a factor, for `loss` only."""
+    """Return a step that multiplies one vector's part of ∂L/∂a by a factor. It applies only to `loss`."""
 
     def step(site: Site, _: float) -> Array | None:
         own = site.problem.network.loss
@@ -57,10 +57,11 @@ def _triplet(
     parts: Callable[[Array, Array], tuple[Array, Array, Array]],
     along: Callable[[Array], Array] = unit,
 ) -> Slip:
-    """Return the gradient for the samples that count and the parts of anchor, positive and negative.
+    """Return a `Slip`: a wrong gradient of the triplet loss.
 
     over: returns which samples count, given d(anchor, positive) − d(anchor, negative) and the margin.
-    parts: a function of the directions u and v from the positive and the negative to the anchor.
+    parts: returns the gradients of the anchor, the positive and the negative. It takes the directions u and
+    v, which point from the positive and from the negative to the anchor.
     along: turns a difference of embeddings into a direction.
     """
 
@@ -103,14 +104,14 @@ _TRIPLET: tuple[Row, ...] = (
     (
         "triplet: anchor of one pair",
         _triplet(_too_near, lambda u, v: (u, -u, v)),
-        "the anchor's gradient lacks its distance from the negative",
+        "the anchor's gradient lacks the term from its distance to the negative",
         "1[L > 0] (u, −u, v)",
         "dL_da = np.concatenate([u, -u, v], axis=1) / N",
     ),
     (
         "triplet: anchor of one pair",
         _triplet(_too_near, lambda u, v: (-v, -u, v)),
-        "the anchor's gradient lacks its distance from the positive",
+        "the anchor's gradient lacks the term from its distance to the positive",
         "1[L > 0] (−v, −u, v)",
         "dL_da = np.concatenate([-v, -u, v], axis=1) / N",
     ),
@@ -144,10 +145,12 @@ _TRIPLET: tuple[Row, ...] = (
 def _contrastive(
     of_first: Callable[[Array, Array, Array, Array], Array], second: float = -1.0, clipped: bool = True
 ) -> Slip:
-    """Return the gradient for that of the first embedding.
+    """Return a `Slip`: a wrong gradient of the contrastive loss.
 
-    of_first: a function of the difference d of the embeddings, its direction, 1 for pairs that are alike, and
-    what is missing to the margin.  second: the factor that makes it the gradient of the second embedding.
+    of_first: returns the gradient of the first embedding. It takes the difference d of the two embeddings,
+    the direction of d, the labels (1 for pairs that are alike, else 0), and the distance that a pair lacks to
+    the margin.
+    second: the factor that turns the gradient of the first embedding into that of the second.
     clipped: whether pairs that are further apart than the margin have no gradient.
     """
 
@@ -178,7 +181,7 @@ _CONTRASTIVE: tuple[Row, ...] = (
     (
         "contrastive: labels inverted",
         _contrastive(lambda d, e, alike, short: _both_kinds(d, e, 1.0 - alike, short)),
-        "pairs that are alike are treated as unlike, and the other way round",
+        "pairs that are alike are treated as unlike, and vice versa",
         "(g, −g), 1 − y for y in g",
         "pull = 2 * (1 - y) * apart - 2 * y * short * apart / d\n" + _SAVED,
     ),
@@ -192,7 +195,7 @@ _CONTRASTIVE: tuple[Row, ...] = (
     (
         "contrastive: sign of a term",
         _contrastive(lambda d, e, alike, short: 2.0 * alike * d + 2.0 * (1.0 - alike) * short * e),
-        "the term of unlike pairs has the wrong sign: they are pulled together",
+        "the term for unlike pairs has the wrong sign: they are pulled together",
         "(g, −g), g = 2 y d + 2 (1 − y) max(0, margin − |d|) d / |d|",
         "pull = 2 * y * apart + 2 * (1 - y) * short * apart / d\n" + _SAVED,
     ),
@@ -245,7 +248,7 @@ _KL: tuple[Row, ...] = (
     (
         "kl: factor of a part",
         _gaussian(lambda mu, lv: (2.0 * mu, 0.5 * np.expm1(lv))),
-        "the gradient of mu has a factor 2: the ½ of the loss is forgotten",
+        "the gradient of mu has a factor of 2: the ½ of the loss is forgotten",
         "(2 mu, ½ (e^logvar − 1))",
         _kl("2 * mu, (np.exp(logvar) - 1) / 2"),
     ),
@@ -289,6 +292,6 @@ VECTOR_MISTAKES: tuple[Mistake, ...] = (
     _turned("logvar", "dL_da = np.concatenate([mu, (1 - np.exp(logvar)) / 2], axis=1) / N"),
     _turned("mu"),
     *slip_rows("triplet", _TRIPLET, "triplets on both sides of the margin"),
-    *slip_rows("contrastive", _CONTRASTIVE, "pairs of both kinds, on both sides of the margin"),
+    *slip_rows("contrastive", _CONTRASTIVE, "alike and unlike pairs, on both sides of the margin"),
     *slip_rows("kl_gaussian", _KL, "a mu and a logvar other than 0"),
 )

@@ -1,4 +1,4 @@
-"""What a derivation consists of: definitions, the chain rule, and factors with their comparisons."""
+"""The parts of a derivation: definitions, the chain rule, and factors with their comparisons."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class Factor:
     origin: where the checked array comes from, in a few words.
     given: whether that array comes from the user rather than from gradcheck's own backprop.
     parts: the symbols of the factors in the formula.
-    is_gradient: whether it is the gradient of a parameter or of an input of the layer.
-    can_be_given: whether a gradient file can hold it.
+    is_gradient: whether the factor is the gradient of a parameter or of an input of the layer.
+    can_be_given: whether a gradient file can contain the factor.
     """
 
     symbol: str
@@ -38,7 +38,10 @@ class Factor:
 
 @dataclass(frozen=True)
 class Definition:
-    """A value of the layer: its symbol, its formula, and what the formula leaves open."""
+    """A value of the layer: its symbol and its formula.
+
+    where: a remark on the formula that begins with "with"; empty if there is none.
+    """
 
     symbol: str
     formula: str
@@ -47,7 +50,7 @@ class Definition:
 
 @dataclass(frozen=True)
 class Link:
-    """A line of the chain rule: ∂L/∂w as a product of factors, as a formula, and why.
+    """A line of the chain rule: ∂L/∂w as a product of factors and as a formula, with the reason.
 
     through: the factors, such as ∂L/∂a · ∂a/∂z · ∂z/∂w.
     because: the last factor as a formula, such as ∂z/∂w = a⁽ʰ⁾.
@@ -63,10 +66,11 @@ class Link:
 class Worked:
     """One entry of a gradient in numbers: a sum of products ∂L/∂out · ∂out/∂entry.
 
-    terms: the largest products, by gradcheck's own backprop.  count: how many there are.
+    terms: the largest products, from gradcheck's own backprop.  count: the number of all products.
     penalty: the derivative of the penalties.
-    total: the sum of all of them.
-    analytic: the entry of the gradient that is checked.  origin, given: where it comes from, as in `Factor`.
+    total: the sum of all products, plus the derivative of the penalties.
+    analytic: the entry of the gradient that is checked.
+    origin, given: where that gradient comes from, as in `Factor`.
     """
 
     symbol: str
@@ -87,10 +91,10 @@ class Derivation:
     """The derivation of one layer's gradients, from ∂L/∂output down to the parameters and the inputs.
 
     layer: the layer's name.  kind: the spec's key for this kind of layer.
-    activation: the name of its activation; empty if it has none.
+    activation: the name of the layer's activation; empty if it has none.
     above: the name of the next layer above, which passes ∂L/∂output down; empty for the output layer.
     normalised: whether a batch normalisation lies between z and the activation.
-    takes, gives: the shapes of its input and its output, with the batch.
+    takes, gives: the shapes of the layer's input and output, including the batch axis.
     """
 
     layer: str
@@ -112,7 +116,7 @@ class Derivation:
     def unseen(self, factor: Factor) -> tuple[Factor, ...]:
         """Return the factors that `factor` is computed from and that the user's file leaves out.
 
-        Factors that no file can contain are not included, nor those behind a factor that the file contains.
+        Factors that no file can contain are not included, nor are factors behind one that the file contains.
         """
         reached = self._reached(factor)
         return tuple(f for f in self.factors if f.symbol in reached and not f.given and f.can_be_given)

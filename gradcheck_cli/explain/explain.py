@@ -2,7 +2,7 @@
 
 ∂L/∂w = ∂L/∂a · ∂a/∂z · ∂z/∂w = δᵀ a⁽ʰ⁾          ∂L/∂b = ∂L/∂a · ∂a/∂z · ∂z/∂b = Σₙ δₙ
 
-In the output layer ∂L/∂a comes from the loss; in every other layer it is δ w of the layer above. Layers of
+In the output layer, ∂L/∂a comes from the loss; in every other layer it is δ w of the layer above. Layers of
 other kinds have formulas of their own, from `Step.formulas`; `symbols` puts them together.
 """
 
@@ -66,7 +66,7 @@ def explain(spec: Spec, only: str = "") -> Explanation:
 
 
 def _network_and_gradients(spec: Spec, only: str) -> tuple[Problem, Analytic, list[str]]:
-    """Return the problem, the gradients that the spec names, and the layers to derive, the output first.
+    """Return the problem, the gradients that the spec names, and the layers to derive, output first.
 
     only: the name of the one layer to derive; empty for every layer that the spec checks.
     """
@@ -74,7 +74,7 @@ def _network_and_gradients(spec: Spec, only: str) -> tuple[Problem, Analytic, li
     if source is None or spec.network is None:
         problem, layers = _narrowed(build_problem(spec), only)
         return problem, read_gradients(spec.gradients, problem), layers
-    from gradcheck_cli.subject.code import analytic_of, read_function  # loads what only code needs
+    from gradcheck_cli.subject.code import analytic_of, read_function  # slow to import, needed only for code
 
     function, inputs = read_function(spec, source)
     assert inputs.problem is not None
@@ -108,14 +108,14 @@ def _from_the_output(graph: Graph) -> list[str]:
 
 
 def _layers_in(graph: Graph, only: str) -> list[str]:
-    """Return the layer with this name, or this path as in residual1.attention1, and the layers inside it."""
+    """Return the layer with this name or path (residual1.attention1), and the layers inside it."""
     places = {node.layer: node.place for node in graph.nodes}
     paths = {layer: ".".join(_path(places, layer)) for layer in _from_the_output(graph)}
     for layer, path in paths.items():
         if only in (layer, path):
             inside = [each for each in paths if paths[each].startswith(f"{path}.")]
             return [layer, *inside]
-    help = did_you_mean(only, [*paths, *paths.values()]) or f"there is {listed(list(paths))}"
+    help = did_you_mean(only, [*paths, *paths.values()]) or f"the layers are {listed(list(paths))}"
     raise bad_input(f"--layer: there is no layer '{shortened(only)}'", "network", "layers", help=help)
 
 
@@ -144,7 +144,7 @@ def _in_part(numbers: Numbers, writers: Sequence[Writer]) -> Iterator[str]:
     """Yield a note if some ∂L/∂value is checked for its first samples only."""
     values = {i + 1 for writer in writers for i in writer.nodes}.union(*(writer.inputs for writer in writers))
     if any(numbers.samples(value) < len(numbers.values[value]) for value in values):
-        yield f"of ∂L/∂value with more than {MOST:,} elements, only the first samples are checked"
+        yield f"if a ∂L/∂value has more than {MOST:,} elements, only the first samples are checked"
 
 
 def _derived(numbers: Numbers, writer: Writer, given: bool) -> Derivation:
@@ -195,14 +195,14 @@ def _chain(numbers: Numbers, writer: Writer) -> Iterator[Link]:
 def _link(writer: Writer, i: int, symbol: str, sums: str, formula: str, local: str) -> Link:
     """Return the line of the chain rule for an argument of node i.
 
-    sums: the sum over the time steps that the product has, if any.
+    sums: the sign of a sum over time steps, to precede the product; empty if there is no sum.
     """
     factors = writer.through(i, symbol)
     return Link(f"∂L/∂{symbol}", sums + " · ".join(factors), formula, f"{factors[-1]} = {local}")
 
 
 def _worked(numbers: Numbers, writer: Writer, factors: Sequence[Factor]) -> Iterator[Worked]:
-    """Yield one entry in numbers: of the first parameter or, if there is none, of the input."""
+    """Yield one gradient entry in numbers: the first parameter's or, without parameters, the input's."""
     names = parameters_of(numbers, writer)
     gradients = [factor for factor in factors if factor.is_gradient]
     if names:

@@ -1,4 +1,4 @@
-"""The factors of one layer's derivation, from ∂L/∂output down, each with what it is compared with."""
+"""The factors of one layer's derivation, from ∂L/∂output down, each with its reference."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Row:
     numerical: the map whose derivative is the factor, or an estimate of the factor.
     rounding: bounds on the rounding error of `value`.
     parts: the symbols of the factors in the formula.
-    is_gradient: whether it is the gradient of a parameter or of an input of the layer.
+    is_gradient: whether the factor is the gradient of a parameter or of an input of the layer.
     """
 
     symbol: str
@@ -44,7 +44,7 @@ class Row:
 
 
 def rows_of(numbers: Numbers, writer: Writer) -> Iterator[Row]:
-    """Yield the factors of a layer: ∂L/∂output, then from step to step, then its gradients."""
+    """Yield the factors of a layer: ∂L/∂output, then those of each step, then the layer's gradients."""
     values = _values_inside(numbers, writer) if writer.is_composed else _steps(numbers, writer)
     yield from values
     yield from (_parameter(numbers, writer, name) for name in parameters_of(numbers, writer))
@@ -59,12 +59,12 @@ def parameters_of(numbers: Numbers, writer: Writer) -> list[str]:
 
 
 def inputs_of(writer: Writer) -> list[int]:
-    """Return the values that the layer takes from others and that have a gradient: all but tokens."""
+    """Return the values that the layer takes from other layers and that have a gradient: all but tokens."""
     return [value for value in writer.inputs if writer.readers(value)]
 
 
 def _steps(numbers: Numbers, writer: Writer) -> Iterator[Row]:
-    """Yield the factors of a layer of a few steps, one after another."""
+    """Yield the factors of a layer with few steps, one step after another."""
     parts: tuple[str, ...] = ()
     for i in reversed(writer.nodes):
         yield _value(numbers, writer, (i + 1,), parts)
@@ -74,7 +74,7 @@ def _steps(numbers: Numbers, writer: Writer) -> Iterator[Row]:
 
 
 def _values_inside(numbers: Numbers, writer: Writer) -> Iterator[Row]:
-    """Yield the factors of a layer of many steps: ∂L/∂value for each symbol, then the steps themselves."""
+    """Yield the factors of a layer with many steps: ∂L/∂value for each symbol, then the steps themselves."""
     for i in reversed(list(writer.shown())):
         yield _value(numbers, writer, tuple(member + 1 for member in writer.group(i)))
     yield _all_steps(numbers, writer)
@@ -90,7 +90,10 @@ def _value(
     parts: tuple[str, ...] = (),
     is_gradient: bool = False,
 ) -> Row:
-    """Return the factor ∂L/∂v for a value v, or for a value at every time step, (N, T, *features)."""
+    """Return the factor ∂L/∂v for a value v.
+
+    For a value at all T time steps, the factor is (N, T, *features), for N samples.
+    """
     shown = next((value for value in values if writer.owns(value) and writer.is_shown(value - 1)), values[0])
     symbol, name = writer.gradient(shown), _name_of_gradient(writer, shown)
     given = name in numbers.analytic.factors or name in numbers.analytic.values
@@ -162,7 +165,7 @@ def _local(writer: Writer, i: int, argument: Argument, symbol: str, entries: Ent
 
 
 def of_parameter(numbers: Numbers, i: int, own: str, most: int = ENTRIES) -> Entries:
-    """Return entries of ∂out/∂parameter of node i; for a step with rows, all that differ."""
+    """Return some entries of ∂out/∂parameter of node i; for a step with rows, all that differ."""
     node, eps = numbers.graph.nodes[i], numbers.arithmetic.eps
     rows = node.step.rows(numbers.values[node.inputs[0]])
     if rows is None or most < ENTRIES:
@@ -174,7 +177,7 @@ def of_parameter(numbers: Numbers, i: int, own: str, most: int = ENTRIES) -> Ent
 
 
 def of_input(numbers: Numbers, i: int, number: int, most: int = ENTRIES) -> Entries:
-    """Return entries of ∂out/∂input of node i; for an activation, all of them."""
+    """Return some entries of ∂out/∂input of node i; for an activation, all of them."""
     step = numbers.graph.nodes[i].step
     if not isinstance(step, Pointwise) or most < ENTRIES:
         return StepAlone.of(numbers.problem, i, most).of_input(number)
@@ -210,7 +213,7 @@ def _few(numbers: Numbers, node: Node, i: int) -> Iterator[Entries]:
 
 
 def _kinds(writer: Writer) -> list[int]:
-    """Return the nodes of a layer, one of those that differ only in their time step."""
+    """Return the nodes of a layer, but only one of all nodes that differ only in their time step."""
     kinds = {}
     for i in writer.nodes:
         node = writer.graph.nodes[i]

@@ -1,4 +1,4 @@
-"""The Jacobian of one step alone: some of its entries from its vjp, and the same from finite differences."""
+"""Some entries of a single step's Jacobian, from the step's vjp and from finite differences."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ENTRIES = 512
 """Roughly the largest number of entries of a Jacobian that are checked."""
 
 FEW = 16
-"""The same for each step inside a layer of many steps."""
+"""Roughly the largest number of entries to check per Jacobian inside a layer of many steps."""
 
 
 _Moved = Callable[[Array, Array], Array]
@@ -32,8 +32,8 @@ _Moved = Callable[[Array, Array], Array]
 class Entries:
     """Some entries of a Jacobian.
 
-    map: the map whose derivatives they are, for finite differences.
-    value: the entries as the step's vjp gives them.  rounding: bounds on their rounding errors.
+    map: the map to differentiate by finite differences; its derivatives are the entries.
+    value: the entries as the step's vjp computes them.  rounding: bounds on their rounding errors.
     """
 
     map: Map
@@ -43,7 +43,7 @@ class Entries:
 
 @dataclass(frozen=True)
 class StepAlone:
-    """A step at its inputs: those of the first sample or, if the step couples samples, of all.
+    """A step with its inputs: those of the first sample or, if the step couples samples, of all samples.
 
     entries: roughly how many entries of each Jacobian to check.
     """
@@ -56,7 +56,7 @@ class StepAlone:
 
     @classmethod
     def of(cls, problem: Problem, i: int, entries: int = ENTRIES) -> StepAlone:
-        """Return node i of the network of a problem."""
+        """Return node i of the problem's network as a step alone."""
         node, values = problem.network.graph.nodes[i], problem.objective.values
         some = slice(None) if node.step.couples == "batch" else slice(1)
         inputs = tuple(values[k][some] for k in node.inputs)
@@ -64,7 +64,7 @@ class StepAlone:
 
     @cached_property
     def _rows(self) -> Array:
-        """The outputs whose derivatives are checked, by flat index, spread over all outputs."""
+        """The flat indices of the outputs whose derivatives are checked, spread over all outputs."""
         count = min(ROWS, self.output.size, self.entries)
         return np.unique(np.linspace(0, self.output.size - 1, count).astype(int))
 
@@ -74,7 +74,7 @@ class StepAlone:
 
     @cached_property
     def _swept(self) -> list[tuple[tuple[Array, ...], dict[str, Array], tuple[Array, ...], dict[str, Array]]]:
-        """For each row: its derivatives in the inputs and the parameters, then bounds on their errors."""
+        """For each checked output: its derivatives in the inputs and the parameters, with error bounds."""
         exact = tuple(np.zeros_like(x) for x in self.inputs)
         known = Known(self.inputs, self.output, exact, np.zeros_like(self.output))
         found = []
@@ -88,7 +88,10 @@ class StepAlone:
         return found
 
     def of_input(self, number: int) -> Entries:
-        """Return entries of ∂out/∂input."""
+        """Return some entries of ∂out/∂input for one of the inputs.
+
+        number: the position of the input.
+        """
         x, size = self.inputs[number], self.output.size
 
         def outputs(columns: Array, to: Array) -> Array:
@@ -106,7 +109,10 @@ class StepAlone:
         return self._entries(x, values, outputs, pieces if self.node.step.has_pieces else None)
 
     def of_parameter(self, own: str) -> Entries:
-        """Return entries of ∂out/∂parameter, by the parameter's name in the step."""
+        """Return some entries of ∂out/∂parameter.
+
+        own: the parameter's name in the step.
+        """
         size = self.output.size
 
         def outputs(columns: Array, to: Array) -> Array:
@@ -119,10 +125,12 @@ class StepAlone:
     def _entries(
         self, x: Array, values: Sequence[tuple[Array, Array]], outputs: _Moved, pieces: _Moved | None
     ) -> Entries:
-        """Return the entries for an argument x.
+        """Return some entries of ∂out/∂x for an argument x of the step.
 
-        values: for each row, its derivatives in x, and bounds on their errors.
-        outputs: the outputs (B, …) after number columns[b] of x is set to to[b].  pieces: the pieces.
+        values: for each checked output, its derivatives in x, and bounds on their rounding errors.
+        outputs: a function of `columns` and `to`, (B,) each. It returns the B outputs of the step, (B, …),
+        that result when entry columns[b] of x is set to to[b].
+        pieces: the same for the smooth pieces of the step, if it has any.
         """
         each = [self._columns(value) for value, _ in values]
         columns, rows = np.concatenate(each), np.repeat(self._rows, [len(of_row) for of_row in each])

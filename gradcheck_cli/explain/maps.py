@@ -16,10 +16,10 @@ from gradcheck_cli.types import Array
 
 @dataclass(frozen=True)
 class Map:
-    """A map to differentiate numerically, as P pairs of an input number and an output that it affects.
+    """A map to differentiate numerically, as P pairs of an input entry and an output entry that it affects.
 
-    shape: the shape of the derivative; it has P entries, and the pairs follow its C order.
-    position: the unperturbed input numbers, (P,).
+    shape: the shape of the derivative, which has P entries; the pairs follow its C order.
+    position: the unperturbed input entries, (P,).
     magnitude: the sizes of the outputs, (P,).
     observe(which, to): the outputs of the pairs `which` when their inputs are set to `to`, one at a time.
     pieces(which, to): for each of these, the smooth piece of the map on which the input lies.
@@ -73,10 +73,10 @@ def loss_map(problem: Problem) -> Map:
 
 
 def activation_map(problem: Problem, i: int, activation: Activation) -> Map:
-    """Return the map z → a of an activation, node i: a_nj as a function of z_nj for each unit and sample.
+    """Return the map z → a of an activation, node i: a_nj as a function of z_nj for each row n and unit j.
 
-    For an activation that couples the units of a row, such as softmax, it is a_nk as a function of z_nj for
-    all units k and j: P = M × units² pairs, for the first M rows, as many as stay cheap.
+    If the activation couples the units of a row, as softmax does, the map is a_nk as a function of z_nj for
+    all units k and j. It then has P = M × units² pairs, for the first M rows; M is as large as stays cheap.
     """
     (below,) = problem.network.graph.nodes[i].inputs
     z, a = problem.objective.values[below], problem.objective.values[i + 1]
@@ -138,7 +138,10 @@ def bias_map(problem: Problem, i: int) -> Map:
 
 
 def _affine(problem: Problem, i: int) -> tuple[Array, Array, Array]:
-    """Return the input rows (R, K), the weight (units, K) and the bias (units,) of node i."""
+    """Return the input rows, (R, K), the weight, (units, K), and the bias, (units,), of node i.
+
+    R is the number of rows, and K the number of inputs to each unit.
+    """
     node = problem.network.graph.nodes[i]
     p, rows = node.own(problem.parameters), node.step.rows(problem.objective.values[node.inputs[0]])
     assert rows is not None, "the step has no rows"
@@ -147,5 +150,5 @@ def _affine(problem: Problem, i: int) -> tuple[Array, Array, Array]:
 
 
 def _batch(width: int) -> int:
-    """Return how many rows of `width` numbers fit in a block of 2 MiB."""
+    """Return how many rows of `width` float64 entries fit into a block of 2 MiB."""
     return max(1, 2**18 // width)

@@ -56,7 +56,7 @@ class Numbers:
 
     @cached_property
     def upstream(self) -> tuple[Array, ...]:
-        """∂L/∂value by gradcheck's own backprop, for x and every value."""
+        """∂L/∂value by gradcheck's own backprop, for x and the output of every node."""
         problem, network = self.problem, self.problem.network
         dL_dout = network.coefficient * network.loss.gradient(self.values[-1], problem.target)
         swept = {at.node: at.upstream for at in sweep(self.graph, problem.parameters, self.values, dL_dout)}
@@ -79,7 +79,7 @@ class Numbers:
 
     @cached_property
     def of_parameters(self) -> Mapping[str, Array]:
-        """Bounds on the rounding error of every parameter's gradient."""
+        """Bounds on the rounding error of each parameter's gradient, by parameter name."""
         problem = self.problem
         return gradient_rounding(
             problem.network, problem.parameters, problem.x, problem.target, self.arithmetic
@@ -91,7 +91,7 @@ class Numbers:
 
     @cached_property
     def whole(self) -> Estimates:
-        """The estimate of every checked parameter's gradient."""
+        """The finite-difference estimate of each checked parameter's gradient, by parameter name."""
         units = UnitDifferences(self.problem.objective, self.scheme, self.how.step)
         return units.estimate_by_whole_ladder(self.problem.checked)
 

@@ -1,7 +1,7 @@
-"""Backprop in symbols: what each value of a layer is called, and the formula of its gradient.
+"""Backprop in symbols: the symbol of each value in a layer, and the formula of the value's gradient.
 
-A formula comes from the steps (`Step.formulas`) as a gradient does from their vjp: ∂L/∂v is the sum of the
-products over the steps that read v. A value without a name of its own is written out.
+A formula is put together from `Step.formulas` as a gradient is from the steps' vjps: ∂L/∂v is the sum of one
+product for each step that reads v. A value without a symbol of its own is written out as a formula.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from gradcheck_cli.network.formulas import Argument
 from gradcheck_cli.network.graph import INPUT, Graph
 
 _LATER = {0: "ₜ", 1: "ₜ₊₁", -1: "ₜ₋₁"}
-"""The subscript of a value that is this many time steps later."""
+"""Maps a number of time steps to the subscript of a value that many steps later."""
 
 
 @dataclass(frozen=True)
 class Writer:
-    """Writes the symbols and formulas of one layer.
+    """A writer of the symbols and formulas of one layer.
 
     loss: the formula of ∂L/∂output.
     """
@@ -36,7 +36,7 @@ class Writer:
 
     @cached_property
     def nodes(self) -> tuple[int, ...]:
-        """The indices of the layer's nodes, in the order of evaluation, without arrays that are given."""
+        """The indices of the layer's nodes that have inputs, in the order of evaluation."""
         nodes = enumerate(self.graph.nodes)
         return tuple(i for i, node in nodes if node.layer == self.layer and node.inputs)
 
@@ -47,12 +47,12 @@ class Writer:
 
     @cached_property
     def is_composed(self) -> bool:
-        """Whether the layer names its values itself, since it has many steps."""
+        """Whether the layer has symbols of its own for its values, since it has many steps."""
         return any(self.graph.nodes[i].symbol for i in self.nodes)
 
     @cached_property
     def inputs(self) -> tuple[int, ...]:
-        """The indices of the values that the layer reads from others."""
+        """The indices of the values that the layer reads from other layers."""
         read = (k for i in self.nodes for k in self.graph.nodes[i].inputs)
         return tuple(k for k in dict.fromkeys(read) if not self.owns(k))
 
@@ -62,7 +62,7 @@ class Writer:
         return self._others(self.last + 1)
 
     def readers(self, value: int) -> list[int]:
-        """Return the layer's nodes that read a value and have a gradient in it, one of all time steps."""
+        """Return the layer's nodes that read a value and pass a gradient to it, one for all time steps."""
         readers = [i for i in dict.fromkeys(self.graph.readers[value]) if self._hands_down(i, value)]
         return [i for i in readers if self._is_now(i) or len(set(readers).intersection(self.group(i))) == 1]
 
@@ -75,7 +75,7 @@ class Writer:
         return value != INPUT and self.graph.nodes[value - 1].layer == self.layer
 
     def group(self, i: int) -> tuple[int, ...]:
-        """Return the nodes that are node i at each time step; node i alone if it is there once."""
+        """Return the counterparts of node i at all time steps; node i alone if there are no others."""
         symbol = self.graph.nodes[i].symbol
         return self._groups[symbol] if symbol else (i,)
 
@@ -88,7 +88,7 @@ class Writer:
 
     @cached_property
     def _now(self) -> int:
-        """The time step t in the formulas: the second one if there is one before and one after it."""
+        """The index of the time step that formulas call t: 1 if there are at least three steps, else 0."""
         return int(any(len(members) > 2 for symbol, members in self._groups.items() if symbol))
 
     def _is_now(self, i: int) -> bool:
@@ -100,13 +100,13 @@ class Writer:
         return (i for i in self.nodes if self.is_shown(i))
 
     def is_shown(self, i: int) -> bool:
-        """Return whether node i's output has a symbol and is that at time step t."""
+        """Return whether node i's output has a symbol and belongs to time step t."""
         return bool(self.base(i)) and self._is_now(i)
 
     # --- values --------------------------------------------------------------------------------------------
 
     def base(self, i: int) -> str:
-        """Return the symbol of node i's output, without a subscript; empty if it is written out."""
+        """Return the symbol of node i's output, without a subscript; empty if the output has none."""
         node = self.graph.nodes[i]
         if not self.is_composed:
             return node.step.formulas.symbol
@@ -141,7 +141,10 @@ class Writer:
         return self._filled(i, formulas.out, formulas.symbol)
 
     def parameter(self, i: int, own: str) -> str:
-        """Return the symbol of a parameter of node i, by its name in the step."""
+        """Return the symbol of a parameter of node i.
+
+        own: the parameter's name in the step.
+        """
         node = self.graph.nodes[i]
         if not self.is_composed:
             return node.step.formulas.parameters[own].symbol
@@ -150,7 +153,7 @@ class Writer:
 
     @cached_property
     def _level(self) -> str:
-        """The end of all parameters' names in a recurrent layer of one level and one direction."""
+        """The ending that all parameter names share in a recurrent layer of one level and one direction."""
         names = [name for i in self.nodes for name in self.graph.nodes[i].names.values()]
         return "_l0" if all(name.endswith("_l0") for name in names) else ""
 
@@ -163,7 +166,7 @@ class Writer:
         return text.replace(formulas.index, "[t]") if formulas.index and len(self.group(i)) > 1 else text
 
     def _each(self, inputs: tuple[int, ...]) -> tuple[int, ...]:
-        """Return the inputs of a node; only that of step t if they are one value at every time step."""
+        """Return a node's inputs; only the one at step t if the inputs are one value at all time steps."""
         if not inputs:
             return ()
         alike = self.owns(inputs[0]) and {k - 1 for k in inputs} == set(self.group(inputs[0] - 1))
@@ -181,7 +184,7 @@ class Writer:
         return f"∂L/∂{symbol}"
 
     def formula(self, value: int) -> str:
-        """Return ∂L/∂value as the sum over the steps that read it, first those of this layer."""
+        """Return ∂L/∂value as a sum over the steps that read the value; this layer's steps come first."""
         here = self._products(value)
         above = [term for layer in self._others(value) for term in self._from(layer, value)]
         return " + ".join([*here, *above]) or self._unread(value)
@@ -199,13 +202,13 @@ class Writer:
         for i in other.nodes:
             node = self.graph.nodes[i]
             if value in node.inputs and node.step.formulas.moves and not other.is_composed:
-                yield other.formula(i + 1)  # the numbers are only elsewhere
+                yield other.formula(i + 1)  # the step only moves the entries
                 return
         terms = " + ".join(other._products(value))
         yield from [f"{_enclosed(terms)} of {layer}"] if terms else []
 
     def _products(self, value: int) -> list[str]:
-        """Return the terms that this layer's steps add to ∂L/∂value, one for all time steps."""
+        """Return the terms that this layer's steps add to ∂L/∂value, with one term for all time steps."""
         return [
             self.of_input(i, number)
             for i in self.readers(value)
@@ -243,7 +246,7 @@ class Writer:
         return " + ".join([_enclosed(here) if elsewhere else here, *elsewhere])
 
     def use(self, name: str) -> tuple[int, str]:
-        """Return the node of this layer that uses a parameter at time step t, and its name in the step."""
+        """Return the node of this layer that uses a parameter at time step t, and its name in that step."""
         uses = self._nodes_with(name)
         return uses[min(self._now, len(uses) - 1)]
 
@@ -264,9 +267,9 @@ class Writer:
         return [f"{_enclosed(other._uses(name))} of {other.layer}" for other in others]
 
     def through(self, i: int, symbol: str) -> tuple[str, ...]:
-        """Return the factors of the chain rule to an argument of node i, ∂L/∂output first.
+        """Return the factors of the chain rule from ∂L/∂output down to an argument of node i.
 
-        In a layer of many steps they begin at the first value with a symbol.
+        In a layer of many steps, they begin at the first value from node i up that has a symbol.
         """
         if self.is_composed:
             value = self.value(self._with_symbol(i) + 1)
@@ -276,11 +279,11 @@ class Writer:
         return f"∂L/∂{path[0]}", *(f"∂{out}/∂{below}" for out, below in steps)
 
     def gradient_above(self, i: int) -> str:
-        """Return the symbol of ∂L/∂out for node i, or for the first node above it that has one."""
+        """Return the symbol of ∂L/∂out for node i or, if there is none, for the first node above with one."""
         return self.gradient(self._with_symbol(i) + 1)
 
     def _with_symbol(self, i: int) -> int:
-        """Return the first node from node i up whose output has a symbol."""
+        """Return the first node, from node i up, whose output has a symbol."""
         while not self.base(i):
             i = self.graph.readers[i + 1][0]
         return i
@@ -290,7 +293,7 @@ _SPELT = (("⁽ʰ⁾", "_h"), ("ẑ", "z_hat"), ("x̂", "x_hat"), ("γ", "gamma"
 
 
 def spelt(symbol: str) -> str:
-    """Return a symbol as the name of an array has it: z_hat for ẑ."""
+    """Return the spelling of a symbol in the names of arrays: z_hat for ẑ."""
     for glyph, name in _SPELT:
         symbol = symbol.replace(glyph, name)
     return symbol.replace("←", "_reverse").translate(_LEVELS)
@@ -300,11 +303,11 @@ _LEVELS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹", "0123456789")
 
 
 _LOOSE = (" + ", " − ", ", ", " over ")
-"""What binds less than a product."""
+"""Parts of a formula that bind less tightly than a product."""
 
 
 def _enclosed(text: str) -> str:
-    """Put a sum, or a product with a remark, in parentheses, so that it can be a factor."""
+    """Return a formula in parentheses if it is a sum or has a remark, so that it can be a factor."""
     depth = 0
     for at, letter in enumerate(text):
         depth += (letter == "(") - (letter == ")")

@@ -13,14 +13,14 @@ from gradcheck_cli.network.penalties import PENALTIES
 from gradcheck_cli.types import Array
 
 TERMS = 3
-"""How many products are shown."""
+"""The number of products to show."""
 
 _STEP = 1e-6
-"""The step of the differences that find which products count; the products themselves come from the vjp."""
+"""The step of the differences that find the nonzero products; the products shown come from the vjp."""
 
 
 def worked_parameter(numbers: Numbers, writer: Writer, name: str, factor: Factor) -> Worked:
-    """Return the entry of a parameter's gradient with the largest numerical value, worked out."""
+    """Work out the entry of a parameter's gradient whose finite difference is largest."""
     entry = int(np.argmax(np.abs(np.nan_to_num(factor.comparison.numerical))))
     products = [product for i, own in numbers.graph.uses[name] for product in _of_use(numbers, i, own, entry)]
     i, own = writer.use(name)
@@ -37,7 +37,7 @@ def _use(writer: Writer, name: str) -> tuple[int, str]:
 
 
 def worked_input(numbers: Numbers, writer: Writer, value: int, factor: Factor) -> Worked:
-    """Return the entry of an input's gradient with the largest numerical value, worked out."""
+    """Work out the entry of an input's gradient whose finite difference is largest."""
     entry = int(np.argmax(np.abs(np.nan_to_num(factor.comparison.numerical))))
     products = [
         product
@@ -61,7 +61,7 @@ def _writers(writer: Writer, nodes: Iterable[int]) -> list[Writer]:
 
 
 def _sum(writer: Writer, i: int, symbol: str) -> str:
-    """Return Σ ∂L/∂out · ∂out/∂argument for node i."""
+    """Return the formula Σ ∂L/∂out · ∂out/∂argument for node i."""
     return f"Σ {writer.gradient_above(i)} · {writer.through(i, symbol)[-1]}"
 
 
@@ -122,7 +122,7 @@ def _of_input(numbers: Numbers, i: int, number: int, entry: int) -> Iterator[tup
 
 
 def _products(numbers: Numbers, i: int, slopes: Array) -> Iterator[tuple[int | None, float, float]]:
-    """Yield (output, ∂L/∂out, slope) for every output that counts; the output is None if it is not shown."""
+    """Yield (output, ∂L/∂out, slope) for every nonzero product; the output is None if it is not shown."""
     upstream = numbers.upstream[i + 1]
     sizes = np.abs(upstream * slopes).ravel()
     counting = np.flatnonzero(sizes > 0)
@@ -132,7 +132,7 @@ def _products(numbers: Numbers, i: int, slopes: Array) -> Iterator[tuple[int | N
 
 
 def _swept(numbers: Numbers, i: int, output: int) -> tuple[tuple[Array, ...], dict[str, Array]]:
-    """Return what the step's vjp gives for ∂L/∂out = 1 at one output."""
+    """Return the result of the step's vjp for ∂L/∂out = 1 at one output and 0 at all others."""
     node = numbers.graph.nodes[i]
     one = np.zeros_like(numbers.values[i + 1])
     one.flat[output] = 1.0

@@ -40,14 +40,14 @@ NOTICEABLE = 1e-5
 
 
 USUAL = 100
-"""How many mistakes are planted by default in networks in which finding one takes about a second."""
+"""The number of mistakes planted by default in networks whose diagnosis takes about a second."""
 
 
 @dataclass(frozen=True)
 class Mutant:
     """One mistake that was planted in one place.
 
-    kind, family: the kind of mistake, and the group of kinds it belongs to.
+    kind, family: the kind of mistake, and the group that this kind belongs to.
     where: the layer; empty if the mistake concerns the whole network.  wrong: the wrong formula.
     effect: the largest change of a gradient's entry, as a share of the largest entry of its tensor.
     verdict: the verdict of the check; None if the mistake is invisible and the check was not run.
@@ -84,10 +84,11 @@ class Mutation:
     network: a description of the network.
     right: the verdict on the gradients without a mistake.
     mutants: the planted mistakes, with what the check found.
-    kinked: whether a number lies on a kink, where a mistake may look like a different convention.
+    kinked: whether a value of the network lies on a kink, where a mistake may look like a different
+    convention.
     applicable: the number of mistakes that apply to the network.
-    planned: the number of mistakes to plant, which may be a sample of those that apply. After an interruption
-    there are fewer mutants.
+    planned: the number of mistakes to plant, which may be a sample of those that apply. After an
+    interruption, there are fewer mutants.
     """
 
     network: str
@@ -124,7 +125,7 @@ class Mutation:
     def exit_code(self) -> ExitCode:
         """The exit code, which is 0 if at least one mistake is visible and all visible ones are caught.
 
-        Otherwise it is 130 after an interruption, 1 if a visible mistake passes and no number lies on a kink,
+        Otherwise it is 130 after an interruption, 1 if a visible mistake passes and no value lies on a kink,
         and 3 otherwise.
         """
         if self.interrupted:
@@ -157,14 +158,15 @@ def mutate(
     The gradients that the spec names are not used.
 
     progress: advances once per mistake, not once per evaluation.
-    sample: how many mistakes to draw at random, with the seed of the check. By default all are planted or, if
-    a diagnosis takes long because the network is no chain of dense and convolution layers, `USUAL` of them.
-    own: the parameters that the user's code defines, from `to_mutate`; by default they are read here.
+    sample: the number of mistakes to draw at random, with the seed of the check. By default, all mistakes are
+    planted in a chain of dense and convolution layers. In any other network, where a diagnosis takes long,
+    `USUAL` of them are planted.
+    own: the parameters that the user's code defines, from `to_mutate`; by default, they are read here.
 
     After an interruption, the mistakes not yet checked are left out of the result.
 
     Raises an `InputError` if the spec has no network or does not fit its data, and an
-    `UntrustedReferenceError` if the check calls the right gradients wrong.
+    `UntrustedReferenceError` if the check calls the correct gradients wrong.
     """
     spec, own = to_mutate(spec) if own is None else (spec, own)
     problem = build_problem(spec, own)
@@ -172,13 +174,15 @@ def mutate(
     looks = Remembered()  # differences do not depend on the gradient, so each is taken only once
     right = subject.check(spec.check, looks=looks).verdict
     if right is Verdict.WRONG:
-        raise UntrustedReferenceError("gradcheck's own backprop is called wrong, with nothing planted in it")
+        raise UntrustedReferenceError(
+            "the check calls gradcheck's own backprop wrong before any mistake is planted"
+        )
     all_plants = list(plants(problem))
     chosen = _drawn(all_plants, sample or _usual(problem, all_plants), spec.check.seed)
     if progress:
         progress.expect(len(chosen))
     found: dict[int, Mutant] = {}
-    how = spec.check.model_copy(update={"jobs": 1})  # it is the mistakes that are split among processes
+    how = spec.check.model_copy(update={"jobs": 1})  # the mistakes are split among processes instead
     mutants = each_in_processes(partial(_mutant, subject, how, looks), chosen, spec.check.jobs)
     try:
         for i, mutant in mutants:

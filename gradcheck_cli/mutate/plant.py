@@ -1,4 +1,4 @@
-"""Plant mistakes, which means to compute the gradients of a backprop that makes one particular mistake."""
+"""Plant mistakes: compute the gradients of a backprop that makes one particular mistake."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def _penalties(problem: Problem, wrong: WrongPenalty, right: Mapping[str, Array]
 
 
 def _tensors(problem: Problem, wrong: WrongTensor, right: Mapping[str, Array]) -> Iterator[Plant]:
-    """Yield the mistake once for the gradient of each weight, which is a matrix."""
+    """Yield the mistake once for each parameter that is a matrix, spoilt in that gradient."""
     owner = owners(problem.network.graph)
     for name in (name for name in problem.network.shapes if right[name].ndim == 2):
         spoilt, bias = wrong.plant(right[name]), f"{name.rpartition('.')[0]}.bias"
@@ -144,11 +144,11 @@ _PLANTERS: Mapping[type, Callable[..., Iterator[Plant]]] = {
 def _backprop(
     problem: Problem, mistake: Mistake | None = None, layer: int = -1, right_deltas: tuple[Array, ...] = ()
 ) -> dict[str, Array] | None:
-    """Return all gradients, computed with the mistake in one layer and with the right penalties.
+    """Return all gradients, computed with the mistake in one layer and with correct penalties.
 
-    mistake: the mistake to make; None to compute the right gradients.
-    layer: the index of the layer in which to make it.
-    right_deltas: the right δ of every layer, by the layer's index.
+    mistake: the mistake to make; None to compute the correct gradients.
+    layer: the index of the layer in which to make the mistake.
+    right_deltas: the correct δ of every layer, by the layer's index.
     Returns None if the mistake does not apply to the layer.
     """
     activity, nothing = in_rows(problem), np.empty(0)

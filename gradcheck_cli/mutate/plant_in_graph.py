@@ -38,7 +38,7 @@ def planted_in_graph(problem: Problem) -> Iterator[Planted]:
     """Yield every mistake that applies to the network's graph, planted once in every possible place.
 
     A place is the loss, a step of the graph, or the sum over the uses of a parameter that several layers
-    share. In a loop over time, a mistake is made in every pass of the loop.
+    share. In a loop over time, a mistake is made in every iteration.
     """
     backprop = _backprop(problem)
     yield from _in_loss(backprop)
@@ -67,7 +67,7 @@ class _Backprop:
         return RIGHT[Part.LOSS](loss_site(self.at))
 
     def uses(self, of_loss: Array, wrong: Repeated | None = None) -> dict[str, list[Array]] | None:
-        """Return, for each parameter, what each of its uses adds to its gradient, from the output down.
+        """Return, for each parameter, the part of its gradient from each use, from the output down.
 
         of_loss: the gradient of the loss with respect to the output.  wrong: the mistake to make, if any.
         Returns None if the mistake changes nothing.
@@ -118,7 +118,7 @@ def _in_steps(backprop: _Backprop, kinds: Collection[type] = (object,)) -> Itera
 
 
 def _places(at: Pass) -> Iterator[Repeated]:
-    """Yield each mistake in a step, once for each place at which to make it."""
+    """Yield each mistake in a step once for every place where it can be made."""
     nodes = at.graph.nodes
     for variant in (*VARIANTS, *lost_variants(nodes)):
         known = [[variant] if isinstance(node.step, variant.step) else [] for node in nodes]

@@ -61,11 +61,11 @@ ORDER_WITHIN = 0.2
 _LEVEL = 1.5
 """Errors within this factor of each other count as equal.
 
-Over `FEWEST` points, order 1 falls by a factor of 8.
+Over `FEWEST` points, an error of order 1 falls by a factor of 8.
 """
 
 _ABOVE = 5.0
-"""A branch is used only down to this factor above the level at which it becomes flat."""
+"""The order is measured at points whose errors are more than this many times the flat level."""
 
 
 @dataclass(frozen=True)
@@ -163,7 +163,7 @@ def _order(steps: np.ndarray, error: np.ndarray, falling: np.ndarray, expected: 
     """
     if not len(falling):
         return None
-    whole = falling[np.flatnonzero(np.diff(falling, prepend=-2) > 1)[-1] :]  # since the last gap
+    whole = falling[np.flatnonzero(np.diff(falling, prepend=-2) > 1)[-1] :]  # the points after the last gap
     ends = range(len(whole), FEWEST - 1, -1)
     slopes = [
         _slope(np.log2(steps[at]), np.log2(error[at])) for at in (whole[:end][-FITTED:] for end in ends)

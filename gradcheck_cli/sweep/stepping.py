@@ -1,4 +1,4 @@
-"""Apply plain schemes to entries of tensors, at one step after another, even if the steps cross kinks."""
+"""Apply plain schemes to entries of tensors with one step after another, even if a step crosses a kink."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from gradcheck_cli.types import Array
 BATCHES = 4
 """The number of batches of a network to perturb at every step.
 
-They cover all numbers, except in large networks.
+They cover all entries, except in large networks.
 """
 
 ENTRIES = 64
@@ -29,7 +29,10 @@ _POINTS = 16
 
 
 class Numbers:
-    """The numbers `which` of a movable, with a cache, since a halved step reuses points of earlier ones."""
+    """The entries `which` of a movable, with a cache of the points at which they were evaluated.
+
+    The cache saves time, since a halved step reuses points of earlier steps.
+    """
 
     def __init__(self, movable: Movable, which: Array, progress: Progress | None = None) -> None:
         self.movable = movable
@@ -62,9 +65,9 @@ class Numbers:
 
 
 def evaluations(schemes: Iterable[Scheme], steps: Sequence[float]) -> int:
-    """Return the number of distinct points that all these steps need for each number.
+    """Return the number of distinct points at which all these steps evaluate each entry.
 
-    If a scheme does not cancel, it also needs a point on each side to look for kinks.
+    A scheme without differences that cancel also needs a point on each side to look for kinks.
     """
     schemes = list(schemes)
     points = {offset * step for scheme in schemes for offset in scheme.offsets for step in steps}
@@ -108,7 +111,8 @@ class ByEntries:
 class ByUnits:
     """All entries that belong to some units, computed by perturbing the units in every sample.
 
-    uses: for each use of the parameter, how it enters the site, and the (feature, sample) pairs to perturb.
+    uses: for each use of the parameter, the factors by which it enters the site, and the (feature, sample)
+    pairs to perturb.
     """
 
     uses: tuple[tuple[Factors, Numbers], ...]
@@ -122,7 +126,7 @@ class ByUnits:
         slopes = [numbers.at(scheme, step) for _, numbers in self.uses]
         total = self._sum([Estimate(of.value, of.noise) for of in slopes])
         crossed = np.zeros(len(total.value), dtype=bool)
-        if any(of.crossed.any() for of in slopes):  # a pair that crossed makes the entries it feeds unknown
+        if any(of.crossed.any() for of in slopes):  # entries are unknown if one of their pairs crossed a kink
             unknown = [np.where(of.crossed, np.inf, 0.0) for of in slopes]
             crossed = np.isinf(self._sum([Estimate(np.zeros_like(each), each) for each in unknown]).error)
         return Stepped(total.value, total.error, crossed)
@@ -140,7 +144,7 @@ class ByUnits:
 
 @dataclass(frozen=True)
 class Entries:
-    """Entries of one parameter, by flat index, with their penalty if they have one."""
+    """Some entries of one parameter, by flat index, with their penalty if there is one."""
 
     which: Array
     losses: ByEntries | ByUnits
@@ -160,7 +164,7 @@ class Entries:
 
 
 class Drawing:
-    """Chooses the entries to perturb: all of them, or a random sample if time is short.
+    """A choice of the entries to perturb: all of them, or a random sample if there are too many.
 
     included: for each tensor, the flat index of an entry that is always in the sample.
     """

@@ -34,7 +34,7 @@ STEPS = tuple(2.0**-k for k in range(51))
 class Extrapolated:
     """The relative error of the check's default scheme, which extrapolates from several steps.
 
-    steps: the steps it extrapolates from.  error: the relative error.  bar: the error bar of `error`.
+    steps: the steps that it extrapolates from.  error: the relative error.  bar: the error bar of `error`.
     scale: max(‖a‖, ‖n‖), the denominator of every relative error.
     unknown: the number of entries left out because they are on kinks.
     """
@@ -60,8 +60,8 @@ class Sweep:
         """The verdict of the check, or unresolved if the check agrees but the curves do not confirm it.
 
         A curve combines many entries, whereas the check looks at each one. So a gradient that the check calls
-        wrong is wrong even if no curve shows it. One that the check accepts is never called wrong here, since
-        a kink may explain the curve.
+        wrong is wrong even if no curve shows it. A gradient that the check accepts is never called wrong
+        here, since a kink may explain the curve.
         """
         of_curves = [curve.verdict for curve in self.curves]
         if self.report.verdict is not Verdict.AGREES:
@@ -104,8 +104,8 @@ def _applicable(schemes: Sequence[str], subject: Subject) -> tuple[str, ...]:
     """Return the schemes to sweep, in the order of the table."""
     real_only = not isinstance(subject, NetworkSubject)
     if real_only and any(not SCHEMES[name].cancels for name in schemes):
-        help = "code may accept real numbers only"
-        raise bad_input("--scheme: 'complex' steps are not for code", help=help)
+        help = "code may accept only real numbers"
+        raise bad_input("--scheme: 'complex' cannot be used with code", help=help)
     plain = plain_schemes()
     wanted = schemes or [name for name in plain if not real_only or SCHEMES[name].cancels]
     return tuple(name for name in plain if name in wanted)
@@ -127,7 +127,7 @@ def _drawn(subject: Subject, report: Report, spec: Spec, progress: Progress | No
 
 
 def _evaluations(entries: Sequence[Entries], named: Sequence[str]) -> int:
-    """Return the number of evaluations of the sweep; a layer's weight and bias share theirs."""
+    """Return the number of evaluations of the sweep; a layer's weight and bias share their evaluations."""
     moved = {id(numbers): len(numbers.which) for of in entries for numbers in of.losses.moved}
     return sum(moved.values()) * evaluations([SCHEMES[name] for name in named], STEPS)
 
@@ -166,7 +166,7 @@ def _joined(arrays: Sequence[Array]) -> Array:
 
 
 def _norm(numbers: Array) -> float:
-    """Return the 2-norm of the numbers, computed such that no square overflows."""
+    """Return the 2-norm of the numbers, computed so that no square overflows."""
     largest = float(np.abs(numbers).max(initial=0.0))
     return largest * float(np.linalg.norm(numbers / largest)) if 0 < largest < np.inf else largest
 

@@ -68,7 +68,7 @@ def off(array, index, by):
         ),
         (changed(w=np.float32(GRADIENTS["w"] / 2)), "In w, a.npz is 2 times b.npz"),
         (changed(w=-3 * GRADIENTS["w"]), "In w, b.npz is 3 times a.npz with the opposite sign"),
-        (changed(w=GRADIENTS["w"][::-1]), "The rows of w's gradient are in another order"),
+        (changed(w=GRADIENTS["w"][::-1]), "The rows of w's gradient are in the wrong order"),
         (changed(b=off(GRADIENTS["b"], 2, 1.001)), "in b; the worst, b[2]"),
         (changed(b=off(GRADIENTS["b"], 2, np.nan)), "b[2], is nan"),
         (changed(w=0 * GRADIENTS["w"]), "The gradient of w is 0"),

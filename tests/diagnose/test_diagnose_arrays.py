@@ -103,7 +103,10 @@ def off(value: np.ndarray, mask: np.ndarray) -> np.ndarray:
 def test_columns_are_columns_and_vectors_off_at_the_same_numbers_are_named():
     units = np.isin(np.arange(4), (1, 3))
     texts = observed(w=off(RIGHT["w"], units), b=off(RIGHT["b"], units))
-    assert "In w only columns 1 and 3 of 4 are wrong, and in b the entries with the same indices." in texts
+    assert (
+        "In w only columns 1 and 3 of 4 are wrong, and so are the entries of b with the same indices."
+        in texts
+    )
     assert not any(word in text for text in texts for word in ("inputs", "outputs"))
 
 

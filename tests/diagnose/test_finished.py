@@ -30,7 +30,7 @@ def test_lines_in_another_order_are_seen_where_their_sums_are_0_and_before_a_pen
     found = spoilt(CROSS_ENTROPY, "output.weight", lambda g: np.roll(g, 1, axis), early)
     when = ", before the penalty is added" if early else ""
     assert sentence_of(CROSS_ENTROPY, found) == (
-        f"The {lines} of output.weight's gradient are in another order{when}."
+        f"The {lines} of output.weight's gradient are in the wrong order{when}."
     )
 
 
@@ -46,7 +46,7 @@ def test_rows_are_those_of_the_authors_file():
     said = why(CROSS_ENTROPY, found, in_out=True)
     assert kinds(said)[0] == ("columns permuted",)
     assert said.answers[0].causes[0].sentence == (
-        "The columns of output.weight's gradient are in another order. "
+        "The columns of output.weight's gradient are in the wrong order. "
         "(Rows and columns are counted as in the file, [in, out].)"
     )
 

@@ -175,7 +175,7 @@ def test_right_gradients_of_the_network_with_another_loss_returned():
     ((cause,),) = [answer.causes for answer in of_code(of, other, right(of)).answers]
     assert cause.sentence == (
         f"The gradients are those of the network section, whose loss is {of.objective.total:.6g}; the loss "
-        f"that the function returned is another, {other.objective.total:.6g}."
+        f"that the function returned is different: {other.objective.total:.6g}."
     )
 
 

@@ -14,9 +14,9 @@ from gradcheck_cli.network.steps.convolution import Convolution
 from gradcheck_cli.types import Array, Shape
 
 Mixed = Callable[[Array, int], Array]
-"""A function that puts the channels of images (N, channels, *positions) into the wrong groups.
+"""A function of images and the number of groups that puts the images' channels into the wrong groups.
 
-It takes the images and the number of groups.
+The images are (N, channels, *positions), for N samples.
 """
 
 
@@ -102,7 +102,7 @@ def _overwritten(order: Callable[[list[Shape]], list[Shape]], by_channel: bool =
 _OVERWRITTEN = Wrong(
     "windows overwritten",
     CONVOLUTION,
-    "in {where} overlapping windows overwrite each other's gradient: = instead of +=",
+    "in {where} overlapping windows overwrite each other's gradient (= instead of +=)",
     "∂L/∂a⁽ʰ⁾ = δ w of the last window",
     "∂L/∂a⁽ʰ⁾ = Σ δ w over all windows",
     "δ",
@@ -155,9 +155,9 @@ def _rows() -> Iterator[Variant]:
 
 
 def _in_small_steps(visit: Visit) -> Handed | None:
-    """Return the `vjp` of a convolution with stride 1 whose δ is that of its first windows; else 0.
+    """Return the `vjp` of the convolution with stride 1 and δ in its first windows, 0 in all others.
 
-    None if the stride is 1, or if there are too few windows.
+    Returns None if the stride is 1 already, or if there are too few windows.
     """
     step, delta, (x,) = visit.step, visit.upstream, visit.inputs
     assert isinstance(step, Convolution)

@@ -37,7 +37,7 @@ def _without_stride(visit: Visit) -> Array | None:
 
 
 def _without_padding(visit: Visit) -> Array | None:
-    """Return ∂L/∂x from windows of δ that start in its corner, as if no rows had been cut off."""
+    """Return ∂L/∂x from windows of δ that start in the corner of δ, as if no rows had been cut off."""
     down, (x,) = _down(visit), visit.inputs
     if not any(down.padding):
         return None
@@ -65,8 +65,8 @@ _BELOW: tuple[tuple[str, Of, str, str, str], ...] = (
     (
         "kernel not rotated",
         _turned,
-        "a transposed convolution passes δ down through a kernel that is 180° off: it needs the plain one",
-        "∂L/∂x = δ ∗ w, with w 180° off",
+        "a transposed convolution passes δ down through the rotated kernel, but needs the unrotated one",
+        "∂L/∂x = δ ∗ w, with w rotated by 180°",
         'dL_dx = np.einsum("nohwkl,iokl->nihw", windows(padded, 3, 2), w_up[:, :, ::-1, ::-1])',
     ),
     (
@@ -104,7 +104,7 @@ _OWN: tuple[tuple[str, Family, str, Of, str, str, str, str], ...] = (
         CONVOLUTION,
         "weight",
         _swapped_channels,
-        "the kernel's gradient is [out, in], as a convolution's is, not [in, out]",
+        "the kernel's gradient is [out, in], like a convolution's, not [in, out]",
         "∂L/∂w[o, i] = Σ xᵢ δₒ",
         "∂L/∂w[i, o] = Σ xᵢ δₒ",
         "dL_dw_up = dL_dw_up.swapaxes(0, 1)",

@@ -13,7 +13,7 @@ _RIGHT = "∂L/∂x = mask ⊙ g"
 
 
 def _mask(visit: Visit) -> Array:
-    """Return the mask with its scale."""
+    """Return the mask multiplied by its scale."""
     step = visit.step
     if isinstance(step, SampleDropout):
         return step.scale * visit.inputs[1]

@@ -63,7 +63,7 @@ _ROWS: tuple[tuple[str, Of, str, str, str], ...] = (
     (
         "repeated tokens counted once",
         _last_alone,
-        "a token that occurs several times gets the gradient of its last position alone: = instead of +=",
+        "a token that occurs several times gets the gradient of its last position alone (= instead of +=)",
         "∂L/∂w[v] = δ at the last position of v",
         "dL_dtable = np.zeros_like(table)\ndL_dtable[x] = upstream",
     ),
@@ -77,7 +77,7 @@ _ROWS: tuple[tuple[str, Of, str, str, str], ...] = (
     (
         "repeated tokens counted once",
         _last_in_each_sample,
-        "a token that occurs several times in a sample gets the gradient of its last position there alone",
+        "a token that occurs several times in a sample gets only the gradient of its last position there",
         "∂L/∂w[v] = Σ over samples of δ at the last position of v",
         ("dL_dtable = np.zeros_like(table)\nfor n in range(N):\n    dL_dtable[x[n]] += upstream[n]"),
     ),

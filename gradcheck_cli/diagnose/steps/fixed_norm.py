@@ -35,7 +35,7 @@ def _per_channel(visit: Visit, of_channels: Array) -> Array:
 
 
 def _as_in_training(visit: Visit) -> Array:
-    """Return ∂L/∂z with the terms of the mean and the variance, for the ẑ of the running statistics."""
+    """Return ∂L/∂z with the terms from the mean and the variance, with ẑ from the running statistics."""
     g, z_hat = visit.upstream, visit.output
     centred = g - _mean(visit, g) - z_hat * _mean(visit, g * z_hat)
     return _norm(visit).apply(centred)
@@ -93,7 +93,7 @@ _ROWS: tuple[tuple[str, Of, str, str, str], ...] = (
 
 
 def _below(visit: Visit) -> Visit | None:
-    """Return the visit of the fixed normalisation below a scale; None if it is another one."""
+    """Return the visit to the fixed normalisation below a scale; None if another step is below."""
     nodes, i = visit.at.graph.nodes, visit.feeder
     fixed = i >= 0 and isinstance(nodes[i].step, FixedNormalise)
     return Visit(visit.at, i, visit.upstream, visit.arrived) if fixed else None
@@ -104,7 +104,7 @@ def _without_gamma(visit: Visit) -> Array | None:
 
 
 def _gamma_of(name: str) -> Of:
-    """Return γ's gradient with z, or with z − mean, in place of ẑ."""
+    """Return a function that computes γ's gradient with z, or with z − mean, in place of ẑ."""
 
     def of(visit: Visit) -> Array | None:
         below = _below(visit)
@@ -121,7 +121,7 @@ def _gamma(name: str, code: str = "") -> Wrong:
     return Wrong(
         f"batch norm: gamma gradient of {name}",
         NORM,
-        f"in {{where}} the gradient of γ has {name} instead of ẑ",
+        f"in {{where}} the gradient of γ uses {name} instead of ẑ",
         f"∂L/∂γ = Σ ∂L/∂y {name}",
         "∂L/∂γ = Σ ∂L/∂y ẑ",
         "∂L/∂γ",

@@ -18,7 +18,7 @@ _ROWS: tuple[tuple[str, Of, str, str, str], ...] = (
     (
         "initial state of one sample",
         lambda v: v.upstream[-1],
-        "the gradient of the initial state is that of the last sample alone: = instead of +=",
+        "the gradient of the initial state is that of the last sample alone (= instead of +=)",
         "∂L/∂h₀ = ∂L/∂h₀ₙ of the last sample",
         "dL_dh_0 = dL_dh[-1:]",
     ),

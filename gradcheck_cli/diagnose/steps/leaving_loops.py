@@ -1,4 +1,4 @@
-"""Loops in a backward pass that end after their first round, as with a `return` in their body."""
+"""Loops in a backward pass that end after their first iteration, as with a `return` in the body."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from gradcheck_cli.network.steps.pooling import AvgPool
 from gradcheck_cli.types import Array
 
 ENDS_EARLY = "returned inside the loop"
-"""The kind where a loop of the backward pass ends after its first round."""
+"""The kind of mistake by which a loop of the backward pass ends after its first iteration."""
 
 _ALL, _FIRST = slice(None), slice(0, 1)
 _CHANNEL = "the first channel"
@@ -31,23 +31,23 @@ _LOOPS: tuple[tuple[tuple[slice, ...], int, str], ...] = (
     ((_FIRST, _FIRST), 0, "the first channel of the first sample"),
     ((_ALL, _FIRST), 0, _CHANNEL),
     ((_FIRST, _ALL, _FIRST), 3, "the first position of the first sample"),
-    ((_FIRST, _FIRST, _FIRST), 3, "the first number of the first sample"),
+    ((_FIRST, _FIRST, _FIRST), 3, "the first entry of the first sample"),
     ((_ALL, _ALL, _FIRST), 3, "the first position"),
     ((_FIRST, _ALL, _FIRST), 4, "the first row of the first sample"),
     ((_FIRST, _ALL, _FIRST, _FIRST), 4, "the first position of the first sample"),
     ((_FIRST, _FIRST, _FIRST), 4, "the first row of the first channel of the first sample"),
-    ((_FIRST, _FIRST, _FIRST, _FIRST), 4, "the first number of the first sample"),
+    ((_FIRST, _FIRST, _FIRST, _FIRST), 4, "the first entry of the first sample"),
     ((_ALL, _ALL, _FIRST), 4, "the first row"),
     ((_ALL, _ALL, _FIRST, _FIRST), 4, "the first position"),
 )
-"""The part of δ that counts if a loop ends after its first round, and the words for it.
+"""The parts of δ that may be all that counts if a loop ends after its first iteration.
 
-The number of axes that δ must have stands between them; 0 for any.
+Each row holds the part, the number of axes that δ must have (0 for any), and the words for the part.
 """
 
 
 def _part(upstream: Array, kept: tuple[slice, ...], axes: int) -> Array | None:
-    """Return δ with 0 outside the part; None if the part is everything or needs other axes."""
+    """Return δ with 0 outside the part; None if the part is all of δ or needs another number of axes."""
     if (axes and upstream.ndim != axes) or upstream[kept].size == upstream.size:
         return None
     only = np.zeros_like(upstream)
@@ -56,7 +56,7 @@ def _part(upstream: Array, kept: tuple[slice, ...], axes: int) -> Array | None:
 
 
 def _first_round(kept: tuple[slice, ...], axes: int, with_bias: bool) -> Backward:
-    """Return a `vjp` of the part of δ; without `with_bias`, the bias's gradient is right."""
+    """Return a `vjp` that uses only this part of δ, except for the bias unless `with_bias` is set."""
 
     def backward(visit: Visit, _: float) -> Handed | None:
         part = _part(visit.upstream, kept, axes)
@@ -73,9 +73,9 @@ def _wrong(which: str) -> Wrong:
     return Wrong(
         ENDS_EARLY,
         LOOPS,
-        f"in {{where}} a loop of the backward pass ends after its first round: only {which} counts",
+        f"in {{where}} a loop of the backward pass ends after its first iteration: only {which} counts",
         f"Σ over {which} alone",
-        "Σ over all rounds of the loop",
+        "Σ over all iterations of the loop",
         "δ",
         refined_by=frozenset({UNIT_ZEROED}) if which == _CHANNEL else frozenset(),
     )
@@ -110,7 +110,7 @@ def _of_time(step: type[Step]) -> Variant:
     wrong = Wrong(
         ENDS_EARLY,
         LOOPS,
-        "in {where} the loop back through time ends after its first round: only the last step counts",
+        "in {where} the loop back through time ends after its first iteration: only the last step counts",
         "∂L/∂w = δ at the last step",
         "∂L/∂w = Σ δ over all steps",
         "δ",

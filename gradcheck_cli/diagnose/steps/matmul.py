@@ -41,7 +41,7 @@ def _swapped(visit: Visit, _: float) -> Handed | None:
 
 
 def _untransposed(slot: int) -> Backward:
-    """Return a `vjp` that transposes the upstream gradient g for one input, and is right otherwise."""
+    """Return a `vjp` that transposes the upstream gradient g for one input and is otherwise correct."""
 
     def of(visit: Visit) -> Array | None:
         step, g = visit.step, visit.upstream
@@ -121,7 +121,7 @@ MATMUL: tuple[Variant, ...] = (
             "upstream not transposed",
             ATTENTION,
             _untransposed(slot),
-            f"the gradient of {which} uses g instead of gᵀ, or gᵀ instead of g",
+            f"the gradient of {which} uses g instead of gᵀ, or vice versa",
             wrong,
             _RIGHT,
             code,

@@ -34,18 +34,18 @@ def _windows(visit: Visit) -> Iterator[tuple[Any, Any]]:
 
 
 def _axes(visit: Visit) -> tuple[int, ...]:
-    """Return the axes of a window, the last ones."""
+    """Return the axes of a window, which are the last axes of the input."""
     return tuple(range(-len(_pool(visit).kernel), 0))
 
 
 Shares = Callable[[Array, tuple[int, ...]], Array]
-"""A function that returns the share of every value in a window, given the window and its axes."""
+"""A function of a window and its axes that returns the share of every value in the window."""
 
 
 def _spread(shares: Shares, added: bool = True) -> Of:
-    """Return ∂L/∂x where every value in a window gets a share of δ.
+    """Return a function that computes ∂L/∂x by giving every value in a window a share of δ.
 
-    shares: returns the shares of the values in a window.  added: whether windows that overlap add up.
+    shares: returns the shares of the values in a window.  added: whether overlapping windows add up.
     """
 
     def of(visit: Visit) -> Array:
@@ -141,7 +141,7 @@ _ROWS: tuple[tuple[str, Of, str, str, str], ...] = (
     (
         "windows overwritten",
         _spread(_largest, added=False),
-        "overlapping windows of {pooling} overwrite each other's gradient: = instead of +=",
+        "overlapping windows of {pooling} overwrite each other's gradient (= instead of +=)",
         "∂L/∂x = δ of the last window in which x is the largest",
         (
             "dL_dz = np.zeros_like(z)\n"
@@ -174,13 +174,13 @@ _ROWS: tuple[tuple[str, Of, str, str, str], ...] = (
 )
 
 _OVERLAP = ("windows overwritten", "stride forgotten on the way down")
-"""The mistakes that maxout cannot have: the pieces of two units do not overlap."""
+"""The mistakes that maxout cannot have, since the pieces of two units do not overlap."""
 
 
 def _rows(step: type[MaxPool], pooling: str, window: str) -> Iterator[Variant]:
     """Yield the mistakes of one kind of step.
 
-    pooling, window: what the step is called, and what its windows are.
+    pooling, window: the words for the step and for one of its windows.
     """
     for kind, of, sentence, wrong, code in _ROWS:
         if step is not Maxout or kind not in _OVERLAP:

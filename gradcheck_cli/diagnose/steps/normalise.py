@@ -34,9 +34,10 @@ W = TypeVar("W", bound=Wrong)
 class Norm:
     """A kind of normalisation.
 
-    name: the first words of its mistakes' kinds.  words: its name in sentences.
+    name: the first words of the kinds of its mistakes.  words: its name in sentences.
     family: the family of its mistakes.
-    count: the symbol for the numbers that a mean is over.  axis: a wrong axis in the example on its pages.
+    count: the symbol for the number of entries in a mean.
+    axis: the wrong axis in the example on the page of a mistake.
     includes: returns whether a step is of this kind.
     """
 
@@ -70,9 +71,10 @@ _MEANS_OF_SAMPLES = (
 
 
 def _of_samples(code: str) -> str:
-    """Return code of batch normalisation with means over the units of a sample, by a function `mean`.
+    """Return code for batch normalisation rewritten with means over the units of a sample.
 
-    Sums for γ and β stay sums over the samples, and over the positions if there are any.
+    A function `mean` takes these means. Sums for γ and β stay sums over the samples, and over the positions
+    if there are any.
     """
     if code.startswith(("dL_dgamma", "dL_dbeta")):
         code = code.replace("z_h.mean(axis=0)", "mean(x)").replace("axis=0", "axis=over")
@@ -169,19 +171,19 @@ def _of_chains(norm: Norm) -> Iterator[Variant]:
     yield from (Variant(norm.told(mistake), Scale, _of_scale(mistake, norm)) for mistake in _SCALE)
 
 
-# --- means over other numbers ------------------------------------------------------------------------------
+# --- means over other entries ------------------------------------------------------------------------------
 
 Mean = Callable[[Visit, Array], Array | None]
-"""A mean over the wrong numbers of an array, which broadcasts to the array's shape.
+"""A function of a visit and an array that returns means over the wrong entries of the array.
 
-It is None if there is no such mean.
+The means broadcast to the array's shape. They are None if there are no such means.
 """
 
 _RIGHT = "δ = (g − mean g − ẑ mean(g ẑ)) / √(var z + eps)"
 
 
 def _over(*axes: int) -> Mean:
-    """Return the mean over these axes, which must exist."""
+    """Return a function that takes means over these axes; None if an axis does not exist."""
 
     def mean(visit: Visit, array: Array) -> Array | None:
         known = {axis % array.ndim for axis in axes if -array.ndim <= axis < array.ndim}
@@ -205,7 +207,7 @@ def _over_everything(visit: Visit, array: Array) -> Array:
 
 
 def _over_next_channels(visit: Visit, array: Array) -> Array | None:
-    """Return the mean over channels with the same remainder, as if a group were every G-th channel."""
+    """Return means over every G-th channel, for G groups, as if these channels were a group."""
     step = visit.step
     if not isinstance(step, GroupNormalise) or step.groups in (1, array.shape[1]):
         return None
@@ -233,14 +235,14 @@ _MEANS: tuple[tuple[Mean, str, str], ...] = (
     (_over(-2), "the last axis but one", ""),
     (_over(-1), "the last axis", ""),
     (_over_positions, "the positions of each channel", "2"),
-    (_over_sample, "all numbers of a sample", ""),
-    (_over_everything, "all numbers of the batch", ""),
+    (_over_sample, "all entries of a sample", ""),
+    (_over_everything, "all entries of the batch", ""),
 )
-"""Means with the words for what they are over, and the axis in code."""
+"""Wrong means, with the words for what they are taken over and with the axis in code."""
 
 
 def _code_over(norm: Norm, axis: str) -> str:
-    """Return the code with means over this axis; empty unless the example on the page has the axis."""
+    """Return the code with means over this axis, or "" if the example on the page uses another axis."""
     of_g, along = (f"{array}.mean(axis={axis}, keepdims=True)" for array in ("g", "(g * z_hat)"))
     name = "delta_h" if norm.count == "N" else "dL_dx"
     return f"{name} = (g - {of_g} - z_hat * {along}) / deviation" if axis == norm.axis else ""
@@ -264,7 +266,7 @@ def _over_wrong_axes(norm: Norm) -> Iterator[Variant]:
 
 
 def _of_other_groups(step: GroupNormalise, x: Array) -> tuple[Array, Array] | None:
-    """Return ẑ and the deviation with each channel's statistics those of group `channel % groups`."""
+    """Return ẑ and the deviation as if each channel had the statistics of group `channel % groups`."""
     if step.groups in (1, x.shape[1]):
         return None
     size = x.shape[1] // step.groups
@@ -295,7 +297,7 @@ def _gamma_of_other_groups(visit: Visit, unknown: float) -> Handed | None:
 
 _OF_ANOTHER = "group norm: group of another channel"
 _WORDS = "group normalisation's"
-_REMAINDER = "every channel whose number leaves the same remainder"
+_REMAINDER = "channels whose numbers leave the same remainder"
 
 _OTHERS = (
     "first = np.arange(4) % GROUPS * 2\n"  # a channel of the group that each channel takes
@@ -307,7 +309,7 @@ _GROUPS = (
         Wrong(
             _OF_ANOTHER,
             GROUP_NORM_FAMILY,
-            "in {where} γ's gradient takes the mean and the variance of another group: channel % groups for "
+            "in {where} γ's gradient uses the mean and the variance of another group: channel % groups, not "
             "channel // (channels / groups)",
             "∂L/∂γ = Σ ∂L/∂y ẑ, ẑ with the statistics of another group",
             "∂L/∂γ = Σ ∂L/∂y ẑ",
@@ -322,7 +324,7 @@ _GROUPS = (
         _OF_ANOTHER,
         GROUP_NORM_FAMILY,
         share(_with_other_statistics),
-        f"{_WORDS} backward pass takes the mean and the variance of another group for a channel",
+        f"{_WORDS} backward pass uses, for a channel, the mean and the variance of another group",
         "δ = (g − mean g − ẑ mean(g ẑ)) / √(var of another group + eps)",
         _RIGHT,
         f"{_OTHERS}dL_dx = (g - mean(g) - other * mean(g * other)) / deviation[:, first]",
@@ -332,7 +334,7 @@ _GROUPS = (
         _OF_ANOTHER,
         GROUP_NORM_FAMILY,
         _with_mean(NORMS[2], _over_next_channels),
-        f"{_WORDS} backward pass takes, for a group, {_REMAINDER}, not a block of channels",
+        f"{_WORDS} backward pass makes a group of {_REMAINDER}, not of a block of channels",
         "δ = (g − mean g − ẑ mean(g ẑ)) / √(…), means over other channels",
         _RIGHT,
     ),

@@ -42,7 +42,7 @@ def _without_stride(visit: Visit) -> Array | None:
 
 
 def _first_of_window(visit: Visit) -> Array | None:
-    """Return ∂L/∂x with the whole gradient of each window assigned to its first input; None with padding."""
+    """Return ∂L/∂x with the whole gradient of each window assigned to its first input; None if padded."""
     step, (x,) = visit.step, visit.inputs
     assert isinstance(step, AvgPool)
     if any(step.padding):
@@ -108,7 +108,7 @@ POOLING: tuple[Variant, ...] = (
         "windows overwritten",
         POOLING_FAMILY,
         share(_overwritten),
-        "overlapping windows overwrite each other's gradient: = instead of +=",
+        "overlapping windows overwrite each other's gradient (= instead of +=)",
         "∂L/∂x = δ / n of the last window",
         _RIGHT,
         code=(

@@ -32,7 +32,7 @@ _ROWS: tuple[tuple[str, Of, str, str, str], ...] = (
     (
         "positions of one sample",
         lambda v: v.upstream[-1],
-        "the gradient of the positions is that of the last sample alone: = instead of +=",
+        "the gradient of the positions is that of the last sample alone (= instead of +=)",
         "∂L/∂w = δ of the last sample",
         "dL_dpositions = y[-1]",
     ),
@@ -46,7 +46,7 @@ _ROWS: tuple[tuple[str, Of, str, str, str], ...] = (
     (
         "positions summed",
         _summed_over_positions,
-        "every position has the gradient of all positions",
+        "every position gets the sum of the gradients of all positions",
         "∂L/∂w[t] = Σ δ over samples and positions",
         "dL_dpositions = np.tile(y.sum(axis=(0, 1)), (4, 1))",
     ),

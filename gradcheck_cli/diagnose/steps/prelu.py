@@ -15,13 +15,13 @@ _RIGHT_SLOPE = "∂L/∂w = Σ g min(x, 0)"
 
 
 def _with_slope(visit: Visit, slope: Array) -> Array:
-    """Return ∂L/∂x for a slope other than the weight."""
+    """Return ∂L/∂x with this slope in place of the weight."""
     (shares, _) = visit.step.vjp({"weight": slope}, visit.inputs, visit.output, visit.upstream)
     return shares[0]
 
 
 def _slope(visit: Visit, x: Array, upstream: Array) -> Array:
-    """Return the slope's gradient Σ g x, for numbers x that need not be negative."""
+    """Return the slope's gradient Σ g x for this x and this upstream gradient g."""
     _, gradients = visit.step.vjp(visit.p, (-np.abs(x),), visit.output, -np.sign(x) * upstream)
     return gradients["weight"]
 
@@ -31,7 +31,7 @@ def _averaged(visit: Visit) -> Array:
 
 
 def _of_one_channel(visit: Visit) -> Array | None:
-    """Return the gradient of one shared slope as that of the last channel alone."""
+    """Return a shared slope's gradient from the last channel alone; None if each channel has a slope."""
     step = visit.step
     assert isinstance(step, PReLU)
     channels = visit.inputs[0].shape[1]
@@ -60,14 +60,14 @@ _BELOW: tuple[tuple[str, Of, str, str, str], ...] = (
     (
         "prelu: slope of leaky relu",
         lambda v: _with_slope(v, np.full_like(v.p["weight"], 0.01)),
-        "PReLU's backward pass has leaky relu's slope, 0.01, not the weight",
+        "PReLU's backward pass uses leaky relu's slope, 0.01, not the weight",
         "∂L/∂x = g where x > 0, else 0.01 g",
         "dL_dx = np.where(x > 0, 1, 0.01) * y",
     ),
     (
         "prelu: slope twice",
         lambda v: _with_slope(v, v.p["weight"] ** 2),
-        "PReLU's backward pass has the slope squared where x is negative",
+        "PReLU's backward pass uses the square of the slope where x is negative",
         "∂L/∂x = g where x > 0, else w² g",
         "dL_dx = np.where(x > 0, 1, slope**2) * y",
     ),
@@ -84,7 +84,7 @@ _SLOPES: tuple[tuple[str, Of, str, str, str], ...] = (
     (
         "prelu: slope's gradient of a",
         lambda v: _slope(v, np.minimum(v.output, 0.0), v.upstream),
-        "the slope's gradient has the output instead of x",
+        "the slope's gradient uses the output instead of x",
         "∂L/∂w = Σ g min(a, 0)",
         "dL_dslope = (y * np.minimum(a, 0)).sum().reshape(1)",
     ),
@@ -98,7 +98,7 @@ _SLOPES: tuple[tuple[str, Of, str, str, str], ...] = (
     (
         "prelu: slope's gradient averaged",
         _averaged,
-        "the slope's gradient is averaged over its numbers, not summed",
+        "the slope's gradient is averaged over the entries of x, not summed",
         "∂L/∂w = mean of g min(x, 0)",
         "dL_dslope = (y * np.minimum(x, 0)).mean().reshape(1)",
     ),

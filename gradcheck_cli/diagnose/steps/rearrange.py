@@ -65,7 +65,7 @@ def _first_copy(visit: Visit) -> Array | None:
 
 
 def _to_last_step(visit: Visit, _: float) -> Handed | None:
-    """Return a gradient for the last step alone, as if the other outputs of a loop had none of their own."""
+    """Return the gradients of a loop's outputs with 0 for all but the last one."""
     *before, last = visit.right[0]
     return (*(np.zeros_like(each) for each in before), last), {}
 
@@ -116,7 +116,7 @@ REARRANGE: tuple[Variant, ...] = (
         "copies of another head",
         RESHAPE,
         share(_as_tiled),
-        "the gradients of the copies are summed as if made by numpy.tile, which repeats the whole axis; "
+        "the gradients of the copies are summed as if by numpy.tile, which repeats the whole axis; "
         "numpy.repeat repeats each index",
         "∂L/∂x[h] = Σ g over k at the index k n + h",
         "∂L/∂x[h] = Σ g over the copies of h",
@@ -127,7 +127,7 @@ REARRANGE: tuple[Variant, ...] = (
         "one copy counts",
         RESHAPE,
         share(_first_copy),
-        "only the first copy of a repeated value contributes to its gradient",
+        "only the first copy of a repeated value contributes to the value's gradient",
         "∂L/∂x = g of the first copy",
         "∂L/∂x = Σ g over the copies",
         code="shared_k = dL_dk[:, ::2]",
@@ -137,7 +137,7 @@ REARRANGE: tuple[Variant, ...] = (
         "upstream of earlier steps lost",
         LOOPS,
         _to_last_step,
-        "only the last time step gets the gradient of its output; that of the other outputs is not added",
+        "only the last time step gets the gradient of its output; those of the other outputs are not added",
         "∂L/∂hₜ = carried back from t + 1",
         "∂L/∂hₜ = carried back from t + 1, + ∂L/∂outₜ",
         code="dL_da_t = dL_dh + (y[:, t] if t == T - 1 else 0)",

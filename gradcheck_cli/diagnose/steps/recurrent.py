@@ -76,7 +76,7 @@ _JOINED = "the gradients of the gates are joined"
 
 
 def _joined(names: Sequence[str], order: Order) -> str:
-    """Return the code that joins an LSTM's gates in another order; empty for other layers."""
+    """Return the code that joins an LSTM's gates in another order, or an empty string for other layers."""
     if len(order) != len(_LSTM[0]):
         return ""
     return f"dz_gates = np.concatenate([{', '.join(f'd_{names[k]}' for k in order)}], axis=1)"
@@ -111,7 +111,7 @@ def _projection_rows() -> Iterator[Variant]:
         found = " ".join("qkv"[k] for k in order)
         joined = (_upstream(order, _in_one_product), "the gradients of queries, keys and values are joined")
         for backward, what in (
-            *((joined,) if order != (1, 0, 2) else ()),  # the factors of the scores are swapped
+            *((joined,) if order != (1, 0, 2) else ()),  # "factors swapped" covers this order
             (_gradients(order, _in_one_product), "the rows of the joint projection's gradients are"),
         ):
             sentence = f"in {{where}} {what} in the order {found}, not q k v"

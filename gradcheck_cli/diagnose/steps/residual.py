@@ -1,4 +1,4 @@
-"""Mistakes where a skip connection goes around a normalisation, or starts above it."""
+"""Mistakes in skip connections that go around a normalisation or end just below it."""
 
 from __future__ import annotations
 
@@ -18,9 +18,11 @@ _KIND = "skip connection on the wrong side of the norm"
 
 
 def _around(visit: Visit) -> Array | None:
-    """Return what the skip connection around a normalisation passes down, which the norm's input shares.
+    """Return the gradient that the skip connection around a normalisation passes down to the norm's input.
 
-    The visit is to the normalisation or to its scale. None if no skip connection starts at the input.
+    Returns None if no skip connection starts at the norm's input.
+
+    visit: a visit to the normalisation or to its scale.
     """
     norm = visit.feeder if isinstance(visit.step, _SCALES) else visit.i
     nodes = visit.at.graph.nodes
@@ -51,7 +53,7 @@ def _through_the_norm(visit: Visit, _: float) -> Handed | None:
 
 
 def _past_the_norm(visit: Visit) -> Array | None:
-    """Return the gradient above the normalisation for the skip connection that ends below it."""
+    """Return the gradient from above the normalisation that follows a sum; None if no norm follows."""
     nodes, above = visit.at.graph.nodes, visit.taker
     if above < 0 or not isinstance(nodes[above].step, _NORMS):
         return None

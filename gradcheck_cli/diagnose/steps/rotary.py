@@ -20,7 +20,7 @@ def _turned_again(visit: Visit) -> Array:
 
 
 def _other_pairs(visit: Visit) -> Array:
-    """Return the gradient turned back in the other layout of the pairs."""
+    """Return the gradient rotated back with the other layout of the pairs."""
     step = visit.step
     assert isinstance(step, Rotary)
     other = replace(step, interleaved=not step.interleaved)
@@ -28,7 +28,7 @@ def _other_pairs(visit: Visit) -> Array:
 
 
 def _next_token(visit: Visit) -> Array:
-    """Return the gradient turned back by the angle of the token before, as if tokens counted from 1."""
+    """Return the gradient rotated back by the angle of the token before, as if tokens counted from 1."""
     step = visit.step
     assert isinstance(step, Rotary)
     shifted = replace(step, cos=np.roll(step.cos, 1, axis=0), sin=np.roll(step.sin, 1, axis=0))
@@ -61,7 +61,7 @@ ROTARY: tuple[Variant, ...] = (
         "rotation of other pairs",
         ATTENTION,
         share(_other_pairs),
-        "the rotary embedding's backward pass rotates neighbours, and its forward pass halves, or vice versa",
+        "the rotary embedding's backward pass pairs neighbours, its forward pass pairs halves, or vice versa",
         "∂L/∂x = other pairs of g, turned back by t θ",
         _RIGHT,
         code="dL_dunturned = turned(y[..., [0, 2, 1, 3]], -angles)[..., [0, 2, 1, 3]]",

@@ -25,7 +25,7 @@ def _unmasked(visit: Visit) -> Array:
 
 
 def _without_padding(visit: Visit) -> Array | None:
-    """Return ∂L/∂z for the mask of all samples alone, without the padding of each."""
+    """Return ∂L/∂z with the mask that all samples share, but without each sample's padding."""
     if not isinstance(visit.step, PaddedSoftmax) or visit.step.mask.all():
         return None
     unpadded, scores = Softmax(visit.step.mask), visit.inputs[:1]
@@ -33,7 +33,7 @@ def _without_padding(visit: Visit) -> Array | None:
 
 
 def _with_padded_queries(visit: Visit) -> Array | None:
-    """Return ∂L/∂z with 0 in the rows of the tokens that are padding, not in their columns alone."""
+    """Return ∂L/∂z with 0 in the rows of padding tokens, not only in their columns."""
     if not isinstance(visit.step, PaddedSoftmax):
         return None
     padding = np.expand_dims(visit.inputs[1], 1)[..., None]
@@ -108,7 +108,7 @@ _SOFTMAX = (
     (
         "padding of queries",
         _with_padded_queries,
-        "the padding mask leaves out queries in the backward pass, and keys in the forward pass",
+        "the padding mask leaves out queries in the backward pass, but keys in the forward pass",
         "∂L/∂z = 0 in the rows of padding",
         "dL_ds = dL_ds * kept[:, None, :, None]",
     ),

@@ -13,7 +13,7 @@ _RIGHT_V = "∂L/∂v = g / ‖v‖ (∂L/∂w − v / ‖v‖ · ∂L/∂g)"
 
 
 def _of_w(visit: Visit) -> Array:
-    """Return ∂L/∂w for the weight w itself."""
+    """Return ∂L/∂w for the weight w = g v / ‖v‖."""
     step = visit.step
     assert isinstance(step, WeightNorm)
     _, of = step.plain.vjp(step.own(visit.p), visit.inputs, visit.output, visit.upstream)
@@ -37,7 +37,7 @@ def _along(visit: Visit) -> Array:
 
 
 def _through_v(visit: Visit) -> Array:
-    """Return ∂L/∂x through v in place of w."""
+    """Return ∂L/∂x computed with v in place of w."""
     step = visit.step
     assert isinstance(step, WeightNorm)
     own = {**step.own(visit.p), "weight": _v(visit)}
@@ -48,7 +48,7 @@ _OF_V: tuple[tuple[str, Of, str, str, str], ...] = (
     (
         "norm held constant",
         lambda v: _scale(v) * _of_w(v),
-        "the gradient of v holds ‖v‖ constant: the part along v is not taken off",
+        "the gradient of v holds ‖v‖ constant: the part along v is not subtracted",
         "∂L/∂v = g / ‖v‖ ∂L/∂w",
         "dL_dv = g / length * dL_dweight",
     ),
@@ -76,7 +76,7 @@ _OF_V: tuple[tuple[str, Of, str, str, str], ...] = (
     (
         "v not divided by its norm",
         lambda v: _scale(v) * (_of_w(v) - _v(v) * row_sums(_of_w(v) * direction(_v(v)))),
-        "the gradient of v takes off v ∂L/∂g, with v not divided by ‖v‖",
+        "the gradient of v subtracts v ∂L/∂g, with v not divided by ‖v‖",
         "∂L/∂v = g / ‖v‖ (∂L/∂w − v · ∂L/∂g)",
         "dL_dv = g / length * (dL_dweight - v * along)",
     ),
@@ -86,14 +86,14 @@ _OF_G: tuple[tuple[str, Of, str, str, str], ...] = (
     (
         "v not divided by its norm",
         lambda v: row_sums(_of_w(v) * _v(v)),
-        "the gradient of g has v, not v / ‖v‖",
+        "the gradient of g uses v, not v / ‖v‖",
         "∂L/∂g = Σ ∂L/∂w v",
         "dL_dg = (dL_dweight * v).sum(axis=1, keepdims=True)",
     ),
     (
         "gradient of w",
         lambda v: row_sums(_of_w(v)),
-        "the gradient of g is the sum of that of w, without v / ‖v‖",
+        "the gradient of g is the sum of the gradient of w, without v / ‖v‖",
         "∂L/∂g = Σ ∂L/∂w",
         "dL_dg = dL_dweight.sum(axis=1, keepdims=True)",
     ),
