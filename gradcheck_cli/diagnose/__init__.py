@@ -2,7 +2,7 @@
 
 If the spec describes a network, every wrong formula in the tables (`table.py`) is computed for that network
 and its data. The formula that reproduces the gradient up to rounding is the answer (`search.py`). The spec
-may also describe a different network from the author's, which `other_networks.py` finds out. If the spec
+may also describe a different network from the author's; `other_networks.py` searches for it. If the spec
 describes no network, only the arrays are compared (`arrays.py`). If nothing matches, the diagnosis does not
 guess; it reports what is known (`observe.py`).
 """
@@ -87,7 +87,7 @@ def _any_wrong(comparisons: Sequence[Comparison]) -> bool:
 
 
 def _with_inputs(problem: Problem, comparisons: Sequence[Comparison], without: frozenset[str]) -> Diagnosis:
-    """Return a diagnosis of the gradients of the parameters and of x, with x as one more parameter."""
+    """Return a diagnosis of the gradients of the parameters and of x, which counts as a parameter here."""
     whole = problem.with_shifts({INPUTS: INPUT})
     with np.errstate(all="ignore"):
         right = gradients(whole.network, whole.parameters, whole.x, whole.target)

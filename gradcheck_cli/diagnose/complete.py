@@ -1,4 +1,4 @@
-"""Mistakes in one parameter's gradient that are made after all parts of the gradient are computed."""
+"""Mistakes made in a parameter's gradient after all parts of the gradient have been computed."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Complete:
     """The complete gradient of a parameter, as a matrix or a vector.
 
     layer: the name of the parameter's layer.
-    uses: the part of the gradient that each use of the parameter adds, by a description of the use.
+    uses: maps a description of each use of the parameter to the part of the gradient from that use.
     penalty: the terms that the correct penalties add.
     """
 

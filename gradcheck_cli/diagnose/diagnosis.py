@@ -8,7 +8,7 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Cause:
-    """One mistake: what it is, where it was made, and the wrong formula with the right one.
+    """One mistake: what it is, where it was made, and the wrong formula next to the correct one.
 
     kind: a name that scripts can rely on; it is the same in every version.
     family: the group that this kind belongs to.

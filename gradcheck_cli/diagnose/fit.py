@@ -16,7 +16,7 @@ NOTHING = 1e-11
 
 
 def is_right(site: Site, right: Site | None) -> bool:
-    """Return whether the wrong steps give the same δ, ∂L/∂y and ∂L/∂a as the right steps."""
+    """Return whether the wrong steps give the same δ, ∂L/∂y and ∂L/∂a as the correct steps."""
     if right is None:
         return False
     pairs = ((site.delta, right.delta), (site.dL_dy, right.dL_dy), (site.dL_da, right.dL_da))

@@ -1,8 +1,8 @@
 """Search for the mistakes in the backprop of any graph that exactly reproduce the author's gradients.
 
 The search is one sweep over the nodes, from the loss down, as in `network/backprop.py`. A `Swept` is a sweep
-with certain mistakes. At every node, the search continues it with the right `vjp` and with each wrong one. As
-soon as the gradient of a parameter is complete, sweeps that do not reproduce it are dropped.
+with certain mistakes. At every node, the search continues it with the correct `vjp` and with each wrong one.
+As soon as the gradient of a parameter is complete, sweeps that do not reproduce it are dropped.
 """
 
 from __future__ import annotations
@@ -42,7 +42,10 @@ Way = tuple[Iterator[Swept], int]
 """The sweeps to continue with, and the index of the next node to visit; -1 if all have been visited."""
 
 WithValue = Callable[[float], Swept | None]
-"""A function of the unknown that returns the sweep with a mistake; None if the mistake changes nothing."""
+"""A function of a mistake's unknown that returns the sweep with the mistake.
+
+It returns None if the mistake changes nothing.
+"""
 
 
 class GraphSearch:
@@ -81,7 +84,7 @@ class GraphSearch:
         return found
 
     def _is_fair(self, state: State) -> bool:
-        """Return whether there are mistakes, and each of them affects a gradient that is really wrong."""
+        """Return whether there are mistakes and every one of them affects a gradient that is really wrong."""
         if not state.made or not state.informed:
             return False
         for made in state.made:
@@ -143,14 +146,14 @@ class GraphSearch:
     def _is_allowed(self, wrong: Wrong, swept: Swept) -> bool:
         """Return whether this mistake may be made next without exceeding the limit on mistakes.
 
-        The same mistake, made once more, does not count again. A mistake that no gradient has confirmed yet
-        must be the last.
+        A repeated mistake counts only once. No other mistake is allowed until a gradient has confirmed those
+        made so far.
         """
         is_known = any(made.wrong is wrong for made in swept.made)
         return swept.is_proven and (is_known or number_of(swept.made) < self.most)
 
     def _after(self, swept: Swept, visit: Visit, handed: Handed) -> Swept:
-        """Return the sweep after a visit whose `vjp` returned `handed`: shares and parameter gradients."""
+        """Return the sweep after a visit whose `vjp` returned `handed`."""
         shares, gradients = handed
         upstream, uses, node = dict(swept.upstream), dict(swept.uses), visit.node
         for k, share in zip(node.inputs, shares, strict=True):
@@ -258,7 +261,7 @@ class GraphSearch:
         return found
 
     def _as_always(self, swept: Swept, visit: Visit) -> Iterator[Swept]:
-        """Yield what follows this visit for a sweep that makes one mistake at several nodes."""
+        """Yield the sweeps after this visit, for a sweep that makes one mistake at several nodes."""
         (repeated_mistake,) = swept.always
         handed = repeated_mistake.made(visit)
         shows = () if handed is None else self._shows(visit, handed)
@@ -297,7 +300,7 @@ class GraphSearch:
         return unlike([value for value in values if np.isfinite(value)])
 
     def _first_gradients(self, swept: Swept, i: int, of_node: bool) -> dict[str, Array]:
-        """Return the gradients that are complete at the first node below at which the author's are wrong.
+        """Return the gradients completed at the first node below where one of the author's is wrong.
 
         They are computed with correct steps from node i on. The result is empty if none of the author's
         gradients below is wrong.
@@ -338,7 +341,7 @@ class GraphSearch:
     def _may_be_scaled(self, visit: Visit) -> bool:
         """Return whether scaling the upstream gradient differs from scaling the node's own gradients.
 
-        They differ if the factor also reaches parameters below. They count as different if no checked
+        The two differ if the factor also reaches parameters below. They count as different if no checked
         gradient is complete above the node.
         """
         below = any(self._first_below(k) for k in visit.node.inputs)

@@ -129,9 +129,9 @@ class Spoilt(NamedTuple):
 class WrongTensor(Wrong):
     """A mistake that spoils one tensor's finished gradient.
 
-    fits: spoils a correct gradient, with unknowns read off the author's; returns None if that cannot fit.
+    fits: spoils a correct gradient, with unknowns read off the author's; returns None if it cannot fit.
     plant: spoils a correct gradient with preset unknowns; returns None if the mistake does not apply.
-    of_units: whether the mistake spoils the same units in the bias as in the weight, whose rows are units.
+    of_units: whether the mistake spoils units: rows of the weight, and the same entries of the bias.
     """
 
     fits: Callable[[Target, Array], Spoilt | None]

@@ -267,9 +267,10 @@ def _overflow(target: Target) -> Made:
 
 
 def _arises(layer: str, problem: Problem) -> str:
-    """Return a clause that says where the first non-finite number arose, from the layer it appears in.
+    """Return a clause that says where the first non-finite number arose.
 
-    Backprop starts at the output layer, so all layers above this one are finite.
+    layer: the topmost layer with a non-finite gradient. Backprop starts at the output layer, so all layers
+    above this one are finite.
     """
     if layer == problem.network.output.name:
         return f"it arises in layer {layer} or in the loss"

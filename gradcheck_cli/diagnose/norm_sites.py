@@ -45,7 +45,7 @@ class Averaged:
         return np.transpose(array.reshape(self.shape), self._order).reshape(count, -1)
 
     def array(self, rows: Array) -> Array:
-        """Return rows in the arrays' original shape."""
+        """Return an array in the original shape, given as rows."""
         ordered = rows.reshape([self.shape[k] for k in self._order])
         return np.transpose(ordered, np.argsort(self._order)).reshape(self.original)
 
@@ -54,7 +54,7 @@ class Averaged:
 class NormSite(NodeSite):
     """A normalisation, or the scale above one, as a site whose arrays have the shape (rows, units).
 
-    In a scale, each entry of γ is a unit; in a normalisation, each mean is one.
+    A scale has one unit for each entry of γ, and a normalisation one for each mean.
     """
 
     norm: Normalise

@@ -92,9 +92,9 @@ def constant_ratios(targets: Mapping[str, Target]) -> Iterator[str]:
 
 
 def _samples_off(problem: Problem, targets: Mapping[str, Target], top: str) -> Iterator[str]:
-    """Yield sentences that say in which samples, or on which side of z = 0, the topmost wrong δ is wrong.
+    """Yield sentences that say in which samples, or for which sign of z, the δ of layer `top` is wrong.
 
-    Nothing is yielded if the gradients of that layer do not determine δ.
+    Nothing is yielded if the gradients of the layer do not determine δ.
     """
     activity = in_rows(problem)
     i = next(i for i, layer in enumerate(problem.network.layers) if layer.name == top)

@@ -71,7 +71,7 @@ class OtherNetwork:
                 yield name, self.factors.get(name, 1.0) * (matrix(value) + penalty_on(problem, name))
 
     def with_loss_of(self, second: OtherNetwork) -> OtherNetwork:
-        """Return this network with the loss of the second; the words describe both changes."""
+        """Return this network with the loss of `second`; the description names both changes."""
         has, says = (f"{a} and {b}" for a, b in ((self.has, second.has), (self.says, second.says)))
         of = second.problem.network
         network = replace(self.problem.network, loss=of.loss, coefficient=of.coefficient)
@@ -389,4 +389,4 @@ def _penalties(problem: Problem) -> Iterator[OtherNetwork]:
 OF_FORWARD_PASS: tuple[_Change, ...] = (_activations, _unbiased_variances, _eps_of_norms)
 
 OF_LOSS: tuple[_Change, ...] = (_losses, _smoothings, _penalties)
-"""The changes of the loss. Only if the author's loss is known do they differ from a mistake in ∂L/∂a."""
+"""The changes of the loss. Unless the author's loss is known, they look like a mistake in ∂L/∂a."""

@@ -17,7 +17,7 @@ from gradcheck_cli.types import Array
 
 
 def rows_as(site: Site, target: Target, penalty: Array) -> Array:
-    """Return, for each unit, whether its row of the weight's gradient equals this site's."""
+    """Return, for each unit, whether the author's row of the weight's gradient equals the site's."""
     return np.asarray(target.same(target.found, RIGHT[Part.WEIGHT](site) + penalty).all(axis=1))
 
 

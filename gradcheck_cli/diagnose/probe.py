@@ -60,7 +60,7 @@ class _Direction:
         return total, _ROUNDING * sum(float(np.vdot(np.abs(a), np.abs(b))) for a, b in pairs)
 
     def agrees(self, visit: Visit) -> bool:
-        """Return whether the node's correct `vjp` agrees with its tangents. Only on a kink does it not."""
+        """Return whether the node's correct `vjp` agrees with its tangents, as it does away from kinks."""
         (shares, own), node = visit.right, visit.node
         pairs = [(share, self.tangents[k]) for k, share in zip(node.inputs, shares, strict=True)]
         pairs += [
@@ -97,7 +97,8 @@ class Probe:
     def may_fit(self, visit: Visit, *handed: Handed) -> bool:
         """Return whether a wrong `vjp` in an otherwise correct backprop may reproduce the author's gradients.
 
-        handed: the result of the wrong `vjp`. If it has an unknown, there are two results, for 0 and for 1.
+        handed: the result of the wrong `vjp`. If it has an unknown, there are two results: with the unknown
+        at 0 and at 1.
         """
         for group in self._groups:
             if group[0].at > visit.i:
@@ -129,7 +130,7 @@ def _compared(
 
 
 def _direction(at: Pass, i: int, targets: Mapping[str, Target], rng: np.random.Generator) -> _Direction:
-    """Return a random direction of the parameters of `targets`, which are complete at node i."""
+    """Return a random direction of the parameters in `targets`, whose gradients are complete at node i."""
     along, off, slack = {}, 0.0, 0.0
     for name, target in targets.items():
         r = np.where(target.finite, rng.normal(size=target.right.shape), 0.0) / (target.size or 1.0)

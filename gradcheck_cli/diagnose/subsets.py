@@ -13,7 +13,7 @@ Samples = Callable[[int], slice]
 
 
 def kept(count: int, samples: Samples) -> Array | None:
-    """Return 1 for each sample that is kept and 0 for the others, (count, 1).
+    """Return an array, (count, 1), with 1 for each sample that is kept and 0 for all others.
 
     Returns None if all samples are kept, or none.
     """
@@ -78,11 +78,10 @@ _FEWEST = 3
 
 
 def _tried_one_by_one(sums: Sequence[tuple[Array, Array, Array]], count: int) -> Array | None:
-    """Return the samples' weights, (count, 1), whose sum comes nearest to the author's largest sum.
+    """Return the samples' weights, (count, 1), that come nearest to the sum with the most entries.
 
     The subsets of the samples are tried one by one, since the sums have too few entries to solve for the
-    weights. Returns None if even the largest sum has fewer than `_FEWEST` entries, or if some numbers are not
-    finite.
+    weights. Returns None if even this sum has fewer than `_FEWEST` entries, or if δ or f is not finite.
     """
     found, delta, f = max(sums, key=lambda each: each[0].size)
     if not (np.isfinite(delta).all() and np.isfinite(f).all()) or found.size < _FEWEST:
@@ -112,7 +111,10 @@ def _all_subsets(count: int) -> Array:
 
 @cache
 def _both_ends(count: int) -> Array:
-    """Return the first 1 to count − 1 samples, each subset as a row of 0 and 1, then their complements."""
+    """Return the subsets at either end of the samples, each as a row of 0 and 1.
+
+    They are the first 1, 2, … and count − 1 samples, followed by the complements of these subsets.
+    """
     first = np.tri(count - 1, count, dtype=int)
     return np.vstack([first, 1 - first])
 

@@ -27,8 +27,8 @@ class Swept:
     upstream: maps the index of each value to the sum of the shares of ∂L/∂value that have arrived.
     arrived: ∂L/∂output of each node visited, by the node's index.
     always: the mistake that is made at several nodes, in a tuple; empty if there is none.
-    uses: for each parameter, the parts of its gradient computed so far, each by the index of the node it
-    comes from.
+    uses: for each parameter, the parts of its gradient computed so far, by the index of the node that uses
+    the parameter.
     informed, apart, on_penalty: see `State`.
     """
 

@@ -1,4 +1,4 @@
-"""A wrong backward pass of one kind of step, and one visit of backprop to a node.
+"""A `Variant` is a wrong backward pass of one kind of step; a `Visit` is a visit of backprop to a node.
 
 To add the mistakes of a kind of step, write `steps/<kind>.py` with a table of `Variant`s and add the table to
 `steps/__init__.py`. A variant reads a `Visit`: the step, its parameters `p`, its inputs and output, and the
@@ -149,7 +149,7 @@ def variant(
 ) -> Variant:
     """Return a `Variant` for a mistake in the gradients that a step passes down.
 
-    sentence: what happened, to follow the words "in layer …".  code: see `Wrong`.
+    sentence: what happened; it follows the words "in layer …".  code: see `Wrong`.
     """
     told = Wrong(kind, family, f"in {{where}} {sentence}", wrong, right, "δ", code=code)
     return Variant(told, step, backward)

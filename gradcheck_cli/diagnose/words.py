@@ -14,7 +14,7 @@ from gradcheck_cli.problem.problem import Problem
 
 
 def cause_of(made: Sequence[Made], problem: Problem | None) -> Cause:
-    """Return a description in words of one mistake, made in one or several places.
+    """Describe, in words, one mistake that was made in one or several places.
 
     problem: the network, if known.
     """

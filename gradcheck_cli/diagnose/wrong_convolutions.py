@@ -93,7 +93,7 @@ def _unit_stride(step: Convolution) -> Convolution:
 
 
 def _box(start: Shape, size: Shape) -> tuple[slice, ...]:
-    """Return the index of the box of positions that starts at `start`, in all samples and channels."""
+    """Return the index of a box of positions, from `start` on, in all samples and channels."""
     positions = (slice(first, first + n) for first, n in zip(start, size, strict=True))
     return (slice(None), slice(None), *positions)
 

@@ -112,7 +112,7 @@ WITHOUT_GAMMA: tuple[Mistake, ...] = (
         "delta_h = dL_dy_h",
     ),
 )
-"""Mistakes that leave out γ, which is a step of its own in a graph."""
+"""The mistakes that leave out γ. In a graph, γ belongs to a step of its own."""
 
 _NORMS: tuple[Mistake, ...] = (
     _norm(

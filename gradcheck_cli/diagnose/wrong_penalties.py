@@ -96,7 +96,10 @@ def _one_strength(of: str) -> Term:
 
 
 def _other_strength(of: str) -> Term:
-    """Return a `Term` that multiplies the strength of one penalty by the unknown if there are two."""
+    """Return a `Term` that multiplies the strength of the penalty `of` by the unknown.
+
+    It applies only if there are two penalties.
+    """
 
     def term(problem: Problem, name: str, multiple: float) -> Array | None:
         return _times(lambda _: multiple, of)(problem, name, multiple)
@@ -228,7 +231,7 @@ def _on_biases(problem: Problem, name: str, _: float) -> Array | None:
 
 
 def _instead(penalty: str, derivative: Callable[[Array], Array]) -> Term:
-    """Return a `Term` that replaces a penalty's derivative by another function of w."""
+    """Return a `Term` that replaces a penalty's derivative with another function of w."""
 
     def term(problem: Problem, name: str, _: float) -> Array | None:
         terms = penalty_terms(problem, name)
@@ -283,7 +286,7 @@ _INSTEAD = tuple(
 
 
 def _both_instead(of_l2: Callable[[Array], Array], of_l1: Callable[[Array], Array]) -> Term:
-    """Return a `Term` that replaces the derivatives of both penalties by other functions of w."""
+    """Return a `Term` that replaces the derivatives of both penalties with other functions of w."""
 
     def term(problem: Problem, name: str, _: float) -> Array | None:
         strengths = problem.network.penalties_on(name)

@@ -16,14 +16,14 @@ from gradcheck_cli.types import Array
 SOME, LAST_LOST, FIRST_LOST = "batch subset", "last sample lost", "first sample lost"
 
 REFINED = frozenset({LAST_LOST, FIRST_LOST, NOT_SUMMED})
-"""The kinds that say more precisely which samples are included."""
+"""The kinds that say more precisely than "batch subset" which samples are included."""
 
 
 class Subset(NamedTuple):
     """A subset of the samples that code may use by mistake.
 
     kind, sentence, wrong: see `Wrong`.
-    samples: a function of the number of samples that returns the slice kept.  code: the slice in numpy.
+    samples: a function of the number of samples that returns the slice to keep.  code: the slice in numpy.
     """
 
     kind: str

@@ -14,7 +14,7 @@ from gradcheck_cli.diagnose.wrong_biases import AVERAGED
 from gradcheck_cli.problem.problem import Problem
 
 SAME = 1e-7
-"""The largest relative difference of two factors that count as the same."""
+"""The largest relative difference at which two factors count as the same."""
 
 
 def _wrong(kind: str, sentence: str, wrong: str, right: str, code: str, family: Family = SCALE) -> Wrong:
@@ -91,7 +91,7 @@ _TWICE, _HALF = "dL_da = 4 * (a - y) / (N * C)", "dL_da = (a - y) / (N * C)"
 
 
 def _factors(sizes: Sizes) -> Iterator[Named]:
-    """Yield each factor that has a name, with the name, starting with the most likely one."""
+    """Yield each factor that has a name, starting with the most likely one."""
     sign = _wrong("sign", "{it} has the wrong sign", "−∂L", "∂L", "dL_da = 2 * (y - a) / (N * C)")
     yield Named(-1.0, sign)
     over_samples = _means("N", sizes.samples, sizes.over_samples, "samples", frozenset({AVERAGED}))

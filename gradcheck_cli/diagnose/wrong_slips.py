@@ -34,12 +34,12 @@ def slip(loss: str, of: Slip) -> Step:
 
 
 def _options(gradient: Callable[..., Array]) -> Mapping[str, Any]:
-    """Return the options that a loss's gradient was bound to."""
+    """Return the options of a loss, read from its gradient function."""
     return gradient.keywords if isinstance(gradient, partial) else {}
 
 
 Row = tuple[str, Slip, str, str, str]
-"""The kind, the slip, the sentence, the wrong formula and the code."""
+"""A row of a table: the kind, the slip, the sentence, the wrong formula and the code."""
 
 
 def slip_rows(loss: str, rows: tuple[Row, ...], shown_by: str) -> tuple[Mistake, ...]:
@@ -147,7 +147,7 @@ def _dice_sums(p: Array, t: Array, smooth: float) -> tuple[Array, Array]:
 
 
 def _dice(of: Callable[[Array, Array, Array, Array], Array], keeps_smooth: bool = True) -> Slip:
-    """Return a `Slip` that computes `of`, a function of p, the target, the overlap and the size.
+    """Return a `Slip` that computes `of`, a function of p = σ(a), the target, the overlap and the size.
 
     keeps_smooth: whether the overlap and the size include `smooth`.
     """

@@ -127,7 +127,7 @@ def _pre_activation(site: Site, of: Callable[[Site, int], Array]) -> Array | Non
 def _other_input(by: int) -> Of:
     """Return a step that multiplies δ by the input of another layer.
 
-    by: how far the other layer is above this one, in layers; negative if it is below.
+    by: the number of layers from this layer up to the other one; negative if that is below.
     """
 
     def step(site: Site) -> Array | None:
@@ -142,7 +142,7 @@ def _other_input(by: int) -> Of:
 def other_delta(by: int) -> Of:
     """Return a function of a site that returns δ of another layer, or None if the shapes differ.
 
-    by: how far the other layer is above the site's layer, in layers; negative if it is below.
+    by: the number of layers from the site's layer up to the other one; negative if that is below.
     """
 
     def delta(site: Site) -> Array | None:

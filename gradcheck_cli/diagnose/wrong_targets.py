@@ -122,7 +122,7 @@ def _no_smoothing(site: Site, _: float) -> Array | None:
 def _weight_per_sample(site: Site) -> float:
     """Return the mean class weight of the samples.
 
-    If a weighted sum is divided by N samples instead of their total weight, it changes by this factor.
+    Dividing a weighted sum by the number of samples, not by their total weight, multiplies it by this mean.
     """
     weights, plain = _weights(site), site.problem.plain_target
     return float((plain * (1.0 if weights is None else weights)).sum()) / plain[..., 0].size

@@ -86,7 +86,7 @@ def _network_and_gradients(spec: Spec, only: str) -> tuple[Problem, Analytic, li
 
 
 def _narrowed(problem: Problem, only: str) -> tuple[Problem, list[str]]:
-    """Return the problem with the parameters of the layers to derive, and those layers."""
+    """Return the problem narrowed to the layers to derive, and the names of these layers."""
     graph = problem.network.graph
     if not only:
         return problem, _checked_layers(problem)
@@ -120,7 +120,7 @@ def _layers_in(graph: Graph, only: str) -> list[str]:
 
 
 def _path(places: Mapping[str, tuple[str | int, ...]], layer: str) -> Iterator[str]:
-    """Yield the names of the layers around a layer, from the outside in, and its own name."""
+    """Yield the names of the layers around `layer`, from the outside in, then `layer` itself."""
     for other, place in places.items():
         if other != layer and place and places[layer][: len(place)] == place:
             yield other
@@ -195,14 +195,14 @@ def _chain(numbers: Numbers, writer: Writer) -> Iterator[Link]:
 def _link(writer: Writer, i: int, symbol: str, sums: str, formula: str, local: str) -> Link:
     """Return the line of the chain rule for an argument of node i.
 
-    sums: the sign of a sum over time steps, to precede the product; empty if there is no sum.
+    sums: the symbol of a sum over time steps, to precede the product; empty if there is no sum.
     """
     factors = writer.through(i, symbol)
     return Link(f"∂L/∂{symbol}", sums + " · ".join(factors), formula, f"{factors[-1]} = {local}")
 
 
 def _worked(numbers: Numbers, writer: Writer, factors: Sequence[Factor]) -> Iterator[Worked]:
-    """Yield one gradient entry in numbers: the first parameter's or, without parameters, the input's."""
+    """Work out one gradient entry of the first parameter or, if there is none, of the input."""
     names = parameters_of(numbers, writer)
     gradients = [factor for factor in factors if factor.is_gradient]
     if names:

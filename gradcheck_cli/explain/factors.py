@@ -213,7 +213,7 @@ def _few(numbers: Numbers, node: Node, i: int) -> Iterator[Entries]:
 
 
 def _kinds(writer: Writer) -> list[int]:
-    """Return the nodes of a layer, but only one of all nodes that differ only in their time step."""
+    """Return the nodes of a layer, with one node for all that differ only in their time step."""
     kinds = {}
     for i in writer.nodes:
         node = writer.graph.nodes[i]

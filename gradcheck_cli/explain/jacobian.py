@@ -56,7 +56,7 @@ class StepAlone:
 
     @classmethod
     def of(cls, problem: Problem, i: int, entries: int = ENTRIES) -> StepAlone:
-        """Return node i of the problem's network as a step alone."""
+        """Return the step of node i in the problem's network."""
         node, values = problem.network.graph.nodes[i], problem.objective.values
         some = slice(None) if node.step.couples == "batch" else slice(1)
         inputs = tuple(values[k][some] for k in node.inputs)
@@ -74,7 +74,7 @@ class StepAlone:
 
     @cached_property
     def _swept(self) -> list[tuple[tuple[Array, ...], dict[str, Array], tuple[Array, ...], dict[str, Array]]]:
-        """For each checked output: its derivatives in the inputs and the parameters, with error bounds."""
+        """For each checked output, its derivatives with respect to inputs and parameters, with bounds."""
         exact = tuple(np.zeros_like(x) for x in self.inputs)
         known = Known(self.inputs, self.output, exact, np.zeros_like(self.output))
         found = []
@@ -127,7 +127,8 @@ class StepAlone:
     ) -> Entries:
         """Return some entries of ∂out/∂x for an argument x of the step.
 
-        values: for each checked output, its derivatives in x, and bounds on their rounding errors.
+        values: for each checked output, its derivatives with respect to x, and bounds on their rounding
+        errors.
         outputs: a function of `columns` and `to`, (B,) each. It returns the B outputs of the step, (B, …),
         that result when entry columns[b] of x is set to to[b].
         pieces: the same for the smooth pieces of the step, if it has any.
@@ -153,7 +154,7 @@ class StepAlone:
         return Entries(numbers, found.reshape(shape), bounds.reshape(shape))
 
     def _columns(self, row: Array) -> Array:
-        """Return which entries of a row of the Jacobian to check: the largest ones, and some in between."""
+        """Return the entries of a Jacobian's row to check, by index: the largest and some others."""
         most = max(2, self.entries // len(self._rows))
         if row.size <= most:
             return np.arange(row.size)

@@ -22,7 +22,7 @@ class Map:
     position: the unperturbed input entries, (P,).
     magnitude: the sizes of the outputs, (P,).
     observe(which, to): the outputs of the pairs `which` when their inputs are set to `to`, one at a time.
-    pieces(which, to): for each of these, the smooth piece of the map on which the input lies.
+    pieces(which, to): the smooth piece of the map on which each of these inputs lies.
     batch: the largest number of pairs to observe at once.
     """
 

@@ -46,7 +46,7 @@ class Numbers:
 
     @cached_property
     def dtype(self) -> np.dtype[Any]:
-        """The dtype of lowest precision among the gradients; float64 for a layer without parameters."""
+        """The least precise dtype among the gradients; float64 for a layer without parameters."""
         dtypes = self.analytic.dtypes.values()
         return max(dtypes, key=lambda dtype: float(np.finfo(dtype).eps), default=np.dtype(np.float64))
 

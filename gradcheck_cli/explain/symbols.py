@@ -62,7 +62,10 @@ class Writer:
         return self._others(self.last + 1)
 
     def readers(self, value: int) -> list[int]:
-        """Return the layer's nodes that read a value and pass a gradient to it, one for all time steps."""
+        """Return the layer's nodes that read a value and pass a gradient to it.
+
+        A single node stands for all time steps.
+        """
         readers = [i for i in dict.fromkeys(self.graph.readers[value]) if self._hands_down(i, value)]
         return [i for i in readers if self._is_now(i) or len(set(readers).intersection(self.group(i))) == 1]
 
@@ -96,7 +99,7 @@ class Writer:
         return i == group[min(self._now, len(group) - 1)]
 
     def shown(self) -> Iterator[int]:
-        """Yield the nodes whose outputs have a symbol, each once, at time step t."""
+        """Yield each node whose output has a symbol, at time step t only."""
         return (i for i in self.nodes if self.is_shown(i))
 
     def is_shown(self, i: int) -> bool:
@@ -241,7 +244,7 @@ class Writer:
     # --- parameters ----------------------------------------------------------------------------------------
 
     def of_every_use(self, name: str) -> str:
-        """Return the gradient of a parameter as the sum over the steps that use it, in all layers."""
+        """Return a parameter's gradient as a sum over all steps that use the parameter, in all layers."""
         here, elsewhere = self._uses(name), self._uses_elsewhere(name)
         return " + ".join([_enclosed(here) if elsewhere else here, *elsewhere])
 

@@ -88,7 +88,7 @@ def _penalty(numbers: Numbers, name: str, entry: int) -> float:
 
 
 def _of_use(numbers: Numbers, i: int, own: str, entry: int) -> Iterator[tuple[float, float]]:
-    """Yield the products of one step that uses the parameter: (∂L/∂out, ∂out/∂entry)."""
+    """Yield the two factors (∂L/∂out, ∂out/∂entry) of each product in a step that uses the parameter."""
     node = numbers.graph.nodes[i]
     p, inputs = node.own(numbers.problem.parameters), tuple(numbers.values[k] for k in node.inputs)
     at = p[own].flat[entry]
@@ -104,7 +104,7 @@ def _of_use(numbers: Numbers, i: int, own: str, entry: int) -> Iterator[tuple[fl
 
 
 def _of_input(numbers: Numbers, i: int, number: int, entry: int) -> Iterator[tuple[float, float]]:
-    """Yield the products of one step that reads the value: (∂L/∂out, ∂out/∂entry)."""
+    """Yield the two factors (∂L/∂out, ∂out/∂entry) of each product in a step that reads the value."""
     node = numbers.graph.nodes[i]
     p, inputs = node.own(numbers.problem.parameters), [numbers.values[k] for k in node.inputs]
     at = inputs[number].flat[entry]

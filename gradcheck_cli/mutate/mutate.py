@@ -123,10 +123,9 @@ class Mutation:
 
     @property
     def exit_code(self) -> ExitCode:
-        """The exit code, which is 0 if at least one mistake is visible and all visible ones are caught.
+        """The exit code: 130 after an interruption; 1 if a visible mistake passes and no value is on a kink.
 
-        Otherwise it is 130 after an interruption, 1 if a visible mistake passes and no value lies on a kink,
-        and 3 otherwise.
+        In all other cases it is 0 if at least one mistake is visible and all visible ones are caught, else 3.
         """
         if self.interrupted:
             return ExitCode.INTERRUPTED
@@ -136,9 +135,9 @@ class Mutation:
 
 
 def to_mutate(spec: Spec) -> tuple[Spec, OwnParameters | None]:
-    """Return the spec with gradcheck's own backprop as its source, and the parameters that its code defines.
+    """Return the spec with gradcheck's own backprop as its source, and the parameters of the user's code.
 
-    The parameters are None if the spec names its own, or has no code that defines any.
+    The parameters are None if the spec names its own, or if there is no code that defines any.
     Mistakes are judged by the parameters' gradients alone.
     """
     spec, own = with_own_inputs(spec)

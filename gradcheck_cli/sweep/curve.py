@@ -97,7 +97,7 @@ class Curve:
 
     @property
     def verdict(self) -> Verdict:
-        """The verdict: wrong if too large an error remains, agrees if the error falls fast enough.
+        """The verdict is wrong if too large an error remains, and agrees if the error falls fast enough.
 
         Fast enough means at the scheme's order, or at most `ORDER_WITHIN` below it. In all other cases the
         verdict is unresolved.
@@ -139,8 +139,8 @@ _OWN_SIZE = 0.3
 def _clear(error: np.ndarray, noise: np.ndarray) -> int:
     """Return the number of errors, in order of falling steps, before the first one that is noise.
 
-    The bound on rounding is often far too large. On the noise branch the error is all noise, and elsewhere it
-    is larger; so the smallest ratios of error to bound show by how much to scale the bound.
+    The bound on rounding is often far too large. On the noise branch, the error is all noise; elsewhere, it
+    is larger than the noise. So the smallest ratios of error to bound show by how much to scale the bound.
     """
     told = (error < _OWN_SIZE) & (noise > 0)
     ratio = min(1.0, float(np.quantile(error[told] / noise[told], 0.2))) if told.any() else 1.0

@@ -1,4 +1,4 @@
-"""Apply plain schemes to entries of tensors with one step after another, even if a step crosses a kink."""
+"""Apply plain schemes to tensor entries at one step after another, even if a step crosses a kink."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gradcheck_cli.numerical.slopes import NEARBY, Slopes, slopes_at
 from gradcheck_cli.types import Array
 
 BATCHES = 4
-"""The number of batches of a network to perturb at every step.
+"""The number of batches of entries to perturb at every step, for a network.
 
 They cover all entries, except in large networks.
 """
@@ -67,7 +67,7 @@ class Numbers:
 def evaluations(schemes: Iterable[Scheme], steps: Sequence[float]) -> int:
     """Return the number of distinct points at which all these steps evaluate each entry.
 
-    A scheme without differences that cancel also needs a point on each side to look for kinks.
+    If a scheme takes complex steps, a point on each side is also needed to look for kinks.
     """
     schemes = list(schemes)
     points = {offset * step for scheme in schemes for offset in scheme.offsets for step in steps}

@@ -78,7 +78,7 @@ class Sweep:
 def sweep(spec: Spec, schemes: Sequence[str] = (), progress: Progress | None = None) -> Sweep:
     """Compare the checked gradients of `spec` with plain schemes at steps from 1 down to 2⁻⁵⁰.
 
-    schemes: names of plain schemes; by default all that apply.
+    schemes: names of plain schemes; by default, all that apply.
 
     Raises the same errors as `check`.
     """

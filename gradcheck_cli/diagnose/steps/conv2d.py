@@ -155,7 +155,7 @@ def _rows() -> Iterator[Variant]:
 
 
 def _in_small_steps(visit: Visit) -> Handed | None:
-    """Return the `vjp` of the convolution with stride 1 and δ in its first windows, 0 in all others.
+    """Return the `vjp` of the convolution with stride 1, with δ in the first windows and 0 in the others.
 
     Returns None if the stride is 1 already, or if there are too few windows.
     """

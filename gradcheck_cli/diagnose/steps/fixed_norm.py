@@ -35,14 +35,14 @@ def _per_channel(visit: Visit, of_channels: Array) -> Array:
 
 
 def _as_in_training(visit: Visit) -> Array:
-    """Return ∂L/∂z with the terms from the mean and the variance, with ẑ from the running statistics."""
+    """Return ∂L/∂z with the terms of training for the mean and the variance, but the same ẑ."""
     g, z_hat = visit.upstream, visit.output
     centred = g - _mean(visit, g) - z_hat * _mean(visit, g * z_hat)
     return _norm(visit).apply(centred)
 
 
 def _of_the_batch(visit: Visit) -> Array:
-    """Return the backward pass of training, with the batch's own mean and variance."""
+    """Return ∂L/∂z as in training, where the mean and the variance are the batch's own."""
     step, z = _norm(visit), visit.inputs[0]
     own = Normalise(step.eps, _axes(visit), "batch")
     return own.vjp({}, (z,), own.forward({}, z), visit.upstream)[0][0]

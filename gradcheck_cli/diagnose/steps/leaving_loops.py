@@ -21,7 +21,7 @@ from gradcheck_cli.network.steps.pooling import AvgPool
 from gradcheck_cli.types import Array
 
 ENDS_EARLY = "returned inside the loop"
-"""The kind of mistake by which a loop of the backward pass ends after its first iteration."""
+"""The kind of mistake that ends a loop of the backward pass after its first iteration."""
 
 _ALL, _FIRST = slice(None), slice(0, 1)
 _CHANNEL = "the first channel"
@@ -40,7 +40,7 @@ _LOOPS: tuple[tuple[tuple[slice, ...], int, str], ...] = (
     ((_ALL, _ALL, _FIRST), 4, "the first row"),
     ((_ALL, _ALL, _FIRST, _FIRST), 4, "the first position"),
 )
-"""The parts of δ that may be all that counts if a loop ends after its first iteration.
+"""The parts of δ to try as the only one that counts, as if a loop ended after its first iteration.
 
 Each row holds the part, the number of axes that δ must have (0 for any), and the words for the part.
 """
@@ -56,7 +56,10 @@ def _part(upstream: Array, kept: tuple[slice, ...], axes: int) -> Array | None:
 
 
 def _first_round(kept: tuple[slice, ...], axes: int, with_bias: bool) -> Backward:
-    """Return a `vjp` that uses only this part of δ, except for the bias unless `with_bias` is set."""
+    """Return a `vjp` that uses only this part of δ.
+
+    with_bias: whether the bias's gradient is wrong, too; otherwise it uses all of δ.
+    """
 
     def backward(visit: Visit, _: float) -> Handed | None:
         part = _part(visit.upstream, kept, axes)

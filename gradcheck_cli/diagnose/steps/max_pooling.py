@@ -25,7 +25,7 @@ def _pool(visit: Visit) -> MaxPool:
 
 
 def _windows(visit: Visit) -> Iterator[tuple[Any, Any]]:
-    """Yield the place of each output, with the slices of its window in the padded input."""
+    """Yield the index of each output, with the slices of its window in the padded input."""
     windows = _pool(visit).windows
     options = (windows.stride, windows.dilation, windows.kernel)
     for place in np.ndindex(*visit.upstream.shape[visit.upstream.ndim - windows.axes :]):

@@ -183,7 +183,7 @@ _RIGHT = "δ = (g − mean g − ẑ mean(g ẑ)) / √(var z + eps)"
 
 
 def _over(*axes: int) -> Mean:
-    """Return a function that takes means over these axes; None if an axis does not exist."""
+    """Return a function that takes means over these axes. It returns None if an axis does not exist."""
 
     def mean(visit: Visit, array: Array) -> Array | None:
         known = {axis % array.ndim for axis in axes if -array.ndim <= axis < array.ndim}
