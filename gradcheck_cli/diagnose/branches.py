@@ -34,7 +34,7 @@ SKIP_LOST = Wrong(
 TIME_LOST = Wrong(
     "gradient not carried back",
     BRANCHES,
-    "in {where} the gradient does not flow from a time step to the one before it",
+    "in {where}, the gradient does not flow from a time step to the one before it",
     "∂L/∂hₜ₋₁ lacks ∂L/∂zₜ · ∂zₜ/∂hₜ₋₁",
     "∂L/∂hₜ₋₁ = … + ∂L/∂zₜ · ∂zₜ/∂hₜ₋₁",
     "δ",

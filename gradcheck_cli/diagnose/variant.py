@@ -151,7 +151,7 @@ def variant(
 
     sentence: what happened; it follows the words "in layer …".  code: see `Wrong`.
     """
-    told = Wrong(kind, family, f"in {{where}} {sentence}", wrong, right, "δ", code=code)
+    told = Wrong(kind, family, f"in {{where}}, {sentence}", wrong, right, "δ", code=code)
     return Variant(told, step, backward)
 
 

@@ -45,7 +45,7 @@ def _option(name: str, step: Step, wrong: str, planted: float, code: str = "") -
     return Mistake(
         "activation option",
         FORMULA,
-        f"in {{where}} the derivative of {{activation}} has {name} = {{value}}, unlike the forward pass",
+        f"in {{where}}, the derivative of {{activation}} has {name} = {{value}}, unlike the forward pass",
         wrong,
         "δ = ∂L/∂a · {phi}",
         "∂a/∂z",
@@ -187,7 +187,7 @@ def _slip(name: str, formula: str, slope: Slope, code: str = "") -> Mistake:
         "slip in the activation's formula",
         FORMULA,
         step,
-        f"in {{where}} the derivative of {{activation}} is written as {formula}",
+        f"in {{where}}, the derivative of {{activation}} is written as {formula}",
         f"δ = ∂L/∂a · ({formula})",
         code,
     )
@@ -206,7 +206,7 @@ def _another(name: str, activation: Activation) -> Mistake:
         "another activation's derivative",
         FORMULA,
         step,
-        f"in {{where}} the derivative is that of {name}, but the forward pass uses {{activation}}",
+        f"in {{where}}, the derivative is that of {name}, but the forward pass uses {{activation}}",
         f"δ = ∂L/∂a · {name}'(z)",
     )
 
@@ -249,7 +249,8 @@ def _written_by_a(
         "another activation's derivative",
         FORMULA,
         step,
-        f"in {{where}} the derivative is {formula}, that of {name}, but the forward pass uses {{activation}}",
+        f"in {{where}}, the derivative is {formula}, that of {name}, "
+        "but the forward pass uses {activation}",
         f"δ = ∂L/∂a · {formula if name == 'sigmoid' else f'({formula})'}",
         code,
     )
@@ -267,7 +268,7 @@ _SOFTMAX = (
         "softmax diagonal only",
         FORMULA,
         _coupled(lambda a, dL_da: dL_da * a * (1.0 - a)),
-        "in {where} only the diagonal of softmax's Jacobian is used, "
+        "in {where}, only the diagonal of softmax's Jacobian is used, "
         "as if each output depended only on its own z",
         "δᵢ = ∂L/∂aᵢ · aᵢ (1 − aᵢ)",
         "delta = dL_da * a * (1 - a)",
@@ -276,21 +277,21 @@ _SOFTMAX = (
         "slip in the activation's formula",
         FORMULA,
         _coupled(lambda a, dL_da: dL_da * a),
-        "in {where} softmax's Jacobian lacks the term −aᵢ aⱼ",
+        "in {where}, softmax's Jacobian lacks the term −aᵢ aⱼ",
         "δᵢ = ∂L/∂aᵢ · aᵢ",
     ),
     activation_row(
         "slip in the activation's formula",
         FORMULA,
         _coupled(lambda a, dL_da: a * (dL_da + (dL_da * a).sum(axis=-1, keepdims=True))),
-        "in {where} softmax's Jacobian contains +aᵢ aⱼ instead of −aᵢ aⱼ",
+        "in {where}, softmax's Jacobian contains +aᵢ aⱼ instead of −aᵢ aⱼ",
         "δⱼ = Σᵢ ∂L/∂aᵢ · aᵢ (1[i=j] + aⱼ)",
     ),
     activation_row(
         "slip in the activation's formula",
         FORMULA,
         _coupled(lambda a, dL_da: -a * ((dL_da * a).sum(axis=-1, keepdims=True) - dL_da * a)),
-        "in {where} softmax's Jacobian lacks its diagonal",
+        "in {where}, softmax's Jacobian lacks its diagonal",
         "δⱼ = −Σᵢ ∂L/∂aᵢ · aᵢ aⱼ over i ≠ j",
     ),
 )

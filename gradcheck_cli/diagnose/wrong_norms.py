@@ -30,7 +30,7 @@ def _row(part: Part, kind: str, of: Of, sentence: str, wrong: str, code: str, sh
     return Mistake(
         kind,
         NORM,
-        f"in {{where}} {sentence}",
+        f"in {{where}}, {sentence}",
         wrong,
         right,
         factor,
@@ -282,7 +282,7 @@ def _other_eps(
     return Mistake(
         "batch norm: another eps",
         NORM,
-        f"in {{where}} {sentence}, unlike the forward pass",
+        f"in {{where}}, {sentence}, unlike the forward pass",
         wrong,
         right,
         factor,

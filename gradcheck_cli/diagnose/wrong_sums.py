@@ -33,7 +33,7 @@ def sum_row(
     return Mistake(
         kind,
         family,
-        f"in {{where}} {sentence}",
+        f"in {{where}}, {sentence}",
         wrong,
         right,
         factor,

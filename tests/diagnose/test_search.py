@@ -299,7 +299,7 @@ def test_a_derivative_that_is_hard_coded_by_a_is_one_mistake_in_every_layer():
     everywhere = Backprop(vjp=vjp)(of)
     (cause,) = why(of, everywhere).answers[0].causes
     assert (cause.kind, cause.where) == ("another activation's derivative", ("output", "hidden1"))
-    assert "every layer the derivative is a (1 − a), that of sigmoid" in cause.sentence
+    assert "every layer, the derivative is a (1 − a), that of sigmoid" in cause.sentence
     output = {**right(of), **{name: everywhere[name] for name in everywhere if name.startswith("output.")}}
     assert "a (1 − a)" in why(of, output).answers[0].causes[0].sentence
 

@@ -102,7 +102,7 @@ def _overwritten(order: Callable[[list[Shape]], list[Shape]], by_channel: bool =
 _OVERWRITTEN = Wrong(
     "windows overwritten",
     CONVOLUTION,
-    "in {where} overlapping windows overwrite each other's gradient (= instead of +=)",
+    "in {where}, overlapping windows overwrite each other's gradient (= instead of +=)",
     "∂L/∂a⁽ʰ⁾ = δ w of the last window",
     "∂L/∂a⁽ʰ⁾ = Σ δ w over all windows",
     "δ",
@@ -116,7 +116,7 @@ _OVERWRITTEN = Wrong(
 
 
 def _wrong(sentence: str, wrong: str, right: str, factor: str, code: str) -> Wrong:
-    return Wrong("groups confused", CONVOLUTION, f"in {{where}} {sentence}", wrong, right, factor, code=code)
+    return Wrong("groups confused", CONVOLUTION, f"in {{where}}, {sentence}", wrong, right, factor, code=code)
 
 
 _EACH = "for k, group in enumerate(groups)"
@@ -184,7 +184,7 @@ _STRIDE = (
         Wrong(
             "stride forgotten in backward",
             CONVOLUTION,
-            "in {where} the whole backward pass takes its windows with a stride of 1",
+            "in {where}, the whole backward pass takes its windows with a stride of 1",
             "∂L/∂w and ∂L/∂a⁽ʰ⁾ from windows with stride 1",
             "∂L/∂w and ∂L/∂a⁽ʰ⁾ from the windows of the forward pass",
             "δ",
@@ -196,7 +196,7 @@ _STRIDE = (
         Wrong(
             "stride forgotten in backward",
             CONVOLUTION,
-            "in {where} the kernel's gradient takes its windows with a stride of 1",
+            "in {where}, the kernel's gradient takes its windows with a stride of 1",
             "∂L/∂w = δᵀ a⁽ʰ⁾, a⁽ʰ⁾ from windows with stride 1",
             "∂L/∂w = δᵀ a⁽ʰ⁾",
             "∂L/∂w",

@@ -124,7 +124,7 @@ _OWN: tuple[tuple[str, Family, str, Of, str, str, str, str], ...] = (
 CONV_TRANSPOSE2D: tuple[Variant, ...] = (
     *(
         Variant(
-            Wrong(kind, CONVOLUTION, f"in {{where}} {sentence}", wrong, "∂L/∂x = δ ∗ w", "δ", code=code),
+            Wrong(kind, CONVOLUTION, f"in {{where}}, {sentence}", wrong, "∂L/∂x = δ ∗ w", "δ", code=code),
             ConvTranspose2d,
             share(of),
         )
@@ -132,7 +132,7 @@ CONV_TRANSPOSE2D: tuple[Variant, ...] = (
     ),
     *(
         Variant(
-            Wrong(kind, family, f"in {{where}} {sentence}", wrong, right, f"∂L/∂{name[0]}", code=code),
+            Wrong(kind, family, f"in {{where}}, {sentence}", wrong, right, f"∂L/∂{name[0]}", code=code),
             ConvTranspose2d,
             gradient(name, of),
         )

@@ -56,7 +56,7 @@ def _of_pre_activation(visit: Visit) -> Array | None:
 PRE_ACTIVATION = Wrong(
     "pre-activation in place of the activation",
     PRODUCT,
-    "in {where} the product uses the input z of the activation below, not its output",
+    "in {where}, the product uses the input z of the activation below, not its output",
     "∂L/∂w = δᵀ z",
     "∂L/∂w = δᵀ a⁽ʰ⁾",
     "∂L/∂w",

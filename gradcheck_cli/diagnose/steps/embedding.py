@@ -110,7 +110,7 @@ EMBEDDING = tuple(
         Wrong(
             kind,
             EMBEDDING_FAMILY,
-            f"in {{where}} {sentence}",
+            f"in {{where}}, {sentence}",
             wrong,
             "∂L/∂w[v] = Σ δ over the positions of v",
             "∂L/∂w",

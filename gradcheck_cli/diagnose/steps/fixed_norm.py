@@ -121,7 +121,7 @@ def _gamma(name: str, code: str = "") -> Wrong:
     return Wrong(
         f"batch norm: gamma gradient of {name}",
         NORM,
-        f"in {{where}} the gradient of γ uses {name} instead of ẑ",
+        f"in {{where}}, the gradient of γ uses {name} instead of ẑ",
         f"∂L/∂γ = Σ ∂L/∂y {name}",
         "∂L/∂γ = Σ ∂L/∂y ẑ",
         "∂L/∂γ",

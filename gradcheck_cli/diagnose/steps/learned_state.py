@@ -36,7 +36,7 @@ LEARNED_STATE = tuple(
         Wrong(
             kind,
             GATES,
-            f"in {{where}} {sentence}",
+            f"in {{where}}, {sentence}",
             wrong,
             "∂L/∂h₀ = Σₙ ∂L/∂h₀ₙ",
             "∂L/∂h₀",

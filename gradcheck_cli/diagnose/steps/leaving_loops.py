@@ -76,7 +76,7 @@ def _wrong(which: str) -> Wrong:
     return Wrong(
         ENDS_EARLY,
         LOOPS,
-        f"in {{where}} a loop of the backward pass ends after its first iteration: only {which} counts",
+        f"in {{where}}, a loop of the backward pass ends after its first iteration: only {which} counts",
         f"Σ over {which} alone",
         "Σ over all iterations of the loop",
         "δ",
@@ -113,7 +113,7 @@ def _of_time(step: type[Step]) -> Variant:
     wrong = Wrong(
         ENDS_EARLY,
         LOOPS,
-        "in {where} the loop back through time ends after its first iteration: only the last step counts",
+        "in {where}, the loop back through time ends after its first iteration: only the last step counts",
         "∂L/∂w = δ at the last step",
         "∂L/∂w = Σ δ over all steps",
         "δ",

@@ -186,7 +186,7 @@ def _rows(step: type[MaxPool], pooling: str, window: str) -> Iterator[Variant]:
         if step is not Maxout or kind not in _OVERLAP:
             words = sentence.replace("{pooling}", pooling).replace("a window", window)
             right = "∂L/∂x = Σ δ where x is the largest"
-            told = Wrong(kind, POOLING, f"in {{where}} {words}", wrong, right, "δ", code=code)
+            told = Wrong(kind, POOLING, f"in {{where}}, {words}", wrong, right, "δ", code=code)
             yield Variant(told, step, share(of))
 
 

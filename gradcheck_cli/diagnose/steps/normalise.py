@@ -152,7 +152,7 @@ def _without_gamma(norm: Norm) -> Backward:
 GAMMA_FORGOTTEN = Wrong(
     "batch norm: gamma forgotten",
     NORM,
-    "in {where} batch normalisation's backward pass lacks γ",
+    "in {where}, batch normalisation's backward pass lacks γ",
     "∂L/∂ẑ = ∂L/∂y",
     "∂L/∂ẑ = γ ∂L/∂y",
     "δ",
@@ -309,7 +309,7 @@ _GROUPS = (
         Wrong(
             _OF_ANOTHER,
             GROUP_NORM_FAMILY,
-            "in {where} γ's gradient uses the mean and the variance of another group: channel % groups, not "
+            "in {where}, γ's gradient uses the mean and the variance of another group: channel % groups, not "
             "channel // (channels / groups)",
             "∂L/∂γ = Σ ∂L/∂y ẑ, ẑ with the statistics of another group",
             "∂L/∂γ = Σ ∂L/∂y ẑ",

@@ -64,7 +64,7 @@ POSITIONAL = tuple(
         Wrong(
             kind,
             EMBEDDING,
-            f"in {{where}} {sentence}",
+            f"in {{where}}, {sentence}",
             wrong,
             "∂L/∂w = Σ δ over the samples",
             "∂L/∂w",

@@ -118,7 +118,7 @@ PRELU: tuple[Variant, ...] = (
     ),
     *(
         Variant(
-            Wrong(kind, PRELU_FAMILY, f"in {{where}} {sentence}", wrong, _RIGHT_SLOPE, "∂L/∂w", code=code),
+            Wrong(kind, PRELU_FAMILY, f"in {{where}}, {sentence}", wrong, _RIGHT_SLOPE, "∂L/∂w", code=code),
             PReLU,
             gradient("weight", of),
         )

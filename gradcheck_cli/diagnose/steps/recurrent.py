@@ -90,7 +90,7 @@ def _gate_rows(names: Sequence[str], orders: Sequence[Order]) -> Iterator[Varian
             (_upstream(order, _in_a_loop), _JOINED),
             (_gradients(order, _in_a_loop), "the rows of the weights' gradients are"),
         ):
-            sentence = f"in {{where}} {what} in the order {found}, not {right}"
+            sentence = f"in {{where}}, {what} in the order {found}, not {right}"
             wrong = Wrong(
                 "gates in another order",
                 GATES,
@@ -114,7 +114,7 @@ def _projection_rows() -> Iterator[Variant]:
             *((joined,) if order != (1, 0, 2) else ()),  # "factors swapped" covers this order
             (_gradients(order, _in_one_product), "the rows of the joint projection's gradients are"),
         ):
-            sentence = f"in {{where}} {what} in the order {found}, not q k v"
+            sentence = f"in {{where}}, {what} in the order {found}, not q k v"
             parts = {"q": "joined(dL_dq)", "k": "joined(dL_dk)", "v": "dL_dv_joined"}
             code = f"dL_dqkv = np.concatenate([{', '.join(parts[each] for each in found.split())}], axis=2)"
             wrong = Wrong(

@@ -101,7 +101,7 @@ _OF_G: tuple[tuple[str, Of, str, str, str], ...] = (
 
 
 def _wrong(kind: str, sentence: str, wrong: str, right: str, factor: str, code: str) -> Wrong:
-    name, words = f"weight norm: {kind}", f"in {{where}} {sentence}"
+    name, words = f"weight norm: {kind}", f"in {{where}}, {sentence}"
     return Wrong(name, WEIGHT_NORM_FAMILY, words, wrong, right, factor, code=code)
 
 
