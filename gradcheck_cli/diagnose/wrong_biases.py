@@ -93,7 +93,7 @@ _BIASES: tuple[Mistake, ...] = (
         "bias summed with its input",
         BIAS,
         lambda s: s.delta.T @ s.a_h.sum(axis=1),
-        "the bias's gradient is the sum of the weight's gradient over the inputs, as if its input were not 1",
+        "the bias's gradient is the weight's gradient summed over the inputs, but the bias's own input is 1",
         "∂L/∂b = Σᵢ (δᵀ a⁽ʰ⁾)ᵢ",
         "dL_db = (delta.T @ a_h).sum(axis=1)",
     ),

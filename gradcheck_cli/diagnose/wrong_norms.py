@@ -146,7 +146,7 @@ _NORMS: tuple[Mistake, ...] = (
     _norm(
         "batch norm: statistics held constant",
         lambda at, g, s: g / at.deviation,
-        "batch normalisation's mean and variance are held constant",
+        "batch normalisation's backward pass holds the mean and the variance constant",
         "δ = g / √(…)",
         "delta_h = g / deviation",
     ),
@@ -199,7 +199,7 @@ _NORMS: tuple[Mistake, ...] = (
     _norm(
         "batch norm: deviation forgotten",
         lambda at, g, s: at.vjp(g) * at.deviation,
-        "batch normalisation's backward pass is not divided by the deviation",
+        "batch normalisation's backward pass does not divide by the deviation",
         "δ = g − mean g − ẑ mean(g ẑ)",
         "delta_h = g - g.mean(axis=0) - z_hat * (g * z_hat).mean(axis=0)",
     ),

@@ -265,6 +265,9 @@ The first rows of the two lists together would swap the two derivatives. That mi
 
 _OTHER_KIND = "penalty of the other kind"
 
+_RIGHT = {"l2": "λ w", "l1": "λ sign(w)"}
+"""The derivative of each penalty as a formula."""
+
 
 def _code_of(**instead: str) -> str:
     """Return numpy code for the gradient in which the named penalties have these derivatives."""
@@ -276,7 +279,7 @@ _INSTEAD = tuple(
     _row(
         _OTHER_KIND,
         _instead(penalty, derivative),
-        f"the {penalty} penalty adds {wrong}",
+        f"the {penalty} penalty adds {wrong}, not {_RIGHT[penalty]}",
         f"… + {wrong}",
         code=_code_of(**{penalty: code}),
     )
@@ -328,7 +331,7 @@ PENALTY_MISTAKES: tuple[WrongPenalty, ...] = (
     _row(
         "penalty strength",
         _any_multiple,
-        "the penalty counts {value} times",
+        "the penalty is {value} times what it should be",
         "… + {value} λ w",
         "multiple",
         3.5,
@@ -339,7 +342,7 @@ PENALTY_MISTAKES: tuple[WrongPenalty, ...] = (
         _row(
             "penalty strength",
             _other_strength(of),
-            f"the {of} penalty counts {{value}} times",
+            f"the {of} penalty is {{value}} times what it should be",
             f"… + {{value}} {of} {derivative}",
             "multiple",
             3.5,

@@ -104,7 +104,7 @@ def test_columns_are_columns_and_vectors_off_at_the_same_numbers_are_named():
     units = np.isin(np.arange(4), (1, 3))
     texts = observed(w=off(RIGHT["w"], units), b=off(RIGHT["b"], units))
     assert (
-        "In w only columns 1 and 3 of 4 are wrong, and so are the entries of b with the same indices."
+        "In w, only columns 1 and 3 of 4 are wrong, and so are the entries of b with the same indices."
         in texts
     )
     assert not any(word in text for text in texts for word in ("inputs", "outputs"))
@@ -114,9 +114,9 @@ def test_up_to_a_dozen_entries_are_listed():
     mask = np.zeros((4, 4), dtype=bool)
     mask[[0, 1, 2, 3, 0], [1, 1, 2, 0, 3]] = True
     assert observed(w=off(RIGHT["w"], mask))[1:] == (
-        "In w only entries [0, 1], [0, 3], [1, 1], [2, 2] and [3, 0] of 16 are wrong.",
+        "In w, only entries [0, 1], [0, 3], [1, 1], [2, 2] and [3, 0] of 16 are wrong.",
     )
-    assert "In b only entries 0, 1 and 3 of 4 are wrong." in observed(b=off(RIGHT["b"], np.arange(4) != 2))
+    assert "In b, only entries 0, 1 and 3 of 4 are wrong." in observed(b=off(RIGHT["b"], np.arange(4) != 2))
 
 
 def test_entries_that_are_wrongly_0_are_reported():

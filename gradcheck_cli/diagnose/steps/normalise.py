@@ -297,7 +297,6 @@ def _gamma_of_other_groups(visit: Visit, unknown: float) -> Handed | None:
 
 _OF_ANOTHER = "group norm: group of another channel"
 _WORDS = "group normalisation's"
-_REMAINDER = "channels whose numbers leave the same remainder"
 
 _OTHERS = (
     "first = np.arange(4) % GROUPS * 2\n"  # a channel of the group that each channel takes
@@ -334,7 +333,7 @@ _GROUPS = (
         _OF_ANOTHER,
         GROUP_NORM_FAMILY,
         _with_mean(NORMS[2], _over_next_channels),
-        f"{_WORDS} backward pass makes a group of {_REMAINDER}, not of a block of channels",
+        f"{_WORDS} backward pass groups channels by channel % groups, not by blocks",
         "δ = (g − mean g − ẑ mean(g ẑ)) / √(…), means over other channels",
         _RIGHT,
     ),

@@ -67,7 +67,7 @@ _ROWS: tuple[tuple[str, Of, str, str, str], ...] = (
     (
         "root forgotten",
         lambda v: v.upstream - _along(v),
-        "is not divided by the root",
+        "does not divide by the root",
         "∂L/∂x = g − x̂ mean(g x̂)",
         "dL_dx = dL_dx_hat - x_hat * mean(dL_dx_hat * x_hat)",
     ),
