@@ -87,7 +87,7 @@ def _own_slope(site: Site) -> Array:
 
 
 def _averaged_slope(site: Site, _: float) -> Array | None:
-    """Return c φ'(z). The loss's factor c survives in code that divides by N only at the end.
+    """Return c φ'(z). The loss's factor c survives if code divides by the number of samples only later.
 
     Returns None if c is 1, a case that another row of the table covers.
     """

@@ -1,6 +1,6 @@
 """Mistakes that only convolutions can have: in the kernel, padding or stride, or in the sum for the bias.
 
-Here δ and ∂L/∂input are (N, channels, *positions), and w is (channels, in, *kernel).
+Here δ and ∂L/∂input are (N, channels, *positions), for N samples, and w is (channels, in, *kernel).
 """
 
 from __future__ import annotations

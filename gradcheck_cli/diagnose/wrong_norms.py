@@ -61,7 +61,7 @@ def _along(z_hat: Array, g: Array) -> Array:
 
 
 def _unbiased(at: Normalised, site: Site) -> Array:
-    """Return √(var z + eps) with the unbiased variance, which divides by N − 1 instead of N, for N rows."""
+    """Return √(var z + eps) with the unbiased variance, which divides by N − 1 for N rows."""
     eps, count = site.layer.batch_norm or 0.0, site.rows
     variance = at.deviation**2 - eps
     deviation: Array = np.sqrt(variance * count / max(1, count - 1) + eps)
@@ -75,7 +75,7 @@ def _unbiased_throughout(at: Normalised, g: Array, site: Site) -> Array:
 
 
 def _unbiased_consistently(at: Normalised, g: Array, site: Site) -> Array:
-    """Return the exact δ of a normalisation by the unbiased variance, which divides by N − 1, for N rows."""
+    """Return the exact δ if the normalisation uses the unbiased variance (N − 1 for N rows)."""
     deviation, count = _unbiased(at, site), site.rows
     z_hat = at.value * at.deviation / deviation
     return (_centred(g) - _along(z_hat, g) * count / max(1, count - 1)) / deviation

@@ -113,7 +113,7 @@ _BATCHES = tuple(2**k for k in range(2, 11))
 
 
 def _of_another_count(factor: float, sizes: Sizes) -> Iterator[Wrong]:
-    """Yield a name for the factor if it comes from a wrong number of samples, such as N − 1."""
+    """Yield a name for the factor if it comes from a wrong number of samples, such as N − 1 for N."""
     count = sizes.samples
     if count is None or not (sizes.over_samples or sizes.outputs is None):
         return

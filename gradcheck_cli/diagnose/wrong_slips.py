@@ -221,7 +221,10 @@ _DICE: tuple[Row, ...] = (
 
 
 def _cosine(of: Callable[[Array, Array, Array], Array]) -> Slip:
-    """Return a `Slip` that computes `of`, a function of a / |a|, y / |y| and |a|."""
+    """Return a `Slip` that computes `of`, a function of a / |a|, y / |y| and |a|.
+
+    Here a is an output and y its target; both are vectors.
+    """
 
     def gradient(a: Array, t: Array, eps: float) -> Array:
         return of(unit(a), unit(t), np.sqrt(total(a * a)))

@@ -271,7 +271,7 @@ CLASS_MISTAKES: tuple[Mistake, ...] = (
 
 
 def _at_the_target(site: Site, _: float) -> Array | None:
-    """Return c · (p − y) at the label and 0 elsewhere; None if the loss is not cross-entropy."""
+    """Return ∂L/∂a with 0 everywhere but at the label; None if the loss is not cross-entropy."""
     if site.problem.network.loss.name != "cross_entropy":
         return None
     return np.where(site.problem.plain_target > 0, RIGHT[Part.LOSS](site), 0.0)

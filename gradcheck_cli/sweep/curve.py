@@ -1,8 +1,8 @@
 """Decide whether a difference scheme converges, that is, whether its error falls at the scheme's order.
 
-The error of a scheme of order p behaves like C hᵖ + ε/h. The first term is truncation, which falls with the
-step h; the second is rounding noise, which grows as h falls. If the gradient is wrong, the error falls to the
-gradient's own error and stays there.
+The error of a scheme of order p behaves like C hᵖ + ε/h, with a constant C and the machine epsilon ε. The
+first term is truncation, which falls with the step h; the second is rounding noise, which grows as h falls.
+If the gradient is wrong, the error falls to the gradient's own error and stays there.
 """
 
 from __future__ import annotations

@@ -58,7 +58,7 @@ def _part(upstream: Array, kept: tuple[slice, ...], axes: int) -> Array | None:
 def _first_round(kept: tuple[slice, ...], axes: int, with_bias: bool) -> Backward:
     """Return a `vjp` that uses only this part of δ.
 
-    with_bias: whether the bias's gradient is wrong, too; otherwise it uses all of δ.
+    with_bias: whether the bias's gradient uses only this part, too. If not, that gradient is correct.
     """
 
     def backward(visit: Visit, _: float) -> Handed | None:
