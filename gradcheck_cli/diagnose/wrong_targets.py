@@ -150,7 +150,7 @@ def _normalised_by_all(site: Site, _: float) -> Array | None:
 
 
 def _ignored_trained(site: Site, _: float) -> Array | None:
-    """Return ∂L/∂a of code that does not mask ignored samples. Their one-hot target is 0.
+    """Return ∂L/∂a as computed without a mask for ignored samples, whose one-hot target is 0.
 
     Returns None if no sample is ignored, or if the loss is not cross-entropy.
     """
