@@ -28,7 +28,7 @@ def diagnose_values(comparisons: Sequence[Comparison], problem: Problem) -> Diag
 
     The gradients of all parameters must be right.
     """
-    found = replace(diagnose_arrays(comparisons, len(problem.x)), basis="network")  # there is one
+    found = replace(diagnose_arrays(comparisons, len(problem.x)), basis="network")  # there is a network
     if found.answers:
         return found
     wrong = next((c for c in comparisons if c.name == INPUTS and c.wrong.any()), None)
