@@ -277,7 +277,7 @@ class GraphSearch:
     def _solved(
         self, wrong: Wrong, made: WithValue, right: Swept, i: int, of_node: bool = False
     ) -> Iterator[Swept]:
-        """Yield the sweep with a mistake, once for each fitting value of the mistake's unknown.
+        """Yield the sweep with a mistake, once for each value of the mistake's unknown that fits.
 
         made: returns the sweep with the mistake, or None if the mistake changes nothing.
         right: the sweep without the mistake.

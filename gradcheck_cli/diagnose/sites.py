@@ -230,7 +230,7 @@ class AffineSite(NodeSite):
         return matrix(self.visit.right[1]["weight"])
 
     def image(self, rows: Array) -> Array:
-        """Return rows of the output in the output's own shape."""
+        """Return the output's rows as an array in the output's own shape."""
         upstream = self.visit.upstream
         order = self.visit.step.by_row(np.arange(upstream.size).reshape(upstream.shape))
         image = np.empty(upstream.size)

@@ -169,7 +169,7 @@ class Writer:
         return text.replace(formulas.index, "[t]") if formulas.index and len(self.group(i)) > 1 else text
 
     def _each(self, inputs: tuple[int, ...]) -> tuple[int, ...]:
-        """Return a node's inputs; only the one at step t if the inputs are one value at all time steps."""
+        """Return a node's inputs or, if they are the same value at all time steps, the one at step t."""
         if not inputs:
             return ()
         alike = self.owns(inputs[0]) and {k - 1 for k in inputs} == set(self.group(inputs[0] - 1))

@@ -61,7 +61,7 @@ ORDER_WITHIN = 0.2
 _LEVEL = 1.5
 """Errors within this factor of each other count as equal.
 
-Over `FEWEST` points, an error of order 1 falls by a factor of 8.
+At order 1, the error falls by a factor of 8 over `FEWEST` points.
 """
 
 _ABOVE = 5.0

@@ -19,7 +19,7 @@ def _row_sum(array: Array) -> Array:
 
 
 def _unmasked(visit: Visit) -> Array:
-    """Return ∂L/∂z of a softmax without the mask, applied to the same scores z."""
+    """Return ∂L/∂z for a softmax of the same scores z without the mask."""
     plain, scores = Softmax.plain(), visit.inputs[:1]
     return plain.vjp({}, scores, plain.forward({}, *scores), visit.upstream)[0][0]
 
