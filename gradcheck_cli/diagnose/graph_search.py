@@ -300,7 +300,7 @@ class GraphSearch:
         return unlike([value for value in values if np.isfinite(value)])
 
     def _first_gradients(self, swept: Swept, i: int, of_node: bool) -> dict[str, Array]:
-        """Return the gradients completed at the first node below where one of the author's is wrong.
+        """Return the gradients that are completed at the first node below that completes a wrong one.
 
         They are computed with correct steps from node i on. The result is empty if none of the author's
         gradients below is wrong.

@@ -125,7 +125,7 @@ def test_a_mistake_in_one_unit_is_named_with_its_unit():
 
     (cause,) = why(SIGMOID, Backprop(vjp=vjp)(SIGMOID)).answers[0].causes
     assert cause.kind == "activation derivative missing"
-    assert cause.sentence.startswith("In unit 2 of layer hidden2 ")
+    assert cause.sentence.startswith("In unit 2 of layer hidden2, ")
 
 
 def test_two_mistakes_at_once_are_both_named():

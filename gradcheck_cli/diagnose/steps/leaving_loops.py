@@ -1,4 +1,4 @@
-"""Loops in a backward pass that end after their first iteration, as with a `return` in the body."""
+"""Loops in a backward pass that end after their first iteration, as if the body contained a `return`."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _LOOPS: tuple[tuple[tuple[slice, ...], int, str], ...] = (
     ((_ALL, _ALL, _FIRST), 4, "the first row"),
     ((_ALL, _ALL, _FIRST, _FIRST), 4, "the first position"),
 )
-"""The parts of δ to try as the only one that counts, as if a loop ended after its first iteration.
+"""The parts of δ that a loop may have covered when it ended after its first iteration.
 
 Each row holds the part, the number of axes that δ must have (0 for any), and the words for the part.
 """

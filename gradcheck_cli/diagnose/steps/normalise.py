@@ -238,7 +238,7 @@ _MEANS: tuple[tuple[Mean, str, str], ...] = (
     (_over_sample, "all entries of a sample", ""),
     (_over_everything, "all entries of the batch", ""),
 )
-"""Wrong means, with the words for what they are taken over and with the axis in code."""
+"""The wrong means, each with words for the entries that it averages, and with the axis in code."""
 
 
 def _code_over(norm: Norm, axis: str) -> str:
