@@ -51,11 +51,11 @@ def _of_inputs(found: Array, problem: Problem) -> Iterator[str]:
             (k for k in graph.readers[i + 1] if isinstance(graph.nodes[k].step, Pointwise)), None
         )
         if _alike(found, delta):
-            yield f"input is δ of {layer}: the layer's weights are left out in the step to x."
+            yield f"The gradient of input is δ of layer {layer}: its weights are left out in the step to x."
         elif weight.shape[0] == weight.shape[1] and _alike(found, delta @ weight.T):
-            yield f"input is δ wᵀ of {layer}: the layer's weights are transposed in the step to x."
+            yield f"The gradient of input is δ wᵀ of layer {layer}: its weights are transposed in the step to x."
         elif activation is not None and _alike(found, upstream[activation] @ weight):
-            yield f"input is ∂L/∂a w of {layer}: its activation's derivative is left out in the step to x."
+            yield f"The gradient of input is ∂L/∂a w of layer {layer}: φ' is left out in the step to x."
 
 
 def _alike(found: Array, other: Array) -> bool:

@@ -281,8 +281,8 @@ def test_two_variants_of_one_kind_are_named_with_their_places():
         return delta[0] if i % 2 else delta[-1]
 
     (cause,) = why(SIGMOID, Backprop(bias=bias)(SIGMOID)).answers[0].causes
-    assert "layers output and hidden2 the bias's gradient is δ of the first sample" in cause.sentence
-    assert "layers hidden3 and hidden1 the bias's gradient is δ of the last sample" in cause.sentence
+    assert "layers output and hidden2, the bias's gradient is δ of the first sample" in cause.sentence
+    assert "layers hidden3 and hidden1, the bias's gradient is δ of the last sample" in cause.sentence
 
 
 # --- causes that need more than a row ----------------------------------------------------------------------
