@@ -45,7 +45,7 @@ class Averaged:
         return np.transpose(array.reshape(self.shape), self._order).reshape(count, -1)
 
     def array(self, rows: Array) -> Array:
-        """Return the array in its original shape, from its rows."""
+        """Turn rows back into an array of the original shape."""
         ordered = rows.reshape([self.shape[k] for k in self._order])
         return np.transpose(ordered, np.argsort(self._order)).reshape(self.original)
 

@@ -277,7 +277,8 @@ def _normalised(problem: Problem) -> list[Layer]:
 def _unbiased_variances(problem: Problem) -> Iterator[OtherNetwork]:
     """Yield the network whose batch norm divides the variance by N − 1, not by N, for N samples.
 
-    It equals the network in the spec with γ multiplied by √((N − 1) / N) and eps by (N − 1) / N.
+    It equals the network in the spec with γ multiplied by √((N − 1) / N) and eps multiplied by
+    (N − 1) / N.
     """
     layers, samples = _normalised(problem), len(problem.x)
     if not layers or samples < 2:

@@ -22,7 +22,7 @@ ENTRIES = 512
 """Roughly the largest number of entries of a Jacobian that are checked."""
 
 FEW = 16
-"""Roughly the largest number of entries to check per Jacobian inside a layer of many steps."""
+"""Roughly the largest number of entries to check in each Jacobian inside a layer of many steps."""
 
 
 _Moved = Callable[[Array, Array], Array]

@@ -140,7 +140,8 @@ def _clear(error: np.ndarray, noise: np.ndarray) -> int:
     """Return the number of errors, in order of falling steps, before the first one that is noise.
 
     The bound on rounding is often far too large. On the noise branch, the error is all noise; elsewhere, it
-    is larger than the noise. So the smallest ratios of error to bound show by how much to scale the bound.
+    is larger than the noise. So the smallest ratios of error to bound give the factor by which to scale the
+    bound.
     """
     told = (error < _OWN_SIZE) & (noise > 0)
     ratio = min(1.0, float(np.quantile(error[told] / noise[told], 0.2))) if told.any() else 1.0
