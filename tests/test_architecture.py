@@ -62,6 +62,7 @@ MAY_IMPORT = {
         "arrays",
         "errors",
         "gradients.analytic",
+        "network.factors",
         "network.shifted",
         "numerical.noise",
         "numerical.objective",

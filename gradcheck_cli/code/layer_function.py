@@ -32,6 +32,7 @@ from gradcheck_cli.code.returned import (
     real,
     refuse_changed,
 )
+from gradcheck_cli.code.sites import NO_SITES, Sites
 from gradcheck_cli.code.tap import watching
 from gradcheck_cli.code.tapped import Search, Taps, Watching, refuse_unused
 from gradcheck_cli.code.verified import verified
@@ -200,6 +201,9 @@ class LayerFunction:
         """
         with self.layer.forward.running(_MOVED):
             return self._weighted(self.layer.untapped(parameters))
+
+    def sites(self, names: Sequence[str]) -> Sites:
+        return NO_SITES
 
     def places(self, wrong: Collection[str], right: Collection[str]) -> Iterable[str]:
         taps = self.layer.taps

@@ -14,6 +14,7 @@ from typing import ClassVar, NamedTuple, Protocol
 import numpy as np
 
 from gradcheck_cli.arrays.named_arrays import OwnParameters, read_named
+from gradcheck_cli.code.sites import Sites
 from gradcheck_cli.errors import InputError, bad_input
 from gradcheck_cli.numerical.objective import ALONE, Direction, Movable, Moved, Spread
 from gradcheck_cli.problem.data import read_arrays
@@ -105,6 +106,9 @@ class Function(Protocol):
     @property
     def findings(self) -> tuple[Finding, ...]:
         """Facts that suggest wrong gradients, found by running the code in other ways."""
+
+    def sites(self, names: Sequence[str]) -> Sites:
+        """Return verified sites of some parameters in `names`, found without any gradient."""
 
     def places(self, wrong: Collection[str], right: Collection[str]) -> Iterable[str]:
         """Return sentences that say where in the code the fault lies, as far as the code's taps show it.

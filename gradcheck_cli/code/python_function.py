@@ -33,6 +33,7 @@ from gradcheck_cli.code.returned import (
     samples,
     taking_data,
 )
+from gradcheck_cli.code.sites import NO_SITES, Sites
 from gradcheck_cli.code.tap import watching
 from gradcheck_cli.code.tapped import Search, Tap, Taps, Watching, refuse_unused
 from gradcheck_cli.code.verified import verified
@@ -186,6 +187,9 @@ class _Function:
         with self.code.running(_MOVED):
             loss, _ = _call(self.taps.code, dict(parameters), self.x, self.y)
             return read_losses(loss, self.code).astype(np.float64)
+
+    def sites(self, names: Sequence[str]) -> Sites:
+        return NO_SITES
 
     def places(self, wrong: Collection[str], right: Collection[str]) -> Iterable[str]:
         own = {name: array for name, array in self.parameters.items() if name not in self.taps.at}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -19,6 +19,8 @@ from gradcheck_cli.code.torch_leaf import Leaf, Tensor, widened
 from gradcheck_cli.code.torch_types import is_wide
 from gradcheck_cli.code.torch_upstream import AS_IT_IS, Node, Upstream, Weights, own_nodes
 from gradcheck_cli.types import Array
+
+Result = TypeVar("Result")
 
 _LAYERS = "name the layers as the module does, or add names: {ITS: OURS} under gradients"
 
@@ -104,15 +106,17 @@ class Graph:
 
     def losses(self, parameters: Mapping[str, Array], weights: Weights) -> Array:
         """Run the forward pass in float64 at these parameters and return the S loss terms, (S,)."""
-        with self._autograd(), _one_thread(self.torch):
-            self._assign(parameters, wide=True)
-            return real(plain(self._terms(True, weights).cpu()))
+        return self.run_at(parameters, lambda: real(plain(self._terms(True, weights).cpu())))
 
     def is_wide(self, parameters: Mapping[str, Array]) -> bool:
         """Return whether the losses at these parameters are known to be computed in float64 throughout."""
+        return self.run_at(parameters, lambda: is_wide(self.torch, lambda: self._terms(True, AS_IT_IS)))
+
+    def run_at(self, parameters: Mapping[str, Array], run: Callable[[], Result]) -> Result:
+        """Return the result of `run`, with these parameters in the module in float64."""
         with self._autograd(), _one_thread(self.torch):
             self._assign(parameters, wide=True)
-            return is_wide(self.torch, lambda: self._terms(True, AS_IT_IS))
+            return run()
 
     def losses_at(self, points: Sequence[Mapping[str, Array]], weights: Weights) -> Array:
         """Return the S loss terms at each of K points, (K, S), computed in one call to torch.func.vmap."""

@@ -20,9 +20,11 @@ from gradcheck_cli.code.returned import (
     refuse_mixed,
     samples,
 )
+from gradcheck_cli.code.sites import Sites
 from gradcheck_cli.code.torch_build import build_graph
 from gradcheck_cli.code.torch_graph import Graph
 from gradcheck_cli.code.torch_modules import Modules
+from gradcheck_cli.code.torch_sites import find_sites
 from gradcheck_cli.code.torch_trials import tried
 from gradcheck_cli.code.torch_upstream import AS_IT_IS, Upstream, plain_weights, random_weights
 from gradcheck_cli.code.verified import verified
@@ -165,6 +167,9 @@ class _Function:
     def gradients(self, parameters: Mapping[str, Array]) -> Mapping[str, Array]:
         with self.code.running(_MOVED):
             return self.graph.gradients(parameters, self.upstream)
+
+    def sites(self, names: Sequence[str]) -> Sites:
+        return find_sites(self.graph, self.parameters, self.upstream.weights, names)
 
     def places(self, wrong: Collection[str], right: Collection[str]) -> tuple[str, ...]:
         """Return a sentence for each module whose backward pass is wrong; empty if none can be identified."""

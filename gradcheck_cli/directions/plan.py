@@ -47,6 +47,12 @@ class Plan:
     told: str
 
 
+def literal_is_asked_for(how: CheckSpec) -> bool:
+    """Return whether the user asks for literal differences, by name or with a scheme or a step."""
+    own_scheme = how.scheme != DEFAULT_SCHEME or how.step is not None
+    return how.differences == "literal" or (own_scheme and not how.fast)
+
+
 def plan(objective: DirectedObjective, names: Sequence[str], how: CheckSpec, clock: Clock) -> Plan:
     """Choose literal differences if they take at most `PATIENCE` seconds, and random directions otherwise.
 
@@ -55,8 +61,7 @@ def plan(objective: DirectedObjective, names: Sequence[str], how: CheckSpec, clo
     """
     each = seconds_of(objective, names[0], clock) if names else 0.0
     literally = each * EVALUATIONS * sum(prod(objective.shapes[name]) for name in names)
-    own_scheme = how.scheme != DEFAULT_SCHEME or how.step is not None
-    if how.differences == "literal" or (not how.fast and (own_scheme or literally <= PATIENCE)):
+    if literal_is_asked_for(how) or (not how.fast and literally <= PATIENCE):
         return Plan("literal", _jobs(how, literally), "")
     reason = "as --fast asks" if how.fast else f"since every entry would take about {_time(literally)}"
     told = f"Checked along {DIRECTIONS} random directions per tensor, {reason}."

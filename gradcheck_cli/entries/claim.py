@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -33,6 +33,10 @@ class Claim:
     def names(self) -> Sequence[str]:
         """The names of the tensors, in the order of the report."""
         return list(self.analytic.values)
+
+    def only(self, names: Collection[str]) -> Claim:
+        """Return the claim about these tensors alone."""
+        return replace(self, analytic=self.analytic.only([name for name in self.names if name in names]))
 
     def compare(self, name: str, estimate: Estimate, projected: Projected | None = None) -> Comparison:
         """Compare one tensor with its estimate.

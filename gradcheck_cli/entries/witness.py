@@ -24,6 +24,16 @@ def cross_examined(
 
     Raises an `UntrustedReferenceError` if they contradict each other even after that.
     """
+    look, testimony = examined(look, units, witness, seed)
+    if contradictions(testimony, look.estimates):
+        raise UntrustedReferenceError(_contradiction(testimony, look.estimates))
+    return look, _said(testimony, look.estimates, witness)
+
+
+def examined(
+    look: Look, units: UnitDifferences, witness: LiteralDifferences, seed: int
+) -> tuple[Look, list[Testimony]]:
+    """Return the look and the testimony of the witness, both refined if they contradict each other."""
     allowed = {name: ROUNDING_SAFETY * bound for name, bound in look.claim.rounding.items()}
     testimony = hear(witness, look.estimates, allowed, seed)
     if doubts := contradictions(testimony, look.estimates):
@@ -33,9 +43,7 @@ def cross_examined(
             testimony, look.estimates
         ):  # the witness's first steps were too long as well
             look = look.after(units.refine(look.estimates, more))
-        if more and contradictions(testimony, look.estimates):
-            raise UntrustedReferenceError(_contradiction(testimony, look.estimates))
-    return look, _said(testimony, look.estimates, witness)
+    return look, testimony
 
 
 def _said(testimony: Sequence[Testimony], estimates: Estimates, witness: LiteralDifferences) -> Witness:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,10 @@ class Analytic:
     origin: str
     factors: Mapping[str, Array] = field(default_factory=dict)
     loss: float | None = None
+
+    def only(self, names: Collection[str]) -> Analytic:
+        """Return the gradients of these parameters alone."""
+        return replace(self, values={name: array for name, array in self.values.items() if name in names})
 
 
 def dtype_of(array: Array) -> np.dtype[Any]:

@@ -34,6 +34,7 @@ from gradcheck_cli.report import Checked, Report
 from gradcheck_cli.spec.check import CheckSpec
 from gradcheck_cli.spec.gradients import FromCode
 from gradcheck_cli.spec.spec import Spec
+from gradcheck_cli.subject.by_sites import checked_through_sites, joined
 from gradcheck_cli.subject.said import Said, describe, samples, unlike
 from gradcheck_cli.subject.subject import report_of
 from gradcheck_cli.types import Array
@@ -91,27 +92,24 @@ class CodeSubject:
         return report
 
     def _check(self, how: CheckSpec, progress: Progress | None, clock: Clock) -> Report:
-        way = plan(self.objective, list(self.analytic.values), how, clock)
-        with self.shared(self.objective, way.jobs) as code:
-            checked = (
-                self._literally(code, how, progress)
-                if way.way == "literal"
-                else self._along_directions(code, how, progress, way.told)
-            )
-            return report_of(self, checked, how.strict)
+        claim = self._claim(how)
+        through, left = checked_through_sites(self.objective, claim, how, progress, clock)
+        if not left:
+            return report_of(self, through, how.strict)
+        rest = self._without_sites(claim.only(left), how, progress, clock)
+        return report_of(self, joined(claim.names, through, rest), how.strict)
 
-    def _literally(self, code: ForeignObjective, how: CheckSpec, progress: Progress | None) -> Checked:
-        literal = LiteralDifferences(code, SCHEMES[how.scheme], how.step, progress)
-        if progress:
-            progress.doing("checking every entry")
-        return check_literally(self._claim(how), literal, how, progress)
-
-    def _along_directions(
-        self, code: ForeignObjective, how: CheckSpec, progress: Progress | None, told: str
+    def _without_sites(
+        self, claim: Claim, how: CheckSpec, progress: Progress | None, clock: Clock
     ) -> Checked:
-        from gradcheck_cli.directions.check import check_along_directions  # only slow code needs it
-
-        return check_along_directions(self._claim(how), code, how, progress, told)
+        way = plan(self.objective, claim.names, how, clock)
+        with self.shared(self.objective, way.jobs) as code:
+            if way.way == "directions":
+                return _along_directions(code, claim, how, progress, way.told)
+            literal = LiteralDifferences(code, SCHEMES[how.scheme], how.step, progress)
+            if progress:
+                progress.doing("checking every entry")
+            return check_literally(claim, literal, how, progress)
 
     def _claim(self, how: CheckSpec) -> Claim:
         largest = np.array(largest_of(self.analytic.values.values()))
@@ -148,6 +146,14 @@ class CodeSubject:
             loss=self.analytic.loss,
         )
         return replace(found, places=places, basis="a layer" if function.is_layer else found.basis)
+
+
+def _along_directions(
+    code: ForeignObjective, claim: Claim, how: CheckSpec, progress: Progress | None, told: str
+) -> Checked:
+    from gradcheck_cli.directions.check import check_along_directions  # only slow code needs it
+
+    return check_along_directions(claim, code, how, progress, told)
 
 
 # --- loading -----------------------------------------------------------------------------------------------

@@ -1,0 +1,104 @@
+"""Present the user's code as an objective in which the numbers of its sites can be perturbed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import ClassVar
+
+import numpy as np
+
+from gradcheck_cli.code.objective import ForeignObjective, is_refusal, length
+from gradcheck_cli.code.sites import NO_SITES, Sites
+from gradcheck_cli.numerical.objective import ALONE, Movable, Moved, Site, Spread, Use
+from gradcheck_cli.types import EPS, Array
+
+
+@dataclass(frozen=True)
+class SiteObjective(ForeignObjective):
+    """The losses of the user's code as a function of its parameters and of the numbers of its sites."""
+
+    sites: Sites = NO_SITES
+
+    conventions: ClassVar[tuple[SiteObjective, ...]] = ()
+    corners: ClassVar[tuple[SiteObjective, ...]] = ()
+    shared_corners: ClassVar[tuple[SiteObjective, ...]] = ()
+    one_by_one: ClassVar[tuple[SiteObjective, ...]] = ()
+
+    def uses(self, name: str) -> Sequence[Use]:
+        return self.sites.uses[name]
+
+    def literally(self, name: str) -> bool:
+        return name not in self.sites.uses
+
+    def site_shape(self, site: Site) -> tuple[int, int]:
+        features, samples = self.sites.values(site).shape
+        return features, samples
+
+    def units(self, site: Site) -> Movable:
+        names = [name for name, uses in self.sites.uses.items() if site in {use.site for use in uses}]
+        return _Numbers(self.sites, site, np.max([self.noise[name] for name in names], axis=0))
+
+
+_FEATURES = 16
+"""The number of features to perturb in one batch. Each needs a forward pass of its own."""
+
+_UNITS = 2.0**-7, 2.0**7
+"""The smallest and the largest unit of a number, whose usual size is that of its feature."""
+
+
+@dataclass(frozen=True)
+class _Numbers:
+    """The numbers of a site. A perturbed number changes only the loss terms of its own sample.
+
+    The losses that `move` returns are differences from the unperturbed ones.
+    noise: (S,), the noise in the loss terms.
+    """
+
+    sites: Sites
+    site: Site
+    noise: Array
+
+    spread: ClassVar[Spread] = ALONE
+
+    @cached_property
+    def position(self) -> Array:
+        return self.sites.values(self.site).ravel()
+
+    @cached_property
+    def unit(self) -> Array:
+        by_feature = self.sites.values(self.site)
+        return np.clip(np.stack([length(feature) for feature in by_feature]), *_UNITS).ravel()
+
+    @cached_property
+    def terms(self) -> Array:
+        return self.sites.terms(self.site)
+
+    @property
+    def batch(self) -> int:
+        return _FEATURES * len(self.terms)
+
+    @property
+    def rest(self) -> Array:
+        return np.zeros(1)
+
+    def move(self, which: Array, to: Array) -> Moved:
+        features, samples = np.divmod(which, len(self.terms))
+        distinct, of = np.unique(features, return_inverse=True)
+        shifts = np.zeros((len(distinct), len(self.terms)))
+        shifts[of, samples] = to - self.position[which]
+        losses = np.stack([self._losses(int(f), row) for f, row in zip(distinct, shifts, strict=True)])
+        own = self.terms[samples]
+        found = losses[of[:, None], own]
+        rounding = np.maximum(self.noise[own] / EPS, np.abs(found))
+        return Moved(found - self.sites.rest()[own], rounding, np.zeros(len(which), dtype=bool))
+
+    def _losses(self, feature: int, shifts: Array) -> Array:
+        """Return the S loss terms, or NaN if the code refuses these numbers."""
+        try:
+            return self.sites.shifted(self.site, feature, shifts)
+        except Exception as error:
+            if not is_refusal(error):
+                raise
+            return np.full(len(self.noise), np.nan)

@@ -1,0 +1,64 @@
+"""The sites of the user's code: arrays inside it that parameters enter affinely, and that can be perturbed.
+
+An example is the output z = a wᵀ + b of a linear layer. One perturbed number of a site serves every entry of
+the parameters that enter that number; the module `numerical.reference` explains why. Whoever finds a site has
+verified it with forward passes alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, Protocol
+
+import numpy as np
+
+from gradcheck_cli.numerical.objective import Site, Use
+from gradcheck_cli.types import Array
+
+
+class Sites(Protocol):
+    """The sites of a function, and the losses after numbers of one site are shifted.
+
+    A site has F features of each of N samples. If the samples depend on each other, all of them count as one,
+    so N is 1.
+    """
+
+    @property
+    def uses(self) -> Mapping[str, Sequence[Use]]:
+        """Every use of each parameter that has sites; the parameter enters the loss in no other way."""
+
+    def values(self, site: Site) -> Array:
+        """Return the numbers of a site, (F, N)."""
+
+    def terms(self, site: Site) -> Array:
+        """Return the indices of the loss terms that each sample of a site affects, (N, k)."""
+
+    def shifted(self, site: Site, feature: int, shifts: Array) -> Array:
+        """Return the S loss terms after one feature is shifted in every sample.
+
+        shifts: (N,), one shift for each sample.
+        """
+
+    def rest(self) -> Array:
+        """Return the S loss terms if nothing is shifted."""
+
+
+class NoSites:
+    """The sites of code in which gradcheck finds none."""
+
+    uses: ClassVar[Mapping[str, Sequence[Use]]] = {}
+
+    def values(self, site: Site) -> Array:
+        raise LookupError(site)
+
+    def terms(self, site: Site) -> Array:
+        raise LookupError(site)
+
+    def shifted(self, site: Site, feature: int, shifts: Array) -> Array:
+        raise LookupError(site)
+
+    def rest(self) -> Array:
+        return np.zeros(0)
+
+
+NO_SITES: Sites = NoSites()

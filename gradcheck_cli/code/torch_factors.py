@@ -1,0 +1,226 @@
+"""Guess how a parameter enters the output of a torch module, as `Factors`: the matrix J in z = J w + c.
+
+A guess may be bold, because it is verified with forward passes afterwards (`torch_sites`). So the guesses
+hold for modules that a user wrote as well as for those of torch. No derivative is involved.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from importlib import import_module
+from math import prod
+from typing import Any, Protocol
+
+import numpy as np
+
+from gradcheck_cli.code.returned import plain
+from gradcheck_cli.code.torch_calls import Call, Tensor
+from gradcheck_cli.network.factors import Channels, Ones, Own, Picked, Rows
+from gradcheck_cli.numerical.objective import Factors
+from gradcheck_cli.types import Array, Shape
+
+_MOST_NUMBERS = 2**25
+"""The largest number of factors to hold, which is 256 MiB."""
+
+_ROUNDING = 1e-12
+"""The distance from 1 at which a rise counts as 1, so the parameter is added and not multiplied."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How the numbers of an output are split into F features of N samples.
+
+    shape: the shape of the output, in which the axis of the samples may have been split from another axis.
+    axis: the axis of the samples.
+    """
+
+    shape: Shape
+    axis: int
+
+    @property
+    def samples(self) -> int:
+        return self.shape[self.axis]
+
+    @property
+    def features(self) -> Shape:
+        return (*self.shape[: self.axis], *self.shape[self.axis + 1 :])
+
+    def split(self, numbers: Array) -> Array:
+        """Return an array in the shape of the output as (F, N)."""
+        return np.moveaxis(numbers.reshape(self.shape), self.axis, -1).reshape(-1, self.samples)
+
+    def samples_last(self, inputs: Array) -> Array | None:
+        """Return what the module read at each position of each sample, (positions, N, K).
+
+        inputs: (…, K), with one row for each row of the output. Returns None if they do not match.
+        """
+        rows = self.shape[:-1]
+        if self.axis == len(self.shape) - 1 or prod(rows) != prod(inputs.shape[:-1]):
+            return None
+        in_axes = np.moveaxis(inputs.reshape(*rows, inputs.shape[-1]), self.axis, -2)
+        return in_axes.reshape(-1, self.samples, inputs.shape[-1])
+
+
+@dataclass(frozen=True)
+class Turned:
+    """Factors of a matrix that is stored transposed.
+
+    factors: the factors of its transpose.  rows: the rows of the matrix to keep.
+    """
+
+    factors: Factors
+    shape: Shape
+    rows: Array
+
+    def sums(self, d: Array) -> Array:
+        return self._kept(self.factors.sums(d))
+
+    def sizes(self, u: Array) -> Array:
+        return self._kept(self.factors.sizes(u))
+
+    def squares(self, u: Array) -> Array:
+        return self._kept(self.factors.squares(u))
+
+    def _kept(self, transposed: Array) -> Array:
+        return np.ascontiguousarray(np.swapaxes(transposed, -1, -2)[self.rows])
+
+    def feeding(self, entries: Array) -> Array:
+        whole = np.zeros(self.shape, dtype=bool)
+        whole[self.rows] = entries
+        return self.factors.feeding(np.swapaxes(whole, -1, -2))
+
+    def of(self, units: Array) -> Array:
+        return np.flatnonzero(self.feeding(np.ones((len(self.rows), *self.shape[1:]), dtype=bool)))
+
+    def only(self, units: Array) -> Turned:
+        return replace(self, rows=self.rows[units])
+
+
+def turned(factors: Factors, shape: Shape) -> Turned:
+    """Return the factors of a matrix of this shape, from those of its transpose."""
+    return Turned(factors, shape, np.arange(shape[0]))
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A parameter that may enter the output of a call.
+
+    shape: the shape of the parameter in the module.  padding: rows that stay as they are.
+    rise: how far the output rises if all entries of the parameter rise by 1, in the shape of the output.
+    """
+
+    call: Call
+    layout: Layout
+    shape: Shape
+    padding: Sequence[int]
+    rise: Array
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        """The tensors among the arguments of the call."""
+        given = [*self.call.args, *self.call.kwargs.values()]
+        return [each for each in given if hasattr(each, "is_floating_point") and each.ndim]
+
+
+class Guess(Protocol):
+    """A function that yields the factors by which a parameter may enter an output."""
+
+    def __call__(self, entry: Entry) -> Iterator[Factors]: ...
+
+
+def _dense(entry: Entry) -> Iterator[Factors]:
+    """Yield the factors of w in z = a wᵀ, and those of w in z = a w."""
+    if len(entry.shape) != 2:
+        return
+    for tensor in entry.tensors:
+        if not tensor.is_floating_point() or tensor.numel() > _MOST_NUMBERS:
+            continue
+        rows, features = entry.layout.samples_last(_numbers(tensor)), entry.layout.features
+        if rows is None:
+            continue
+        a = rows.reshape(1, -1, rows.shape[-1])
+        channels, widths = Channels(features, len(features) - 1), (features[-1], rows.shape[-1])
+        if entry.shape == widths:
+            yield Rows(a, channels, widths)
+        if entry.shape == widths[::-1]:
+            yield turned(Rows(a, channels, widths), entry.shape)
+
+
+def _convolution(entry: Entry) -> Iterator[Factors]:
+    """Yield the factors of the weight of a convolution, [out, in / groups, *kernel]."""
+    module = entry.call.module
+    kernel = getattr(module, "kernel_size", None)
+    if getattr(module, "transposed", True) or entry.shape[2:] != kernel or not entry.tensors:
+        return
+    patches = _patches(module, entry.tensors[0], prod(entry.shape[1:]))
+    layout, groups = entry.layout, module.groups
+    if patches is None or layout.axis != 0 or patches.shape[0] not in (layout.samples, layout.shape[1]):
+        return
+    if layout.samples == len(patches):  # each image is a sample; otherwise all images are one sample
+        patches = np.moveaxis(patches, 0, -2)
+    by_group = patches.reshape(-1, groups, prod(entry.shape[1:]))
+    channel = len(layout.features) - len(kernel) - 1
+    yield Rows(np.moveaxis(by_group, 1, 0), Channels(layout.features, channel), entry.shape)
+
+
+def _patches(module: Any, images: Tensor, size: int) -> Array | None:
+    """Return the patch that each position of a convolution sees, (N, *positions, channels · kernel).
+
+    Returns None if the images are no batch, or their patches take too much memory.
+    size: the numbers in one group of a patch.
+    """
+    functional: Any = import_module("torch.nn.functional")
+    axes = len(module.kernel_size)
+    padding = getattr(module, "_reversed_padding_repeated_twice", None)
+    if images.ndim != axes + 2 or padding is None:
+        return None
+    mode = "constant" if module.padding_mode == "zeros" else module.padding_mode
+    padded = _numbers(functional.pad(images, tuple(padding), mode=mode))
+    reach = tuple((k - 1) * d + 1 for k, d in zip(module.kernel_size, module.dilation, strict=True))
+    if any(s < r for s, r in zip(padded.shape[2:], reach, strict=True)):
+        return None
+    windows = np.lib.stride_tricks.sliding_window_view(padded, reach, tuple(range(2, axes + 2)))
+    steps = [slice(None, None, each) for each in (*module.stride, *module.dilation)]
+    windows = windows[:, :, *steps]
+    if windows.size > _MOST_NUMBERS:
+        return None
+    in_order = np.moveaxis(windows, 1, axes + 1)
+    return in_order.reshape(*in_order.shape[: axes + 1], -1)
+
+
+def _numbers(tensor: Tensor) -> Array:
+    return plain(tensor.cpu()).astype(np.float64)
+
+
+def _embedding(entry: Entry) -> Iterator[Factors]:
+    """Yield the factors of the weight of an embedding, whose rows integers pick."""
+    for tensor in entry.tensors:
+        if tensor.is_floating_point() or tensor.is_complex() or len(entry.shape) != 2:
+            continue
+        tokens = entry.layout.samples_last(plain(tensor.cpu())[..., None])
+        if tokens is not None and entry.layout.features[-1] == entry.shape[1]:
+            picked = tokens[..., 0]
+            yield Picked(np.where(np.isin(picked, entry.padding), -1, picked), entry.shape)
+
+
+def _elementwise(entry: Entry) -> Iterator[Factors]:
+    """Yield the factors of a parameter that is multiplied by known numbers, as in γ ẑ, or added."""
+    rise = entry.layout.split(entry.rise)
+    adds = bool((np.abs(rise - 1.0) < _ROUNDING).all())
+    for channels in _channels(entry.layout.features, prod(entry.shape)):
+        ones = Ones(channels, entry.shape)
+        yield ones if adds else Own(rise, ones)
+
+
+def _channels(features: Shape, units: int) -> Iterator[Channels]:
+    """Yield every way to see an axis, or the last axes together, as this many units."""
+    yield from (Channels(features, axis) for axis, size in enumerate(features) if size == units)
+    for axis in range(len(features) - 1):
+        if prod(features[axis:]) == units:
+            yield Channels((prod(features[:axis]), units), 1)
+    if units == 1:
+        yield Channels((1, prod(features)), 0)
+
+
+GUESSES: Sequence[Guess] = (_dense, _convolution, _embedding, _elementwise)

@@ -1,0 +1,328 @@
+"""Find the sites of a torch module: outputs of its parts that parameters enter affinely.
+
+A site is verified with forward passes in three ways, for all of its entries at once.
+
+1. After a random change Δ of the parameter, the output of the part changes by J Δ, where J is the guessed
+   matrix of factors (`torch_factors`).
+2. If the outputs of all parts that hold the parameter are kept fixed, no change of the parameter changes the
+   loss. So the parameter is used nowhere else, such as in `F.linear(x, self.lin.weight)` or in a penalty.
+3. A change in one sample leaves the loss terms of all other samples as they are, bit by bit. If not, as in
+   batch normalisation in training mode, one number of one sample is moved at a time.
+
+A parameter that fails has no site and is checked in another way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from math import ceil, log2
+from typing import Any
+
+import numpy as np
+
+from gradcheck_cli.code.objective import length
+from gradcheck_cli.code.returned import plain
+from gradcheck_cli.code.sites import NO_SITES, Sites
+from gradcheck_cli.code.torch_calls import Call, Calls, Module, Place, Tensor, unchanged
+from gradcheck_cli.code.torch_factors import GUESSES, Entry, Layout, turned
+from gradcheck_cli.code.torch_graph import Graph
+from gradcheck_cli.code.torch_leaf import Leaf
+from gradcheck_cli.code.torch_upstream import Weights
+from gradcheck_cli.errors import InputError
+from gradcheck_cli.numerical.objective import Factors, Site, Use
+from gradcheck_cli.types import EPS, Array, Shape
+
+_FEW = 256
+"""Parameters with no more entries than this in total are perturbed entry by entry, which assumes nothing."""
+
+_VERIFICATION = 16
+"""Verifying one parameter costs about as much as perturbing this many numbers."""
+
+_DRAWS = 2
+"""The number of random tests of each property."""
+
+_SHIFT = 2.0**-4
+"""The size of a random change in a test, relative to the size of what is changed."""
+
+_TOLERANCE, _ROUNDINGS = 1e-11, 64.0
+"""The allowed deviation from J Δ, relative to the terms of the sum, and in roundings of the output."""
+
+
+@dataclass(frozen=True)
+class _Spot:
+    """A recorded call, with its output split into features of samples.
+
+    terms: (N, k), the indices of the loss terms that each sample affects.
+    """
+
+    place: Place
+    call: Call
+    layout: Layout
+    terms: Array
+
+    @cached_property
+    def values(self) -> Array:
+        return self.layout.split(plain(self.call.output.cpu()))
+
+    @cached_property
+    def index(self) -> Array:
+        """The flat index of each number in the output, (F, N)."""
+        return self.layout.split(np.arange(self.call.output.numel()))
+
+    @property
+    def cost(self) -> int:
+        """The number of forward passes in which every number is perturbed once."""
+        return len(self.values)
+
+
+@dataclass(frozen=True)
+class TorchSites:
+    """The verified sites of a graph, as `Sites`."""
+
+    calls: Calls
+    spots: Sequence[_Spot]
+    uses: Mapping[str, Sequence[Use]]
+    at_rest: Array
+
+    def values(self, site: Site) -> Array:
+        return self.spots[site].values
+
+    def terms(self, site: Site) -> Array:
+        return self.spots[site].terms
+
+    def rest(self) -> Array:
+        return self.at_rest
+
+    def shifted(self, site: Site, feature: int, shifts: Array) -> Array:
+        spot = self.spots[site]
+        flat = np.zeros(spot.call.output.numel())
+        flat[spot.index[feature]] = shifts
+        return self.calls.losses(lambda place, output: _plus(output, flat) if place == spot.place else output)
+
+
+def _plus(output: Tensor, flat: Array) -> Tensor:
+    return output + output.new_tensor(flat).reshape(output.shape)
+
+
+def find_sites(graph: Graph, point: Mapping[str, Array], weights: Weights, names: Sequence[str]) -> Sites:
+    """Return verified sites of those parameters in `names` for which sites save evaluations.
+
+    weights: the weights in the loss.
+    """
+    if graph.differentiates or not isinstance(graph.forward, graph.torch.nn.Module):
+        return NO_SITES
+    search = _Search(graph, point, weights, [leaf for leaf in graph.leaves if leaf.called in names])
+    return search.sites()
+
+
+class _Search:
+    """The search for sites of some parameters."""
+
+    def __init__(
+        self, graph: Graph, point: Mapping[str, Array], weights: Weights, leaves: Sequence[Leaf]
+    ) -> None:
+        self.graph = graph
+        self.point = point
+        self.leaves = [leaf for leaf in leaves if not leaf.own.is_complex and leaf.tensor.numel()]
+        self.owners = {leaf.called: _owners(graph.forward, leaf.tensor) for leaf in self.leaves}
+        modules = {name: module for owners in self.owners.values() for name, module in owners.items()}
+        self.calls = Calls(graph, point, weights, modules)
+        self.recorded, self.rest = self.calls.recorded()
+        self.spots: dict[Place, _Spot] = {}
+        self.rng = np.random.default_rng(0)
+
+    def sites(self) -> Sites:
+        """Return the verified sites that save evaluations."""
+        if not np.array_equal(self.calls.losses(unchanged), self.rest):
+            return NO_SITES
+        chosen = [leaf for group in self._groups() for leaf in self._chosen(group)]
+        uses = {leaf.called: self._uses(leaf) for leaf in chosen if self._enters_nowhere_else(leaf)}
+        found = {name: each for name, each in uses.items() if each}
+        spots = list({spot.place: spot for each in found.values() for spot, _ in each}.values())
+        sites = {spot.place: site for site, spot in enumerate(spots)}
+        return TorchSites(
+            self.calls,
+            spots,
+            {name: [Use(sites[spot.place], f) for spot, f in each] for name, each in found.items()},
+            self.rest,
+        )
+
+    # --- what is worth it ----------------------------------------------------------------------------------
+
+    def _places(self, leaf: Leaf) -> list[Place]:
+        return [place for place in self.recorded if place.module in self.owners[leaf.called]]
+
+    def _groups(self) -> Iterator[list[Leaf]]:
+        """Yield the parameters in groups, each with all parameters that share one of its places."""
+        left = [leaf for leaf in self.leaves if self._places(leaf)]
+        while left:
+            group, left = [left[0]], left[1:]
+            places = set(self._places(group[0]))
+            while more := [leaf for leaf in left if places & set(self._places(leaf))]:
+                group += more
+                left = [leaf for leaf in left if leaf not in more]
+                places |= {place for leaf in more for place in self._places(leaf)}
+            yield group
+
+    def _chosen(self, group: Sequence[Leaf]) -> Sequence[Leaf]:
+        """Return the group if its sites have fewer numbers to perturb than its parameters have entries."""
+        entries = sum(leaf.tensor.numel() for leaf in group)
+        places = {place for leaf in group for place in self._places(leaf)}
+        least = sum(self.recorded[place].output.numel() for place in places) // self._most_samples
+        fixed = _VERIFICATION * len(group)
+        if entries <= _FEW or least + fixed >= entries:
+            return ()
+        cost = sum(spot.cost for spot in self._spots_at(places))
+        return group if cost + fixed < entries else ()
+
+    # --- samples that do not affect each other -------------------------------------------------------------
+
+    @property
+    def _most_samples(self) -> int:
+        return max([1, *self._sample_counts])
+
+    @cached_property
+    def _sample_counts(self) -> list[int]:
+        """The possible numbers of samples, each of which divides the number of loss terms."""
+        x, terms = self.graph.x, len(self.rest)
+        counts = [terms] if x is None or not x.ndim else [terms, len(x)]
+        return [n for n in dict.fromkeys(counts) if n > 1 and terms % n == 0]
+
+    def _spots_at(self, places: Collection[Place]) -> list[_Spot]:
+        """Return the spots at these places, tested together first and then one by one."""
+        new = [place for place in places if place not in self.spots]
+        likely = [next(self._possible(place)) for place in new]
+        if self._are_separate(likely):
+            self.spots.update({spot.place: spot for spot in likely})
+        for place in [place for place in new if place not in self.spots]:
+            self.spots[place] = next(spot for spot in self._possible(place) if self._are_separate([spot]))
+        return [self.spots[place] for place in places]
+
+    def _possible(self, place: Place) -> Iterator[_Spot]:
+        """Yield every way to split an output into samples, and last the one with a single sample."""
+        call, terms = self.recorded[place], np.arange(len(self.rest))
+        shape = tuple(call.output.shape)
+        for n in self._sample_counts:
+            for layout in _layouts(shape, n):
+                yield _Spot(place, call, layout, terms.reshape(n, -1))
+                if len(terms) > n:
+                    yield _Spot(place, call, layout, terms.reshape(-1, n).T)
+        yield _Spot(place, call, Layout((1, *shape), 0), terms[None])
+
+    def _are_separate(self, spots: Sequence[_Spot]) -> bool:
+        """Return whether a change in some samples of these spots changes no loss term of another sample.
+
+        Every two samples are separated by some bit of their indices.
+        """
+        for bit in range(max((ceil(log2(len(spot.terms))) for spot in spots), default=0)):
+            for side in (0, 1):
+                moved = {spot.place: (np.arange(len(spot.terms)) >> bit) & 1 == side for spot in spots}
+                losses = self._shifted(spots, moved)
+                still = [spot.terms[~moved[spot.place]] for spot in spots]
+                if losses is None or any((losses[s] != self.rest[s]).any() for s in still):
+                    return False
+        return True
+
+    def _shifted(self, spots: Sequence[_Spot], moved: Mapping[Place, Array]) -> Array | None:
+        """Return the loss terms after random shifts in these samples of each spot; None if the code fails."""
+        flat = {}
+        for spot in spots:
+            shift = _SHIFT * length(spot.values) * self.rng.choice([-1.0, 1.0], spot.values.shape)
+            flat[spot.place] = np.zeros(spot.values.size)
+            flat[spot.place][spot.index] = shift * moved[spot.place]
+        return self._attempted(lambda: self.calls.losses(lambda place, output: _plus_at(place, output, flat)))
+
+    # --- what a parameter does -----------------------------------------------------------------------------
+
+    def _enters_nowhere_else(self, leaf: Leaf) -> bool:
+        """Return whether no change of a parameter changes the loss if its modules return what they did."""
+        fixed = {place: self.recorded[place].output for place in self._places(leaf)}
+
+        def visit(place: Place, output: Any) -> Any:
+            return fixed[place].clone() if place in fixed else output
+
+        for _ in range(_DRAWS):
+            here = self.point[leaf.called]
+            point = self._with(leaf, length(here) * self.rng.normal(size=here.shape))
+            losses = self._attempted(partial(self.calls.losses, visit, point))
+            if losses is None or not np.array_equal(losses, self.rest):
+                return False
+        return True
+
+    def _uses(self, leaf: Leaf) -> list[tuple[_Spot, Factors]]:
+        """Return how a parameter enters the output of each of its calls; empty if that is unknown for one."""
+        found = []
+        for spot in self._spots_at(self._places(leaf)):
+            factors = self._factors(leaf, spot)
+            if factors is None:
+                return []
+            found.append((spot, factors))
+        return found
+
+    def _factors(self, leaf: Leaf, spot: _Spot) -> Factors | None:
+        here = self.point[leaf.called]
+        rise = self._rise(leaf, spot, np.ones(here.shape))
+        changes = [_SHIFT * length(here) * self.rng.normal(size=here.shape) for _ in range(_DRAWS)]
+        tests = [(c, r) for c in changes if (r := self._rise(leaf, spot, c)) is not None]
+        if rise is None or len(tests) < len(changes):
+            return None
+        entry = Entry(spot.call, spot.layout, tuple(leaf.tensor.shape), list(leaf.padding), rise)
+        for guess in GUESSES:
+            for factors in guess(entry):
+                own = turned(factors, here.shape) if leaf.turned else factors
+                if all(self._fits(own, spot, *test) for test in tests):
+                    return own
+        return None
+
+    def _fits(self, factors: Factors, spot: _Spot, change: Array, rise: Array) -> bool:
+        """Return whether J · change is the rise, tested in a product with random numbers d."""
+        rise = spot.layout.split(rise)
+        d = self.rng.normal(size=rise.shape)
+        sums = factors.sums(d)
+        off = abs(float((d * rise).sum()) - float((sums * change).sum()))
+        terms = float(np.abs(d * rise).sum() + np.abs(sums * change).sum())
+        return off <= _TOLERANCE * terms + _ROUNDINGS * EPS * float(np.abs(d * spot.values).sum())
+
+    def _rise(self, leaf: Leaf, spot: _Spot, change: Array) -> Array | None:
+        """Return how far the output of a call rises if a parameter changes; None if the call fails."""
+        call = spot.call
+
+        def run() -> Array:
+            return plain((call.again(self.graph.torch) - call.output).cpu())
+
+        rise = self._attempted(lambda: self.graph.run_at(self._with(leaf, change), run))
+        return rise if rise is not None and rise.shape == tuple(call.output.shape) else None
+
+    def _with(self, leaf: Leaf, change: Array) -> Mapping[str, Array]:
+        return {**self.point, leaf.called: self.point[leaf.called] + change}
+
+    def _attempted(self, run: Callable[[], Array]) -> Array | None:
+        """Return the result of `run`; None if the code fails, which may be due to the change."""
+        try:
+            with self.graph.code.running("with one of its modules perturbed"):
+                return run()
+        except InputError:
+            return None
+
+
+def _plus_at(place: Place, output: Any, flat: Mapping[Place, Array]) -> Any:
+    return _plus(output, flat[place]) if place in flat else output
+
+
+def _layouts(shape: Shape, samples: int) -> Iterator[Layout]:
+    """Yield the ways to find an axis of samples in an output, also if it is merged with a second axis."""
+    yield from (Layout(shape, axis) for axis, size in enumerate(shape) if size == samples)
+    if shape and shape[0] > samples and shape[0] % samples == 0:
+        yield Layout((samples, shape[0] // samples, *shape[1:]), 0)
+        yield Layout((shape[0] // samples, samples, *shape[1:]), 1)
+
+
+def _owners(root: Module, tensor: Tensor) -> dict[str, Module]:
+    """Return the modules that hold a parameter directly, by name."""
+    return {
+        name: module
+        for name, module in root.named_modules()
+        if any(each is tensor for each in module._parameters.values())
+    }

@@ -1,0 +1,68 @@
+"""Check every entry of code through the sites that were found inside it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+import numpy as np
+
+from gradcheck_cli.entries.claim import Claim
+from gradcheck_cli.entries.look import Look, Masks, first_look, on_kinks, settled, union
+from gradcheck_cli.entries.witness import examined
+from gradcheck_cli.network.arithmetic import ROUNDING_SAFETY
+from gradcheck_cli.numerical.estimate import Progress
+from gradcheck_cli.numerical.reference import LiteralDifferences, UnitDifferences
+from gradcheck_cli.numerical.witness import Testimony, contradictions
+from gradcheck_cli.report import Checked
+from gradcheck_cli.spec.check import CheckSpec
+
+_MOST_OPEN = 64
+"""The largest number of entries of a tensor that are perturbed literally if unit differences leave them open.
+
+The kinks of code are unknown, so only literal differences can tell whether an entry is on one.
+"""
+
+
+def check_by_sites(
+    claim: Claim,
+    units: UnitDifferences,
+    literal: LiteralDifferences,
+    how: CheckSpec,
+    progress: Progress | None,
+) -> tuple[Checked, tuple[str, ...]]:
+    """Check every entry by unit differences, which literal differences of a few entries must confirm.
+
+    Returns the findings, and the names of tensors that need another way: the two kinds of differences
+    contradict each other there, or leave many entries open.
+    """
+    if progress:
+        progress.doing("checking every entry through the outputs of modules")
+    look = settled(first_look(claim, units.estimate(claim.names)), units)
+    look, testimony = examined(look, units, literal, how.seed)
+    doubted = {*contradictions(testimony, look.estimates), *_unconfirmed(look, literal)}
+    left = {name: mask for name, mask in _open(look).items() if name not in doubted}
+    doubted |= {name for name, mask in left.items() if np.count_nonzero(mask) > _MOST_OPEN}
+    look, kinks = _closer(look, literal, {name: mask for name, mask in left.items() if name not in doubted})
+    trusted = tuple(c for name, c in look.comparisons.items() if name not in doubted)
+    return Checked(trusted, how.scheme, "units", kinks), tuple(n for n in claim.names if n in doubted)
+
+
+def _unconfirmed(look: Look, literal: LiteralDifferences) -> Iterable[str]:
+    """Yield the tensors with wrong entries of which literal differences contradict the worst."""
+    for name, mask in look.wrong.items():
+        which = np.flatnonzero(mask)
+        worst = which[[int(np.nan_to_num(look.comparisons[name].difference[mask], nan=-1.0).argmax())]]
+        rounding = ROUNDING_SAFETY * look.claim.rounding[name].ravel()[worst]
+        if contradictions([Testimony(name, worst, literal.at(name, worst), rounding)], look.estimates):
+            yield name
+
+
+def _open(look: Look) -> Masks:
+    return union(look.unresolved, look.doubtful)
+
+
+def _closer(look: Look, literal: LiteralDifferences, undecided: Masks) -> tuple[Look, Masks]:
+    """Return a look in which literal differences decide these entries, and masks of those on a kink."""
+    among = {name: undecided.get(name, np.array(False)) for name in look.estimates}
+    return on_kinks(replace(look.after(literal.refine(look.estimates, undecided)), among=among), literal)

@@ -1,0 +1,69 @@
+"""Check as much of the user's code as possible through its sites, and join the result with the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from gradcheck_cli.arrays.shapes import listed
+from gradcheck_cli.code.objective import ForeignObjective
+from gradcheck_cli.code.site_objective import SiteObjective
+from gradcheck_cli.directions.plan import literal_is_asked_for, seconds_of
+from gradcheck_cli.directions.projections import EVALUATIONS
+from gradcheck_cli.entries.claim import Claim
+from gradcheck_cli.entries.sites import check_by_sites
+from gradcheck_cli.numerical.estimate import Progress
+from gradcheck_cli.numerical.reference import LiteralDifferences, UnitDifferences
+from gradcheck_cli.numerical.schemes import SCHEMES
+from gradcheck_cli.parallel.clock import Clock
+from gradcheck_cli.report import Checked
+from gradcheck_cli.spec.check import CheckSpec
+
+PATIENCE = 60.0
+"""Sites are used if perturbing all of their numbers takes at most this many seconds.
+
+That is longer than for literal differences, because so many entries are checked individually.
+"""
+
+_REST = {"literal": "entry by entry", "directions": "along random directions"}
+"""How the other tensors are checked, by the `differences` of their check."""
+
+
+def checked_through_sites(
+    objective: ForeignObjective, claim: Claim, how: CheckSpec, progress: Progress | None, clock: Clock
+) -> tuple[Checked, Sequence[str]]:
+    """Check the tensors that have sites, and return the findings and the names of all other tensors."""
+    nothing = Checked((), how.scheme, "units", {})
+    if how.fast or literal_is_asked_for(how):
+        return nothing, claim.names
+    sites = objective.function.sites(claim.names)
+    names = [name for name in claim.names if name in sites.uses]
+    code = SiteObjective(objective.function, objective.noise, objective.evaluator, sites=sites)
+    if not names or _seconds(code, names, clock) > PATIENCE:
+        return nothing, claim.names
+    scheme = SCHEMES[how.scheme]
+    units = UnitDifferences(code, scheme, how.step, progress)
+    literal = LiteralDifferences(code, scheme, how.step, progress)
+    checked, doubted = check_by_sites(claim.only(names), units, literal, how, progress)
+    return checked, [name for name in claim.names if name not in names or name in doubted]
+
+
+def _seconds(code: SiteObjective, names: Sequence[str], clock: Clock) -> float:
+    sites = {use.site for name in names for use in code.uses(name)}
+    runs = EVALUATIONS * sum(code.site_shape(site)[0] for site in sites)
+    return runs * seconds_of(code, names[0], clock)
+
+
+def joined(names: Sequence[str], through: Checked, rest: Checked) -> Checked:
+    """Return the findings of both checks in the order of `names`, with a sentence on who was checked how."""
+    if not through.comparisons:
+        return rest
+    found = {c.name: c for c in (*through.comparisons, *rest.comparisons)}
+    by_units = listed(c.name for c in through.comparisons)
+    how = f"Unit differences checked {by_units}; the other tensors were checked {_REST[rest.differences]}."
+    return Checked(
+        tuple(found[name] for name in names),
+        through.scheme,
+        "directions" if rest.differences == "directions" else "units",
+        {**through.on_kinks, **rest.on_kinks},
+        way=f"{how} {rest.way}".strip(),
+    )
