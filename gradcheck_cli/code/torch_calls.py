@@ -22,6 +22,8 @@ class Place(NamedTuple):
     call: int
 
 
+_WATCHED = "with its modules watched"
+
 Visit = Callable[[Place, Any], Any]
 """A function that receives the output of each call and returns the output to use instead."""
 
@@ -60,7 +62,7 @@ class Calls:
 
         point: the parameters; by default those of this object.
         """
-        with self._watched(visit):
+        with self.graph.code.running(_WATCHED), self._watched(visit):
             return self.graph.losses(self.point if point is None else point, self.weights)
 
     def recorded(self) -> tuple[dict[Place, Call], Array]:

@@ -20,7 +20,7 @@ from gradcheck_cli.code.returned import (
     refuse_mixed,
     samples,
 )
-from gradcheck_cli.code.sites import Sites
+from gradcheck_cli.code.sites import NO_SITES, Sites
 from gradcheck_cli.code.torch_build import build_graph
 from gradcheck_cli.code.torch_graph import Graph
 from gradcheck_cli.code.torch_modules import Modules
@@ -169,7 +169,9 @@ class _Function:
             return self.graph.gradients(parameters, self.upstream)
 
     def sites(self, names: Sequence[str]) -> Sites:
-        return find_sites(self.graph, self.parameters, self.upstream.weights, names)
+        with suppress(InputError), self.code.running("with its modules watched"):
+            return find_sites(self.graph, self.parameters, self.upstream.weights, names)
+        return NO_SITES
 
     def places(self, wrong: Collection[str], right: Collection[str]) -> tuple[str, ...]:
         """Return a sentence for each module whose backward pass is wrong; empty if none can be identified."""

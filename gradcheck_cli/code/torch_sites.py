@@ -14,6 +14,7 @@ A parameter that fails has no site and is checked in another way.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -111,10 +112,21 @@ def find_sites(graph: Graph, point: Mapping[str, Array], weights: Weights, names
 
     weights: the weights in the loss.
     """
-    if graph.differentiates or not isinstance(graph.forward, graph.torch.nn.Module):
+    leaves = [leaf for leaf in graph.leaves if leaf.called in names]
+    is_small = sum(leaf.tensor.numel() for leaf in leaves) <= _FEW
+    if is_small or graph.differentiates or not _can_be_watched(graph):
         return NO_SITES
-    search = _Search(graph, point, weights, [leaf for leaf in graph.leaves if leaf.called in names])
-    return search.sites()
+    return _Search(graph, point, weights, leaves).sites()
+
+
+def _can_be_watched(graph: Graph) -> bool:
+    """Return whether the graph is a module of which no part was compiled.
+
+    Compiled code may ignore hooks, or be compiled again whenever they change.
+    """
+    compiler: Any = sys.modules.get("torch._dynamo")
+    is_compiled = compiler is not None and compiler.utils.counters["frames"]["total"] > 0
+    return isinstance(graph.forward, graph.torch.nn.Module) and not is_compiled
 
 
 class _Search:
@@ -301,7 +313,7 @@ class _Search:
     def _attempted(self, run: Callable[[], Array]) -> Array | None:
         """Return the result of `run`; None if the code fails, which may be due to the change."""
         try:
-            with self.graph.code.running("with one of its modules perturbed"):
+            with self.graph.code.running("with a parameter changed"):
                 return run()
         except InputError:
             return None

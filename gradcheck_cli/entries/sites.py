@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from gradcheck_cli.comparison import Comparison
 from gradcheck_cli.entries.claim import Claim
 from gradcheck_cli.entries.look import Look, Masks, first_look, on_kinks, settled, union
 from gradcheck_cli.entries.witness import examined
@@ -16,6 +17,7 @@ from gradcheck_cli.numerical.reference import LiteralDifferences, UnitDifference
 from gradcheck_cli.numerical.witness import Testimony, contradictions
 from gradcheck_cli.report import Checked
 from gradcheck_cli.spec.check import CheckSpec
+from gradcheck_cli.types import Array
 
 _MOST_OPEN = 64
 """The largest number of entries of a tensor that are perturbed literally if unit differences leave them open.
@@ -59,7 +61,14 @@ def _unconfirmed(look: Look, literal: LiteralDifferences) -> Iterable[str]:
 
 
 def _open(look: Look) -> Masks:
-    return union(look.unresolved, look.doubtful)
+    """Return the undecided entries whose error bar matters next to the rounding of the analytic gradient."""
+    undecided = union(look.unresolved, look.doubtful)
+    masks = {name: mask & _is_vague(look.comparisons[name]) for name, mask in undecided.items()}
+    return {name: mask for name, mask in masks.items() if mask.any()}
+
+
+def _is_vague(comparison: Comparison) -> Array:
+    return ~(comparison.bar <= comparison.rounding)
 
 
 def _closer(look: Look, literal: LiteralDifferences, undecided: Masks) -> tuple[Look, Masks]:

@@ -24,9 +24,6 @@ PATIENCE = 60.0
 That is longer than for literal differences, because so many entries are checked individually.
 """
 
-_REST = {"literal": "entry by entry", "directions": "along random directions"}
-"""How the other tensors are checked, by the `differences` of their check."""
-
 
 def checked_through_sites(
     objective: ForeignObjective, claim: Claim, how: CheckSpec, progress: Progress | None, clock: Clock
@@ -54,16 +51,16 @@ def _seconds(code: SiteObjective, names: Sequence[str], clock: Clock) -> float:
 
 
 def joined(names: Sequence[str], through: Checked, rest: Checked) -> Checked:
-    """Return the findings of both checks in the order of `names`, with a sentence on who was checked how."""
+    """Return the findings of both checks in the order of `names`, with sentences on how each tensor was checked."""
     if not through.comparisons:
         return rest
     found = {c.name: c for c in (*through.comparisons, *rest.comparisons)}
     by_units = listed(c.name for c in through.comparisons)
-    how = f"Unit differences checked {by_units}; the other tensors were checked {_REST[rest.differences]}."
+    how = rest.way[:1].lower() + rest.way[1:] or "checked entry by entry."
     return Checked(
         tuple(found[name] for name in names),
         through.scheme,
         "directions" if rest.differences == "directions" else "units",
         {**through.on_kinks, **rest.on_kinks},
-        way=f"{how} {rest.way}".strip(),
+        way=f"Unit differences checked {by_units}. The other tensors were {how}",
     )

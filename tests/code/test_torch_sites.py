@@ -1,0 +1,273 @@
+"""The sites of torch modules: outputs that parameters enter affinely, verified by forward passes."""
+
+from __future__ import annotations
+
+import sys
+from textwrap import dedent
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from gradcheck_cli import Verdict, check, load_spec
+from gradcheck_cli.code import torch_sites
+from gradcheck_cli.code.sites import NO_SITES
+from gradcheck_cli.code.torch_factors import Turned, turned
+from gradcheck_cli.code.torch_graph import Graph
+from gradcheck_cli.directions.projections import EVALUATIONS
+from gradcheck_cli.subject.code import read_function
+
+torch = pytest.importorskip("torch")
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch):
+    for module in ("directions.plan", "subject.by_sites"):  # on a busy machine, code seems to wait
+        monkeypatch.setattr(f"gradcheck_cli.{module}.PATIENCE", np.inf)
+
+
+HEAD = """
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+torch.manual_seed(0)
+
+
+class Product(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, w):
+        ctx.save_for_backward(x, w)
+        return x @ w.t()
+
+    @staticmethod
+    def backward(ctx, g):
+        x, w = ctx.saved_tensors
+        dw = g.flatten(0, -2).t() @ x.flatten(0, -2)
+        MISTAKE
+        return g @ w, dw
+
+
+class Own(nn.Linear):
+    def forward(self, x):
+        return Product.apply(x, self.weight) + self.bias
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.c = nn.Linear(SIZE, 20), PARTS
+
+    def forward(self, x):
+        FORWARD
+
+
+def data():
+    torch.manual_seed(0)
+    return torch.randn(6, *SHAPE), torch.randn(6, *OUT)
+
+
+def loss(output, y):
+    terms = (output - y).square().flatten(1).mean(1)
+    return LOSS
+
+
+NET = Net().DTYPE()
+
+
+def build():
+    return NET, loss
+"""
+
+
+def spec_of(
+    tmp_path,
+    forward="return self.c(torch.tanh(self.b(torch.tanh(self.a(x)))))",
+    parts="Own(20, 20), nn.Linear(20, 20)",
+    shape=(20,),
+    out=(20,),
+    mistake="pass",
+    loss="terms",
+    dtype="double",
+    how="",
+):
+    filled = {
+        "MISTAKE": mistake,
+        "PARTS": parts,
+        "SIZE": str(shape[-1]),
+        "SHAPE": str(shape),
+        "OUT": str(out),
+        "LOSS": loss,
+        "DTYPE": dtype,
+        "FORWARD": forward,
+    }
+    source = dedent(HEAD)
+    for name, value in filled.items():
+        source = source.replace(name, value)
+    (tmp_path / "net.py").write_text(source)
+    (tmp_path / "net.yaml").write_text(f"gradients: {{torch: net.py:build}}\n{how}\n")
+    return load_spec(tmp_path / "net.yaml")
+
+
+def sites_of(spec):
+    function, _ = read_function(spec, spec.gradients)
+    return function.sites(list(function.parameters))
+
+
+def tensors(*modules):
+    return {f"{module}.{name}" for module in modules for name in ("weight", "bias")}
+
+
+# --- which parameters have sites ----------------------------------------------------------------------------
+
+ALL = tensors("a", "b", "c")
+LATER = "h = self.b(torch.tanh(self.a(x)))\n        return self.c({})"
+OWN_MATRIX = """type('M', (nn.Module,), {'forward': lambda s, x: x @ s.weight + s.bias})(), nn.Linear(20, 20)
+        self.b.weight, self.b.bias = nn.Parameter(torch.randn(20, 20) / 4), nn.Parameter(torch.zeros(20))"""
+FUSED = "type('F', (Own,), {'forward': lambda s, x: Own.forward(s, x).relu()})(20, 20), nn.Linear(20, 20)"
+ATTENTION = """q, k, v = self.b(torch.tanh(self.a(x))).chunk(3, -1)
+        return self.c((q @ k.transpose(-1, -2)).softmax(-1) @ v)"""
+TOKENS = {"shape": (2, 20), "out": (2, 20)}
+ONE_AXIS = "return self.c(torch.tanh(self.b(self.a(x.reshape(-1, 20))))).reshape(x.shape)"
+TIME_FIRST = "return self.c(torch.tanh(self.b(self.a(x.transpose(0, 1))))).transpose(0, 1)"
+CONV = "nn.Conv1d(16, 20, 18, padding=1, stride=2), nn.Linear(3, 3)"
+TWICE = "return self.c(torch.tanh(self.b(torch.tanh(self.b(self.a(x))))))"
+NORMALISED = LATER.format("F.batch_norm(h, None, None, training=True)")
+
+FOUND = {
+    "by a backward written by hand": (ALL, {}),
+    "in float32": (ALL, {"dtype": "float"}),
+    "called twice": (ALL, {"forward": TWICE}),
+    "for several tokens": (ALL, {**TOKENS, "parts": "nn.Linear(20, 60), Own(20, 20)", "forward": ATTENTION}),
+    "with samples and tokens in one axis": (ALL, {**TOKENS, "forward": ONE_AXIS}),
+    "with time first": (ALL, {**TOKENS, "forward": TIME_FIRST}),
+    "below samples that depend on each other": (ALL, {"forward": NORMALISED}),
+    "with a transposed weight": (ALL, {"parts": OWN_MATRIX}),
+    "in a convolution": (tensors("a", "b"), {"shape": (16, 20), "out": (20, 3), "parts": CONV}),
+    "not if used elsewhere": (ALL - {"b.weight"}, {"forward": LATER.format("F.linear(h, self.b.weight)")}),
+    "not if a row is used elsewhere": (ALL - {"b.weight"}, {"forward": LATER.format("h * self.b.weight[3]")}),
+    "not if in a penalty": (ALL - {"b.weight"}, {"loss": "terms + NET.b.weight.square().sum()"}),
+    "not if below a relu in one module": (tensors("a", "c"), {"parts": FUSED}),
+}
+
+
+@pytest.mark.parametrize("case", FOUND)
+def test_parameters_have_sites_if_they_enter_affinely_and_nowhere_else(case, tmp_path):
+    expected, how = FOUND[case]
+    assert set(sites_of(spec_of(tmp_path, **how)).uses) == expected
+
+
+def test_a_module_of_few_entries_needs_no_sites(tmp_path):
+    small = spec_of(
+        tmp_path, parts="Own(20, 2), nn.Linear(2, 2)", out=(2,), how="check: {parameters: [b.*, c.*]}"
+    )
+    function, _ = read_function(small, small.gradients)
+    assert function.sites(["b.weight", "b.bias", "c.weight", "c.bias"]) is NO_SITES
+
+
+def test_a_compiled_module_is_not_watched(tmp_path, monkeypatch):
+    spec = spec_of(tmp_path)
+    function, _ = read_function(spec, spec.gradients)
+    compiler = SimpleNamespace(utils=SimpleNamespace(counters={"frames": {"total": 1}}))
+    monkeypatch.setitem(sys.modules, "torch._dynamo", compiler)
+    assert function.sites(list(function.parameters)) is NO_SITES
+
+
+# --- the verdict ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("case", ["in float32", "called twice"])
+def test_right_modules_agree_by_unit_differences(case, tmp_path):
+    report = check(spec_of(tmp_path, **FOUND[case][1]))
+    assert (report.verdict, report.differences) == (Verdict.AGREES, "units")
+
+
+@pytest.mark.parametrize(("mistake", "entries"), [("dw[3, 4] *= 1.01", 1), ("dw[7] = 0", 20)])
+def test_a_wrong_backward_is_wrong_in_its_own_entries_alone(mistake, entries, tmp_path):
+    report = check(spec_of(tmp_path, mistake=mistake, how="check: {parameters: b.*}"))
+    assert (report.differences, report.wrong) == ("units", entries)
+    assert [c.verdict for c in report.comparisons] == [Verdict.WRONG, Verdict.AGREES]
+
+
+def test_a_detached_branch_is_wrong(tmp_path):
+    detached = LATER.format("h * self.b.weight[3].detach()")
+    report = check(spec_of(tmp_path, forward=detached, how="check: {parameters: b.*}"))
+    assert (report.verdict, report.wrong) == (Verdict.WRONG, 20)
+
+
+def test_a_report_says_which_way_each_tensor_took(tmp_path):
+    how = "check: {parameters: [b.*, c.bias]}"
+    report = check(spec_of(tmp_path, forward=LATER.format("F.linear(h, self.b.weight)"), how=how))
+    assert report.way == "Unit differences checked b.bias. The other tensors were checked entry by entry."
+    assert [c.name for c in report.comparisons] == ["b.weight", "b.bias", "c.bias"]
+
+
+def test_literal_differences_can_be_asked_for(tmp_path):
+    parts = "Own(20, 14), nn.Linear(14, 2)"
+    report = check(
+        spec_of(tmp_path, parts=parts, out=(2,), how="check: {differences: literal, parameters: b.*}")
+    )
+    assert (report.verdict, report.differences, report.way) == (Verdict.AGREES, "literal", "")
+
+
+# --- factors that are not true ------------------------------------------------------------------------------
+
+
+class Doubled(Turned):
+    """Factors that are twice as large as they should be."""
+
+    def _kept(self, transposed):
+        return 2.0 * super()._kept(transposed)
+
+
+def test_wrong_factors_are_refused(tmp_path, monkeypatch):
+    _guess_double(monkeypatch)
+    assert not {"b.weight"} & set(sites_of(spec_of(tmp_path)).uses)
+
+
+def test_literal_differences_overrule_wrong_factors(tmp_path, monkeypatch):
+    _guess_double(monkeypatch)
+    monkeypatch.setattr(torch_sites._Search, "_fits", lambda *_: True)
+    report = check(spec_of(tmp_path, how="check: {parameters: [b.weight]}"))
+    assert (report.verdict, report.differences, report.way) == (Verdict.AGREES, "literal", "")
+
+
+def _guess_double(monkeypatch):
+    dense = torch_sites.GUESSES[0]
+
+    def doubled(entry):
+        for factors in dense(entry):
+            whole = turned(turned(factors, entry.shape[::-1]), entry.shape)
+            yield Doubled(whole.factors, whole.shape, whole.rows)
+
+    monkeypatch.setattr(torch_sites, "GUESSES", (doubled,))
+
+
+# --- the price ---------------------------------------------------------------------------------------------
+
+BOOK = """
+import torch
+from torch import nn
+
+
+def build():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(784, 50), nn.Sigmoid(), nn.Linear(50, 10)).double()
+    return net, lambda out, y: nn.functional.cross_entropy(out, y, reduction="none") / len(y)
+
+
+def data():
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(100, 784, generator=generator), torch.randint(0, 10, (100,), generator=generator)
+"""
+
+
+def test_every_entry_of_784_50_10_takes_at_most_a_hundredth_of_the_evaluations(tmp_path, monkeypatch):
+    runs, run_at = [], Graph.run_at
+    monkeypatch.setattr(Graph, "run_at", lambda *arguments: runs.append(1) or run_at(*arguments))
+    (tmp_path / "book.py").write_text(BOOK)
+    (tmp_path / "book.yaml").write_text("gradients: {torch: book.py:build}\n")
+    report = check(load_spec(tmp_path / "book.yaml"))
+    assert (report.verdict, report.agree, report.differences) == (Verdict.AGREES, 39_760, "units")
+    assert all((c.error > 0).all() for c in report.comparisons)
+    assert 100 * len(runs) <= EVALUATIONS * report.entries
