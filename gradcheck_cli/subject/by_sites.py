@@ -21,7 +21,7 @@ from gradcheck_cli.spec.check import CheckSpec
 PATIENCE = 60.0
 """Sites are used if perturbing all of their numbers takes at most this many seconds.
 
-That is longer than for literal differences, because so many entries are checked individually.
+That is longer than for literal differences, because the alternative is a few random directions.
 """
 
 
@@ -51,7 +51,7 @@ def _seconds(code: SiteObjective, names: Sequence[str], clock: Clock) -> float:
 
 
 def joined(names: Sequence[str], through: Checked, rest: Checked) -> Checked:
-    """Return the findings of both checks in the order of `names`, with sentences on how each tensor was checked."""
+    """Return the findings of both checks in the order of `names`, with a sentence about either check."""
     if not through.comparisons:
         return rest
     found = {c.name: c for c in (*through.comparisons, *rest.comparisons)}
