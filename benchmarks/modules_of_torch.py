@@ -202,7 +202,7 @@ def drawn(seed: int, mistake: str) -> str:
         mistake=mistake or "pass",
         loss=rng.choice(["terms", "terms", "terms.sum()"]),
         samples=rng.integers(2, 5),
-        tokens=rng.integers(1, 4),
+        tokens=rng.integers(2, 4),
         width=width,
         parts=", ".join(parts),
         mode=rng.choice(["train", "eval"]),

@@ -92,11 +92,7 @@ def measured_noise(function: Function, analytic: Analytic) -> tuple[dict[str, Ar
     exact by coincidence. If rounding makes the losses jump, the lines are longer.
     """
     here = function.parameters
-    level, losses = _noise(function.losses, here, function.is_wide)
-    level = np.maximum(level, grain(_along(function.losses, here, _equidistant(_FAR))))
-    digits = EPS if function.is_wide else resolution(losses)
-    floor = digits * np.abs(losses).max(axis=0)
-    everywhere = np.maximum(_SIGMAS * level, floor)
+    everywhere, losses = _noise_everywhere(function, function.losses)
     noise, longest = dict.fromkeys(here, everywhere), 0.0
     for name in here:
         stair = _stair(function, name, everywhere, losses)
@@ -105,6 +101,30 @@ def measured_noise(function: Function, analytic: Analytic) -> tuple[dict[str, Ar
             lines = [_along(function.losses, here, _equidistant(d), name) for d in (stair, _UNEVEN * stair)]
             noise[name] = np.maximum(everywhere, _SIGMAS * np.maximum(*map(largest_jump, lines)))
     return noise, _gradient_bounds(function, analytic, longest)
+
+
+def noise_of_terms(
+    function: Function, losses: Observe, noise: Mapping[str, Array]
+) -> dict[str, Array] | None:
+    """Return the noise in other loss terms of a function, by parameter name; None if its losses have stairs.
+
+    losses: returns the K terms at a point; they add up to the same loss as the function's own.
+    noise: the noise in the function's own terms.
+    """
+    own, _ = _noise_everywhere(function, function.losses)
+    if any((noise[name] > own).any() for name in noise):
+        return None
+    of_terms, _ = _noise_everywhere(function, losses)
+    return dict.fromkeys(noise, of_terms)
+
+
+def _noise_everywhere(function: Function, losses: Observe) -> tuple[Array, Array]:
+    """Return the noise in K loss terms apart from stairs, and their values along one line, (POINTS, K)."""
+    here = function.parameters
+    level, values = _noise(losses, here, function.is_wide)
+    level = np.maximum(level, grain(_along(losses, here, _equidistant(_FAR))))
+    digits = EPS if function.is_wide else resolution(values)
+    return np.maximum(_SIGMAS * level, digits * np.abs(values).max(axis=0)), values
 
 
 def _stair(function: Function, name: str, noise: Array, losses: Array) -> float:

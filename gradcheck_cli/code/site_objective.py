@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import ClassVar
 
@@ -17,9 +17,13 @@ from gradcheck_cli.types import EPS, Array
 
 @dataclass(frozen=True)
 class SiteObjective(ForeignObjective):
-    """The losses of the user's code as a function of its parameters and of the numbers of its sites."""
+    """The losses of the user's code as a function of its parameters and of the numbers of its sites.
+
+    site_noise: for each parameter with sites, the noise in the loss terms that the sites see.
+    """
 
     sites: Sites = NO_SITES
+    site_noise: Mapping[str, Array] = field(default_factory=dict)
 
     conventions: ClassVar[tuple[SiteObjective, ...]] = ()
     corners: ClassVar[tuple[SiteObjective, ...]] = ()
@@ -38,7 +42,7 @@ class SiteObjective(ForeignObjective):
 
     def units(self, site: Site) -> Movable:
         names = [name for name, uses in self.sites.uses.items() if site in {use.site for use in uses}]
-        return _Numbers(self.sites, site, np.max([self.noise[name] for name in names], axis=0))
+        return _Numbers(self.sites, site, np.max([self.site_noise[name] for name in names], axis=0))
 
 
 _FEATURES = 16

@@ -42,6 +42,9 @@ class Sites(Protocol):
     def rest(self) -> Array:
         """Return the S loss terms if nothing is shifted."""
 
+    def losses(self, parameters: Mapping[str, Array]) -> Array:
+        """Return the S loss terms at other parameters. They may be more than those of the function itself."""
+
 
 class NoSites:
     """The sites of code in which gradcheck finds none."""
@@ -58,6 +61,9 @@ class NoSites:
         raise LookupError(site)
 
     def rest(self) -> Array:
+        return np.zeros(0)
+
+    def losses(self, parameters: Mapping[str, Array]) -> Array:
         return np.zeros(0)
 
 

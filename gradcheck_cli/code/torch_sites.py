@@ -30,6 +30,7 @@ from gradcheck_cli.code.torch_calls import Call, Calls, Module, Place, Tensor, u
 from gradcheck_cli.code.torch_factors import GUESSES, Entry, Layout, turned
 from gradcheck_cli.code.torch_graph import Graph
 from gradcheck_cli.code.torch_leaf import Leaf
+from gradcheck_cli.code.torch_terms import in_terms
 from gradcheck_cli.code.torch_upstream import Weights
 from gradcheck_cli.errors import InputError
 from gradcheck_cli.numerical.objective import Factors, Site, Use
@@ -96,6 +97,9 @@ class TorchSites:
     def rest(self) -> Array:
         return self.at_rest
 
+    def losses(self, parameters: Mapping[str, Array]) -> Array:
+        return self.calls.losses(unchanged, parameters)
+
     def shifted(self, site: Site, feature: int, shifts: Array) -> Array:
         spot = self.spots[site]
         flat = np.zeros(spot.call.output.numel())
@@ -116,7 +120,7 @@ def find_sites(graph: Graph, point: Mapping[str, Array], weights: Weights, names
     is_small = sum(leaf.tensor.numel() for leaf in leaves) <= _FEW
     if is_small or graph.differentiates or not _can_be_watched(graph):
         return NO_SITES
-    return _Search(graph, point, weights, leaves).sites()
+    return _Search(*in_terms(graph, point, weights), point, leaves).sites()
 
 
 def _can_be_watched(graph: Graph) -> bool:
@@ -133,7 +137,7 @@ class _Search:
     """The search for sites of some parameters."""
 
     def __init__(
-        self, graph: Graph, point: Mapping[str, Array], weights: Weights, leaves: Sequence[Leaf]
+        self, graph: Graph, weights: Weights, point: Mapping[str, Array], leaves: Sequence[Leaf]
     ) -> None:
         self.graph = graph
         self.point = point

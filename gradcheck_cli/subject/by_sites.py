@@ -6,7 +6,9 @@ from collections.abc import Sequence
 
 from gradcheck_cli.arrays.shapes import listed
 from gradcheck_cli.code.objective import ForeignObjective
+from gradcheck_cli.code.precision import noise_of_terms
 from gradcheck_cli.code.site_objective import SiteObjective
+from gradcheck_cli.code.sites import Sites
 from gradcheck_cli.directions.plan import literal_is_asked_for, seconds_of
 from gradcheck_cli.directions.projections import EVALUATIONS
 from gradcheck_cli.entries.claim import Claim
@@ -34,14 +36,25 @@ def checked_through_sites(
         return nothing, claim.names
     sites = objective.function.sites(claim.names)
     names = [name for name in claim.names if name in sites.uses]
-    code = SiteObjective(objective.function, objective.noise, objective.evaluator, sites=sites)
-    if not names or _seconds(code, names, clock) > PATIENCE:
+    code = _with_noise(objective, sites, names)
+    if not code.site_noise or _seconds(code, names, clock) > PATIENCE:
         return nothing, claim.names
     scheme = SCHEMES[how.scheme]
     units = UnitDifferences(code, scheme, how.step, progress)
     literal = LiteralDifferences(code, scheme, how.step, progress)
     checked, doubted = check_by_sites(claim.only(names), units, literal, how, progress)
     return checked, [name for name in claim.names if name not in names or name in doubted]
+
+
+def _with_noise(objective: ForeignObjective, sites: Sites, names: Sequence[str]) -> SiteObjective:
+    """Return the objective with its sites, and with the noise in the loss terms that they see.
+
+    There is no noise if there are no sites, or if they cannot be used.
+    """
+    function, noise = objective.function, {name: objective.noise[name] for name in names}
+    if len(sites.rest()) != function.terms and names:
+        noise = noise_of_terms(function, sites.losses, objective.noise) or {}
+    return SiteObjective(function, objective.noise, objective.evaluator, sites=sites, site_noise=noise)
 
 
 def _seconds(code: SiteObjective, names: Sequence[str], clock: Clock) -> float:

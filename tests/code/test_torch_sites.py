@@ -137,6 +137,7 @@ NORMALISED = LATER.format("F.batch_norm(h, None, None, training=True)")
 FOUND = {
     "by a backward written by hand": (ALL, {}),
     "in float32": (ALL, {"dtype": "float"}),
+    "with one number for a loss": (ALL, {"loss": "terms.mean()"}),
     "called twice": (ALL, {"forward": TWICE}),
     "for several tokens": (ALL, {**TOKENS, "parts": "nn.Linear(20, 60), Own(20, 20)", "forward": ATTENTION}),
     "with samples and tokens in one axis": (ALL, {**TOKENS, "forward": ONE_AXIS}),
@@ -155,6 +156,15 @@ FOUND = {
 def test_parameters_have_sites_if_they_enter_affinely_and_nowhere_else(case, tmp_path):
     expected, how = FOUND[case]
     assert set(sites_of(spec_of(tmp_path, **how)).uses) == expected
+
+
+@pytest.mark.parametrize(
+    ("loss", "terms"), [("terms", 6), ("terms.mean()", 6), ("terms.sum()", 6), ("terms.sum().sqrt()", 1)]
+)
+def test_a_loss_that_adds_up_samples_is_taken_sample_by_sample(loss, terms, tmp_path):
+    sites = sites_of(spec_of(tmp_path, loss=loss))
+    assert (len(sites.rest()), sites.uses.keys()) == (terms, ALL)
+    assert {len(sites.terms(use.site)) for uses in sites.uses.values() for use in uses} == {terms}
 
 
 def test_a_module_of_few_entries_needs_no_sites(tmp_path):
@@ -176,7 +186,7 @@ def test_a_compiled_module_is_not_watched(tmp_path, monkeypatch):
 # --- the verdict ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("case", ["in float32", "called twice"])
+@pytest.mark.parametrize("case", ["in float32", "with one number for a loss"])
 def test_right_modules_agree_by_unit_differences(case, tmp_path):
     report = check(spec_of(tmp_path, **FOUND[case][1]))
     assert (report.verdict, report.differences) == (Verdict.AGREES, "units")
