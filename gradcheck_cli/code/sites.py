@@ -47,7 +47,7 @@ class Sites(Protocol):
 
 
 class NoSites:
-    """The sites of code in which gradcheck finds none."""
+    """The empty collection of sites, for a function that is a black box."""
 
     uses: ClassVar[Mapping[str, Sequence[Use]]] = {}
 

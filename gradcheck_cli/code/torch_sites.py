@@ -15,7 +15,7 @@ A parameter that fails has no site and is checked in another way.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from math import ceil, log2
@@ -77,6 +77,10 @@ class _Spot:
     def cost(self) -> int:
         """The number of forward passes in which every number is perturbed once."""
         return len(self.values)
+
+
+_Uses = list[tuple[_Spot, Factors]]
+"""How a parameter enters the output of each of its calls."""
 
 
 @dataclass(frozen=True)
@@ -153,9 +157,7 @@ class _Search:
         """Return the verified sites that save evaluations."""
         if not np.array_equal(self.calls.losses(unchanged), self.rest):
             return NO_SITES
-        chosen = [leaf for group in self._groups() for leaf in self._chosen(group)]
-        uses = {leaf.called: self._uses(leaf) for leaf in chosen if self._enters_nowhere_else(leaf)}
-        found = {name: each for name, each in uses.items() if each}
+        found = {name: uses for group in self._groups() for name, uses in self._verified(group).items()}
         spots = list({spot.place: spot for each in found.values() for spot, _ in each}.values())
         sites = {spot.place: site for site, spot in enumerate(spots)}
         return TorchSites(
@@ -182,16 +184,23 @@ class _Search:
                 places |= {place for leaf in more for place in self._places(leaf)}
             yield group
 
-    def _chosen(self, group: Sequence[Leaf]) -> Sequence[Leaf]:
-        """Return the group if its sites have fewer numbers to perturb than its parameters have entries."""
+    def _verified(self, group: Sequence[Leaf]) -> dict[str, _Uses]:
+        """Return the verified uses of the parameters of a group; empty if they would save no evaluations."""
+        if not self._pays(group):
+            return {}
+        uses = {leaf.called: self._uses(leaf) for leaf in group if self._enters_nowhere_else(leaf)}
+        left = [leaf for leaf in group if uses.get(leaf.called)]
+        return {leaf.called: uses[leaf.called] for leaf in left} if self._pays(left) else {}
+
+    def _pays(self, group: Sequence[Leaf]) -> bool:
+        """Return whether the sites of a group have fewer numbers to perturb than its parameters entries."""
         entries = sum(leaf.tensor.numel() for leaf in group)
-        places = {place for leaf in group for place in self._places(leaf)}
+        places = list(dict.fromkeys(place for leaf in group for place in self._places(leaf)))
         least = sum(self.recorded[place].output.numel() for place in places) // self._most_samples
         fixed = _VERIFICATION * len(group)
         if entries <= _FEW or least + fixed >= entries:
-            return ()
-        cost = sum(spot.cost for spot in self._spots_at(places))
-        return group if cost + fixed < entries else ()
+            return False
+        return sum(spot.cost for spot in self._spots_at(places)) + fixed < entries
 
     # --- samples that do not affect each other -------------------------------------------------------------
 
@@ -206,7 +215,7 @@ class _Search:
         counts = [terms] if x is None or not x.ndim else [terms, len(x)]
         return [n for n in dict.fromkeys(counts) if n > 1 and terms % n == 0]
 
-    def _spots_at(self, places: Collection[Place]) -> list[_Spot]:
+    def _spots_at(self, places: Sequence[Place]) -> list[_Spot]:
         """Return the spots at these places, tested together first and then one by one."""
         new = [place for place in places if place not in self.spots]
         likely = [next(self._possible(place)) for place in new]
@@ -267,7 +276,7 @@ class _Search:
                 return False
         return True
 
-    def _uses(self, leaf: Leaf) -> list[tuple[_Spot, Factors]]:
+    def _uses(self, leaf: Leaf) -> _Uses:
         """Return how a parameter enters the output of each of its calls; empty if that is unknown for one."""
         found = []
         for spot in self._spots_at(self._places(leaf)):

@@ -1,4 +1,4 @@
-"""Check every entry of code through the sites that were found inside it."""
+"""Check every entry through the sites that were found inside the user's code."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from gradcheck_cli.types import Array
 _MOST_OPEN = 64
 """The largest number of entries of a tensor that are perturbed literally if unit differences leave them open.
 
-The kinks of code are unknown, so only literal differences can tell whether an entry is on one.
+The kinks of the user's code are unknown, so only literal differences tell whether an entry is on one.
 """
 
 

@@ -132,6 +132,10 @@ ONE_AXIS = "return self.c(torch.tanh(self.b(self.a(x.reshape(-1, 20))))).reshape
 TIME_FIRST = "return self.c(torch.tanh(self.b(self.a(x.transpose(0, 1))))).transpose(0, 1)"
 CONV = "nn.Conv1d(16, 20, 18, padding=1, stride=2), nn.Linear(3, 3)"
 TWICE = "return self.c(torch.tanh(self.b(torch.tanh(self.b(self.a(x))))))"
+TABLE = "nn.Embedding(30, 20, padding_idx=0), nn.Linear(20, 20)"
+LOOKED_UP = "return self.c(torch.tanh(self.a(x) + self.b((9 * x[:, 0]).long() % 30)))"
+NORM = "nn.LayerNorm((16, 20)), nn.Linear(20, 20)"
+OTHERS = tensors("a", "c")  # what is left of b, its bias, takes fewer evaluations literally
 NORMALISED = LATER.format("F.batch_norm(h, None, None, training=True)")
 
 FOUND = {
@@ -145,10 +149,12 @@ FOUND = {
     "below samples that depend on each other": (ALL, {"forward": NORMALISED}),
     "with a transposed weight": (ALL, {"parts": OWN_MATRIX}),
     "in a convolution": (tensors("a", "b"), {"shape": (16, 20), "out": (20, 3), "parts": CONV}),
-    "not if used elsewhere": (ALL - {"b.weight"}, {"forward": LATER.format("F.linear(h, self.b.weight)")}),
-    "not if a row is used elsewhere": (ALL - {"b.weight"}, {"forward": LATER.format("h * self.b.weight[3]")}),
-    "not if in a penalty": (ALL - {"b.weight"}, {"loss": "terms + NET.b.weight.square().sum()"}),
-    "not if below a relu in one module": (tensors("a", "c"), {"parts": FUSED}),
+    "in an embedding with a padding row": (ALL - {"b.bias"}, {"parts": TABLE, "forward": LOOKED_UP}),
+    "in a normalisation": (ALL, {"shape": (16, 20), "out": (16, 20), "parts": NORM}),
+    "not if used elsewhere": (OTHERS, {"forward": LATER.format("F.linear(h, self.b.weight)")}),
+    "not if a row is used elsewhere": (OTHERS, {"forward": LATER.format("h * self.b.weight[3]")}),
+    "not if in a penalty": (OTHERS, {"loss": "terms + NET.b.weight.square().sum()"}),
+    "not if below a relu in one module": (OTHERS, {"parts": FUSED}),
 }
 
 
@@ -206,10 +212,11 @@ def test_a_detached_branch_is_wrong(tmp_path):
 
 
 def test_a_report_says_which_way_each_tensor_took(tmp_path):
-    how = "check: {parameters: [b.*, c.bias]}"
+    how = "check: {parameters: [b.bias, c.*]}"
     report = check(spec_of(tmp_path, forward=LATER.format("F.linear(h, self.b.weight)"), how=how))
-    assert report.way == "Unit differences checked b.bias. The other tensors were checked entry by entry."
-    assert [c.name for c in report.comparisons] == ["b.weight", "b.bias", "c.bias"]
+    said = "Unit differences checked c.weight, c.bias. The other tensors were checked entry by entry."
+    assert (report.verdict, report.way) == (Verdict.AGREES, said)
+    assert [c.name for c in report.comparisons] == ["b.bias", "c.weight", "c.bias"]
 
 
 def test_literal_differences_can_be_asked_for(tmp_path):
