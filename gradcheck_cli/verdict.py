@@ -2,7 +2,8 @@
 
     agrees      |a − n| ≤ tolerance            tolerance = rtol · max(|a|, |n|) + rounding
     wrong       |a − n| > tolerance + 3u
-    unresolved  between the two: the reference cannot tell; or both values are lost in rounding
+    unresolved  between the two: the reference cannot tell; or both values are lost in rounding; or only a
+                large rounding bound allows the difference
 
 Here a is the analytic and n the numerical value, u is the error of n, and rounding is a first-order bound on
 the rounding error of a correct gradient, in the arithmetic it was computed in.
@@ -29,11 +30,20 @@ BY_FAR = 10.0
 MEANINGFUL = 10.0
 """Agreement within rounding counts only for values that exceed their rounding bound by this factor."""
 
+PLAUSIBLE = 1e-4
+"""An entry whose difference exceeds this share of its value does not agree on account of rounding alone."""
+
+PLAUSIBLE_EPS = 1000.0
+"""The same share in units of ε, for types so narrow that this is more."""
+
 TRIFLE = 1e-9
 """An entry counts as zero if it is below this share of its terms, or of the tensor's largest entry.
 
 An entry is a sum of terms that may cancel.
 """
+
+FAR_BELOW = 1e-6
+"""A numerical value below this share of the rounding bound is 0 to a gradient in that arithmetic."""
 
 KNOWN_TO_BE_A_TRIFLE = 1e-3
 """Wider arithmetic is used for a zero if its error exceeds this share of the threshold for zeros."""
@@ -187,9 +197,11 @@ class Judged:
         """A mask of the entries that agree: they are within tolerance, and that is evidence of correctness.
 
         If the rounding bound is a tenth of the value or more, agreement within rounding is no evidence: a
-        wrong gradient may be as close to the numerical value as a correct one. Two zeros agree.
+        wrong gradient may be as close to the numerical value as a correct one. Neither is a difference that
+        only a large rounding bound allows. Two zeros agree.
         """
-        within = ~(self.difference > self.tolerance) & np.isfinite(self.analytic)
+        plausible = np.minimum(self.rounding, max(PLAUSIBLE, PLAUSIBLE_EPS * self.eps) * self.scale)
+        within = ~(self.difference > self.rtol * self.scale + plausible) & np.isfinite(self.analytic)
         without_rounding = self.difference <= self.rtol * self.scale
         telling = without_rounding | (self.scale > MEANINGFUL * self.rounding)
         return (within & self.known & telling) | self.zero | (self.covered & ~self.wrong)
@@ -203,17 +215,16 @@ class Judged:
     def zero(self) -> Array:
         """A mask of the entries that are zero on both sides: they agree, but no mistake could have shown.
 
-        There are two cases. In the first, the analytic value is 0 to within rounding, and the numerical value
-        is 0 to within its error, which must be negligible. An example is the bias below a batch
-        normalisation, whose gradient is a sum that cancels. In the second, the analytic value is exactly 0,
-        and the numerical value is far below anything that the arithmetic of the analytic value can
-        distinguish from 0. An example is φ' = 1 − tanh² far in its tail.
+        In both cases, the analytic value is 0 to within rounding. In the first, the numerical value is 0 to
+        within its error, which must be negligible. An example is the bias below a batch normalisation, whose
+        gradient is a sum that cancels. In the second, the numerical value is far below anything that the
+        arithmetic of the analytic value can distinguish from 0. An example is φ' = 1 − tanh² far in its tail.
         """
         bar, size = self.bar, np.abs(self.numerical)
-        both = (np.abs(self.analytic) <= self.rounding) & (size <= bar) & (bar <= self._trifle)
-        nothing = (self.analytic == 0) & (size + bar <= TRIFLE * self.rounding)
-        in_a_group = self.covered & (np.abs(self.analytic) <= self.rounding)
-        return ((both | nothing) & np.isfinite(self.rounding)) | in_a_group
+        within_rounding = np.abs(self.analytic) <= self.rounding
+        both = (size <= bar) & (bar <= self._trifle)
+        nothing = size + bar <= FAR_BELOW * self.rounding
+        return within_rounding & (((both | nothing) & np.isfinite(self.rounding)) | self.covered)
 
     @cached_property
     def _trifle(self) -> Array:
@@ -317,7 +328,8 @@ def by_convention(
 
     An analytic value that lies between the slopes of the two sides but fits no convention may be intended or
     wrong, so the estimate of that entry becomes unknown. A value outside that range is wrong under every
-    convention.
+    convention. So are values that no mixture of conventions gives together. Values that follow from some
+    choice at each kink are right, since rounding may decide such a choice.
     """
     with np.errstate(invalid="ignore"):
         apart = np.abs(analytic - kinks.values) - ERROR_BARS * kinks.errors
@@ -331,8 +343,32 @@ def by_convention(
         )
         slack = np.take_along_axis(allowed + ERROR_BARS * kinks.errors, nearest, axis=0)[0]
         beyond = (analytic < kinks.low - slack) | (analytic > kinks.high + slack)
+        fits = (apart <= allowed) | ~kinks.at
     unexplained = ~(excess <= 0) & ~beyond
+    by_one = fits.all(axis=tuple(range(1, fits.ndim))).any()
+    if not by_one and (right := _together(analytic, kinks, slack)) is not None:
+        value, unexplained = right, np.zeros_like(unexplained)
     return Estimate(
         np.where(kinks.at, np.where(unexplained, np.nan, value), numerical.value),
         np.where(kinks.at, np.where(unexplained, np.inf, error), numerical.error),
     )
+
+
+def _together(analytic: Array, kinks: Alternatives, slack: Array) -> Array | None:
+    """Return a right gradient that decides all entries on kinks together; None if they stay undecided.
+
+    It equals the analytic one if that follows some choice of a piece at each kink. It lies near the analytic
+    one if that follows no mixture of pieces.
+    slack: how far each entry may be off for other reasons.
+    """
+    here, allowed = analytic[kinks.at], slack[kinks.at]
+    mixtures = kinks.mixtures() if np.isfinite(here).all() else None
+    if mixtures is None:
+        return None
+    near = mixtures.corner_near(here, allowed)
+    near = mixtures.nearest_if_outside(here, allowed) if near is None else near
+    if near is None:
+        return None
+    right = analytic.copy()
+    right[kinks.at] = near
+    return right

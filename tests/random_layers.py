@@ -470,7 +470,8 @@ def _kinked(raw: Raw, rng: Rng) -> None:
     x[0] = 0.0
     labels = rng.integers(2 if loss.target == "pairs" else outputs[-1], size=(samples, *outputs[:-1]))
     takes_values = loss.target in ("values", "upstream") and not loss.applies
-    y = rng.normal(size=(samples, int(np.prod(outputs)))) if takes_values else labels
+    width = int(np.prod(outputs)) // max(1, len(loss.vectors))
+    y = rng.normal(size=(samples, width)) if takes_values else labels
     if loss.target == "nothing":
         y = np.zeros(samples)
     if not takes_values and not loss.takes_labels and loss.target != "nothing":

@@ -194,7 +194,7 @@ def test_a_tie_of_two_is_a_kink_whose_usual_choices_are_all_right():
     problem = pooled([1.0, 1.0])
     kinks = problem.objective.kinks
     assert kinks.in_activations
-    assert kinks.have_two_sides
+    assert problem.objective.numbered.pieces == (2,)
     right = right_gradients(problem)
     subject = network_subject(spec_of({"units": 1}), problem)
     delta = right["hidden1.weight"].ravel()[0] / 3.0  # the first position, (3, 0), gets all of it
@@ -221,7 +221,7 @@ def test_a_tie_of_three_is_never_called_wrong_for_an_unusual_choice():
     x = problem.x.copy()
     x[:, :, 1, 0] = [2.0, 1.0]  # 3 in all
     problem = replace(problem, x=x)
-    assert not problem.objective.kinks.have_two_sides
+    assert problem.objective.numbered.pieces == (3,)
     right = right_gradients(problem)
     delta = right["hidden1.weight"].ravel()[0] / 3.0
     thirds = delta * np.array([3.0 + 1.0 + 2.0, 0.0 + 2.0 + 1.0]) / 3.0

@@ -21,7 +21,9 @@ from gradcheck_cli.verdict import Verdict, overall
         (one(1e-20, 2e-20, rounding=1e-19), "unresolved"),
         (one(1e-20, 1e-20, rounding=1e-19), "agrees"),
         (one(2e-19, 1.5e-19, rounding=1e-19), "unresolved"),
-        (one(2e-18, 1.95e-18, rounding=1e-19), "agrees"),
+        (one(2e-18, 1.95e-18, rounding=1e-19), "unresolved"),
+        (one(2e-18, 1.9999e-18, rounding=1e-19), "agrees"),
+        (one(2e-18, 1.9997e-18, rounding=1e-19), "unresolved"),
         (one(1e-20, 0.0), "wrong"),
         (one(0.0, 0.0), "agrees"),
         (one(-1.0, 1.0), "wrong"),
@@ -77,6 +79,8 @@ def test_undecided_entries_may_be_off_by_only_a_little_of_the_largest_entry(off,
         (1e-17, 1e-8, 1e-7, "unresolved"),  # … but this error is too large compared with the terms of 1e-1
         (1e-17, 1e-11, 1e-12, "wrong"),  # … and this is not zero
         (1e-13, 1e-13, 1e-12, "unresolved"),  # more than rounding can produce from 0
+        (5e-17, 1e-23, 1e-24, "agrees"),  # a number far below the rounding of the gradient is 0 to it
+        (5e-17, 1e-21, 1e-24, "unresolved"),  # … but this one is not far below
     ],
 )
 def test_zero_on_both_sides_is_zero_to_within_rounding_and_error(analytic, numerical, error, verdict):

@@ -48,15 +48,17 @@ class Convention:
     """A choice of side for elements on a kink. Every implementation of backprop makes such a choice.
 
     right:   the weight of the piece above an activation's kink (relu'(0) ∈ {0, ½, 1}).
+    tie:     the weight of the last of the values that tie for a maximum; ½ stands for equal weights of all.
     loss:    the piece of the loss (sign(0) ∈ {−1, 0, 1}; hinge with ≥ or >).
     penalty: the slope of |w| at 0.
-    others:  the indices of the groups of kinks whose elements take the opposite side in every sample.
+    others:  groups of kinks, by number, that are on another piece in every sample, each with that piece.
     """
 
     right: float = 0.0
+    tie: float = 0.0
     loss: float = 0.0
     penalty: float = 0.0
-    others: tuple[int, ...] = ()
+    others: tuple[tuple[int, int], ...] = ()
 
 
 class AtRest:
@@ -239,7 +241,7 @@ class AtRest:
         off = (y <= 0) & ~pick(self.pieces[i])
         if self.convention is not None:
             kept = pick(self.kinks.of_nodes[i].mask)
-            off = np.where(kept, self._right(i, pick) == 0.0, off)
+            off = np.where(kept, pick(self._shares[i][-1]) == 0.0, off)
         if itself:
             off = off | (y == pick(self.values[self.graph.nodes[i].inputs[0]]))
         return np.asarray(off.reshape(*y.shape[:rows], -1).all(axis=-1))
@@ -255,18 +257,22 @@ class AtRest:
         if self.convention is None or not self.kinks.of_nodes[i].mask.any():
             return step.forward(self.own[i], y), changed
         kink = self.kinks.of_nodes[i]
-        kept, right = pick(kink.mask), self._right(i, pick)
-        on = (np.where(kept, pick(side), pieces) for side in (kink.below, kink.above))
-        sides = [step.branch(self.own[i], y, side) for side in on]
-        return (1.0 - right) * sides[0] + right * sides[1], changed & ~kept
+        kept, output = pick(kink.mask), np.zeros(1, dtype=y.dtype)
+        for side, share in zip(kink.pieces, self._shares[i], strict=True):
+            if share.any():
+                branch = step.branch(self.own[i], y, np.where(kept, pick(side), pieces))
+                output = output + pick(share) * branch
+        return output, changed & ~kept
 
-    def _right(self, i: int, pick: Pick) -> Any:
-        """Return the weight of the piece above the kink, for each element on a kink of node i."""
+    @cached_property
+    def _shares(self) -> dict[int, Array]:
+        """For each node that has kinks, the weight of each piece that meets at an element."""
         assert self.convention is not None
-        right, others = self.convention.right, self.convention.others
-        if not others:
-            return right
-        return np.where(np.isin(pick(self.numbered.of_nodes[i]), others), 1.0 - right, right)
+        right, tie, others = self.convention.right, self.convention.tie, dict(self.convention.others)
+        return {
+            i: kink.shares(right if kink.alike else tie, others, self.numbered.of_nodes[i])
+            for i, kink in self.kinks.of_nodes.items()
+        }
 
     def _losses(self, a: Array, samples: Any, output_rounding: Array) -> tuple[Array, Array, Array | None]:
         loss, target = self.network.loss, self.target[samples]
@@ -280,7 +286,8 @@ class AtRest:
         kept = self.kinks.of_loss[samples]
         side: Any = self.convention.loss
         if self.convention.others:
-            other = np.isin(self.numbered.of_loss[samples], self.convention.others)
+            switched = [number for number, piece in self.convention.others if piece > 0]
+            other = np.isin(self.numbered.of_loss[samples], switched)
             side = np.where(other, loss.sides[-1], side)
         losses = loss.branch(a, target, np.where(kept, side, pieces))
         return losses, rounding, changed & ~kept

@@ -22,25 +22,52 @@ The analysis assigns even exact numbers an error of a few times the smallest nor
 """
 _LEAST = float(np.finfo(np.float64).tiny)
 
+_EQUALLY = 0.5
+"""The weight that stands for equal weights of all pieces that meet at a kink."""
+
 
 @dataclass(frozen=True)
 class OnKink:
-    """The elements of a step's array of `pieces` that are on a kink, and the smooth pieces on both sides.
+    """The elements of a step's array of `pieces` that are on a kink, and the smooth pieces that meet there.
 
-    mask: a mask of the elements on a kink.
-    below, above: the pieces on the two sides of each element.
-    exact: a mask of the elements that are on a kink in any arithmetic.
-    more: whether more than two pieces meet at any element.
-    alike: whether code chooses the same side for equal inputs, as it does for relu'(0). For tied maxima, it
-        may choose different sides.
+    pieces: (K, *shape); if fewer than K pieces meet at an element, the last one is repeated.
+    exact: the elements that are on a kink in any arithmetic.
+    alike: whether code chooses the same side for equal inputs, as in relu'(0). In a tied maximum it may not.
     """
 
-    mask: Array
-    below: Array
-    above: Array
+    pieces: Array
     exact: Array
-    more: bool
     alike: bool
+
+    @cached_property
+    def mask(self) -> Array:
+        """The elements on a kink."""
+        differ: Array = self.pieces[0] != self.pieces[-1]
+        return differ
+
+    @cached_property
+    def distinct(self) -> Array:
+        """A mask of the pieces that differ from the one before, (K, *shape)."""
+        return np.concatenate([np.ones_like(self.pieces[:1], dtype=bool), np.diff(self.pieces, axis=0) != 0])
+
+    def shares(self, last: float, others: Mapping[int, int], numbers: Array) -> Array:
+        """Return the weight of each piece, (K, *shape).
+
+        last: the weight of the last piece, the rest being the weight of the first. With ½, all pieces have
+            equal weights.
+        others: the piece that a group of kinks is on instead, by the group's number.
+        numbers: the group of each element.
+        """
+        shares: Array = self.distinct / self.distinct.sum(axis=0)
+        if last != _EQUALLY:
+            shares = np.zeros(self.pieces.shape)
+            shares[0] = np.where(self.mask, 1.0 - last, 1.0)
+            shares[-1] += np.where(self.mask, last, 0.0)
+        for number, piece in others.items():
+            only = np.zeros(len(shares))
+            only[min(piece, len(shares) - 1)] = 1.0
+            shares = np.where(numbers == number, only.reshape(-1, *(1,) * numbers.ndim), shares)
+        return shares
 
 
 @dataclass(frozen=True)
@@ -49,19 +76,20 @@ class Numbered:
 
     Arrays hold the number of each element's group, or −1 for an element that is not on a kink.
 
-    of_nodes: the array for each node that has kinks, in the shape of the node's mask, by the node's index.
-    of_loss: the array for the network's outputs, (N, *outputs), for N samples.
-    count: the number of groups.
-    parallel: whether no sample has kinks in more than one place, so that each kink contributes to a
-        slope independently of the others.
-    shared: whether all kinks are exact and alike, so that code chooses one side for each group.
+    of_nodes: for each node that has kinks, in the shape of its mask;  of_loss: (N, *outputs).
+    pieces: for each group, the number of pieces that meet at its kinks.
+    shared: how many groups, the first ones, have one side in all samples. All others are single kinks.
+    parallel: whether no sample has single kinks in more than one place, so that each of them contributes to
+        a slope independently of the others.
+    in_sample: whether single kinks are numbered within their sample, and not in the whole batch.
     """
 
     of_nodes: Mapping[int, Array]
     of_loss: Array
-    count: int
+    pieces: tuple[int, ...]
+    shared: int
     parallel: bool
-    shared: bool
+    in_sample: bool
 
 
 @dataclass(frozen=True)
@@ -72,12 +100,14 @@ class Kinks:
     of_loss: a mask of the outputs on a kink of the loss, (N, *outputs), for N samples.
     of_parameters: masks of the entries on a kink of a penalty, by the parameter's name.
     exact_of_loss: a mask of the outputs that are on a kink of the loss in any arithmetic.
+    at_tips: whether a vector of outputs is at a cone's tip, where slopes in all directions meet.
     """
 
     of_nodes: Mapping[int, OnKink]
     of_loss: Array
     of_parameters: Mapping[str, Array]
     exact_of_loss: Array
+    at_tips: bool = False
 
     @cached_property
     def in_activations(self) -> bool:
@@ -92,9 +122,14 @@ class Kinks:
         return any(bool(mask.any()) for mask in self.of_parameters.values())
 
     @property
-    def have_two_sides(self) -> bool:
-        """Whether at most two smooth pieces meet at every kink."""
-        return not any(kink.more for kink in self.of_nodes.values())
+    def of_ties(self) -> bool:
+        """Whether values tie for a maximum."""
+        return any(bool(kink.mask.any()) and not kink.alike for kink in self.of_nodes.values())
+
+    @property
+    def of_slopes(self) -> bool:
+        """Whether there are kinks of steps other than a maximum."""
+        return any(bool(kink.mask.any()) and kink.alike for kink in self.of_nodes.values())
 
     @property
     def any(self) -> bool:
@@ -103,40 +138,45 @@ class Kinks:
     def numbered(self, coupled: bool) -> Numbered:
         """Number the groups of kinks that are on the same side under every correct gradient.
 
-        The exact kinks of a node form one group, since the code's own convention chooses their side. Rounding
-        chooses the side of every other kink, so every other kink is a group of its own.
+        The exact kinks of a node form one group if the code's own convention chooses their side. Rounding,
+        or the order in which code looks for a maximum, chooses the side of every other kink, so each of these
+        is a group of its own.
 
         coupled: whether the samples are coupled. If not, single kinks are numbered within their sample.
         """
         each = [_by_sample(kink.mask) for kink in self.of_nodes.values()]
         masks = np.concatenate([*each, _by_sample(self.of_loss)], axis=1)
-        of_nodes_exact = [_by_sample(kink.exact) for kink in self.of_nodes.values()]
-        exact = np.concatenate([*of_nodes_exact, _by_sample(self.exact_of_loss)], axis=1)
+        one_side = [_by_sample(kink.exact & kink.alike) for kink in self.of_nodes.values()]
+        alike = np.concatenate([*one_side, _by_sample(self.exact_of_loss)], axis=1)
         edges = np.cumsum([mask.shape[1] for mask in each])
         place = np.searchsorted(edges, np.arange(masks.shape[1]), side="right")
-        shared = np.unique(np.broadcast_to(place, masks.shape)[masks & exact])
+        shared = np.unique(np.broadcast_to(place, masks.shape)[masks & alike])
         numbers = np.where(masks, np.searchsorted(shared, place), -1)
-        alone = masks & ~exact
+        alone = masks & ~alike
         counts = alone.ravel().cumsum().reshape(alone.shape) if coupled else alone.cumsum(axis=1)
         numbers = np.where(alone, len(shared) + counts - 1, numbers)
-        places_with = [part.any(axis=1) for part in np.split(masks, edges, axis=1)]
+        places_with = [part.any(axis=1) for part in np.split(alone, edges, axis=1)]
         most = np.max(np.sum(places_with, axis=0)) if not coupled else np.sum(np.any(places_with, axis=1))
         *of_nodes, of_loss = np.split(numbers, edges, axis=1)
         in_shape = {
             i: part.reshape(kink.mask.shape)
             for (i, kink), part in zip(self.of_nodes.items(), of_nodes, strict=True)
         }
+        meeting = [*(_by_sample(kink.distinct.sum(axis=0)) for kink in self.of_nodes.values())]
+        meeting.append(np.full(_by_sample(self.of_loss).shape, 2))
+        pieces = np.ones(int(numbers.max(initial=-1)) + 1, dtype=int)
+        np.maximum.at(pieces, numbers[masks], np.concatenate(meeting, axis=1)[masks])
         of_loss = of_loss.reshape(self.of_loss.shape)
-        count = int(numbers.max(initial=-1)) + 1
-        alike = all(kink.alike for kink in self.of_nodes.values() if kink.mask.any())
-        return Numbered(in_shape, of_loss, count, bool(most <= 1), alike and not alone.any())
+        most_pieces = tuple(int(count) for count in pieces)
+        return Numbered(in_shape, of_loss, most_pieces, len(shared), bool(most <= 1), not coupled)
 
     def told(self, network: Network) -> Iterator[str]:
         """Yield one short line for each step, loss or parameter that has elements on a kink."""
         nodes = network.graph.nodes
         for i, kink in self.of_nodes.items():
             if kink.mask.any():
-                yield f"{_first(kink.mask, nodes[i].layer)} on the kink of {nodes[i].step.name}"
+                step = nodes[i].step
+                yield f"{_first(kink.mask, nodes[i].layer)} on the kink of {step.name or step.label}"
         if self.in_loss:
             yield f"{_first(self.of_loss, nodes[-1].layer)} on a kink of the loss"
         for name, mask in self.of_parameters.items():
@@ -170,15 +210,17 @@ def find_kinks(
     of_nodes = {i: _on(graph.nodes[i].step, values[k], errors[k], arithmetic) for i, k in kinked.items()}
     output = values[-1]
     of_loss = _of_loss(network, output, target, ROUNDING_SAFETY * errors[-1], arithmetic.eps)
+    tips = _tips(network, output, target, ROUNDING_SAFETY * errors[-1])
     reach = errors[-1] + np.abs(output) + np.abs(target)
-    return Kinks(of_nodes, of_loss, of_penalties, reach < _EXACT * arithmetic.tiny)
+    exact = reach < _EXACT * arithmetic.tiny
+    return Kinks(of_nodes, of_loss | tips, of_penalties, exact, bool(tips.any()))
 
 
 def _on(step: Step, y: Array, y_error: Array, arithmetic: Arithmetic) -> OnKink:
     sides = step.sides(y, ROUNDING_SAFETY * y_error + _LEAST)
     exact = sides.reach < ROUNDING_SAFETY * _EXACT * arithmetic.tiny
     alike = step.couples == "nothing"
-    return OnKink(sides.below != sides.above, sides.below, sides.above, exact, sides.more, alike)
+    return OnKink(sides.pieces, exact, alike)
 
 
 def _by_sample(array: Array) -> Array:
@@ -191,6 +233,14 @@ def _of_loss(network: Network, a: Array, target: Array, a_error: Array, eps: flo
         return np.zeros(a.shape, dtype=bool)
     reach = a_error + 2.0 * eps * (np.abs(a) + np.abs(target)) + _LEAST
     return loss.rounding.on_kink(loss, a, reach, target, eps)
+
+
+def _tips(network: Network, a: Array, target: Array, a_error: Array) -> Array:
+    """Return a mask (N, *outputs) of the outputs that an error may move to the tip of a cone of the loss."""
+    if network.loss.tip is None:
+        return np.zeros(a.shape, dtype=bool)
+    reach = np.sqrt(np.square(a_error + _LEAST).sum(axis=-1))
+    return np.broadcast_to((network.loss.tip(a, target) <= reach)[..., None], a.shape)
 
 
 def _of_penalties(network: Network, parameters: Arrays) -> dict[str, Array]:

@@ -6,10 +6,9 @@ The numerical side sees nothing else of a network: it gets numbers and losses, b
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from functools import cached_property
-from itertools import combinations, product
+from itertools import product
 
 import numpy as np
 
@@ -21,14 +20,14 @@ from gradcheck_cli.moving.short_moves import Near
 from gradcheck_cli.network.factors import Factors
 from gradcheck_cli.network.penalties import PENALTIES
 from gradcheck_cli.network.steps.add import Add
-from gradcheck_cli.numerical.objective import Movable, Site, Use
+from gradcheck_cli.numerical.objective import Corner, Movable, Site, Use
 from gradcheck_cli.types import EPS, Shape
 
-_MOST_KINKS = 64
-"""The largest number of kink groups to try one at a time. More would take too many evaluations."""
+_MOST_CHOICES = 96
+"""The largest number of choices of pieces to try at kinks. More would take too many evaluations."""
 
-_MOST_CORNERS = 5
-"""The largest number of kink groups for which all combinations of sides are tried: 2⁵ = 32."""
+Choice = tuple[tuple[int, int], ...]
+"""The pieces that groups of kinks are on: the group's number and the number of the piece."""
 
 _MOST_WIDE = 2**25
 """The largest number of multiplications per step to do in wide floats, which takes well under a second."""
@@ -182,47 +181,51 @@ class NetworkObjective(AtRest):
         if self.convention is not None or not self.kinks.any:
             return ()
         sides = product(
-            (0.0, 0.5, 1.0) if self.kinks.in_activations else (0.0,),
+            (0.0, 0.5, 1.0) if self.kinks.of_slopes else (0.0,),
+            (0.0, 0.5, 1.0) if self.kinks.of_ties else (0.0,),
             self.network.loss.sides if self.kinks.in_loss else (0.0,),
             (-1.0, 0.0, 1.0) if self.kinks.in_penalty else (0.0,),
         )
         return tuple(self._under(Convention(*side)) for side in sides)
 
     @cached_property
-    def corners(self) -> tuple[NetworkObjective, ...]:
-        """The same objective under each choice of sides for the groups of kinks.
+    def corners(self) -> tuple[Corner, ...]:
+        """All choices of a piece for the groups of kinks that share one, each with the other kinks' choices.
 
-        It is empty if there are too many groups.
+        It is empty if there are too many choices to evaluate, or a cone's tip has infinitely many.
         """
-        if self.numbered.count > _MOST_CORNERS or not self.kinks.have_two_sides:
+        if self.kinks.at_tips:
             return ()
-        numbers = range(self.numbered.count)
-        return tuple(
-            self._under(replace(self._left, others=others))
-            for size in range(len(numbers) + 1)
-            for others in combinations(numbers, size)
-        )
+        pieces, shared = self.numbered.pieces, self.numbered.shared
+        single = self._single_choices()
+        corners = math.prod(pieces[:shared])
+        if single is None or corners * (1 + sum(map(len, single))) > _MOST_CHOICES:
+            return ()
+        return tuple(self._corner(on, single) for on in product(*(range(count) for count in pieces[:shared])))
 
-    @property
-    def shared_corners(self) -> tuple[NetworkObjective, ...]:
-        """The corners if the code's own convention chooses one side per kink for all samples; else empty."""
-        return self.corners if self.numbered.shared else ()
+    def _corner(self, on: tuple[int, ...], single: Sequence[Sequence[Choice]]) -> Corner:
+        """Return the corner with the shared groups on these pieces."""
+        shared = tuple(enumerate(on))
+        each = tuple(tuple(self._choosing(shared + choice) for choice in choices) for choices in single)
+        return Corner(self._choosing(shared), each, self.numbered.in_sample)
 
-    @cached_property
-    def one_by_one(self) -> tuple[NetworkObjective, ...]:
-        """The same objective with all kinks on the left side, and with one kink per sample on the right side.
+    def _single_choices(self) -> Sequence[Sequence[Choice]] | None:
+        """Return the choices of single kinks other than the first piece of each; None if there are too many.
 
-        It is empty if these do not determine the result of every choice of sides, or if they are too many.
+        Each item lists choices that exclude each other; those of different items add up.
         """
-        few = self.numbered.count <= _MOST_KINKS and self.kinks.have_two_sides
-        if not few or not self.numbered.parallel:
-            return ()
-        each = [(), *((number,) for number in range(self.numbered.count))]
-        return tuple(self._under(replace(self._left, others=others)) for others in each)
+        numbers = range(self.numbered.shared, len(self.numbered.pieces))
+        pieces = [range(self.numbered.pieces[number]) for number in numbers]
+        if self.numbered.parallel:
+            return [[((number, k),) for k in of[1:]] for number, of in zip(numbers, pieces, strict=True)]
+        if math.prod(map(len, pieces)) > _MOST_CHOICES:
+            return None
+        _, *choices = (tuple(zip(numbers, on, strict=True)) for on in product(*pieces))
+        return [choices]
 
-    @property
-    def _left(self) -> Convention:
-        return Convention(0.0, self.network.loss.sides[0] if self.network.loss.sides else 0.0)
+    def _choosing(self, choice: Choice) -> NetworkObjective:
+        first = self.network.loss.sides[0] if self.network.loss.sides else 0.0
+        return self._under(Convention(loss=first, others=choice))
 
     def _under(self, convention: Convention) -> NetworkObjective:
         at = (self.network, self.parameters, self.x, self.target, self.arithmetic)

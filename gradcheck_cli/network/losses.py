@@ -52,6 +52,7 @@ class Loss:
     sides:      for a loss with kinks, the pieces whose slopes are common choices at the kink.
     margin:     for a loss with one kink per sample, a number that is positive on one side of the kink and
                 negative on the other, (…, N).
+    tip:        for a loss with a cone, the length of a vector that is 0 at the cone's tip, shape (…, N).
     per_output: whether ℓ is a sum of one term per output. If so, the reduction `mean` also divides by C.
     per_entry:  whether ℓ is a sum of one term per entry of a vector. If so, `mean` also divides by the number
                 of these entries.
@@ -79,6 +80,7 @@ class Loss:
     branch: Function | None = None
     sides: tuple[float, ...] = ()
     margin: Function | None = None
+    tip: Function | None = None
     per_output: bool = True
     per_entry: bool = False
     target: Target = "values"
@@ -115,7 +117,7 @@ class Loss:
     def with_options(self, **given: Any) -> Loss:
         """Return a copy with these options bound to its functions, so that `value` takes only (a, target)."""
         options = {**self.options, **given}
-        return replace(self, **bound(self, options, "value", "gradient", "pieces", "branch", "margin"))
+        return replace(self, **bound(self, options, "value", "gradient", "pieces", "branch", "margin", "tip"))
 
     def over(self, positions: int) -> Loss:
         """Return a loss for outputs with positions: the sum of this loss over all positions.
@@ -363,6 +365,7 @@ _ROWS: tuple[Loss, ...] = (
         branch=per_sample.contrastive_branch,
         sides=(False,),
         margin=per_sample.contrastive_margin,
+        tip=per_sample.contrastive_tip,
         per_output=False,
         target="pairs",
         vectors=("first", "second"),

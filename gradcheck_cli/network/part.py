@@ -187,15 +187,19 @@ def reshaped(x: Part, output: Resting) -> Part:
             x = x.freed(axes)
             fixed += [None] * len(sizes)
         else:
-            place = _flat([x.fixed[axis] for axis in axes], [x.rest.features[axis] for axis in axes])
+            indices, before = [x.fixed[axis] for axis in axes], [x.rest.features[axis] for axis in axes]
+            place = _flat(indices, before, len(x.value))
             fixed += np.unravel_index(place, sizes) if sizes else ()
     free = (size for size, index in zip(output.features, fixed, strict=True) if index is None)
     return Part(output, tuple(fixed), x.value.reshape(len(x.value), *free))
 
 
-def _flat(indices: Sequence[Array | None], sizes: Sequence[int]) -> Array:
-    """Return the flat index, in C order, for these indices along axes of these sizes."""
-    place: Any = 0
+def _flat(indices: Sequence[Array | None], sizes: Sequence[int], copies: int) -> Array:
+    """Return the flat index of each copy, in C order, for these indices along axes of these sizes.
+
+    Without any axes, it is 0 in every copy.
+    """
+    place: Any = np.zeros(copies, dtype=np.intp)
     for index, size in zip(indices, sizes, strict=True):
         place = place * size + index
     return np.asarray(place)

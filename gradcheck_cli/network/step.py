@@ -32,17 +32,15 @@ of all samples.
 
 @dataclass(frozen=True)
 class Sides:
-    """The smooth pieces on which rounding may put the inputs of a step, in the shape of `Step.pieces`.
+    """The smooth pieces on which rounding may put the inputs of a step.
 
-    below, above: the pieces on the two sides of a kink that rounding may cross; equal if no kink is near.
-    reach: the largest error that rounding may cause in a number.
-    more: whether more than two pieces meet at any kink.
+    pieces: (K, *shape), in the shape of `Step.pieces`. If fewer than K pieces meet at an element, the last
+        one is repeated.
+    reach: how far rounding may move a number, in the shape of `Step.pieces`.
     """
 
-    below: Array
-    above: Array
+    pieces: Array
     reach: Array
-    more: bool = False
 
 
 class UnfitError(Exception):
@@ -103,7 +101,7 @@ class Step:
 
     def sides(self, x: Array, reach: Array) -> Sides:
         """Return the pieces on both sides of each kink that an input may cross with an error of ± reach."""
-        return Sides(self.pieces(x - reach), self.pieces(x + reach), reach)
+        return Sides(np.stack([self.pieces(x - reach), self.pieces(x + reach)]), reach)
 
     def branch(self, p: Arrays, x: Array, pieces: Array) -> Array:
         """Return the output computed from the smooth pieces in `pieces`, even where x is on another piece.

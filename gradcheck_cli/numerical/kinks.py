@@ -7,12 +7,14 @@ losses. There, a kink shows in two one-sided differences that stay apart however
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from gradcheck_cli.numerical.estimate import ERROR_BARS
+from gradcheck_cli.numerical.mixtures import Mixtures
 from gradcheck_cli.numerical.objective import Movable
 from gradcheck_cli.numerical.reference import Estimates, LiteralDifferences, Reference
 from gradcheck_cli.types import EPS, Array
@@ -25,6 +27,7 @@ class Alternatives:
     at: a mask, in the tensor's shape, of the entries whose gradient is a matter of convention.
     values, errors: the gradients under each of K conventions, and their errors, (K, *shape).
     low, high: bounds, in the tensor's shape, on the gradients under any mixture of conventions.
+    mixtures: returns the gradients of the entries at `at` under every mixture; None if they are unknown.
     """
 
     at: Array
@@ -32,6 +35,7 @@ class Alternatives:
     errors: Array
     low: Array
     high: Array
+    mixtures: Callable[[], Mixtures | None] = lambda: None
 
 
 def alternatives(
@@ -66,7 +70,8 @@ def _by_convention(
         spread = np.nanmax(values, axis=0, initial=-np.inf) - np.nanmin(values, axis=0, initial=np.inf)
         at = mask & (unsure | (spread > ERROR_BARS * errors.max(axis=0)))
         if at.any():
-            result[name] = Alternatives(at, values, errors, *reference.between(name, mask))
+            mixtures = partial(reference.mixtures, name, at)
+            result[name] = Alternatives(at, values, errors, *reference.between(name, mask), mixtures)
     return result
 
 

@@ -8,6 +8,7 @@ by a spec is also a `UnitObjective`, whose pre-activations can be perturbed indi
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -183,6 +184,21 @@ class Use(NamedTuple):
     factors: Factors
 
 
+@dataclass(frozen=True)
+class Corner:
+    """One choice of a piece for every group of kinks that share it in all samples.
+
+    base: the network with this choice, and with every other kink on its first piece.
+    single: for each other kink, the networks with this kink alone on each of its other pieces. What kinks add
+        to a slope of `base` adds up.
+    in_sample: whether `single` changes one kink of every sample at once, and not one of the whole batch.
+    """
+
+    base: UnitObjective
+    single: tuple[tuple[UnitObjective, ...], ...]
+    in_sample: bool
+
+
 class UnitObjective(Objective, Protocol):
     """A network of steps, each of which is affine in its parameters.
 
@@ -213,16 +229,5 @@ class UnitObjective(Objective, Protocol):
         """The network under each usual convention for numbers on a kink; empty if no number is on one."""
 
     @property
-    def corners(self) -> Sequence[UnitObjective]:
-        """The network under each combination of sides of its kinks; empty if there are too many."""
-
-    @property
-    def shared_corners(self) -> Sequence[UnitObjective]:
-        """The corners if each kink is on the same side in all samples; otherwise empty."""
-
-    @property
-    def one_by_one(self) -> Sequence[UnitObjective]:
-        """The network with all kinks on the left side, and with exactly one kink on the right side.
-
-        It is empty if there are too many kinks.
-        """
+    def corners(self) -> Sequence[Corner]:
+        """The network under every choice of pieces at its kinks; empty if there are too many."""

@@ -18,20 +18,24 @@ perturb every entry for the whole batch, do not rely on this, so they serve as t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import reduce
+from functools import partial, reduce
 from typing import Any, Protocol
 
 import numpy as np
 
 from gradcheck_cli.numerical.estimate import Estimate, Progress, certify, differentiate
 from gradcheck_cli.numerical.looks import Look, Looks, taken
-from gradcheck_cli.numerical.objective import Factors, Objective, Site, UnitObjective
+from gradcheck_cli.numerical.mixtures import MixedCorner, Mixtures
+from gradcheck_cli.numerical.objective import Corner, Factors, Objective, Site, UnitObjective
 from gradcheck_cli.numerical.schemes import DEFAULT_SCHEME, SCHEMES, Scheme
 from gradcheck_cli.types import EPS, Array
 
 Estimates = dict[str, Estimate]
+
+_MOST_MIXED = 2**22
+"""The most numbers to keep of the gradients under all mixtures of pieces."""
 
 
 class Reference(Protocol):
@@ -58,6 +62,9 @@ class Reference(Protocol):
 
     def between(self, name: str, undecided: Array) -> tuple[Array, Array]:
         """Return the least and the greatest gradient of each entry over all choices of sides at kinks."""
+
+    def mixtures(self, name: str, undecided: Array) -> Mixtures | None:
+        """Return the gradients of the marked entries under all mixtures of pieces; None if unknown."""
 
 
 class UnitDifferences:
@@ -192,51 +199,82 @@ class UnitDifferences:
     def between(self, name: str, undecided: Array) -> tuple[Array, Array]:
         """Return the least and the greatest gradient of each entry over all choices of sides at kinks.
 
-        The slope of a (feature, sample) pair is linear in the side chosen at each kink, so its extremes are
-        at the corners, where every kink is wholly on one side. If each side is the same in all samples, the
-        extremes of an entry are at the corners, too. If no kink acts through another kink, the extremes are
-        the sums of the changes that each kink causes on its own.
+        The slope of a (feature, sample) pair is linear in the weights of the pieces that meet at each kink,
+        so its extremes are at the corners, where every kink is wholly on one piece. For kinks that share a
+        piece in all samples, the extremes of an entry are at the corners, too.
         """
-        shape = self.objective.shapes[name]
         own = [_penalty_slopes(each, name, self.scheme) for each in self.objective.conventions]
-        if self.objective.literally(name):
-            low, high = self._literally_between(name, undecided)
-            return low + np.min(own, axis=0), high + np.max(own, axis=0)
-        corners = self.objective.corners
-        each = [self.under(objective) for objective in corners or self.objective.one_by_one]
+        bounds = self._literally_within if not self.objective.uses(name) else self._within
+        each = [bounds(corner, name, undecided) for corner in self.objective.corners]
         if not each:
-            return np.full(shape, -np.inf), np.full(shape, np.inf)
-        for one in each:
-            one.refine(one.estimate([name]), {name: undecided})
-        low = high = np.zeros(shape)
-        if self.objective.shared_corners:
-            sums = [one._summed(name) for one in each]
-            return np.min(sums, axis=0) + np.min(own, axis=0), np.max(sums, axis=0) + np.max(own, axis=0)
+            return self._literal.between(name, undecided)
+        low, high = zip(*each, strict=True)
+        return np.min(low, axis=0) + np.min(own, axis=0), np.max(high, axis=0) + np.max(own, axis=0)
+
+    def _within(self, corner: Corner, name: str, undecided: Array) -> tuple[Array, Array]:
+        """Return the extremes of each entry's slope over the choices of single kinks, without penalties."""
+        low = high = np.zeros(undecided.shape)
         for site, factors in self.objective.uses(name):
-            least, most = _extremes(np.stack([one._pairs[site].value for one in each]), bool(corners))
+            fed = np.broadcast_to(factors.feeding(undecided)[:, None], self.objective.site_shape(site))
+            least, most = _extremes(corner, partial(self._slopes_of_pairs, site, fed))
             middle, half = factors.sums(0.5 * (least + most)), factors.sizes(0.5 * (most - least))
             low, high = low + middle - half, high + middle + half
-        return low + np.min(own, axis=0), high + np.max(own, axis=0)
+        return low, high
 
-    def _summed(self, name: str) -> Array:
-        """Return the slope of each entry, without penalties: the sum over all pairs that the entry feeds."""
-        shares = (factors.sums(self._pairs[site].value) for site, factors in self.objective.uses(name))
-        return reduce(np.add, shares)
+    def _slopes_of_pairs(self, site: Site, fed: Array, objective: UnitObjective) -> Array:
+        """Return the slopes (F, N) of the marked pairs of a site, and 0 for all others."""
+        slopes, which = np.zeros(fed.shape), np.flatnonzero(fed)
+        scheme, step = _escalated(self.scheme), self._finer_step
+        slopes.flat[which] = self._look(differentiate, objective, site, scheme, step, which).value
+        return slopes
 
-    def _literally_between(self, name: str, undecided: Array) -> tuple[Array, Array]:
-        """Return the extremes of each entry's slope, without penalties, if all samples share every kink.
+    def mixtures(self, name: str, undecided: Array) -> Mixtures | None:
+        """Return the gradients of the marked entries under all mixtures of pieces at kinks.
 
-        Otherwise the extremes are unknown. An entry's slope is the sum over all samples, so the side of a
-        single sample's kink cannot be chosen on its own.
+        Returns None if they are unknown, or too many to keep.
         """
-        if not self.objective.shared_corners:
+        corners = [self._mixed(corner, name, undecided) for corner in self.objective.corners]
+        known = [corner for corner in corners if corner is not None and np.isfinite(corner.base).all()]
+        if not known or len(known) < len(corners):
+            return None
+        each = [_penalty_slopes(each, name, self.scheme) for each in self.objective.conventions]
+        own = np.stack([slopes[undecided] for slopes in each])
+        middle, half = 0.5 * (own.min(axis=0) + own.max(axis=0)), 0.5 * np.ptp(own, axis=0)
+        return Mixtures([replace(corner, base=corner.base + middle) for corner in known], half)
+
+    def _mixed(self, corner: Corner, name: str, undecided: Array) -> MixedCorner | None:
+        """Return the gradients of the marked entries under the choices of single kinks, without penalties."""
+        uses, base = self.objective.uses(name), np.zeros(np.count_nonzero(undecided))
+        samples = self.objective.site_shape(uses[0].site)[1] if uses and corner.in_sample else 1
+        if not uses or sum(map(len, corner.single)) * samples * len(base) > _MOST_MIXED:
+            return None
+        shares: list[list[list[Array]]] = []
+        for site, factors in uses:
+            fed = np.broadcast_to(factors.feeding(undecided)[:, None], self.objective.site_shape(site))
+            slopes = partial(self._slopes_of_pairs, site, fed)
+            at_rest = slopes(corner.base)
+            base = base + factors.sums(at_rest)[undecided]
+            added = [np.stack([slopes(each) - at_rest for each in others]) for others in corner.single]
+            shares.append([list(_by_kink(pieces, factors, undecided, corner.in_sample)) for pieces in added])
+        total = [sum(parts) for groups in zip(*shares, strict=True) for parts in zip(*groups, strict=True)]
+        return MixedCorner(base, tuple(each for each in total if each.any()))
+
+    def _literally_within(self, corner: Corner, name: str, undecided: Array) -> tuple[Array, Array]:
+        """Return the extremes of each entry's slope over the choices of single kinks, without penalties.
+
+        An entry's slope is the sum over all samples, so the extremes are unknown if the piece of a single
+        sample's kink cannot be chosen on its own.
+        """
+        if corner.single and corner.in_sample:
             return self._literal.between(name, undecided)
-        which, slopes = np.flatnonzero(undecided), []
-        for corner in self.objective.shared_corners:
-            slopes.append(np.full(undecided.shape, np.nan))
-            entries = corner.entries(name)
-            slopes[-1].flat[which] = differentiate(entries, _escalated(self.scheme), None, which).value
-        return np.min(slopes, axis=0), np.max(slopes, axis=0)
+        return _extremes(corner, partial(self._slopes_of_entries, name, undecided))
+
+    def _slopes_of_entries(self, name: str, undecided: Array, objective: UnitObjective) -> Array:
+        """Return the slopes of the marked entries; those of all others are unknown."""
+        slopes, which = np.full(undecided.shape, np.nan), np.flatnonzero(undecided)
+        entries, scheme = objective.entries(name), _escalated(self.scheme)
+        slopes.flat[which] = differentiate(entries, scheme, None, which).value
+        return slopes
 
     def _assemble(self, name: str) -> Estimate:
         shares = [(factors, self._pairs[site]) for site, factors in self.objective.uses(name)]
@@ -244,17 +282,29 @@ class UnitDifferences:
         return _with_penalty(total, self.objective, name, self.scheme, self.step)
 
 
-def _extremes(slopes: Array, corners: bool) -> tuple[Array, Array]:
-    """Return the least and the greatest slope of each (feature, sample) pair over all choices of sides.
+def _by_kink(pieces: Array, factors: Factors, undecided: Array, in_sample: bool) -> Iterator[Array]:
+    """Yield, for each kink that `pieces` holds, what each of its pieces adds to the marked entries.
 
-    slopes: the slopes of F features and N samples under K choices, (K, F, N).
-    corners: whether these are all possible choices. If not, the first choice has every kink on its left, and
-        each of the others has exactly one kink on its right.
+    pieces: (pieces, F, N), what is added to the slope of each pair, by one kink of each sample.
     """
-    if corners:
-        return slopes.min(axis=0), slopes.max(axis=0)
-    left, shares = slopes[0], slopes[1:] - slopes[0]
-    return left + np.minimum(shares, 0.0).sum(axis=0), left + np.maximum(shares, 0.0).sum(axis=0)
+    columns = np.eye(pieces.shape[-1]) if in_sample else np.ones((1, pieces.shape[-1]))
+    for column in columns:
+        yield np.stack([factors.sums(piece * column)[undecided] for piece in pieces])
+
+
+def _extremes(corner: Corner, slopes: Callable[[UnitObjective], Array]) -> tuple[Array, Array]:
+    """Return the least and the greatest slopes over all choices of single kinks.
+
+    slopes: returns the slopes of an objective, in any shape.
+    """
+    low = high = base = slopes(corner.base)
+    for others in corner.single:
+        shares = [slopes(each) - base for each in others]
+        low, high = (
+            low + np.minimum(0.0, np.min(shares, axis=0)),
+            high + np.maximum(0.0, np.max(shares, axis=0)),
+        )
+    return low, high
 
 
 def assembled(shares: Sequence[tuple[Factors, Estimate]], independent: bool = True) -> Estimate:
@@ -342,6 +392,9 @@ class LiteralDifferences:
         """Return infinite bounds: literal differences cannot separate the kinks of individual samples."""
         shape = self.objective.shapes[name]
         return np.full(shape, -np.inf), np.full(shape, np.inf)
+
+    def mixtures(self, name: str, undecided: Array) -> None:
+        """Return None: literal differences cannot separate the kinks of individual samples."""
 
     def at(self, name: str, which: Array, look: Look = differentiate) -> Estimate:
         """Estimate the M entries with flat indices `which`, (M,), by the function `look`."""

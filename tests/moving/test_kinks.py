@@ -46,7 +46,7 @@ def test_exact_kinks_of_a_layer_share_a_side_and_others_do_not():
     numbered = kinks.numbered(coupled=False)
     np.testing.assert_array_equal(numbered.of_nodes[RELU], [[0, 0], [-1, -1], [0, 0]])
     np.testing.assert_array_equal(numbered.of_nodes[SECOND], [[1, 1, 1], [-1, -1, -1], [1, 1, 1]])
-    assert (numbered.count, numbered.parallel) == (2, False)
+    assert (numbered.shared, numbered.pieces) == (2, (2, 2))
 
     by_rounding = replace(
         kinks,
@@ -56,7 +56,8 @@ def test_exact_kinks_of_a_layer_share_a_side_and_others_do_not():
     apart, together = by_rounding.numbered(coupled=False), by_rounding.numbered(coupled=True)
     np.testing.assert_array_equal(apart.of_nodes[RELU], [[0, 1], [-1, -1], [0, 1]])
     np.testing.assert_array_equal(apart.of_nodes[SECOND], [[2, 3, 4], [-1, -1, -1], [2, 3, 4]])
-    assert (apart.count, together.count) == (5, 10)
+    assert (apart.shared, len(apart.pieces), len(together.pieces)) == (0, 5, 10)
+    assert not apart.parallel
 
 
 def test_kinks_of_one_layer_are_independent():
@@ -70,6 +71,7 @@ def test_there_is_an_objective_for_every_combination_of_conventions():
     ).objective
     sides = {(c.convention.right, c.convention.loss, c.convention.penalty) for c in objective.conventions}
     assert sides == {(r, s, p) for r in (0.0, 0.5, 1.0) for s in (-1, 0, 1) for p in (-1.0, 0.0, 1.0)}
+    assert {c.convention.tie for c in objective.conventions} == {0.0}
 
 
 def test_numbers_on_kinks_are_reported():

@@ -65,4 +65,4 @@ def test_a_tie_of_maxima_may_go_to_any_number_of_each_window():
     tied = {**problem.parameters, "hidden1.weight": np.array([1.0, 1.0]).reshape(1, 2, 1, 1)}
     x = np.array([[[[3.0, 1.0], [2.0, 0.0]], [[0.0, 2.0], [1.0, 3.0]]]] * 2)
     network = replace(problem, parameters=tied, x=x)
-    assert not network.objective.numbered.shared
+    assert network.objective.numbered.shared == 0

@@ -166,8 +166,8 @@ def test_the_sides_of_a_kink_are_pieces_of_the_output(drawn):
     pieces = step.pieces(x)
     np.testing.assert_array_equal(step.branch(parameters, x, pieces), step.forward(parameters, x))
     sides = step.sides(x, np.zeros(x.shape))
-    np.testing.assert_array_equal(sides.below, pieces)
-    np.testing.assert_array_equal(sides.above, pieces)
+    for side in sides.pieces:
+        np.testing.assert_array_equal(side, pieces)
 
 
 # --- gradients and factors ---------------------------------------------------------------------------------

@@ -148,8 +148,17 @@ def contrastive_margin(a: Array, target: Array, margin: float) -> Array:
 
 
 def contrastive_lengths(a: Array, target: Array, margin: float) -> tuple[Array, ...]:
-    """Return the distance between the two embeddings of each sample."""
-    return (_norm(_apart(a)),)
+    """Return the distance of the two embeddings; 1 for a pair that is alike, whose loss d² is smooth at 0."""
+    return (np.where(target[..., 0] < 1, _norm(_apart(a)), 1.0),)
+
+
+def contrastive_tip(a: Array, target: Array, margin: float) -> Array:
+    """Return the distance of each pair that should be apart, and inf for all others.
+
+    The slope of the loss along the distance does not vanish at 0: the loss has the tip of a cone there.
+    """
+    apart = _norm(_apart(a))
+    return np.where((target[..., 0] < 1) & (apart < margin), apart, np.inf)
 
 
 def contrastive(a: Array, target: Array, margin: float) -> Array:

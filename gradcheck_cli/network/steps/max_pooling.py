@@ -127,11 +127,13 @@ class MaxPool(Step):
     def sides(self, x: Array, reach: Array) -> Sides:
         windows, reaches = self._views(x), self._views(reach, 0.0)
         candidates = self._candidates(windows, reaches)
-        count = windows.shape[-1]
-        last: Array = count - 1 - candidates[..., ::-1].argmax(axis=-1)
-        of_tied = np.where(candidates, reaches, 0.0).max(axis=-1)
-        more = bool((candidates.sum(axis=-1) > 2).any())
-        return Sides(candidates.argmax(axis=-1), last, of_tied, more)
+        counts = candidates.sum(axis=-1)
+        in_order = np.argsort(~candidates, axis=-1, kind="stable")
+        pieces = [
+            np.take_along_axis(in_order, np.minimum(k, counts - 1)[..., None], axis=-1)[..., 0]
+            for k in range(int(counts.max(initial=1)))
+        ]
+        return Sides(np.stack(pieces), np.where(candidates, reaches, 0.0).max(axis=-1))
 
     def _candidates(self, windows: Array, reaches: Array) -> Array:
         """Return a mask of the elements of each window that may be the largest.

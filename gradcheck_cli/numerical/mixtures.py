@@ -1,0 +1,118 @@
+"""Decide whether the entries of a tensor follow any choice of pieces at kinks, all entries together.
+
+Each entry may lie between the slopes of a kink's pieces although no weights of the pieces give all entries at
+once. An example is a gradient that goes to both of two tied values in full: weights have a sum of 1. The
+gradients under all weights form a convex set. A gradient is outside if it lies further along some direction
+than every point of the set.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from gradcheck_cli.types import Array
+
+_ROUNDS = 100
+"""The most steps towards the nearest point of the set."""
+
+_MOST_NUMBERS = 2**22
+"""The most numbers to keep for all choices of pieces."""
+
+_LEAST_SLACK = 1e-6
+"""The slack that every entry has, as a share of the largest entry's size.
+
+It is far above the noise of the corners and far below a change of weights.
+"""
+
+
+@dataclass(frozen=True)
+class MixedCorner:
+    """The gradients (E,) of E entries under one choice for the kinks that share a piece.
+
+    base: the gradient with every single kink on its first piece.
+    shares: for each single kink, what each of its other pieces adds, (pieces, E).
+    """
+
+    base: Array
+    shares: tuple[Array, ...]
+
+    def choices(self) -> Array:
+        """Return the gradient under every choice of one piece at each single kink, (choices, E).
+
+        Returns no gradient if there are too many choices.
+        """
+        count = math.prod(1 + len(pieces) for pieces in self.shares)
+        if count * len(self.base) > _MOST_NUMBERS:
+            return np.zeros((0, len(self.base)))
+        each = self.base[None]
+        for pieces in self.shares:
+            each = np.concatenate([each, *(each + piece for piece in pieces)])
+        return each
+
+    def furthest(self, direction: Array) -> Array:
+        """Return the gradient that lies furthest along a direction."""
+        gradient = self.base.copy()
+        for pieces in self.shares:
+            along = pieces @ direction
+            if along.max() > 0:
+                gradient += pieces[along.argmax()]
+        return gradient
+
+
+@dataclass(frozen=True)
+class Mixtures:
+    """The gradients of some entries under every mixture of pieces at kinks: the convex hull of all corners.
+
+    half: how far the penalty's kink may move each entry to either side, (E,).
+    """
+
+    corners: Sequence[MixedCorner]
+    half: Array
+
+    def corner_near(self, gradient: Array, slack: Array) -> Array | None:
+        """Return the gradient under a choice of one piece at each kink that explains this one.
+
+        Returns None if no choice does.
+        slack: how far each entry may be off for other reasons, (E,).
+        """
+        for corner in self.corners:
+            each = corner.choices()
+            fits = (np.abs(gradient - each) <= slack + self.half).all(axis=-1)
+            if fits.any():
+                found: Array = each[fits.argmax()]
+                return found
+        return None
+
+    def nearest_if_outside(self, gradient: Array, slack: Array) -> Array | None:
+        """Return a right gradient near this one if no mixture explains it; None if one may.
+
+        Each entry may follow another choice for the kinks that share a piece, as if they did not share it.
+
+        slack: how far each entry may be off for other reasons, (E,).
+        """
+        bases = np.stack([corner.base for corner in self.corners])
+        near, half = 0.5 * (bases.min(axis=0) + bases.max(axis=0)), self.half + 0.5 * np.ptp(bases, axis=0)
+        corners = [MixedCorner(near, corner.shares) for corner in self.corners]
+        unit = slack + half + _LEAST_SLACK * max(np.abs(each).max(initial=0.0) for each in (gradient, bases))
+        if not np.isfinite(unit).all() or not (unit > 0).all():
+            return None
+        for _ in range(_ROUNDS):
+            apart = (gradient - near) / unit
+            furthest = _furthest(corners, apart / unit)
+            if apart @ ((gradient - furthest) / unit) > np.abs(apart).sum():
+                return near
+            step = (furthest - near) / unit
+            if not apart @ step > 0:
+                return None
+            near = near + min(1.0, float(apart @ step / (step @ step))) * (furthest - near)
+        return None
+
+
+def _furthest(corners: Sequence[MixedCorner], direction: Array) -> Array:
+    """Return the gradient of all corners that lies furthest along a direction."""
+    each = [corner.furthest(direction) for corner in corners]
+    return each[int(np.argmax([gradient @ direction for gradient in each]))]

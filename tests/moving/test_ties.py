@@ -1,0 +1,112 @@
+"""Values that tie for a maximum: each window may choose on its own, and right weights have a sum of 1."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from build import problem_of, right_gradients, spec_of
+from judged import Undiagnosed
+
+from gradcheck_cli import Verdict
+from gradcheck_cli.gradients.analytic import Analytic
+from gradcheck_cli.subject.network import network_subject
+
+
+def subject(*layers, **rest):
+    """A network with biases of 0, as a subject, a problem and a spec."""
+    rest |= {"parameters": {"init": "xavier", "seed": 3}, "loss": "mse"}
+    problem, spec = problem_of(*layers, **rest), spec_of(*layers, **rest)
+    return Undiagnosed.of(network_subject(spec, problem)), problem, spec
+
+
+def three_pieces():
+    """Maxout of a sample of zeros: the three pieces of each of two units are 0, whatever the weights are."""
+    data = {"x": [[0.0, 0.0], [1.0, -2.0]], "y": [[1.0], [-1.0]]}
+    return subject({"maxout": 2, "pieces": 3}, {"units": 1}, inputs=2, data=data)
+
+
+def verdict(of, spec, problem, **gradients):
+    values = {**right_gradients(problem), **gradients}
+    return replace(of, analytic=Analytic(values, of.analytic.dtypes, "a test")).check(spec.check).verdict
+
+
+def tied_bias(weights):
+    """The gradient of maxout's bias, with these weights for the pieces that tie in sample 0, (2, 3)."""
+    of, problem, spec = three_pieces()
+    right = right_gradients(problem)["maxout1.bias"].reshape(2, 3)
+    x, p = problem.x, problem.parameters
+    delta = 2.0 / 2 * (problem.objective.output - problem.target) @ p["output.weight"]
+    own = right - np.outer(delta[0], [1.0, 0.0, 0.0])  # what sample 1 adds; the first piece has the tie
+    assert not x[0].any()
+    return of, problem, spec, (own + delta[0][:, None] * np.asarray(weights)).ravel()
+
+
+def verdict_of_tied_bias(weights):
+    of, problem, spec, bias = tied_bias(weights)
+    return verdict(of, spec, problem, **{"maxout1.bias": bias})
+
+
+FIRST, MIDDLE, LAST, EQUAL = [1, 0, 0], [0, 1, 0], [0, 0, 1], [1 / 3, 1 / 3, 1 / 3]
+
+
+@pytest.mark.parametrize("weights", [FIRST, LAST, EQUAL], ids=["first", "last", "equal"])
+def test_a_usual_choice_among_three_ties_agrees(weights):
+    assert verdict_of_tied_bias([weights, weights]) is Verdict.AGREES
+
+
+@pytest.mark.parametrize("weights", [[FIRST, LAST], [MIDDLE, FIRST]])
+def test_each_unit_may_choose_another_tie(weights):
+    """Rounding or the order of a search decides which one code takes."""
+    assert verdict_of_tied_bias(weights) is Verdict.AGREES
+
+
+@pytest.mark.parametrize("weights", [[MIDDLE, EQUAL], [[0.2, 0.3, 0.5], [0.0, 0.9, 0.1]]])
+def test_no_weights_with_a_sum_of_1_are_called_wrong(weights):
+    assert verdict_of_tied_bias(weights) is not Verdict.WRONG
+
+
+@pytest.mark.parametrize("weights", [[[2, 0, 0], FIRST], [[0, 0, 0], [0, -0.5, 0]], [FIRST, [1, 1.2, 1]]])
+def test_a_weight_outside_0_to_1_is_wrong(weights):
+    assert verdict_of_tied_bias(weights) is Verdict.WRONG
+
+
+def test_windows_choose_one_by_one():
+    """Code that looks for a maximum by columns picks the first of one tie and the last of another one."""
+    x = np.array([[[[1.0, 2.0], [3.0, 4.0]], [[0.0, 1.0], [1.0, 0.0]]]])
+    x[0, 0] = [[5.0, 5.0], [0.0, 0.0]]
+    rest = {"inputs": [2, 2, 2], "check": {"inputs": True}}
+    data = {"x": x.reshape(1, -1).tolist(), "y": [[0.5]]}
+    of, problem, spec = subject({"max_pool2d": 2}, {"flatten": True}, {"units": 1}, data=data, **rest)
+    delta = 2.0 * (problem.objective.output - problem.target) @ problem.parameters["output.weight"]
+    by_columns = np.zeros((1, 2, 2, 2))
+    by_columns[0, 0, 0, 0] = delta[0, 0]  # the first of the tie, in either order
+    by_columns[0, 1, 1, 0] = delta[0, 1]  # the first by columns, the last by rows
+    assert verdict(of, spec, problem, input=by_columns) is Verdict.AGREES
+    assert verdict(of, spec, problem, input=-by_columns) is Verdict.WRONG
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_relus_convention_does_not_depend_on_the_ties(share):
+    """relu'(0) and the choice among ties are two conventions, which code may combine as it likes."""
+    data = {"x": [[0.0, 0.0], [1.0, 2.0]], "y": [[1.0], [-1.0]]}
+    layers = {"units": 2, "activation": "relu"}, {"maxout": 1, "pieces": 2}, {"units": 1}
+    of, problem, spec = subject(*layers, inputs=2, data=data)
+    p = problem.parameters
+    dL_dout = 2.0 / 2 * (problem.objective.output - problem.target)[0, 0] * p["output.weight"][0, 0]
+    right = right_gradients(problem)
+    first, last = p["maxout1.weight"]
+    for among in ([1.0, 0.0], [0.0, 1.0], [0.5, 0.5]):
+        of_pieces = dL_dout * np.array(among)
+        moved = {
+            "maxout1.bias": right["maxout1.bias"] + of_pieces - dL_dout * np.array([1.0, 0.0]),
+            "hidden1.bias": right["hidden1.bias"] + share * (of_pieces[0] * first + of_pieces[1] * last),
+        }
+        assert verdict(of, spec, problem, **moved) is Verdict.AGREES
+
+
+@pytest.mark.parametrize("weights", [[[1, 1, 0], FIRST], [[1, 1, 1], EQUAL], [[0, 0, 0], LAST]])
+def test_weights_without_a_sum_of_1_are_wrong(weights):
+    """Each entry on its own could be right: it is δ or 0, as under a usual choice."""
+    assert verdict_of_tied_bias(weights) is Verdict.WRONG
