@@ -475,7 +475,7 @@ def _kinked(raw: Raw, rng: Rng) -> None:
     if loss.target == "nothing":
         y = np.zeros(samples)
     if not takes_values and not loss.takes_labels and loss.target != "nothing":
-        y = rng.random((samples, int(np.prod(outputs))))
+        y = rng.random((samples, width))
     raw["data"] = {"x": x.tolist(), "y": np.abs(y).tolist() if loss.limits[0] == 0 else y.tolist()}
 
 
