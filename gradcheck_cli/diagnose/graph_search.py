@@ -7,22 +7,23 @@ As soon as the gradient of a parameter is complete, sweeps that do not reproduce
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import fields, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
 
-from gradcheck_cli.diagnose.branches import lost_variants, owners
-from gradcheck_cli.diagnose.complete import Complete, allowed_after
+from gradcheck_cli.diagnose.branches import lost_variants
+from gradcheck_cli.diagnose.consequences import Consequences
+from gradcheck_cli.diagnose.endings import Endings
 from gradcheck_cli.diagnose.fit import NOTHING, affine, projected, unlike
 from gradcheck_cli.diagnose.loops import Repeated, everywhere, in_loops
 from gradcheck_cli.diagnose.mistake import Mistake, Wrong
 from gradcheck_cli.diagnose.probe import Probe
 from gradcheck_cli.diagnose.rows import matrix
-from gradcheck_cli.diagnose.site import RIGHT, Part, penalty_on
+from gradcheck_cli.diagnose.site import RIGHT, Part
 from gradcheck_cli.diagnose.sites import loss_site, result_of
-from gradcheck_cli.diagnose.state import Made, State, number_of
+from gradcheck_cli.diagnose.state import State, number_of
 from gradcheck_cli.diagnose.steps import VARIANTS
 from gradcheck_cli.diagnose.swept import MadeAt, Swept
 from gradcheck_cli.diagnose.table import MISTAKES
@@ -61,6 +62,7 @@ class GraphSearch:
         self.most = 1
         self.tried = 0
         self._nodes = at.graph.nodes
+        self._ends = Endings(at, targets, without)
 
     def run(self, most: int) -> list[State]:
         """Return the state of each sweep that reproduces every gradient with up to `most` mistakes."""
@@ -72,7 +74,8 @@ class GraphSearch:
             *reversed(list(self._in_loops())),
             (self._everywhere(), last),
         ]
-        while ways and self.tried < (_ENOUGH if found else _MOST_VISITS):
+        begun = self.tried
+        while ways and self.tried - begun < self._limit(found):
             each, i = ways[-1]
             swept = next(each, None)
             if swept is None:
@@ -82,6 +85,15 @@ class GraphSearch:
             else:
                 ways.append((self._continued(swept, i), i - 1))
         return found
+
+    def _limit(self, found: Sequence[State]) -> int:
+        """Return after how many visits the search gives up.
+
+        If every single mistake can be tested without a sweep, the search tries all of them, so that it finds
+        all that give the same gradients.
+        """
+        tests_all = self.most == 1 and self._probe is not None
+        return _ENOUGH if found and not tests_all else _MOST_VISITS
 
     def _is_fair(self, state: State) -> bool:
         """Return whether there are mistakes and every one of them affects a gradient that is really wrong."""
@@ -125,7 +137,7 @@ class GraphSearch:
         if swept.always:
             yield from self._as_always(swept, visit)
             return
-        yield from self._settled(self._after(swept, visit, visit.right), i)
+        yield from self._settled(swept, visit, visit.right)
         for variant in self._variants[i]:
             if not variant.everywhere and self._is_allowed(variant.wrong, swept):
                 yield from self._with_variant(swept, visit, variant)
@@ -164,6 +176,10 @@ class GraphSearch:
         arrived = {**swept.arrived, visit.i: visit.upstream}
         return replace(swept, upstream=upstream, arrived=arrived, uses=uses)
 
+    def _settled(self, swept: Swept, visit: Visit, handed: Handed) -> Iterator[Swept]:
+        """Yield the sweep after such a visit, once for each way to explain the gradients complete by then."""
+        yield from self._ends.settled(self._after(swept, visit, handed), visit.i, self.most)
+
     def _with_variant(self, swept: Swept, visit: Visit, variant: Variant) -> Iterator[Swept]:
         if self.most == 1 and not swept.made and not self._may_fit(visit, variant):
             return
@@ -188,11 +204,13 @@ class GraphSearch:
             variant.backward(visit, value) for value in ((0.0, 1.0) if variant.wrong.unknown else (0.0,))
         ]
         made = [each for each in handed if each is not None]
-        return len(made) < len(handed) or self._probe.may_fit(visit, *made)
+        if len(made) < len(handed):
+            return bool(made)  # without a result at 0 and at 1, the mistake does not apply
+        return self._probe.may_fit(visit, *made)
 
     @cached_property
     def _probe(self) -> Probe | None:
-        probe = Probe(self.at, self.targets, self._complete)
+        probe = Probe(self.at, self.targets, self._ends.complete)
         return probe if probe.is_reliable(self._right_visits) else None
 
     def _shows(self, visit: Visit, handed: Handed) -> tuple[str, ...]:
@@ -236,7 +254,14 @@ class GraphSearch:
                 yield self._continued(swept, top), top - 1
 
     def _applies(self, repeated: Repeated) -> bool:
-        return repeated.applies(self._right_visits)
+        """Return whether the mistake changes anything and, if it is the only one, may be the answer."""
+        if not repeated.applies(self._right_visits):
+            return False
+        return self.most > 1 or self._consequences.reproduce(repeated)
+
+    @cached_property
+    def _consequences(self) -> Consequences:
+        return Consequences(self._right_visits, self.targets, self._ends.complete)
 
     @cached_property
     def _right_visits(self) -> dict[int, Visit]:
@@ -266,11 +291,11 @@ class GraphSearch:
         handed = repeated_mistake.made(visit)
         shows = () if handed is None else self._shows(visit, handed)
         if handed is None or not shows:
-            yield from self._settled(self._after(swept, visit, visit.right), visit.i)
+            yield from self._settled(swept, visit, visit.right)
             return
         made = swept.with_made(MadeAt(repeated_mistake.variant.wrong, visit.node.layer, shows_in=shows))
         if number_of(made.made) <= self.most:
-            yield from self._settled(self._after(made, visit, handed), visit.i)
+            yield from self._settled(made, visit, handed)
 
     # --- an unknown ----------------------------------------------------------------------------------------
 
@@ -287,14 +312,14 @@ class GraphSearch:
         for value in values:
             swept = made(value)
             if swept is not None:
-                yield from self._settled(swept, i) if of_node else iter((swept,))
+                yield from self._ends.settled(swept, i, self.most) if of_node else iter((swept,))
 
     def _fitting(self, made: WithValue, right: Swept, i: int, of_node: bool) -> list[float]:
         """Return the values of the unknown that best fit each of the `_first_gradients` below."""
         at_zero = self._first_gradients(made(0.0) or right, i, of_node)
         at_one = self._first_gradients(made(1.0) or right, i, of_node)
         values = [
-            affine(self.targets[name].found - self._penalties[name], at_zero[name], at_one[name])
+            affine(self.targets[name].found - self._ends.penalties[name], at_zero[name], at_one[name])
             for name in at_zero
         ]
         return unlike([value for value in values if np.isfinite(value)])
@@ -313,7 +338,7 @@ class GraphSearch:
                     swept = self._after(swept, visit, visit.right)
             found = {
                 name: sum(swept.uses[name].values(), np.zeros(1))
-                for name in self._complete[at]
+                for name in self._ends.complete[at]
                 if name in swept.uses
             }
             if found and any(not self.targets[name].is_right for name in found):
@@ -328,7 +353,7 @@ class GraphSearch:
 
         There are such sweeps only if the visit completes a checked gradient.
         """
-        names = {own: name for own, name in visit.node.names.items() if name in self._complete[visit.i]}
+        names = {own: name for own, name in visit.node.names.items() if name in self._ends.complete[visit.i]}
         if not names or number_of(swept.made) > self.most or not self._may_be_scaled(visit):
             return
         for factor in self._factors(names, visit.right[1]):
@@ -336,7 +361,7 @@ class GraphSearch:
             scaled = swept.with_made(made)
             if number_of(scaled.made) <= self.most:
                 scaled_visit = replace(visit, upstream=factor * visit.upstream)
-                yield from self._settled(self._after(scaled, scaled_visit, scaled_visit.right), visit.i)
+                yield from self._settled(scaled, scaled_visit, scaled_visit.right)
 
     def _may_be_scaled(self, visit: Visit) -> bool:
         """Return whether scaling the upstream gradient differs from scaling the node's own gradients.
@@ -345,91 +370,16 @@ class GraphSearch:
         gradient is complete above the node.
         """
         below = any(self._first_below(k) for k in visit.node.inputs)
-        above = any(self._complete[i] for i in self.at.graph.above[visit.i + 1])
+        above = any(self._ends.complete[i] for i in self.at.graph.above[visit.i + 1])
         return below or not above
 
     def _factors(self, names: Mapping[str, str], gradients: Mapping[str, Array]) -> list[float]:
         factors = []
         for own, name in names.items():
-            target, penalty, data = self.targets[name], self._penalties[name], matrix(gradients[own])
+            target, penalty, data = self.targets[name], self._ends.penalties[name], matrix(gradients[own])
             if target.matches(data + penalty):
                 continue
             factors.append(projected(target.found - penalty, data))
             if penalty.any():
                 factors.append(projected(target.found, data + penalty))
         return unlike([f for f in factors if np.isfinite(f) and abs(f) > NOTHING and not is_same(f, 1.0)])
-
-    # --- complete gradients ---------------------------------------------------------------------------------
-
-    @cached_property
-    def _complete(self) -> list[list[str]]:
-        """For each node, the checked parameters whose gradients are complete after the visit to the node."""
-        first: dict[str, int] = {}
-        for i, node in enumerate(self._nodes):
-            for name in node.names.values():
-                first.setdefault(name, i)
-        return [
-            [name for name, at in first.items() if at == i and name in self.targets]
-            for i in range(len(self._nodes))
-        ]
-
-    @cached_property
-    def _penalties(self) -> dict[str, Array]:
-        return {name: penalty_on(self.at.problem, name) for name in self.targets}
-
-    def _settled(self, swept: Swept, i: int) -> Iterator[Swept]:
-        """Yield the sweep once for each way to explain all gradients that are complete after node i."""
-        ways = [swept]
-        for name in self._complete[i]:
-            ways = [new for way in ways for new in self._explained(way, name)]
-        yield from ways
-
-    def _explained(self, swept: Swept, name: str) -> Iterator[Swept]:
-        target, penalty = self.targets[name], self._penalties[name]
-        uses = self._in_words(swept.uses.get(name, {}))
-        if not uses:
-            return
-        complete = Complete(self.at.problem, target, self._owner[name], uses, penalty)
-        data = complete.data
-        for multiple in (1.0, *self._scales(swept, penalty)):
-            if target.matches(data + multiple * penalty):
-                reached = replace(swept, on_penalty=swept.on_penalty or multiple != 1.0)
-                yield self._reproduced(reached, target, data + multiple * penalty)
-                return
-        if target.is_right:
-            return  # a mistake here would have to cancel out an earlier one
-        for made, candidate in complete.wrong(
-            allowed_after(swept.made, self.most, self.without), self.targets
-        ):
-            whole = swept.with_made(*(_shown(each) for each in made))
-            if number_of(whole.made) <= self.most and target.matches(candidate):
-                yield self._reproduced(whole, target, candidate)
-
-    @cached_property
-    def _owner(self) -> dict[str, str]:
-        return owners(self.at.graph)
-
-    def _in_words(self, uses: Mapping[int, Array]) -> dict[str, Array]:
-        """Return the parts of a gradient, by a description of each use of the parameter.
-
-        The description names the layer or, if a layer uses the parameter more than once, numbers the use.
-        """
-        layers = [self._nodes[i].layer for i in sorted(uses)]
-        if len(set(layers)) == len(layers):
-            return {f"its use in layer {self._nodes[i].layer}": part for i, part in uses.items()}
-        return {f"its use number {k + 1} of {len(uses)}": uses[i] for k, i in enumerate(sorted(uses))}
-
-    def _scales(self, swept: Swept, penalty: Array) -> Iterator[float]:
-        for made in swept.made if penalty.any() else ():
-            if made.wrong is SCALED and made.value:
-                yield made.value
-
-    def _reproduced(self, swept: Swept, target: Target, candidate: Array) -> Swept:
-        informed = swept.informed + target.informs(candidate)
-        return replace(swept, informed=informed, apart=max(swept.apart, target.apart(candidate)))
-
-
-def _shown(made: Made) -> MadeAt:
-    """Return a mistake in one tensor as a `MadeAt` whose effect shows in that tensor."""
-    known = {each.name: getattr(made, each.name) for each in fields(Made)}
-    return MadeAt(**known, shows_in=(made.tensor,))

@@ -9,7 +9,7 @@ the correct `vjp`. A variant returns None if the mistake is impossible.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -42,10 +42,17 @@ class Pass:
     def graph(self) -> Graph:
         return self.problem.network.graph
 
-    def consumers(self, value: int) -> Iterator[tuple[int, int]]:
-        """Yield the index of each node that takes a value, and the value's position among its inputs."""
+    def consumers(self, value: int) -> Sequence[tuple[int, int]]:
+        """Return the index of each node that takes a value, and the value's position among its inputs."""
+        return self._consumers[value]
+
+    @cached_property
+    def _consumers(self) -> list[list[tuple[int, int]]]:
+        found: list[list[tuple[int, int]]] = [[] for _ in self.values]
         for i, node in enumerate(self.graph.nodes):
-            yield from ((i, slot) for slot, taken in enumerate(node.inputs) if taken == value)
+            for slot, taken in enumerate(node.inputs):
+                found[taken].append((i, slot))
+        return found
 
 
 def pass_through(problem: Problem, found: Mapping[str, Array]) -> Pass:

@@ -1,0 +1,95 @@
+"""What a mistake that is made at several nodes changes in the gradients, without a sweep of the search.
+
+A right `vjp` is linear in the upstream gradient. So the difference between a backprop with the mistake and
+the right one goes down through the right `vjp`s, from the topmost node with the mistake. Nodes that it does
+not reach cost nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from gradcheck_cli.diagnose.loops import Repeated
+from gradcheck_cli.diagnose.rows import matrix
+from gradcheck_cli.diagnose.target import Target
+from gradcheck_cli.diagnose.variant import Handed, Visit
+from gradcheck_cli.types import Array
+
+
+class Consequences:
+    """Tests mistakes at several nodes by the gradients that result.
+
+    visits: the visits of a backprop without mistakes, by node.
+    complete: for each node, the checked parameters whose gradients are complete after the visit to the node.
+    """
+
+    def __init__(
+        self,
+        visits: Mapping[int, Visit],
+        targets: Mapping[str, Target],
+        complete: Sequence[Sequence[str]],
+    ) -> None:
+        self.visits = visits
+        self.targets = targets
+        self.complete = complete
+
+    def reproduce(self, repeated: Repeated) -> bool:
+        """Return whether this mistake, made in an otherwise right backprop, gives the gradients found.
+
+        Returns True, too, if the gradients that result are not finite.
+        """
+        top = max(repeated.nodes)
+        arrived = {i: visit.upstream for i, visit in self.visits.items() if i > top}
+        upstream, own = dict[int, Array](), dict[str, Array]()
+        for i in reversed(range(len(self.complete))):
+            if i <= top and i in self.visits:
+                self._visited(repeated, i, arrived, upstream, own)
+            if not all(self._matches(name, own) for name in self.complete[i]):
+                return False
+        return True
+
+    def _visited(
+        self,
+        repeated: Repeated,
+        i: int,
+        arrived: dict[int, Array],
+        upstream: dict[int, Array],
+        own: dict[str, Array],
+    ) -> None:
+        """Add what the visit to node i changes.
+
+        arrived: ∂L/∂output of the nodes visited before.  upstream, own: what the mistake has changed so far,
+        by the index of the value and by parameter.
+        """
+        right, change = self.visits[i], upstream.get(i + 1)
+        visit = right if change is None else replace(right, upstream=right.upstream + change)
+        arrived[i] = visit.upstream
+        handed = None
+        if i in repeated.nodes:
+            handed = repeated.variant.backward(replace(visit, arrived=arrived), 0.0)
+        if handed is not None:
+            shares, gradients = _minus(handed, right.right)
+        elif change is not None:
+            shares, gradients = right.step.vjp(right.p, right.inputs, right.output, change)
+        else:
+            return
+        for k, share in zip(right.node.inputs, shares, strict=True):
+            upstream[k] = upstream[k] + share if k in upstream else share
+        for name, gradient in gradients.items():
+            full, value = right.node.names[name], matrix(gradient)
+            own[full] = own[full] + value if full in own else value
+
+    def _matches(self, name: str, changed: Mapping[str, Array]) -> bool:
+        target = self.targets[name]
+        if name not in changed:
+            return target.is_right
+        candidate = target.right + changed[name]
+        return target.matches(candidate) or not bool(np.isfinite(candidate).all())
+
+
+def _minus(wrong: Handed, right: Handed) -> Handed:
+    shares = tuple(a - b for a, b in zip(wrong[0], right[0], strict=True))
+    return shares, {name: wrong[1][name] - value for name, value in right[1].items()}
