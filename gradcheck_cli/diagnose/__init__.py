@@ -145,15 +145,31 @@ def _or_of_its_steps(
 ) -> Diagnosis:
     """Return the simpler of two diagnoses: `found`, or that of the network treated as a graph of steps.
 
-    `found` treats the network as a chain of layers. The search over graphs knows more mistakes in steps other
-    than dense layers and activations. Its diagnosis is simpler if a single mistake explains everything.
+    The graph's search knows more mistakes of steps other than dense layers and activations. A step may also
+    be the reason for a mere factor, as average pooling that does not divide: then the factor comes second.
     """
     plain = all(isinstance(node.step, (Dense, Pointwise)) for node in problem.network.graph.nodes)
-    if plain or any(len(answer.causes) == 1 for answer in found.answers):
+    if plain or any(len(answer.causes) == 1 and not _is_factor(answer) for answer in found.answers):
         return found
     is_between = not found.answers and any(layer.before for layer in problem.network.layers)
     of_graph = diagnose_graph(problem, right, comparisons, without, MOST if is_between else 1)
-    return of_graph if of_graph.answers else found
+    if not of_graph.answers or (found.answers and all(map(_is_factor, of_graph.answers))):
+        return found
+    factors = [answer for answer in found.answers if _is_factor(answer)]
+    return replace(of_graph, answers=tuple(_distinct([*of_graph.answers, *factors])))
+
+
+def _is_factor(answer: Answer) -> bool:
+    """Return whether an answer says no more than that a gradient has a constant factor."""
+    return len(answer.causes) == 1 and answer.causes[0].unknown == "factor"
+
+
+def _distinct(answers: Sequence[Answer]) -> list[Answer]:
+    """Return the first answer with each set of kinds."""
+    kinds: dict[tuple[str, ...], Answer] = {}
+    for answer in answers:
+        kinds.setdefault(tuple(cause.kind for cause in answer.causes), answer)
+    return list(kinds.values())
 
 
 # --- the network's own loss --------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from gradcheck_cli.diagnose.variant import Backward, Handed, Variant, Visit
 from gradcheck_cli.network.graph import Graph, Node
 from gradcheck_cli.network.step import Step
 from gradcheck_cli.network.steps.add import Add
+from gradcheck_cli.network.steps.dense import Dense
 
 _LOST = "∂L/∂a = Σ over all uses of a but one", "∂L/∂a = Σ over all uses of a"
 
@@ -34,11 +35,19 @@ SKIP_LOST = Wrong(
 TIME_LOST = Wrong(
     "gradient not carried back",
     BRANCHES,
-    "in {where}, the gradient does not flow from a time step to the one before it",
+    "in {where} the gradient does not flow back through the product with the state hₜ₋₁",
     "∂L/∂hₜ₋₁ lacks ∂L/∂zₜ · ∂zₜ/∂hₜ₋₁",
     "∂L/∂hₜ₋₁ = … + ∂L/∂zₜ · ∂zₜ/∂hₜ₋₁",
     "δ",
     code="dL_dh = np.zeros((N, 3))",
+)
+STATE_LOST = Wrong(
+    TIME_LOST.kind,
+    BRANCHES,
+    "in {where} no gradient flows from a time step to the one before: each step is trained on its own output",
+    "∂L/∂hₜ₋₁ = ∂L/∂outₜ₋₁",
+    "∂L/∂hₜ₋₁ = ∂L/∂outₜ₋₁ + what time step t hands back",
+    "δ",
 )
 USE_LOST = Wrong(
     "shared parameter used once",
@@ -57,7 +66,7 @@ ONE_USE = Wrong(
 )
 
 
-BRANCH_MISTAKES = (BRANCH_LOST, SKIP_LOST, TIME_LOST, USE_LOST, ONE_USE)
+BRANCH_MISTAKES = (BRANCH_LOST, SKIP_LOST, TIME_LOST, STATE_LOST, USE_LOST, ONE_USE)
 
 
 def owners(graph: Graph) -> dict[str, str]:
@@ -73,12 +82,9 @@ def lost_variants(nodes: Sequence[Node]) -> Iterator[Variant]:
     """Yield variants in which one kind of step in the graph passes no gradient to one of its inputs."""
     kinds = dict.fromkeys((type(node.step), slot) for node in nodes for slot in range(len(node.inputs)))
     for kind, slot in kinds:
-        yield from _of_kind(kind, slot)
-
-
-def _of_kind(kind: type[Step], slot: int) -> Iterator[Variant]:
-    yield Variant(SKIP_LOST if issubclass(kind, Add) else BRANCH_LOST, kind, _lost(slot, _branches))
-    yield Variant(TIME_LOST, kind, _lost(slot, lambda v, _: shares_parameters(v)))
+        yield Variant(SKIP_LOST if issubclass(kind, Add) else BRANCH_LOST, kind, _lost(slot, _branches))
+    yield Variant(STATE_LOST, Step, _state_lost, everywhere=True)
+    yield Variant(TIME_LOST, Dense, _lost(0, _multiplies_state))
 
 
 def _lost(slot: int, applies: Callable[[Visit, int], bool]) -> Backward:
@@ -89,6 +95,22 @@ def _lost(slot: int, applies: Callable[[Visit, int], bool]) -> Backward:
         return (*shares[:slot], np.zeros_like(shares[slot]), *shares[slot + 1 :]), gradients
 
     return backward
+
+
+def _state_lost(visit: Visit, _: float) -> Handed | None:
+    """Return a gradient of 0 for every input that is the state after an earlier time step."""
+    shares, gradients = visit.right
+    lost = [(visit.i, slot) in visit.at.carried for slot in range(len(shares))]
+    if not any(lost):
+        return None
+    kept = (np.zeros_like(share) if is_lost else share for share, is_lost in zip(shares, lost, strict=True))
+    return tuple(kept), gradients
+
+
+def _multiplies_state(visit: Visit, slot: int) -> bool:
+    """Return whether a node multiplies the state by its parameters, as it does at every time step."""
+    nodes, own = visit.at.graph.nodes, visit.node.names
+    return bool(own) and any(at == slot and nodes[i].names == own for i, at in visit.at.carried)
 
 
 def _branches(visit: Visit, slot: int) -> bool:

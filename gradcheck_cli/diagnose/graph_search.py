@@ -17,7 +17,7 @@ from gradcheck_cli.diagnose.branches import lost_variants
 from gradcheck_cli.diagnose.consequences import Consequences
 from gradcheck_cli.diagnose.endings import Endings
 from gradcheck_cli.diagnose.fit import NOTHING, affine, projected, unlike
-from gradcheck_cli.diagnose.loops import Repeated, everywhere, in_loops
+from gradcheck_cli.diagnose.loops import Places, Repeated, everywhere, in_loops, statements
 from gradcheck_cli.diagnose.mistake import Mistake, Wrong
 from gradcheck_cli.diagnose.probe import Probe
 from gradcheck_cli.diagnose.rows import matrix
@@ -139,7 +139,7 @@ class GraphSearch:
             return
         yield from self._settled(swept, visit, visit.right)
         for variant in self._variants[i]:
-            if not variant.everywhere and self._is_allowed(variant.wrong, swept):
+            if not variant.everywhere and self._is_allowed(variant.wrong, swept, i):
                 yield from self._with_variant(swept, visit, variant)
         yield from self._scaled(swept, visit)
 
@@ -155,13 +155,13 @@ class GraphSearch:
         known = [variant for variant in table if variant.wrong.kind not in self.without]
         return [[v for v in known if isinstance(node.step, v.step)] for node in self._nodes]
 
-    def _is_allowed(self, wrong: Wrong, swept: Swept) -> bool:
-        """Return whether this mistake may be made next without exceeding the limit on mistakes.
+    def _is_allowed(self, wrong: Wrong, swept: Swept, i: int) -> bool:
+        """Return whether this mistake may be made next, at node i, without exceeding the limit on mistakes.
 
-        A repeated mistake counts only once. No other mistake is allowed until a gradient has confirmed those
-        made so far.
+        A mistake that was made before is not counted again, except in a loop, where any of the rounds could
+        repeat it. No mistake may follow an unconfirmed one.
         """
-        is_known = any(made.wrong is wrong for made in swept.made)
+        is_known = i not in self._looped and any(made.wrong is wrong for made in swept.made)
         return swept.is_proven and (is_known or number_of(swept.made) < self.most)
 
     def _after(self, swept: Swept, visit: Visit, handed: Handed) -> Swept:
@@ -175,6 +175,12 @@ class GraphSearch:
             uses[name] = {**uses.get(name, {}), visit.i: matrix(gradient)}
         arrived = {**swept.arrived, visit.i: visit.upstream}
         return replace(swept, upstream=upstream, arrived=arrived, uses=uses)
+
+    @cached_property
+    def _looped(self) -> Places:
+        """The nodes in the loops of the graph."""
+        loops = (places for places in statements(self._nodes) if len(places) > 1)
+        return frozenset().union(*loops)
 
     def _settled(self, swept: Swept, visit: Visit, handed: Handed) -> Iterator[Swept]:
         """Yield the sweep after such a visit, once for each way to explain the gradients complete by then."""

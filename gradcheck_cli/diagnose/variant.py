@@ -17,6 +17,7 @@ import numpy as np
 
 from gradcheck_cli.diagnose.families import Family
 from gradcheck_cli.diagnose.mistake import Wrong
+from gradcheck_cli.diagnose.rounds import Taken, carried
 from gradcheck_cli.network.graph import Graph, Node, run
 from gradcheck_cli.network.step import Inputs, Step
 from gradcheck_cli.problem.problem import Problem
@@ -45,6 +46,11 @@ class Pass:
     def consumers(self, value: int) -> Sequence[tuple[int, int]]:
         """Return the index of each node that takes a value, and the value's position among its inputs."""
         return self._consumers[value]
+
+    @cached_property
+    def carried(self) -> frozenset[Taken]:
+        """The inputs of nodes that take the state from an earlier round of a loop over time."""
+        return carried(self.graph.nodes)
 
     @cached_property
     def _consumers(self) -> list[list[tuple[int, int]]]:

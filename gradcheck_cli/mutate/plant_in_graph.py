@@ -66,28 +66,40 @@ class _Backprop:
     def right_loss(self) -> Array:
         return RIGHT[Part.LOSS](loss_site(self.at))
 
-    def uses(self, of_loss: Array, wrong: Repeated | None = None) -> dict[str, list[Array]] | None:
-        """Return, for each parameter, the part of its gradient from each use, from the output down.
+    def uses(self, of_loss: Array) -> dict[str, list[Array]]:
+        """Return, for each parameter, what each of its uses adds to its gradient, from the output down.
 
-        of_loss: the gradient of the loss with respect to the output.  wrong: the mistake to make, if any.
-        Returns None if the mistake changes nothing.
+        of_loss: the gradient of the loss with respect to the output.
         """
+        return self._swept(of_loss)[0]
+
+    def with_mistake(self, wrong: Repeated) -> Planted | None:
+        """Return the gradients of a backprop with this mistake; None if the mistake changes nothing."""
+        found, made_at = self._swept(self.right_loss, wrong)
+        if not made_at:
+            return None
+        return Planted(wrong.variant.wrong, self.at.graph.nodes[max(made_at)].layer, _summed(found))
+
+    def _swept(
+        self, of_loss: Array, wrong: Repeated | None = None
+    ) -> tuple[dict[str, list[Array]], list[int]]:
+        """Return what each use adds to its parameter's gradient, and the nodes where the mistake is made."""
         upstream, arrived = {len(self.at.graph.nodes): of_loss}, dict[int, Array]()
         found: dict[str, list[Array]] = {}
-        is_made = wrong is None
+        made_at: list[int] = []
         for i in reversed(range(len(self.at.graph.nodes))):
             visit = Visit(
                 self.at, i, upstream.pop(i + 1, np.zeros_like(self.at.values[i + 1])), dict(arrived)
             )
             arrived[i] = visit.upstream
             handed = None if wrong is None else wrong.made(visit, _planted(wrong.variant.wrong))
-            is_made = is_made or handed is not None
+            made_at += [] if handed is None else [i]
             shares, own = visit.right if handed is None else handed
             for k, share in zip(visit.node.inputs, shares, strict=True):
                 upstream[k] = upstream[k] + share if k in upstream else share
             for name, gradient in own.items():
                 found.setdefault(visit.node.names[name], []).append(matrix(gradient))
-        return found if is_made else None
+        return found, made_at
 
 
 def _planted(wrong: Wrong) -> float:
@@ -102,9 +114,8 @@ def _in_loss(backprop: _Backprop) -> Iterator[Planted]:
     layer = backprop.at.graph.nodes[-1].layer
     for mistake in MISTAKES[Part.LOSS]:
         wrong = None if mistake.alike else result_of(mistake, loss_site(backprop.at), mistake.planted)
-        uses = None if wrong is None else backprop.uses(wrong)
-        if uses is not None:
-            yield Planted(mistake, layer, _summed(uses))
+        if wrong is not None:
+            yield Planted(mistake, layer, _summed(backprop.uses(wrong)))
 
 
 def _in_steps(backprop: _Backprop, kinds: Collection[type] = (object,)) -> Iterator[Planted]:
@@ -112,9 +123,9 @@ def _in_steps(backprop: _Backprop, kinds: Collection[type] = (object,)) -> Itera
     for repeated in _places(backprop.at):
         if not isinstance(nodes[max(repeated.nodes)].step, tuple(kinds)):
             continue
-        uses = backprop.uses(backprop.right_loss, repeated)
-        if uses is not None:
-            yield Planted(repeated.variant.wrong, nodes[max(repeated.nodes)].layer, _summed(uses))
+        planted = backprop.with_mistake(repeated)
+        if planted is not None:
+            yield planted
 
 
 def _places(at: Pass) -> Iterator[Repeated]:
@@ -133,7 +144,6 @@ def _places(at: Pass) -> Iterator[Repeated]:
 def _in_uses(backprop: _Backprop) -> Iterator[Planted]:
     """Yield, for each parameter that several layers use, the mistake of counting only one of these uses."""
     uses, owner = backprop.uses(backprop.right_loss), owners(backprop.at.graph)
-    assert uses is not None
     for name, parts in uses.items():
         layers = {node.layer for node in backprop.at.graph.nodes if name in node.names.values()}
         if len(layers) > 1:

@@ -1,0 +1,50 @@
+"""The rounds of a loop over time, in a graph in which the loop is unrolled, and what they hand on.
+
+The nodes of a round follow each other in the graph. Each round begins with the first of the products whose
+parameters all rounds share.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+
+from gradcheck_cli.network.graph import Node
+
+Taken = tuple[int, int]
+"""The index of a node and the position of one of its inputs."""
+
+
+def carried(nodes: Sequence[Node]) -> frozenset[Taken]:
+    """Return the inputs that take the state from an earlier round of the same loop."""
+    return frozenset(taken for begins in _loops(nodes) for taken in _carried_in(nodes, begins))
+
+
+def _loops(nodes: Sequence[Node]) -> Iterator[Sequence[int]]:
+    """Yield, for each loop, the index of the first node with parameters in each round."""
+    users: dict[tuple[str, ...], list[int]] = {}
+    for i, node in enumerate(nodes):
+        if node.names:
+            users.setdefault((node.layer, *node.names.values()), []).append(i)
+    ends: dict[str, int] = {}
+    for (layer, *_), uses in users.items():
+        if len(uses) > 1 and uses[0] > ends.get(layer, -1):
+            ends[layer] = uses[-1]
+            yield uses
+
+
+def _carried_in(nodes: Sequence[Node], begins: Sequence[int]) -> Iterator[Taken]:
+    layer = nodes[begins[0]].layer
+    for i in range(begins[1] + 1, len(nodes)):
+        if nodes[i].layer != layer or i in begins or _is_after(nodes[i], begins):
+            continue  # the first product of a round takes the round's own input
+        now = bisect_right(begins, i)
+        for slot, value in enumerate(nodes[i].inputs):
+            if 0 < bisect_right(begins, value - 1) < now:
+                yield i, slot
+
+
+def _is_after(node: Node, begins: Sequence[int]) -> bool:
+    """Return whether a node takes values of every round, as the outputs of the loop are collected."""
+    rounds = {bisect_right(begins, value - 1) for value in node.inputs}
+    return len(rounds - {0}) == len(begins)
