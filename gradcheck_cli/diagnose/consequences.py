@@ -7,16 +7,26 @@ not reach cost nothing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
+from gradcheck_cli.diagnose.fit import projected
 from gradcheck_cli.diagnose.loops import Repeated
 from gradcheck_cli.diagnose.rows import matrix
 from gradcheck_cli.diagnose.target import Target
 from gradcheck_cli.diagnose.variant import Handed, Visit
 from gradcheck_cli.types import Array
+
+_MOST_STEPS = 12
+"""The number of steps after which the solution for an unknown is given up."""
+
+_AHEAD = 1e-5
+"""How far ahead of a value the gradients are computed for their slope."""
+
+_SETTLED = 1e-10
+"""A step that is smaller than this share of the value ends the solution for an unknown."""
 
 
 class Consequences:
@@ -41,15 +51,47 @@ class Consequences:
 
         Returns True, too, if the gradients that result are not finite.
         """
+        for i, changed in self._changed(repeated):
+            if not all(self._matches(name, changed) for name in self.complete[i]):
+                return False
+        return True
+
+    def solved(self, repeated: Repeated) -> Repeated:
+        """Return the mistake with the value of its unknown that fits best, if it has an unknown.
+
+        The gradients depend on the value as a polynomial, because each round of a loop makes the mistake. So
+        each step solves for the value as if they were affine in it, from the value before.
+        """
+        value = repeated.value
+        for _ in range(_MOST_STEPS if repeated.variant.wrong.unknown else 0):
+            here, ahead = (self._offs(replace(repeated, value=value + by)) for by in (0.0, _AHEAD))
+            step = _AHEAD * projected(here, here - ahead)
+            if not np.isfinite(step):
+                break
+            value += step
+            if abs(step) <= _SETTLED * abs(value):
+                break
+        return replace(repeated, value=value)
+
+    def _offs(self, repeated: Repeated) -> Array:
+        """Return how far the gradients found are from those with the mistake, each in units of its size."""
+        *_, (_, changed) = self._changed(repeated)
+        return np.concatenate(
+            [
+                ((target.found - target.right - changed.get(name, 0.0)) / (target.size or 1.0)).ravel()
+                for name, target in self.targets.items()
+            ]
+        )
+
+    def _changed(self, repeated: Repeated) -> Iterator[tuple[int, Mapping[str, Array]]]:
+        """Yield every node, from the last one down, and what has changed in the parameters' gradients."""
         top = max(repeated.nodes)
         arrived = {i: visit.upstream for i, visit in self.visits.items() if i > top}
         upstream, own = dict[int, Array](), dict[str, Array]()
         for i in reversed(range(len(self.complete))):
             if i <= top and i in self.visits:
                 self._visited(repeated, i, arrived, upstream, own)
-            if not all(self._matches(name, own) for name in self.complete[i]):
-                return False
-        return True
+            yield i, own
 
     def _visited(
         self,
@@ -69,7 +111,7 @@ class Consequences:
         arrived[i] = visit.upstream
         handed = None
         if i in repeated.nodes:
-            handed = repeated.variant.backward(replace(visit, arrived=arrived), 0.0)
+            handed = repeated.variant.backward(replace(visit, arrived=arrived), repeated.value)
         if handed is not None:
             shares, gradients = _minus(handed, right.right)
         elif change is not None:

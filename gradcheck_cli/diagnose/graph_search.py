@@ -247,8 +247,9 @@ class GraphSearch:
     def _everywhere(self) -> Iterator[Swept]:
         """Yield, for each mistake that can be made at several nodes, a sweep that makes it at all of them."""
         right = RIGHT[Part.LOSS](loss_site(self.at))
-        for each in filter(self._applies, everywhere(self._variants)):
-            yield Swept(upstream={len(self._nodes): right}, always=(each,))
+        for each in everywhere(self._variants):
+            if self._applies(each) and self._may_be_all(each):
+                yield Swept(upstream={len(self._nodes): right}, always=(each,))
 
     def _in_loops(self) -> Iterator[Way]:
         """Yield, for each mistake in a loop, the sweeps after the topmost node at which it is made."""
@@ -256,13 +257,18 @@ class GraphSearch:
         for each in in_loops(self._nodes, self._variants):
             top = max(each.nodes)
             if top in before and self._applies(each):
-                swept = replace(before[top], always=(each,))
-                yield self._continued(swept, top), top - 1
+                solved = self._consequences.solved(each)
+                if self._may_be_all(solved):
+                    yield self._continued(replace(before[top], always=(solved,)), top), top - 1
 
     def _applies(self, repeated: Repeated) -> bool:
-        """Return whether the mistake changes anything and, if it is the only one, may be the answer."""
-        if not repeated.applies(self._right_visits):
+        """Return whether the mistake changes anything; its unknown is solved for if there is no other one."""
+        if repeated.variant.wrong.unknown and self.most > 1:
             return False
+        return repeated.applies(self._right_visits)
+
+    def _may_be_all(self, repeated: Repeated) -> bool:
+        """Return whether the mistake reproduces all gradients, unless a second mistake may follow it."""
         return self.most > 1 or self._consequences.reproduce(repeated)
 
     @cached_property
@@ -299,7 +305,9 @@ class GraphSearch:
         if handed is None or not shows:
             yield from self._settled(swept, visit, visit.right)
             return
-        made = swept.with_made(MadeAt(repeated_mistake.variant.wrong, visit.node.layer, shows_in=shows))
+        wrong, value = repeated_mistake.variant.wrong, repeated_mistake.value
+        solved = value if wrong.unknown else None
+        made = swept.with_made(MadeAt(wrong, visit.node.layer, value=solved, shows_in=shows))
         if number_of(made.made) <= self.most:
             yield from self._settled(made, visit, handed)
 

@@ -16,18 +16,19 @@ Places = frozenset[int]
 class Repeated:
     """A mistake that is made at several nodes of a graph.
 
-    nodes: the indices of all these nodes.
+    nodes: the indices of all these nodes.  value: the value of the mistake's unknown, if it has one.
     """
 
     variant: Variant
     nodes: Places
+    value: float = 0.0
 
-    def made(self, visit: Visit, unknown: float = 0.0) -> Handed | None:
+    def made(self, visit: Visit) -> Handed | None:
         """Return the result of the wrong `vjp` on a visit to a node.
 
         Returns None if the mistake is not made at this node or changes nothing.
         """
-        return self.variant.made(visit, unknown) if visit.i in self.nodes else None
+        return self.variant.made(visit, self.value) if visit.i in self.nodes else None
 
     def applies(self, visits: Mapping[int, Visit]) -> bool:
         """Return whether the mistake changes anything on any of these visits.
@@ -50,12 +51,13 @@ def everywhere(variants: Sequence[Sequence[Variant]]) -> Iterator[Repeated]:
 def in_loops(nodes: Sequence[Node], variants: Sequence[Sequence[Variant]]) -> Iterator[Repeated]:
     """Yield each mistake in each statement of a loop as a mistake that is made at all nodes of the statement.
 
-    variants: the mistakes that can be made at each node.
+    variants: the mistakes that can be made at each node.  An unknown has the value 0.1 at first.
     """
     loops = [loop for loop in statements(nodes) if len(loop) > 1]
     for variant, places in _by_variant(variants).items():
-        if not variant.everywhere and not variant.wrong.unknown:
-            yield from (Repeated(variant, loop) for loop in loops if loop < places)
+        if not variant.everywhere:
+            value = 0.1 if variant.wrong.unknown else 0.0
+            yield from (Repeated(variant, loop, value) for loop in loops if loop < places)
 
 
 def _by_variant(variants: Sequence[Sequence[Variant]]) -> dict[Variant, Places]:

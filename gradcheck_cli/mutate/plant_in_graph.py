@@ -92,7 +92,7 @@ class _Backprop:
                 self.at, i, upstream.pop(i + 1, np.zeros_like(self.at.values[i + 1])), dict(arrived)
             )
             arrived[i] = visit.upstream
-            handed = None if wrong is None else wrong.made(visit, _planted(wrong.variant.wrong))
+            handed = None if wrong is None else wrong.made(visit)
             made_at += [] if handed is None else [i]
             shares, own = visit.right if handed is None else handed
             for k, share in zip(visit.node.inputs, shares, strict=True):
@@ -138,7 +138,8 @@ def _places(at: Pass) -> Iterator[Repeated]:
         if variant.everywhere:
             yield from everywhere(known)
         else:
-            yield from (Repeated(variant, each) for each in statements(nodes) if known[min(each)])
+            value = _planted(variant.wrong)
+            yield from (Repeated(variant, each, value) for each in statements(nodes) if known[min(each)])
 
 
 def _in_uses(backprop: _Backprop) -> Iterator[Planted]:
