@@ -25,6 +25,7 @@ from gradcheck_cli.diagnose.steps import VARIANTS
 from gradcheck_cli.gradients.analytic import Analytic
 from gradcheck_cli.network.network import gradients
 from gradcheck_cli.network.steps.dropout import Dropout
+from gradcheck_cli.numerical.looks import Remembered
 from gradcheck_cli.problem.problem import Problem, build_problem
 from gradcheck_cli.subject.network import NetworkSubject, network_subject
 
@@ -184,13 +185,13 @@ def examine(kind: str, seed: int) -> tuple[Counter[tuple[str, str]], list[str]]:
     )
     if _differ(right, ours, 1e-9):
         return Counter({(kind, "another gradient"): 1}), [f"{kind} {seed}: the two right gradients differ"]
-    checked = network_subject(network.spec, network.problem)
+    checked, looks = network_subject(network.spec, network.problem), Remembered()
     for mistake, kinds in network.subject.hand.MISTAKES.items():
         wrong = network.by_hand(mistake)
         if not _differ(wrong, right, VISIBLE):
             counts[kind, "invisible"] += 1
             continue
-        report = _checked(checked, network.spec, wrong)
+        report = _checked(checked, network.spec, wrong, looks)
         if report.verdict is not Verdict.WRONG or report.diagnosis is None:
             counts[kind, "passed"] += 1
             remarks.append(f"{kind} {seed}: '{mistake}' {report.verdict}")
@@ -215,11 +216,11 @@ def _differ(some: Gradients, others: Gradients, share: float) -> list[str]:
     ]
 
 
-def _checked(subject: NetworkSubject, spec: Spec, wrong: Gradients) -> Any:
+def _checked(subject: NetworkSubject, spec: Spec, wrong: Gradients, looks: Remembered) -> Any:
     values = {name: np.array(wrong[name]) for name in subject.analytic.values}
     analytic = Analytic(values, subject.analytic.dtypes, "by hand")
     with np.errstate(all="ignore"):
-        return replace(subject, analytic=analytic).check(spec.check)
+        return replace(subject, analytic=analytic).check(spec.check, looks=looks)
 
 
 def _outcomes(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 import numpy as np
 
@@ -111,7 +112,8 @@ class Consequences:
         arrived[i] = visit.upstream
         handed = None
         if i in repeated.nodes:
-            handed = repeated.variant.backward(replace(visit, arrived=arrived), repeated.value)
+            seen = replace(visit, arrived=arrived) if upstream else right
+            handed = repeated.variant.backward(seen, repeated.value)
         if handed is not None:
             shares, gradients = _minus(handed, right.right)
         elif change is not None:
@@ -119,10 +121,9 @@ class Consequences:
         else:
             return
         for k, share in zip(right.node.inputs, shares, strict=True):
-            upstream[k] = upstream[k] + share if k in upstream else share
+            _add(upstream, k, share)
         for name, gradient in gradients.items():
-            full, value = right.node.names[name], matrix(gradient)
-            own[full] = own[full] + value if full in own else value
+            _add(own, right.node.names[name], matrix(gradient))
 
     def _matches(self, name: str, changed: Mapping[str, Array]) -> bool:
         target = self.targets[name]
@@ -135,3 +136,12 @@ class Consequences:
 def _minus(wrong: Handed, right: Handed) -> Handed:
     shares = tuple(a - b for a, b in zip(wrong[0], right[0], strict=True))
     return shares, {name: wrong[1][name] - value for name, value in right[1].items()}
+
+
+K = TypeVar("K", int, str)
+
+
+def _add(total: dict[K, Array], key: K, change: Array) -> None:
+    """Add a change to a total, unless all its entries are 0, so that nothing is done for it further down."""
+    if change.any():
+        total[key] = total[key] + change if key in total else change
