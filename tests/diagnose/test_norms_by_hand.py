@@ -123,6 +123,26 @@ def test_a_layer_normalisation_over_the_wrong_axis_is_named(axes):
     assert kinds(why_alone(LAYER, layer_norm(LAYER, axes)))[0] == ("layer norm: over the wrong axis",)
 
 
+def layer_norm_of_vectors(of: Problem, count: int) -> Found:
+    """Return the gradients of a layer normalisation that splits x into this many vectors."""
+    gamma, units = of.parameters["layer_norm1.weight"], of.x.shape[2]
+    means, s = (each.reshape(-1, 1)[:count] for each in (of.x.mean(axis=2), np.sqrt(of.x.var(axis=2) + EPS)))
+    x, up = of.x.reshape(count, -1), of.target.reshape(count, -1)
+    hat, g = (x - means) / s, np.tile(gamma, x.shape[1] // units) * up
+    along = (g * hat).mean(axis=1, keepdims=True)
+    own = {"weight": (up * hat).sum(axis=0)[:units], "bias": up.sum(axis=0)[:units]}
+    dx = ((g - g.mean(axis=1, keepdims=True) - hat * along) / s).reshape(of.x.shape)
+    return {**{f"layer_norm1.{name}": value for name, value in own.items()}, "input": dx}
+
+
+def test_a_layer_normalisation_that_does_not_split_its_samples_is_named():
+    samples, vectors, _ = LAYER.x.shape
+    for name, gradient in layer_norm_of_vectors(LAYER, samples * vectors).items():
+        np.testing.assert_allclose(gradient, exact(LAYER)[name], rtol=1e-9, atol=1e-12)
+    wrong = layer_norm_of_vectors(LAYER, samples)
+    assert kinds(why_alone(LAYER, wrong)) == [("layer norm: samples not split",)]
+
+
 # --- skip connections --------------------------------------------------------------------------------------
 
 WIDTH = 4

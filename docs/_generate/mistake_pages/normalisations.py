@@ -111,4 +111,25 @@ dL_dx = dL_da_1 @ w_1
     functions=_ROW_MEAN,
 )
 
-NORMALISATIONS = (LAYER_NORM, GROUP_NORM, RMS_NORM, PRE_NORM)
+LAYER_NORM_OF_VECTORS = Alone(
+    "a layer normalisation of samples with three vectors each, alone",
+    features=(3, 4),
+    layers=({"layer_norm": True, "eps": 0.1},),
+    parameters={"layer_norm1.weight": "gamma", "layer_norm1.bias": "beta"},
+    forward_pass="""
+means, deviations = x.mean(axis=2).ravel(), np.sqrt(x.var(axis=2).ravel() + 0.1)
+a = gamma * (x - means.reshape(N, 3, 1)) / deviations.reshape(N, 3, 1) + beta
+""",
+    backward_pass="""
+M = 3 * N
+v, dL_dy = x.reshape(M, -1), y.reshape(M, -1)
+hat = (v - means[:M, None]) / deviations[:M, None]
+g = np.tile(gamma, v.shape[1] // 4) * dL_dy
+dL_dz = (g - mean(g) - hat * mean(g * hat)) / deviations[:M, None]
+dL_dgamma, dL_dbeta = (dL_dy * hat).sum(axis=0)[:4], dL_dy.sum(axis=0)[:4]
+dL_dx = dL_dz.reshape(x.shape)
+""",
+    functions=_ROW_MEAN,
+)
+
+NORMALISATIONS = (LAYER_NORM, GROUP_NORM, RMS_NORM, PRE_NORM, LAYER_NORM_OF_VECTORS)

@@ -27,6 +27,7 @@ from gradcheck_cli.diagnose.steps.reshape import FLATTEN
 from gradcheck_cli.diagnose.steps.residual import RESIDUAL
 from gradcheck_cli.diagnose.steps.rms_norm import RMS_NORM
 from gradcheck_cli.diagnose.steps.rotary import ROTARY
+from gradcheck_cli.diagnose.steps.samples_as_vectors import SAMPLES_AS_VECTORS
 from gradcheck_cli.diagnose.steps.softmax import SOFTMAX
 from gradcheck_cli.diagnose.steps.weight_norm import WEIGHT_NORM
 from gradcheck_cli.diagnose.variant import Variant
@@ -37,6 +38,7 @@ VARIANTS: tuple[Variant, ...] = (
     *CONV2D,
     *CONV_TRANSPOSE2D,
     *NORM_VARIANTS,
+    *SAMPLES_AS_VECTORS,
     *FIXED_NORM,
     *RMS_NORM,
     *WEIGHT_NORM,
