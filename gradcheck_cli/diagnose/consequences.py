@@ -33,6 +33,7 @@ _SETTLED = 1e-10
 class Consequences:
     """Tests mistakes at several nodes by the gradients that result.
 
+    visited: how many nodes the mistakes tested so far have changed.
     visits: the visits of a backprop without mistakes, by node.
     complete: for each node, the checked parameters whose gradients are complete after the visit to the node.
     """
@@ -46,6 +47,7 @@ class Consequences:
         self.visits = visits
         self.targets = targets
         self.complete = complete
+        self.visited = 0
 
     def reproduce(self, repeated: Repeated) -> bool:
         """Return whether this mistake, made in an otherwise right backprop, gives the gradients found.
@@ -56,6 +58,12 @@ class Consequences:
             if not all(self._matches(name, changed) for name in self.complete[i]):
                 return False
         return True
+
+    def explain_one(self, repeated: Repeated) -> bool:
+        """Return whether the mistake alone gives any of the wrong gradients found."""
+        *_, (_, changed) = self._changed(repeated)
+        wrong = [name for name, target in self.targets.items() if not target.is_right and name in changed]
+        return any(self._matches(name, changed) for name in wrong)
 
     def solved(self, repeated: Repeated) -> Repeated:
         """Return the mistake with the value of its unknown that fits best, if it has an unknown.
@@ -120,6 +128,7 @@ class Consequences:
             shares, gradients = right.step.vjp(right.p, right.inputs, right.output, change)
         else:
             return
+        self.visited += 1
         for k, share in zip(right.node.inputs, shares, strict=True):
             _add(upstream, k, share)
         for name, gradient in gradients.items():

@@ -38,7 +38,6 @@ _MOST_VISITS = 60_000
 _ENOUGH = 20_000
 """The number of visits to nodes after which the search stops if it has found an explanation."""
 
-
 Way = tuple[Iterator[Swept], int]
 """The sweeps to continue with, and the index of the next node to visit; -1 if all have been visited."""
 
@@ -90,10 +89,11 @@ class GraphSearch:
         """Return after how many visits the search gives up.
 
         If every single mistake can be tested without a sweep, the search tries all of them, so that it finds
-        all that give the same gradients.
+        all that give the same gradients. The search for more mistakes is the shorter, the more that took.
         """
-        tests_all = self.most == 1 and self._probe is not None
-        return _ENOUGH if found and not tests_all else _MOST_VISITS
+        if self.most == 1 and self._probe is not None:
+            return _MOST_VISITS
+        return _ENOUGH if found else max(_MOST_VISITS - self._consequences.visited, _ENOUGH)
 
     def _is_fair(self, state: State) -> bool:
         """Return whether there are mistakes and every one of them affects a gradient that is really wrong."""
@@ -248,7 +248,7 @@ class GraphSearch:
         """Yield, for each mistake that can be made at several nodes, a sweep that makes it at all of them."""
         right = RIGHT[Part.LOSS](loss_site(self.at))
         for each in everywhere(self._variants):
-            if self._applies(each) and self._may_be_all(each):
+            if self._applies(each) and self._may_fit_at_several(each):
                 yield Swept(upstream={len(self._nodes): right}, always=(each,))
 
     def _in_loops(self) -> Iterator[Way]:
@@ -258,7 +258,7 @@ class GraphSearch:
             top = max(each.nodes)
             if top in before and self._applies(each):
                 solved = self._consequences.solved(each)
-                if self._may_be_all(solved):
+                if self._may_fit_at_several(solved):
                     yield self._continued(replace(before[top], always=(solved,)), top), top - 1
 
     def _applies(self, repeated: Repeated) -> bool:
@@ -267,9 +267,11 @@ class GraphSearch:
             return False
         return repeated.applies(self._right_visits)
 
-    def _may_be_all(self, repeated: Repeated) -> bool:
-        """Return whether the mistake reproduces all gradients, unless a second mistake may follow it."""
-        return self.most > 1 or self._consequences.reproduce(repeated)
+    def _may_fit_at_several(self, repeated: Repeated) -> bool:
+        """Return whether the mistake gives all gradients or, if a second one may follow, a wrong one."""
+        if self.most > 1:
+            return self._consequences.explain_one(repeated)
+        return self._consequences.reproduce(repeated)
 
     @cached_property
     def _consequences(self) -> Consequences:
