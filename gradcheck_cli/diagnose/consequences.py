@@ -1,8 +1,8 @@
-"""What a mistake that is made at several nodes changes in the gradients, without a sweep of the search.
+"""Compute how a mistake at several nodes changes the gradients, without a sweep of the search.
 
 A right `vjp` is linear in the upstream gradient. So the difference between a backprop with the mistake and
-the right one goes down through the right `vjp`s, from the topmost node with the mistake. Nodes that it does
-not reach cost nothing.
+the right backprop can itself be passed down through the right `vjp`s. It starts at the topmost node with the
+mistake, and nodes whose upstream gradient does not change cost nothing.
 """
 
 from __future__ import annotations
@@ -151,6 +151,6 @@ K = TypeVar("K", int, str)
 
 
 def _add(total: dict[K, Array], key: K, change: Array) -> None:
-    """Add a change to a total, unless all its entries are 0, so that nothing is done for it further down."""
+    """Add a change to a total, unless the change is 0: then the nodes below have nothing to compute."""
     if change.any():
         total[key] = total[key] + change if key in total else change

@@ -88,8 +88,9 @@ class GraphSearch:
     def _limit(self, found: Sequence[State]) -> int:
         """Return after how many visits the search gives up.
 
-        If every single mistake can be tested without a sweep, the search tries all of them, so that it finds
-        all that give the same gradients. The search for more mistakes is the shorter, the more that took.
+        If every single mistake can be tested without a sweep, the search for one mistake tries all of them.
+        So it finds all mistakes that give the same gradients. The longer these tests take, the earlier the
+        search for two mistakes gives up.
         """
         if self.most == 1 and self._probe is not None:
             return _MOST_VISITS
