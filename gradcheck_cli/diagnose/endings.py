@@ -98,6 +98,6 @@ def _reproduced(swept: Swept, target: Target, candidate: Array) -> Swept:
 
 
 def _shown(made: Made) -> MadeAt:
-    """Return a mistake in one tensor as a `MadeAt` that shows in that tensor."""
+    """Return a mistake in one tensor as a `MadeAt` whose effect shows in that tensor."""
     known = {each.name: getattr(made, each.name) for each in fields(Made)}
     return MadeAt(**known, shows_in=(made.tensor,))

@@ -42,10 +42,7 @@ Way = tuple[Iterator[Swept], int]
 """The sweeps to continue with, and the index of the next node to visit; -1 if all have been visited."""
 
 WithValue = Callable[[float], Swept | None]
-"""A function of a mistake's unknown that returns the sweep with the mistake.
-
-It returns None if the mistake changes nothing.
-"""
+"""A function of a mistake's unknown: the sweep with the mistake, or None if the mistake changes nothing."""
 
 
 class GraphSearch:
@@ -159,8 +156,8 @@ class GraphSearch:
     def _is_allowed(self, wrong: Wrong, swept: Swept, i: int) -> bool:
         """Return whether this mistake may be made next, at node i, without exceeding the limit on mistakes.
 
-        A mistake that was made before is not counted again, except in a loop, where any of the rounds could
-        repeat it. No mistake may follow an unconfirmed one.
+        A repeated mistake counts only once, except in a loop, where any of the rounds could repeat it. No
+        other mistake is allowed until a gradient has confirmed those made so far.
         """
         is_known = i not in self._looped and any(made.wrong is wrong for made in swept.made)
         return swept.is_proven and (is_known or number_of(swept.made) < self.most)
@@ -270,9 +267,8 @@ class GraphSearch:
 
     def _may_fit_at_several(self, repeated: Repeated) -> bool:
         """Return whether the mistake gives all gradients or, if a second one may follow, a wrong one."""
-        if self.most > 1:
-            return self._consequences.explain_one(repeated)
-        return self._consequences.reproduce(repeated)
+        tests = self._consequences
+        return tests.explain_one(repeated) if self.most > 1 else tests.reproduce(repeated)
 
     @cached_property
     def _consequences(self) -> Consequences:
