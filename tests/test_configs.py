@@ -101,9 +101,9 @@ def test_unit_and_literal_differences_agree(name, configs):
 
 
 SAID = {
-    "wrong_gradient.yaml": "In unit 3 of layer output the derivative of sigmoid is missing.",
-    "wrong_conv.yaml": "In layer hidden2 δ is passed down through a wrongly rotated kernel",
-    "wrong_lstm.yaml": "In layer lstm1 the gradient does not flow back through the product with the state",
+    "wrong_gradient.yaml": "In unit 3 of layer output, the derivative of sigmoid is missing.",
+    "wrong_conv.yaml": "In layer hidden2, δ is passed down through a wrongly rotated kernel",
+    "wrong_lstm.yaml": "In layer lstm1, the gradient does not flow back through the product with the state",
     "code/book_trap.yaml": "The loss averages over the 10 outputs, but the gradient does not.",
 }
 

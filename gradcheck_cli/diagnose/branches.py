@@ -35,7 +35,7 @@ SKIP_LOST = Wrong(
 TIME_LOST = Wrong(
     "gradient not carried back",
     BRANCHES,
-    "in {where} the gradient does not flow back through the product with the state hₜ₋₁",
+    "in {where}, the gradient does not flow back through the product with the state hₜ₋₁",
     "∂L/∂hₜ₋₁ lacks ∂L/∂zₜ · ∂zₜ/∂hₜ₋₁",
     "∂L/∂hₜ₋₁ = … + ∂L/∂zₜ · ∂zₜ/∂hₜ₋₁",
     "δ",
@@ -44,7 +44,7 @@ TIME_LOST = Wrong(
 STATE_LOST = Wrong(
     TIME_LOST.kind,
     BRANCHES,
-    "in {where} no gradient flows from a time step to the one before: each step is trained on its own output",
+    "in {where}, no gradient flows from a time step to the one before: each step learns from its own output",
     "∂L/∂hₜ₋₁ = ∂L/∂outₜ₋₁",
     "∂L/∂hₜ₋₁ = ∂L/∂outₜ₋₁ + what time step t hands back",
     "δ",

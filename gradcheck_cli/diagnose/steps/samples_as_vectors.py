@@ -70,7 +70,7 @@ SAMPLES_AS_VECTORS: tuple[Variant, ...] = (
         Wrong(
             "layer norm: samples not split",
             LAYER_NORM,
-            "in {where} layer normalisation's backward pass treats each sample as one vector, but a sample "
+            "in {where}, layer normalisation's backward pass treats each sample as one vector, but a sample "
             "has several vectors, each with its own mean and variance",
             "x as N vectors of T n numbers",
             "x as N T vectors of n numbers",
