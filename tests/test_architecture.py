@@ -28,6 +28,7 @@ MAY_IMPORT = {
     "moving": {
         "network.activations",
         "network.arithmetic",
+        "network.carried",
         "network.factors",
         "network.graph",
         "network.loss_rounding",

@@ -17,11 +17,12 @@ from gradcheck_cli.moving.entry_moves import SharedEntryMoves, entry_moves
 from gradcheck_cli.moving.movables import BatchMoves, UnitMoves, scaled_value
 from gradcheck_cli.moving.penalty_moves import PenaltyMoves
 from gradcheck_cli.moving.short_moves import Near
+from gradcheck_cli.moving.sites import places
 from gradcheck_cli.network.factors import Factors
 from gradcheck_cli.network.penalties import PENALTIES
 from gradcheck_cli.network.steps.add import Add
 from gradcheck_cli.numerical.objective import Corner, Movable, Site, Use
-from gradcheck_cli.types import EPS, Shape
+from gradcheck_cli.types import EPS, Array, Shape
 
 _MOST_CHOICES = 96
 """The largest number of choices of pieces to try at kinks. More would take too many evaluations."""
@@ -79,18 +80,34 @@ class NetworkObjective(AtRest):
     def uses(self, name: str) -> tuple[Use, ...]:
         """Return the sites that the parameter enters, with the way in which it enters each.
 
-        Examples of sites are z = a wᵀ + b of a dense layer with input a, and y = γ ẑ + β of a normalisation.
+        Examples of sites are z = a wᵀ + b of a dense layer with input a, and y = γ ẑ + β of a normalisation. If
+        copies of z enter products, as in attention, the sites are the products.
 
         The result is empty if any step that uses the parameter is not affine in it. In that case, only the
         parameter's entries can be perturbed.
         """
         if name not in self._uses:
-            places = self.graph.uses[name]
-            factors = (self._factors(i, own) for i, own in places)
-            found = list(zip(self._sites_of([i + 1 for i, _ in places]), factors, strict=True))
-            uses = tuple(Use(site, factors) for site, factors in found if factors is not None)
-            self._uses[name] = uses if len(uses) == len(found) else ()
+            nodes = self.graph.uses[name]
+            factors = (self._factors(i, own) for i, own in nodes)
+            found = list(zip(self._sites_of([i + 1 for i, _ in nodes]), factors, strict=True))
+            uses = [Use(site, factors) for site, factors in found if factors is not None]
+            self._uses[name] = self._placed(uses) if len(uses) == len(found) else ()
         return self._uses[name]
+
+    def _placed(self, uses: list[Use]) -> tuple[Use, ...]:
+        """Return the uses at the products above their sites, unless an entry would use a product twice."""
+        above = [each for use in uses for each in places(self.graph, self.values, use)]
+        return tuple(uses if self._repeat_an_entry(above) else above)
+
+    def _repeat_an_entry(self, uses: list[Use]) -> bool:
+        """Return whether any entry uses a site twice."""
+        pairs = [(one, other) for one, other in combinations(uses, 2) if one.site == other.site]
+        return any((self._reached(one) & self._reached(other)).any() for one, other in pairs)
+
+    def _reached(self, use: Use) -> Array:
+        """Return a mask of the entries that affect the site."""
+        reached: Array = use.factors.sizes(np.ones(self.site_shape(use.site))) > 0
+        return reached
 
     def _sites_of(self, values: list[Site]) -> list[Site]:
         """Return the sums that these values enter, if all of the sums are different; otherwise these values.
@@ -133,7 +150,7 @@ class NetworkObjective(AtRest):
         if not uses:
             return True
         numbers = 0
-        for site, _ in uses:
+        for site in {use.site for use in uses}:
             features, samples = self.site_shape(site)
             numbers += features * (samples if self.graph.couples_above(site) else 1)
         return max(self._entries_of(i) for i, _ in self.graph.uses[name]) < numbers

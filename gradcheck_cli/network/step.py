@@ -15,6 +15,7 @@ from typing import Any, Literal
 import numpy as np
 
 from gradcheck_cli.network.arithmetic import Arithmetic
+from gradcheck_cli.network.carried import Copies, Product
 from gradcheck_cli.network.factors import Factors
 from gradcheck_cli.network.formulas import Formulas
 from gradcheck_cli.network.known import Arrays, Inputs, Known, Upstream
@@ -229,6 +230,13 @@ class Step:
         """Return the factors with which the parameter w called `name` enters the output: z = J w + c.
 
         Returns None if the output z is not affine in w.
+        """
+        return None
+
+    def link(self, k: int, inputs: Inputs, units: Array) -> Copies | Product | None:
+        """Return how the output depends on input k if it is a copy of it or a product with it, else None.
+
+        units: for each feature of input k, the unit of the parameter that it belongs to, (F,).
         """
         return None
 

@@ -173,7 +173,8 @@ class Drawing:
         self._included = included
         self._rng = np.random.default_rng(seed)
         self._progress = progress
-        self._sites: dict[Site, tuple[Array, Numbers]] = {}
+        self._rows: dict[tuple[tuple[Site, ...], int], Array] = {}
+        self._sites: dict[tuple[Site, bytes], Numbers] = {}
 
     def by_units(self, objective: UnitObjective, names: Sequence[str]) -> dict[str, Entries]:
         return {
@@ -200,30 +201,37 @@ class Drawing:
         )
 
     def _units_of(self, objective: UnitObjective, name: str) -> Entries:
-        shape, rows, samples, uses = objective.shapes[name], np.zeros(0, dtype=int), 1, []
+        shape, rows = objective.shapes[name], self._rows_of(objective, name)
+        samples, uses = 1, []
         for site, factors in objective.uses(name):
-            rows, numbers = self._site(objective, name, site, factors)
-            uses.append((factors.only(rows), numbers))
             samples = objective.site_shape(site)[1]
+            pairs = (factors.of(rows)[:, None] * samples + np.arange(samples)).ravel()
+            if pairs.size:  # these rows may not affect every site
+                uses.append((factors.only(rows), self._numbers(objective, site, pairs)))
         which = np.arange(int(np.prod(shape))).reshape(shape)[rows].ravel()
         return Entries(which, ByUnits(tuple(uses), samples), _penalty(objective, name, which))
 
-    def _site(
-        self, objective: UnitObjective, name: str, site: Site, factors: Factors
-    ) -> tuple[Array, Numbers]:
-        """Return the sampled units of a site, and their (feature, sample) pairs.
-
-        All parameters that enter the site share them.
-        """
-        if site not in self._sites:
-            movable, (units, *inputs) = objective.units(site), objective.shapes[name]
-            features, samples = objective.site_shape(site)
+    def _rows_of(self, objective: UnitObjective, name: str) -> Array:
+        """Return the sampled rows of a parameter; parameters with the same sites share them."""
+        (units, *inputs), sites = objective.shapes[name], tuple(use.site for use in objective.uses(name))
+        if (sites, units) not in self._rows:
             included = self._included.get(name)
             row = None if included is None else included // int(np.prod(inputs))
-            rows = self._some(units, max(1, BATCHES * movable.batch // (samples * features // units)), row)
-            pairs = (factors.of(rows)[:, None] * samples + np.arange(samples)).ravel()
-            self._sites[site] = rows, Numbers(movable, pairs, self._progress)
-        return self._sites[site]
+            most = min(self._most(objective, site, units) for site in sites)
+            self._rows[sites, units] = self._some(units, most, row)
+        return self._rows[sites, units]
+
+    def _most(self, objective: UnitObjective, site: Site, units: int) -> int:
+        """Return how many of a parameter's units fit a few batches of the site."""
+        features, samples = objective.site_shape(site)
+        return max(1, BATCHES * objective.units(site).batch // (samples * max(1, features // units)))
+
+    def _numbers(self, objective: UnitObjective, site: Site, pairs: Array) -> Numbers:
+        """Return the (feature, sample) pairs of a site; parameters that perturb the same pairs share them."""
+        key = (site, pairs.tobytes())
+        if key not in self._sites:
+            self._sites[key] = Numbers(objective.units(site), pairs, self._progress)
+        return self._sites[key]
 
     def _some(self, size: int, most: int, included: int | None) -> Array:
         if size <= most:

@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from build import problem_of
+from build import problem_of, spec_of
 
 from gradcheck_cli.numerical.reference import LiteralDifferences, UnitDifferences
 from gradcheck_cli.numerical.schemes import SCHEMES, plain_schemes
-from gradcheck_cli.problem.problem import Problem
+from gradcheck_cli.problem.problem import Problem, build_problem
 from gradcheck_cli.sweep import stepping
 from gradcheck_cli.sweep.stepping import Drawing, evaluations
 
@@ -94,3 +94,18 @@ def test_the_weight_and_the_bias_of_a_layer_share_their_units(problem):
     entries = Drawing({}, 0).by_units(problem.objective, ["output.weight", "output.bias"])
     (weight,), (bias,) = (of.losses.uses for of in entries.values())
     assert weight[1] is bias[1]
+
+
+def test_a_sample_of_rows_is_the_same_at_every_use_of_a_parameter(monkeypatch):
+    """The sites of a parameter differ in how many of their numbers fit a batch."""
+    monkeypatch.setattr(stepping, "BATCHES", 1)
+    layers = ({"lstm": 8}, {"residual": [{"attention": 2}]}, {"select": -1}, {"units": 3})
+    spec = spec_of(*layers, inputs=[3, 2], loss="cross_entropy", samples=6)
+    objective, scheme = build_problem(spec).objective, PLAIN["central"]
+    objective.block = 2000
+    names = ["lstm1.weight_hh_l0", "attention1.in_proj_weight"]
+    expected = UnitDifferences(objective, single("central"), 2.0**-5).estimate(names)
+    for tensor, of in Drawing({}, seed=0).by_units(objective, names).items():
+        assert 0 < len(of.which) < expected[tensor].value.size
+        stepped = of.at(scheme, 2.0**-5)
+        np.testing.assert_allclose(stepped.value, expected[tensor].value.ravel()[of.which], rtol=1e-10)

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gradcheck_cli.network.arithmetic import Arithmetic
+from gradcheck_cli.network.carried import Product, product_of
 from gradcheck_cli.network.formulas import Argument, Formulas
 from gradcheck_cli.network.part import Fixed, Input, Part, Resting, aligned
 from gradcheck_cli.network.step import Arrays, Inputs, Known, Step, Upstream
@@ -76,6 +77,15 @@ class Matmul(Step):
         if isinstance(a, Part):
             return _moved(of_a, of_b, self.scale, output, transposed=False)
         return _moved(of_b, of_a, self.scale, output, transposed=True)
+
+    def link(self, k: int, inputs: Inputs, units: Array) -> Product | None:
+        a, b = inputs
+        if k == 0:
+            by, rows, turned = np.swapaxes(b, -1, -2) if self.transposed else b, a.shape[-2], (False, False)
+        else:  # the rows of b or bᵀ are the columns of the output
+            rows = b.shape[-2] if self.transposed else b.shape[-1]
+            by, turned = np.swapaxes(a, -1, -2), (not self.transposed, True)
+        return product_of(by * self.scale, rows, turned, units)
 
     def vjp(
         self, p: Arrays, inputs: Inputs, output: Array, upstream: Array

@@ -16,9 +16,10 @@ from typing import Any
 
 import numpy as np
 
+from gradcheck_cli.network.carried import Copies
 from gradcheck_cli.network.formulas import Argument, Formulas
 from gradcheck_cli.network.part import Input, Part, Resting, only, reshaped, taken
-from gradcheck_cli.network.step import Arrays, UnfitError
+from gradcheck_cli.network.step import Arrays, Inputs, UnfitError
 from gradcheck_cli.network.steps.fit import axis_of
 from gradcheck_cli.network.steps.linear import Linear
 from gradcheck_cli.types import Array, Shape
@@ -37,6 +38,9 @@ class _Rearranged(Linear):
     def _first(self, x: Array) -> int:
         """Return the index of the first feature axis of x, (…, N, *features), for N samples."""
         return x.ndim - self.axes
+
+    def link(self, k: int, inputs: Inputs, units: Array) -> Copies | None:
+        return _copies(self, inputs)
 
 
 @dataclass(frozen=True)
@@ -301,9 +305,21 @@ class Repeat(Linear):
         (x,) = inputs
         return np.repeat(x, self.times, axis=self.axis - self.axes)
 
+    def link(self, k: int, inputs: Inputs, units: Array) -> Copies | None:
+        return _copies(self, inputs)
+
     def adjoint(self, delta: Array, features: tuple[Shape, ...]) -> tuple[Array, ...]:
         before, (size, *after) = features[0][: self.axis], features[0][self.axis :]
         return (delta.reshape(len(delta), *before, size, self.times, *after).sum(axis=2 + self.axis),)
+
+
+def _copies(step: Linear, inputs: Inputs) -> Copies | None:
+    """Return which features of its only input a step copies; None if it has several inputs."""
+    if len(inputs) > 1:
+        return None
+    features = inputs[0].shape[1:]
+    number = np.arange(math.prod(features)).reshape(1, *features)
+    return Copies(step.apply(number).ravel(), number.size)
 
 
 def _spread(inputs: tuple[Array, ...], axes: int) -> list[Array]:
