@@ -20,7 +20,8 @@ from gradcheck_cli.network.graph import heard, run
 from gradcheck_cli.network.loss_rounding import loss_and_rounding
 from gradcheck_cli.network.network import Activity, Network, sample_losses
 from gradcheck_cli.network.rounding import errors_from
-from gradcheck_cli.network.step import Arrays
+from gradcheck_cli.network.step import Arrays, Inputs
+from gradcheck_cli.network.steps.pointwise import Pointwise
 from gradcheck_cli.numerical.objective import ALONE, Moved, Spread
 from gradcheck_cli.types import EPS, Array
 
@@ -90,6 +91,7 @@ class AtRest:
         self.convention = convention
         self.x = x
         self.spread: Spread = ALONE
+        self._own_errors: dict[int, Array] = {}
         self.block = BLOCK_BYTES
         self.values: tuple[Array, ...] = run(network.graph, parameters, x)
         self.losses: Array = sample_losses(network, self.output, target)
@@ -309,8 +311,20 @@ class AtRest:
         rounding: the rounding errors of the values, in units of machine epsilon, by the value's index.
         """
         start = {at: NUDGED.eps * each for at, each in rounding.items()}
-        errors = errors_from(self.graph, self.parameters, self.values, start, NUDGED)
-        return errors[-1] / NUDGED.eps
+        return errors_from(self.graph, self.values, start, self._error)[-1] / NUDGED.eps
+
+    def _error(self, i: int, inputs: Inputs, errors: Inputs) -> Array:
+        """Return a bound on the error of the output of node i, given the errors of its inputs."""
+        step = self.graph.nodes[i].step
+        if isinstance(step, Pointwise):
+            return step.carried(inputs[0], errors[0], NUDGED) + self._own_error(i, step, inputs[0])
+        return step.error(self.own[i], inputs, self.values[i + 1], errors, NUDGED)
+
+    def _own_error(self, i: int, step: Pointwise, y: Array) -> Array:
+        """Return the activation's own rounding error, which takes long to find and is the same each time."""
+        if i not in self._own_errors:
+            self._own_errors[i] = step.own_error(y, NUDGED)
+        return self._own_errors[i]
 
 
 def _any(changed: Array, rows: int) -> Array:

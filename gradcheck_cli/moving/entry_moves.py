@@ -10,9 +10,10 @@ import numpy as np
 
 from gradcheck_cli.moving.at_rest import AtRest, Evaluate
 from gradcheck_cli.moving.movables import Moves, deviation_of, near_rounding, normalised_columns, rounded
+from gradcheck_cli.moving.part_moves import PartMoves
 from gradcheck_cli.moving.short_moves import Near
 from gradcheck_cli.network.arithmetic import NUDGED
-from gradcheck_cli.network.factors import Factors
+from gradcheck_cli.network.factors import Channels, Factors, Ones, Own, Rows
 from gradcheck_cli.network.steps.dense import Dense
 from gradcheck_cli.network.steps.normalise import Scale
 from gradcheck_cli.numerical.objective import Moved
@@ -91,10 +92,14 @@ class EntryMoves(Moves):
         node, own = self.objective.graph.nodes[self._node], self.objective.own[self._node]
         value = self.objective.values[self.at]
         moved = node.step.with_entries(own, self.own, which, to, self._inputs, value)
-        losses, rounding, crossed = self.objective.above(self.at, moved, slice(None), self._output_rounding)
+        losses, rounding, crossed = self._evaluated(which, moved)
         if not self._noticed.all():
             rounding = np.where(self._noticed[which][:, None], rounding, 0.0)
         return Moved(losses, rounding, np.asarray(crossed.reshape(len(which), -1).any(axis=-1)))
+
+    def _evaluated(self, which: Array, moved: Array) -> Moved:
+        """Return the losses, (B, N), after entries `which` change the step's outputs to `moved`."""
+        return self.objective.above(self.at, moved, slice(None), self._output_rounding)
 
     def evaluate(self, which: Array, to: Array, inputs: Sequence[Array]) -> Array:
         """Return B perturbed outputs of the step, (B, N, *out), for N samples.
@@ -124,6 +129,39 @@ class EntryMoves(Moves):
         if self._factors is not None:
             noticed = noticed & ~self._factors.least(~self.objective.heard[self.at].ravel())
         return noticed.ravel()
+
+
+@dataclass(frozen=True)
+class ChannelEntryMoves(EntryMoves):
+    """Perturbs entries that change one channel of the step's output each, and evaluates only what changes.
+
+    It is for parameters that are checked by their entries. The literal differences that confirm unit
+    differences evaluate whole samples, and so do not rely on any `Step.part`.
+    """
+
+    @cached_property
+    def _parts(self) -> PartMoves:
+        return PartMoves(self.objective, self.at)
+
+    @cached_property
+    def _channels(self) -> Channels | None:
+        """The channels of the step's output if each entry changes only one of them, else None."""
+        if not self._parts.plain or not isinstance(self._factors, Rows | Ones | Own):
+            return None
+        channels = self._factors.channels
+        return channels if channels.features == self.objective.graph.value_features[self.at] else None
+
+    def _evaluated(self, which: Array, moved: Array) -> Moved:
+        channels, count, samples = self._channels, len(which), len(self.objective.target)
+        if channels is None or moved.dtype != np.float64:
+            return super()._evaluated(which, moved)
+        unit = which * channels.units // len(self.position)
+        part = np.moveaxis(moved, 2 + channels.axis, 1)[np.arange(count), unit]
+        at_unit, copies = np.repeat(unit, samples), np.tile(np.arange(samples), count)
+        fixed = tuple(at_unit if axis == channels.axis else None for axis in range(moved.ndim - 2))
+        in_copies = part.reshape(-1, *part.shape[2:])
+        losses, rounding, crossed = self._parts.move_part(copies, fixed, in_copies, self._output_rounding)
+        return Moved(losses.reshape(count, -1), rounding.reshape(count, -1), crossed)
 
 
 @dataclass(frozen=True)
@@ -224,13 +262,15 @@ class DenseEntryMoves(EntryMoves):
         return near_rounding(self.objective, self.objective.output_rounding(self.at, size))
 
 
-def entry_moves(objective: AtRest, at: int, near: Near, own: str) -> EntryMoves:
+def entry_moves(objective: AtRest, at: int, near: Near, own: str, by_parts: bool) -> EntryMoves:
     """Return an object that perturbs the entries of a parameter.
 
     at: the index of the output of the step that uses the parameter.
     near: evaluates short steps.
     own: the parameter's name in that step.
+    by_parts: whether to evaluate only what an entry changes, if possible.
     """
     plain = isinstance(objective.graph.nodes[at - 1].step, Dense | Scale)
-    kind = DenseEntryMoves if plain and len(objective.graph.value_features[at]) == 1 else EntryMoves
-    return kind(objective, at, near, own)
+    if plain and len(objective.graph.value_features[at]) == 1:
+        return DenseEntryMoves(objective, at, near, own)
+    return (ChannelEntryMoves if by_parts else EntryMoves)(objective, at, near, own)

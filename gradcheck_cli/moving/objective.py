@@ -68,7 +68,7 @@ class NetworkObjective(AtRest):
         ((i, own), *others) = self.graph.uses[name]
         if others:
             return SharedEntryMoves(self, i + 1, self._near_of(i + 1), own, name)
-        return entry_moves(self, i + 1, self._near_of(i + 1), own)
+        return entry_moves(self, i + 1, self._near_of(i + 1), own, by_parts=self.literally(name))
 
     def penalty(self, name: str) -> Movable | None:
         penalties = self.network.penalties_on(name)

@@ -13,7 +13,7 @@ from functools import cached_property
 import numpy as np
 
 from gradcheck_cli.moving.at_rest import AtRest
-from gradcheck_cli.network.part import Input, Part, Resting
+from gradcheck_cli.network.part import Fixed, Input, Part, Resting
 from gradcheck_cli.numerical.objective import Moved
 from gradcheck_cli.types import Array
 
@@ -36,7 +36,8 @@ class PartMoves:
     def widest(self) -> int:
         """The size of the largest part that a single perturbed number changes."""
         first = np.zeros(1, dtype=np.intp)
-        parts = self._parts(first, first, self.objective.values[self.at].ravel()[:1])
+        fixed = (first,) * len(self.objective.graph.value_features[self.at])
+        parts = self._parts(first, fixed, self.objective.values[self.at].ravel()[:1])
         return max((part.value.size for _, part, _ in parts), default=1)
 
     def move(self, samples: Array, features: Array, to: Array, output_rounding: Array) -> Moved:
@@ -48,22 +49,29 @@ class PartMoves:
         output_rounding: the rounding error of the outputs of N samples, (N, *outputs), in units of machine
             epsilon.
         """
+        start = np.unravel_index(features, self.objective.graph.value_features[self.at])
+        return self.move_part(samples, tuple(start), to, output_rounding)
+
+    def move_part(self, samples: Array, fixed: Fixed, to: Array, output_rounding: Array) -> Moved:
+        """Return the losses (B,) after setting part of the value in each of B copies of samples.
+
+        fixed: which part.  to: what it is set to, (B, *free).  samples, output_rounding: as in `move`.
+        """
         objective, output = self.objective, Resting(self.objective.output, samples).whole
         crossed = np.zeros(len(to), dtype=bool)
-        for value, part, beyond in self._parts(samples, features, to):
+        for value, part, beyond in self._parts(samples, fixed, to):
             crossed |= beyond
             if value == len(objective.values) - 1:
                 output = part.whole
         return objective.ended(output, samples, output_rounding, crossed, np.zeros_like(crossed))
 
-    def _parts(self, samples: Array, features: Array, to: Array) -> Iterator[tuple[int, Part, Array]]:
+    def _parts(self, samples: Array, fixed: Fixed, to: Array) -> Iterator[tuple[int, Part, Array]]:
         """Yield, for every value that changes, its index, the part that changes, and a mask of copies.
 
         The mask marks the copies in which the step that computes the value crosses a kink.
         """
         graph, resting = self.objective.graph, self._resting(samples)
-        start = np.unravel_index(features, graph.value_features[self.at])
-        parts = {self.at: Part(resting[self.at], tuple(start), to)}
+        parts = {self.at: Part(resting[self.at], fixed, to)}
         yield self.at, parts[self.at], np.zeros(len(to), dtype=bool)
         for i in graph.above[self.at]:
             node = graph.nodes[i]

@@ -127,16 +127,17 @@ def erfc(z: Array) -> Array:
 
 
 def _erfc(z: Array) -> Array:
-    left = z.real < 0
+    sign = np.copysign(z.dtype.type(1.0).real, z.real)
     if np.iscomplexobj(z):
-        y = np.where(left, -z, z)
+        y = sign * z
         np.copyto(y, _END, where=y.real > _END)
     else:
         y = np.abs(z)
         np.minimum(y, z.dtype.type(_END), out=y)
     right = _ratio(_ERFCX, y)
     right *= _exp_minus_square(y)
-    np.subtract(2.0, right, out=right, where=left)
+    right *= sign
+    right += np.subtract(1.0, sign, out=sign)  # 2 − erfc(y) on the left; faster than a masked operation
     return right
 
 

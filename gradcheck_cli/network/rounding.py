@@ -7,7 +7,7 @@ of first order in ε; where both factors of a product may be 0, they are of seco
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +17,7 @@ from gradcheck_cli.network.graph import INPUT, Graph, run
 from gradcheck_cli.network.loss_rounding import loss_upstream
 from gradcheck_cli.network.network import Network
 from gradcheck_cli.network.penalties import PENALTIES
-from gradcheck_cli.network.step import Arrays, Known, Upstream
+from gradcheck_cli.network.step import Arrays, Inputs, Known, Upstream
 from gradcheck_cli.types import Array
 
 
@@ -26,15 +26,20 @@ def forward_errors(
 ) -> tuple[Array, ...]:
     """Return a bound on |computed − exact| for every value of a forward pass, x included."""
     start = arithmetic.input_eps * np.abs(values[0])
-    return errors_from(graph, parameters, values, {INPUT: start}, arithmetic)
+
+    def error(i: int, inputs: Inputs, errors: Inputs) -> Array:
+        node = graph.nodes[i]
+        return node.step.error(node.own(parameters), inputs, values[i + 1], errors, arithmetic)
+
+    return errors_from(graph, values, {INPUT: start}, error)
+
+
+ErrorOf = Callable[[int, Inputs, Inputs], Array]
+"""A function that bounds the error of the output of node i, given its inputs and bounds on their errors."""
 
 
 def errors_from(
-    graph: Graph,
-    parameters: Arrays,
-    values: tuple[Array, ...],
-    start: Mapping[int, Array],
-    arithmetic: Arithmetic,
+    graph: Graph, values: tuple[Array, ...], start: Mapping[int, Array], error_of: ErrorOf
 ) -> tuple[Array, ...]:
     """Return a bound on the error of every value of a forward pass, from known errors of some values.
 
@@ -47,7 +52,7 @@ def errors_from(
         node = graph.nodes[i]
         inputs = tuple(values[k] for k in node.inputs)
         known = tuple(np.broadcast_to(errors[k], values[k].shape) for k in node.inputs)
-        error = node.step.error(node.own(parameters), inputs, values[i + 1], known, arithmetic)
+        error = error_of(i, inputs, known)
         errors[i + 1] = error + start[i + 1] if i + 1 in start else error
     return tuple(errors)
 

@@ -7,6 +7,7 @@ import pytest
 from build import spec_of
 from layer_kinds import KINDS, SAMPLES
 
+from gradcheck_cli.moving.entry_moves import ChannelEntryMoves, EntryMoves
 from gradcheck_cli.moving.part_moves import PartMoves
 from gradcheck_cli.problem.problem import build_problem
 from tests.network.step_kinds import Draw
@@ -48,6 +49,31 @@ def test_the_losses_are_those_of_whole_samples(kind, seed):
             np.testing.assert_allclose(quick.losses, whole.losses, rtol=1e-12, atol=1e-14)
             np.testing.assert_allclose(quick.rounding, whole.rounding, rtol=1e-3)
             np.testing.assert_array_equal(quick.crossed, whole.crossed)
+
+
+@pytest.mark.parametrize("kind", [*KINDS, *SEQUENCES])
+def test_entries_by_parts_give_the_losses_of_whole_samples(kind):
+    objective = build_problem(spec(kind, 3)).objective
+    rng = np.random.default_rng(3)
+    for name in objective.shapes:
+        moves = objective.entries(name)
+        if not isinstance(moves, ChannelEntryMoves):
+            continue
+        which = rng.integers(0, len(moves.position), 3)
+        for step in (0.25, 1e-3):
+            to = moves.position[which] + step * moves.unit[which]
+            whole = EntryMoves(objective, moves.at, moves.near, moves.own)._move_far(which, to)
+            quick = moves._move_far(which, to)
+            np.testing.assert_allclose(quick.losses, whole.losses, rtol=1e-12, atol=1e-14)
+            np.testing.assert_allclose(quick.rounding, whole.rounding, rtol=1e-3)
+            np.testing.assert_array_equal(quick.crossed, whole.crossed)
+
+
+def test_entries_that_confirm_unit_differences_evaluate_whole_samples():
+    objective = build_problem(spec("images with kinks", 0)).objective
+    kinds = {name: type(objective.entries(name)) for name in objective.shapes}
+    assert any(kinds[name] is ChannelEntryMoves for name in kinds if objective.literally(name))
+    assert all(kinds[name] is not ChannelEntryMoves for name in kinds if not objective.literally(name))
 
 
 def widest(kind, layer):

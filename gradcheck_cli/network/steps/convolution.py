@@ -15,7 +15,7 @@ Groups split the channels: each group of output channels depends only on the sam
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -24,6 +24,7 @@ import numpy as np
 from gradcheck_cli.network.arithmetic import Arithmetic
 from gradcheck_cli.network.factors import Channels, Factors, Ones, Rows
 from gradcheck_cli.network.formulas import Argument, Formulas
+from gradcheck_cli.network.part import Input, Part, Resting, only
 from gradcheck_cli.network.step import Arrays, Inputs, Known, Step, Upstream, columns
 from gradcheck_cli.network.sums import sum_error
 from gradcheck_cli.network.windows import Windows
@@ -80,6 +81,18 @@ class Convolution(Step):
         z: Array = self.convolved(inputs[0], p["weight"]) + self._spread(p["bias"])
         return z
 
+    def part(self, p: Arrays, inputs: Sequence[Input], output: Resting) -> Part | None:
+        x = only(inputs)
+        channel = x.fixed[0]
+        if channel is None or self.groups > 1:
+            return super().part(p, inputs, output)
+        rise = x.freed(range(1, len(x.fixed))).rise  # of one channel, (B, *size)
+        kernels = p["weight"].reshape(self.channels, self.inputs, -1)[:, channel].swapaxes(0, 1)
+        elements = self.windows.elements(rise).reshape(len(rise), kernels.shape[-1], -1)
+        value = output.whole
+        value += np.matmul(kernels, elements).reshape(value.shape)
+        return Part(output, output.all, value)
+
     def _spread(self, bias: Array) -> Array:
         return bias.reshape(-1, *(1,) * self.windows.axes)
 
@@ -106,12 +119,9 @@ class Convolution(Step):
         """Return the patches as columns, (…, groups, in / groups · kernel, positions)."""
         axes, count = self.windows.axes, math.prod(self.kernel)
         *leading, channels = x.shape[: x.ndim - axes]
-        size = self.windows.out(x.shape[x.ndim - axes :])
-        result = np.empty((*leading, channels, count, *size), x.dtype)
-        by_place = np.moveaxis(result, -axes - 1, 0)
-        for place, (_, view) in zip(by_place, self.windows.views(self.windows.padded(x), size), strict=True):
-            place[...] = view
-        return result.reshape(*leading, self.groups, channels // self.groups * count, math.prod(size))
+        elements = self.windows.elements(x)
+        positions = math.prod(elements.shape[-axes:])
+        return elements.reshape(*leading, self.groups, channels // self.groups * count, positions)
 
     def vjp(
         self, p: Arrays, inputs: Inputs, output: Array, upstream: Array

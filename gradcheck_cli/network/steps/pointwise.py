@@ -75,12 +75,20 @@ class Pointwise(Step):
     def error(
         self, p: Arrays, inputs: Inputs, output: Array, errors: Inputs, arithmetic: Arithmetic
     ) -> Array:
-        (y,), (y_error,) = inputs, errors
-        carried = self.row.rounding.value(self.row, y, y_error) + arithmetic.tiny
+        return self.carried(inputs[0], errors[0], arithmetic) + self.own_error(inputs[0], arithmetic)
+
+    def carried(self, y: Array, y_error: Array, arithmetic: Arithmetic) -> Array:
+        """Return a bound on the error of the output that an error of y causes."""
+        carried: Array = self.row.rounding.value(self.row, y, y_error) + arithmetic.tiny
+        return carried
+
+    def own_error(self, y: Array, arithmetic: Arithmetic) -> Array:
+        """Return a bound on the rounding error of the activation for an exact y."""
         own = self.row.rounding.own_value(self.row, y)
         if self.row.absolute is not None and arithmetic.others_formulas:
             own = own + self.row.absolute(y)
-        return carried + arithmetic.eps * own
+        bound: Array = arithmetic.eps * own
+        return bound
 
     def vjp_error(
         self, p: Arrays, known: Known, upstream: Upstream, arithmetic: Arithmetic
