@@ -16,6 +16,8 @@ A step maps arrays (…, N, *features) of N samples to one such array. To add a 
      own, which is slower.
    - `part`: the part of the output that changes with a perturbed part of the input. The default evaluates
      whole samples, which is slower.
+   - `link`: how the output depends on an input, if the output copies the input or is a product with it. A
+     parameter below the step may then be checked by perturbing the step's output.
    - `has_pieces`, `pieces`, `branch` and `sides`, if the step has kinks.
    - `error` and `vjp_error`: bounds on rounding errors. The defaults nudge the inputs and observe the outputs
      (`nudged_rounding`); an analysis of the step itself is faster and tighter.
