@@ -23,7 +23,10 @@ from gradcheck_cli.types import Array, Shape
 
 
 class Link(Protocol):
-    """A map y = M z + c, as sums over M. The arguments d and u hold numbers of y; the results, of z."""
+    """A map y = M z + c, with the sums over M.
+
+    Arguments d and u hold numbers of y, (F_y, N). The sums are numbers of z, (F_z, N).
+    """
 
     def sums(self, d: Array) -> Array:
         """Return Mᵀ d."""
@@ -85,10 +88,11 @@ class Product:
         return self._below(u, np.abs(self.by))
 
     def squares(self, u: Array) -> Array:
-        size = np.abs(self.by)
+        scale = float(np.abs(self.by).max(initial=0.0)) or 1.0  # so that no square overflows or underflows
+        size = np.abs(self.by) / scale
         # (Σ b x)² ≤ Σ|b| · Σ|b| x²; a sum of one term is exactly b² x².
         weights = size * (size if self.one else size.sum(axis=-2, keepdims=True))
-        return _rooted(u, lambda squares: self._below(squares, weights))
+        return scale * _rooted(u, lambda squares: self._below(squares, weights))
 
     def reached(self, below: Array) -> Array:
         *lead, inner, outer = self.by.shape[1:]
@@ -196,7 +200,7 @@ def _turned(numbers: Array, shape: Shape, swapped: bool) -> Array:
 
 
 def _rooted(u: Array, squares: Callable[[Array], Array]) -> Array:
-    """Return √squares(u²). The scale of u keeps its squares from overflowing."""
+    """Return √squares(u²), computed so that u² does not overflow."""
     scale = float(u.max(initial=0.0)) or 1.0
     below: Array = scale * np.sqrt(squares(np.square(u / scale)))
     return below
