@@ -30,10 +30,10 @@ nothing cancels.
 _END = 28.0
 """From this y on, erfc(y) is 0 in float64."""
 
-_BLOCK = 2**13
+_BLOCK = 3 * 2**12
 """The number of elements that a long formula processes at once.
 
-They stay in the cache. Processing all elements at once takes twice the time.
+They stay in the cache. With two thirds as many, a formula takes a quarter longer; with twice as many, a sixth.
 """
 
 
@@ -179,8 +179,15 @@ def _two_over_root_pi(y: Array) -> Any:
 
 def _exp_minus_square(y: Array) -> Array:
     """Return e^(−y²), keeping the rounding error of y² out of the exponent (Cody's split at sixteenths)."""
-    head = np.trunc(y.real * 16.0) / 16.0
-    return np.exp(-head * head) * np.exp((head - y) * (y + head))
+    head = y.real * 16.0
+    np.trunc(head, out=head)
+    head /= 16.0
+    rest = head - y
+    rest *= y + head
+    np.exp(rest, out=rest)
+    np.multiply(head, -head, out=head)
+    rest *= np.exp(head, out=head)
+    return rest
 
 
 def _ratio(coefficients: tuple[tuple[float, ...], tuple[float, ...]], x: Array) -> Array:
