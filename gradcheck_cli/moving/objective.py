@@ -80,8 +80,8 @@ class NetworkObjective(AtRest):
     def uses(self, name: str) -> tuple[Use, ...]:
         """Return the sites that the parameter enters, with the way in which it enters each.
 
-        Examples of sites are z = a wᵀ + b of a dense layer with input a, and y = γ ẑ + β of a normalisation. If
-        copies of z enter products, as in attention, the sites are the products.
+        Examples of sites are z = a wᵀ + b of a dense layer with input a, and y = γ ẑ + β of a normalisation.
+        If copies of z enter products, as in attention, the sites are the products.
 
         The result is empty if any step that uses the parameter is not affine in it. In that case, only the
         parameter's entries can be perturbed.

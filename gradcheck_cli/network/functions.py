@@ -33,7 +33,8 @@ _END = 28.0
 _BLOCK = 3 * 2**12
 """The number of elements that a long formula processes at once.
 
-They stay in the cache. With two thirds as many, a formula takes a quarter longer; with twice as many, a sixth.
+They stay in the cache. With two thirds as many, a formula takes a quarter longer, and with twice as many a
+sixth longer.
 """
 
 
