@@ -23,6 +23,7 @@ from gradcheck_cli.cli.options import (
     jobs_option,
     no_code_option,
     only_option,
+    order_option,
     reports_option,
     rtol_option,
     scheme_option,
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
 @click.argument("specs", nargs=-1, required=True, metavar="SPEC...", shell_complete=complete_specs)
 @only_option
 @inputs_option
+@order_option
 @gradients_option
 @code_options
 @no_code_option

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 import click
 
 from gradcheck_cli.cli.completion import complete_files, complete_parameters, complete_reports
 from gradcheck_cli.cli.grouped import Command, Heading, option
 from gradcheck_cli.numerical.schemes import SCHEMES
-from gradcheck_cli.spec.allowed import JOBS, RTOL, STEP, Range
+from gradcheck_cli.spec.allowed import JOBS, RTOL, STEP, Order, Range
 from gradcheck_cli.spec.code_sources import CODE_SOURCES, names_of_sources
 
 EXIT_CODES_HELP = """\b
@@ -79,6 +79,14 @@ inputs_option = option(
     under=Heading.WHAT,
     default=None,
     help="Also check the gradient with respect to x, which is listed as input.  [default: the spec's]",
+)
+order_option = option(
+    "--order",
+    under=Heading.WHAT,
+    type=click.Choice([str(order) for order in get_args(Order)]),
+    callback=lambda ctx, param, value: value and int(value),
+    help="1 checks gradients, 2 also the gradients of gradients, for code in torch or jax.  "
+    "[default: the spec's]",
 )
 gradients_option = option(
     "--gradients",

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from gradcheck_cli.code.load import a
@@ -36,7 +38,12 @@ def read(function: Callable[..., Any], parameters: Any, x: Any, y: Any) -> tuple
 
 def given(function: Callable[..., Any]) -> Given:
     """Wrap a function that the caller passed in, and record its name for messages."""
-    return Given(str(getattr(function, "__name__", type(function).__name__)), function)
+    own = function if hasattr(function, "__name__") else type(function)
+    try:
+        file = inspect.getsourcefile(inspect.unwrap(own)) or ""
+    except (TypeError, OSError):  # it is not written in Python
+        file = ""
+    return Given(str(own.__name__), function, Path(file))
 
 
 @dataclass(frozen=True)
@@ -45,6 +52,7 @@ class Given:
 
     name: str
     value: Callable[..., Any]
+    file: Path
 
     where: ClassVar[Location] = ()
 

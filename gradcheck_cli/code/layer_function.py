@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from gradcheck_cli.arrays.shapes import listed
+from gradcheck_cli.code.drawn import MOST_TERMS, SENTENCE, WEIGHTED_OUTPUTS, drawn
 from gradcheck_cli.code.layer import Layer, Passed, called, convention_of, floats, given_to, in_the_form_of
 from gradcheck_cli.code.load import Callee
 from gradcheck_cli.code.objective import Finding, Function
@@ -40,9 +41,6 @@ from gradcheck_cli.errors import InputError, Location
 from gradcheck_cli.types import Array, Shape
 
 _MOVED = "with slightly changed inputs"
-_MOST_TERMS = 4096
-"""The largest number of loss terms. Terms have less rounding noise than their sum, but take more memory."""
-
 Layout = Callable[[Array], Array]
 """A function that returns an array with the same entries, possibly in another memory layout."""
 
@@ -116,7 +114,7 @@ class Upstream:
         layout = (
             "" if self.layout is np.ascontiguousarray else "Backward receives c in another memory layout."
         )
-        return " ".join(filter(None, ["L = Σ c · out, with c drawn at random.", self.told, layout]))
+        return " ".join(filter(None, [SENTENCE, self.told, layout]))
 
 
 def _number(c: Array, out: Any) -> Any:
@@ -124,10 +122,8 @@ def _number(c: Array, out: Any) -> Any:
 
 
 def _drawn(shapes: Sequence[Shape], seed: int) -> tuple[Array, ...]:
-    """Draw weights of both signs between ½ and 2, on a grid that every floating-point type represents."""
     rng = np.random.default_rng(seed)
-    grid = np.arange(32, 129) / 64.0
-    return tuple(np.asarray(rng.choice(grid, shape) * rng.choice([-1.0, 1.0], shape)) for shape in shapes)
+    return tuple(drawn(shape, rng) for shape in shapes)
 
 
 def strided(array: Array) -> Array:
@@ -156,7 +152,7 @@ class LayerFunction:
     others: tuple[Function, ...] = ()
 
     is_layer: ClassVar[bool] = True
-    loss_name: ClassVar[str] = "Σ c · out"
+    loss_name: ClassVar[str] = WEIGHTED_OUTPUTS
     vectorized: ClassVar[bool] = False
     is_wide: ClassVar[bool] = False  # the code chooses its types
 
@@ -180,7 +176,7 @@ class LayerFunction:
 
     @property
     def terms(self) -> int:
-        return min(_MOST_TERMS, sum(c.size for c in self.upstream.weights))
+        return min(MOST_TERMS, sum(c.size for c in self.upstream.weights))
 
     def losses(self, parameters: Mapping[str, Array]) -> Array:
         with self.layer.forward.running(_MOVED):
@@ -253,9 +249,9 @@ class LayerFunction:
                 raise self.layer.forward.complain(message)
             terms.append((c * found.astype(np.float64)).ravel())
         flat = np.concatenate(terms)
-        if len(flat) <= _MOST_TERMS:
+        if len(flat) <= MOST_TERMS:
             return flat
-        return np.add.reduceat(flat, np.arange(_MOST_TERMS) * len(flat) // _MOST_TERMS)
+        return np.add.reduceat(flat, np.arange(MOST_TERMS) * len(flat) // MOST_TERMS)
 
     def _remarks(
         self, gradients: Mapping[str, Any], passed: Passed, upstreams: Sequence[Any]

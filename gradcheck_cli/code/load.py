@@ -45,6 +45,10 @@ class Callee(Protocol):
     def where(self) -> Location:
         """The place in the spec that errors in this function point at."""
 
+    @property
+    def file(self) -> Path:
+        """The file that defines the function."""
+
     def calling(self, function: Callable[..., Any]) -> Self:
         """Return a copy that calls `function`, such as a wrapper around the user's function."""
 
@@ -69,6 +73,10 @@ class UserCode:
 
     def __str__(self) -> str:
         return str(self.code)
+
+    @property
+    def file(self) -> Path:
+        return self.code.file
 
     def calling(self, function: Callable[..., Any]) -> Self:
         return replace(self, value=function)

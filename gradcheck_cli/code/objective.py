@@ -129,6 +129,7 @@ class Inputs:
     x, y: the data, or None if the spec names none.
     problem: the network with its parameters and data, or None if the spec describes no network.
     checks_inputs: whether ∂L/∂x is checked, too.
+    order: 1 to check gradients, 2 to check their own gradients.
     """
 
     parameters: Mapping[str, Array] | None
@@ -136,6 +137,7 @@ class Inputs:
     y: Array | None
     problem: Problem | None = None
     checks_inputs: bool = False
+    order: int = 1
 
 
 def read_inputs(spec: Spec, own: OwnParameters | None = None) -> Inputs:
@@ -148,7 +150,14 @@ def read_inputs(spec: Spec, own: OwnParameters | None = None) -> Inputs:
     """
     if spec.network is not None:
         problem = build_problem(spec, own)
-        return Inputs(problem.parameters, problem.x, _labels_whole(problem), problem, spec.check.inputs)
+        return Inputs(
+            problem.parameters,
+            problem.x,
+            _labels_whole(problem),
+            problem,
+            spec.check.inputs,
+            spec.check.order,
+        )
     parameters = None
     if isinstance(spec.parameters, ParameterFile):
         parameters = read_named(spec.parameters, "parameters")
@@ -157,7 +166,7 @@ def read_inputs(spec: Spec, own: OwnParameters | None = None) -> Inputs:
             "without a network section, parameters come from a file or from the code", "parameters"
         )
     x, y = read_arrays(spec.data) if spec.data else (None, None)
-    return Inputs(parameters, x, y, checks_inputs=spec.check.inputs)
+    return Inputs(parameters, x, y, checks_inputs=spec.check.inputs, order=spec.check.order)
 
 
 def _labels_whole(problem: Problem) -> Array:

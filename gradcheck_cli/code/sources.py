@@ -44,6 +44,20 @@ def read_code(source: FromCode, inputs: Inputs, load: Load | None = None) -> Fun
     if inputs.checks_inputs and source.kind.without_inputs:
         message = f"'inputs' does not work with {source.kind.what}"
         raise bad_input(message, "check", "inputs", help=source.kind.without_inputs)
+    if inputs.order > 1:
+        _refuse_second(source, inputs)
     loaded_by = () if load is None else (load,)
     function: Function = import_module(source.kind.reader).read(source, inputs, *loaded_by)
     return function
+
+
+def _refuse_second(source: FromCode, inputs: Inputs) -> None:
+    """Raise an `InputError` if second derivatives cannot be checked with this source of gradients."""
+    if not source.kind.is_differentiable:
+        message = f"'order: 2' does not work with {source.kind.what}"
+        raise bad_input(
+            message, "check", "order", help="it needs code in torch or jax, whose gradients it differentiates"
+        )
+    if inputs.problem is not None:
+        message = "'order: 2' does not work with a network section, which has only first derivatives"
+        raise bad_input(message, "check", "order", help="leave the network section out")

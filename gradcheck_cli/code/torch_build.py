@@ -8,39 +8,77 @@ from typing import Any
 
 import numpy as np
 
-from gradcheck_cli.code.load import UserCode, a
+from gradcheck_cli.code.drawn import drawn
+from gradcheck_cli.code.load import Callee, a
 from gradcheck_cli.code.returned import plain, takes
 from gradcheck_cli.code.torch_graph import Graph
 from gradcheck_cli.code.torch_leaf import Leaf, Tensor, widened
+from gradcheck_cli.code.torch_loss import OwnLoss, RandomUpstream, outputs_of
 from gradcheck_cli.types import Array
 
-_FORMS = "(module, loss), or (function, loss, tensors) with a dict of tensors by name, is needed"
+_Forward = Callable[..., Any]
+
+_LEFT_OUT: Any = object()
+"""Stands for a loss that the user left out."""
+
+_FORMS = (
+    "(module, loss), or (function, loss, tensors) with a dict of tensors by name, is needed; the loss may be "
+    "left out"
+)
 
 
-def build_graph(torch: Any, code: UserCode, built: Any, x: Array | None, y: Array | None) -> Graph:
+def build_graph(torch: Any, code: Callee, built: Any, x: Array | None, y: Array | None) -> Graph:
     """Return the graph for the result of the user's build().
 
     built: the result of build(), either (module, loss) or (function, loss, tensors).
-    Raises `InputError` if `built` is neither.
+    If the loss is left out, the graph gets L = Σ c · out, with c drawn at random.
+    Raises `InputError` if `built` is none of these.
     """
-    if not isinstance(built, tuple | list) or len(built) not in (2, 3):
-        found = f"{len(built)} values" if isinstance(built, tuple | list) else a(built)
-        raise code.complain(f"returns {found}; {_FORMS}")
-    loss = _without_y(built[1]) if y is None and callable(built[1]) else built[1]
-    if not callable(loss):
-        raise code.complain(f"returns {a(loss)} for a loss; a function of the output and y is needed")
-    if len(built) == 2:
-        forward, functional, named = _of_module(torch, code, built[0])
+    subject, loss, tensors = _parts(torch, code, built)
+    if tensors is None:
+        forward, functional, named = _of_module(torch, code, subject)
     else:
-        forward, functional, named = _of_function(torch, code, built[0], built[2])
+        forward, functional, named = _of_function(torch, code, subject, tensors)
     shared = _first_names(named)
     named = {name: named[name] for name in shared.values()}
-    leaves = [_with_padding(torch, built[0], leaf) for leaf in _leaves(torch, code, named)]
-    others = _tensors(torch, built[0]) + _tensors(torch, built[1]) + list(named.values())
+    leaves = [_with_padding(torch, subject, leaf) for leaf in _leaves(torch, code, named)]
+    others = _tensors(torch, subject) + _tensors(torch, loss) + list(named.values())
     checked = {id(leaf.tensor) for leaf in leaves}
     held = {id(tensor): (tensor, tensor.detach().clone()) for tensor in others if id(tensor) not in checked}
     x, y = (_as_tensor(torch, array, leaves[0].tensor) for array in (x, y))
-    return Graph(torch, code, forward, functional, loss, leaves, tuple(held.values()), x, y, shared)
+    made = _random_upstream(torch, code, forward, x) if loss is _LEFT_OUT else _own_loss(torch, code, loss, y)
+    return Graph(torch, code, forward, functional, made, leaves, tuple(held.values()), x, y, shared)
+
+
+def _parts(torch: Any, code: Callee, built: Any) -> tuple[Any, Any, Any]:
+    """Return the module or function, its loss or `_LEFT_OUT`, and the tensors of a function or None."""
+    if isinstance(built, torch.nn.Module):
+        return built, _LEFT_OUT, None
+    if not isinstance(built, tuple | list) or len(built) not in (2, 3):
+        found = f"{len(built)} values" if isinstance(built, tuple | list) else a(built)
+        raise code.complain(f"returns {found}; {_FORMS}")
+    if len(built) == 3:
+        return tuple(built)
+    subject, second = built
+    return (subject, _LEFT_OUT, second) if isinstance(second, Mapping) else (subject, second, None)
+
+
+def _own_loss(torch: Any, code: Callee, loss: Any, y: Tensor | None) -> OwnLoss:
+    if not callable(loss):
+        raise code.complain(f"returns {a(loss)} for a loss; a function of the output and y is needed")
+    return OwnLoss(torch, code, _without_y(loss) if y is None else loss)
+
+
+def _random_upstream(torch: Any, code: Callee, forward: _Forward, x: Tensor | None) -> RandomUpstream:
+    """Draw c for the outputs of the module, which runs once to show their shapes."""
+    with torch.enable_grad():
+        output = forward(*([] if x is None else [x]))
+    outs, rng = outputs_of(torch, output), np.random.default_rng(0)
+    if not outs:
+        help = "return (module, loss), with a loss of the output"
+        raise code.complain(f"has no loss, and its output, {a(output)}, holds no tensor of floats", help)
+    weights = [torch.from_numpy(drawn(tuple(out.shape), rng)).to(out.device, out.dtype) for out in outs]
+    return RandomUpstream(torch, code, weights)
 
 
 def _without_y(loss: Callable[..., Tensor]) -> Callable[..., Tensor]:
@@ -48,7 +86,7 @@ def _without_y(loss: Callable[..., Tensor]) -> Callable[..., Tensor]:
     return loss if takes(loss, None) or not takes(loss, None, None) else lambda output: loss(output, None)
 
 
-def _leaves(torch: Any, code: UserCode, named: Mapping[str, Tensor]) -> list[Leaf]:
+def _leaves(torch: Any, code: Callee, named: Mapping[str, Tensor]) -> list[Leaf]:
     leaves = [
         Leaf(name, tensor, tensor.dtype, name) for name, tensor in named.items() if tensor.requires_grad
     ]
@@ -79,10 +117,7 @@ def _with_padding(torch: Any, module: Any, leaf: Leaf) -> Leaf:
     return replace(leaf, padding=held)
 
 
-_Forward = Callable[..., Any]
-
-
-def _of_module(torch: Any, code: UserCode, module: Any) -> tuple[_Forward, _Forward, dict[str, Tensor]]:
+def _of_module(torch: Any, code: Callee, module: Any) -> tuple[_Forward, _Forward, dict[str, Tensor]]:
     """Return two forms of the module's forward pass, and its parameters by name.
 
     The first form takes x; the second takes a mapping of parameters by name, then x.
@@ -97,7 +132,7 @@ def _of_module(torch: Any, code: UserCode, module: Any) -> tuple[_Forward, _Forw
 
 
 def _of_function(
-    torch: Any, code: UserCode, function: Any, tensors: Any
+    torch: Any, code: Callee, function: Any, tensors: Any
 ) -> tuple[_Forward, _Forward, dict[str, Tensor]]:
     """Return two forms of the forward pass, as `_of_module` does, and the tensors by name.
 

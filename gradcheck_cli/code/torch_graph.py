@@ -12,10 +12,11 @@ import numpy as np
 from gradcheck_cli.arrays.named_arrays import Author, Dialect
 from gradcheck_cli.arrays.shapes import match_shapes
 from gradcheck_cli.arrays.stored import Header
-from gradcheck_cli.code.load import UserCode, a
+from gradcheck_cli.code.load import Callee
 from gradcheck_cli.code.objective import Inputs
 from gradcheck_cli.code.returned import as_point, plain, real
 from gradcheck_cli.code.torch_leaf import Leaf, Tensor, widened
+from gradcheck_cli.code.torch_loss import Loss
 from gradcheck_cli.code.torch_types import is_wide
 from gradcheck_cli.code.torch_upstream import AS_IT_IS, Node, Upstream, Weights, own_nodes
 from gradcheck_cli.types import Array
@@ -39,10 +40,10 @@ class Graph:
     """
 
     torch: Any
-    code: UserCode
+    code: Callee
     forward: Callable[..., Any]
     functional: Callable[..., Any]
-    loss: Callable[..., Tensor]
+    loss: Loss
     leaves: Sequence[Leaf]
     held: tuple[tuple[Tensor, Tensor], ...]
     x: Tensor | None
@@ -88,7 +89,7 @@ class Graph:
         if inputs.parameters is None:
             return
         if inputs.problem is not None:
-            author = Author(self.code.code.file.name, self.code.where, dialect)
+            author = Author(self.code.file.name, self.code.where, dialect)
             author.refuse_misfits(self._headers(), inputs.problem.network.shapes, None, "parameter", _LAYERS)
         else:
             shapes = {name: array.shape for name, array in self.point().items()}
@@ -167,7 +168,7 @@ class Graph:
             if not output.requires_grad or output.layout != self.torch.strided:
                 return None
             hook = output.register_hook(arrived.append)
-            terms = self._read(self.loss(output, *y))
+            terms = self.loss(output, *y)
             if terms.requires_grad:
                 terms.sum().backward()
             hook.remove()
@@ -226,22 +227,11 @@ class Graph:
         """
         x, y = self._data(wide)
         output = self.forward(*x) if leaves is None else self.functional(leaves, *x)
-        return weights.weigh(output, self._read(self.loss(output, *y)))
+        return weights.weigh(output, self.loss(output, *y))
 
     def _data(self, wide: bool) -> tuple[list[Tensor], list[Tensor]]:
         x, y = ([] if t is None else [widened(t, wide)] for t in (self.x, self.y))
         return x, y
-
-    def _read(self, terms: Any) -> Tensor:
-        if not isinstance(terms, self.torch.Tensor):
-            raise self.code.complain(f"returns {a(terms)} for a loss; a tensor is needed")
-        if terms.is_complex():
-            help = "take its .real, or .abs().square() for a distance"
-            raise self.code.complain(f"returns a loss in {_type_name(terms)}; a real loss is needed", help)
-        if terms.ndim > 1 or not terms.numel():
-            found = f"a loss of shape {list(terms.shape)}"
-            raise self.code.complain(f"returns {found}; a number or one term per sample is needed")
-        return terms.reshape(-1)
 
     def _autograd(self) -> Any:
         return self.torch.enable_grad() if self.differentiates else self.torch.no_grad()
@@ -253,10 +243,6 @@ def _grad(leaf: Leaf) -> Tensor:
     if grad is None:
         return leaf.tensor.detach().new_zeros(leaf.tensor.shape).cpu()
     return grad.to_dense().cpu()
-
-
-def _type_name(tensor: Tensor) -> str:
-    return str(tensor.dtype).removeprefix("torch.")
 
 
 @contextmanager

@@ -6,12 +6,12 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from importlib import import_module
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
 from gradcheck_cli.arrays.named_arrays import Dialect
-from gradcheck_cli.code.load import Load, UserCode, load
+from gradcheck_cli.code.load import Callee, Load, load
 from gradcheck_cli.code.objective import Finding, Function, Inputs
 from gradcheck_cli.code.returned import (
     Evaluation,
@@ -24,6 +24,7 @@ from gradcheck_cli.code.sites import NO_SITES, Sites
 from gradcheck_cli.code.torch_build import build_graph
 from gradcheck_cli.code.torch_graph import Graph
 from gradcheck_cli.code.torch_modules import Modules
+from gradcheck_cli.code.torch_second import hint_at_order, projected
 from gradcheck_cli.code.torch_sites import find_sites
 from gradcheck_cli.code.torch_trials import tried
 from gradcheck_cli.code.torch_upstream import AS_IT_IS, Upstream, plain_weights, random_weights
@@ -44,11 +45,12 @@ _ONE_TYPE = (
 def read(source: NetworkCode, inputs: Inputs, load: Load = load) -> Function:
     """Read what build() returns: (module, loss), or (function, loss, tensors) for an autograd function.
 
-    The loss L is loss(module(x), y) or loss(function(x, *tensors), y), summed if it has one term per sample;
-    x and y are left out if there are no data. The parameters are the tensors of `named_parameters()` or
-    `tensors` that require a gradient. If no entry of `tensors` requires one, the parameters are all its
-    floating-point and complex entries. The source's `names` and `layout` translate the parameters' names and
-    layout to those of the network section.
+    The loss may be left out, as in a module alone or (function, tensors); it is then L = Σ c · out, with c
+    drawn at random. Otherwise, L is loss(module(x), y) or loss(function(x, *tensors), y), summed if it has
+    one term per sample. x and y are left out if there are no data. The parameters are the tensors of
+    `named_parameters()` or `tensors` that require a gradient. If no entry of `tensors` requires one, the
+    parameters are all its floating-point and complex entries. The source's `names` and `layout` translate the
+    parameters' names and layout to those of the network section.
 
     The gradients come from backward, in the module's own dtype. The losses come from the same module at
     the same point, but in float64, and without autograd unless the forward pass needs it. The terms of the
@@ -64,16 +66,40 @@ def read(source: NetworkCode, inputs: Inputs, load: Load = load) -> Function:
         graph = build_graph(torch, code, code.value(), x, y).in_our_words(dialect)
         _refuse_unfit(dialect, graph, inputs)
         graph.begin_at(inputs, dialect)
+    return checked(code, graph, inputs, source.vectorized)
+
+
+def checked(code: Callee, graph: Graph, inputs: Inputs, vectorized: bool = False) -> Function:
+    """Run the module repeatedly to verify it, and return it as a `Function` of its current parameters.
+
+    For order 2, it is the function g = ⟨∇L, v⟩, and the module itself is among its `others`.
+    """
+    with code.running():
         point = graph.point()
         graph = graph.keeping_padding(point)
     graph = _evaluable(code, graph, point)
-    function = _observed(code, graph, point, source.vectorized)
+    function = _observed(code, graph, point, vectorized)
     refuse_mixed(function, function.apart, code)
-    weighted, remarks = _weighted(function)
-    trials = tried(code, graph, point, function.upstream, weighted)
+    weighted, remarks = _weighted(function) if graph.loss.is_own else (function.upstream, ())
+    first = _tried(replace(function, remarks=(*function.remarks, *remarks)), weighted, inputs)
+    if inputs.order == 1:
+        return first
+    with hint_at_order():
+        second = projected(graph, weighted.weights)
+        function = _observed(code, second, second.point(), vectorized=False)
+        function = _tried(function, function.upstream, inputs)
+    return replace(function, others=(*function.others, first, *first.others))
+
+
+def _tried(function: _Function, weighted: Upstream, inputs: Inputs) -> _Function:
+    """Run backward in other ways. Return the function with the findings, and with the upstreams to check.
+
+    weighted: the upstream with which the gradients are checked first.
+    """
+    trials = tried(function.code, function.graph, function.parameters, function.upstream, weighted)
     function = replace(
         function,
-        remarks=(*function.remarks, *remarks, *trials.remarks),
+        remarks=(*function.remarks, *trials.remarks),
         findings=tuple(trial.finding for trial in trials.found),
     )
     upstreams = [weighted, *(trial.upstream for trial in trials.found)]
@@ -89,6 +115,9 @@ def _refuse_unfit(dialect: Dialect, graph: Graph, inputs: Inputs) -> None:
     Every name must be that of a parameter of the module. If the spec has a network, the name must also stand
     for a parameter of that network.
     """
+    if inputs.problem is not None and not graph.loss.is_own:
+        help = "return (module, loss), or leave the network section out"
+        raise bad_input("a module without a loss does not work with a network section", "network", help=help)
     theirs = {leaf.name for leaf in graph.leaves}
     unknown = [
         Complaint(
@@ -118,7 +147,7 @@ class _Function:
     others: the same module with other upstreams.
     """
 
-    code: UserCode
+    code: Callee
     graph: Graph
     parameters: Mapping[str, Array]
     upstream: Upstream
@@ -130,16 +159,21 @@ class _Function:
     findings: tuple[Finding, ...] = ()
     others: tuple[_Function, ...] = ()
 
-    is_layer: ClassVar[bool] = False
-    loss_name: ClassVar[str] = "its own loss"
+    @property
+    def is_layer(self) -> bool:
+        return not self.graph.loss.is_own
+
+    @property
+    def loss_name(self) -> str:
+        return self.graph.loss.name
 
     @property
     def origin(self) -> str:
-        return f"torch backward of {self.code}"
+        return f"torch {self.graph.loss.backward} of {self.code}"
 
     @property
     def weighted(self) -> str:
-        return str(self.upstream)
+        return " ".join(filter(None, [self.graph.loss.told, str(self.upstream)]))
 
     @property
     def samples(self) -> int | None:
@@ -176,7 +210,7 @@ class _Function:
     def places(self, wrong: Collection[str], right: Collection[str]) -> tuple[str, ...]:
         """Return a sentence for each module whose backward pass is wrong; empty if none can be identified."""
         root = self.graph.forward
-        if not isinstance(root, self.graph.torch.nn.Module):
+        if not self.graph.loss.is_first or not isinstance(root, self.graph.torch.nn.Module):
             return ()
         modules = Modules(self.graph, root, self.parameters, self.upstream)
         with suppress(InputError), self.code.running("with its modules watched"):
@@ -200,7 +234,7 @@ class _Function:
 # --- two runs that are watched -----------------------------------------------------------------------------
 
 
-def _observed(code: UserCode, graph: Graph, point: Mapping[str, Array], vectorized: bool) -> _Function:
+def _observed(code: Callee, graph: Graph, point: Mapping[str, Array], vectorized: bool) -> _Function:
     """Run the module several times to verify that its results are usable, and return it as a `Function`.
 
     The function's loss is the author's, without weights.
@@ -217,7 +251,7 @@ def _observed(code: UserCode, graph: Graph, point: Mapping[str, Array], vectoriz
     )
 
 
-def _first_not_finite(code: UserCode, graph: Graph, point: Mapping[str, Array]) -> str | None:
+def _first_not_finite(code: Callee, graph: Graph, point: Mapping[str, Array]) -> str | None:
     """Return a sentence saying where in the module the first inf or NaN arises; None if that is unknown."""
     torch, found = graph.torch, []
 
@@ -241,14 +275,14 @@ def _first_not_finite(code: UserCode, graph: Graph, point: Mapping[str, Array]) 
     return "the output of every layer is finite, so the inf or NaN arises in the loss" if parts else None
 
 
-def _is_wide(code: UserCode, graph: Graph, point: Mapping[str, Array]) -> bool:
+def _is_wide(code: Callee, graph: Graph, point: Mapping[str, Array]) -> bool:
     """Return whether the losses of the graph at `point` are known to be computed in float64 throughout."""
     with suppress(InputError), code.running(_WIDE):  # compiled code may not run while it is watched
         return graph.is_wide(point)
     return False
 
 
-def _evaluable(code: UserCode, graph: Graph, point: Mapping[str, Array]) -> Graph:
+def _evaluable(code: Callee, graph: Graph, point: Mapping[str, Array]) -> Graph:
     """Return the graph. If its losses cannot be computed without autograd, return a copy that enables it."""
     for each in (graph, replace(graph, differentiates=True)):
         with suppress(InputError), code.running(_WIDE):
@@ -257,7 +291,7 @@ def _evaluable(code: UserCode, graph: Graph, point: Mapping[str, Array]) -> Grap
     return graph  # a later run reports the error
 
 
-def _observe(code: UserCode, graph: Graph, point: Mapping[str, Array]) -> tuple[Evaluation, tuple[str, ...]]:
+def _observe(code: Callee, graph: Graph, point: Mapping[str, Array]) -> tuple[Evaluation, tuple[str, ...]]:
     """Run backward once, and forward once in float64. Return the losses, the gradients and any remarks.
 
     Raises `InputError` if a run changes an argument.
@@ -270,7 +304,9 @@ def _observe(code: UserCode, graph: Graph, point: Mapping[str, Array]) -> tuple[
     with _hint_at_types(), code.running(_WIDE):
         losses = graph.losses(point, AS_IT_IS)
     refuse_changed(before, graph.arguments(), code)
-    remarks = [f"backward computes no gradient for '{name}', so it counts as 0" for name in silent]
+    remarks = [
+        f"{graph.loss.backward} computes no gradient for '{name}', so it counts as 0" for name in silent
+    ]
     remarks += graph.remarks
     if losses.dtype != np.float64:
         remarks.append(f"the loss is computed in {losses.dtype} even if all its inputs are in float64")

@@ -232,7 +232,7 @@ class Modules:
         inside = ", outside the modules in it," if has_modules else ""
         passed = f"the gradient that it passes on{' to them' * has_modules}"
         what = f"the gradient of its {parameters[0]}" if parameters else passed
-        kind = f"{type(module).__name__}{_line_of(type(module), self.graph.code.code.file)}"
+        kind = f"{type(module).__name__}{_line_of(type(module), self.graph.code.file)}"
         wrong = f"it receives the right gradient, but {what} is wrong"
         return f"the backward pass of {called} ({kind}){inside} is wrong: {wrong}"
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from gradcheck_cli.arrays.shapes import listed
-from gradcheck_cli.code.load import UserCode
+from gradcheck_cli.code.load import Callee
 from gradcheck_cli.code.objective import Finding
 from gradcheck_cli.code.reruns import (
     FACTOR,
@@ -49,7 +49,7 @@ class Trials:
     remarks: tuple[str, ...]
 
 
-def tried(code: UserCode, graph: Graph, point: Gradients, plain: Upstream, judged: Upstream) -> Trials:
+def tried(code: Callee, graph: Graph, point: Gradients, plain: Upstream, judged: Upstream) -> Trials:
     """Run backward with the loss scaled and with other memory layouts, and compare the results.
 
     point: the parameters at which to run.  plain: the upstream of the author's loss.
@@ -84,7 +84,7 @@ class _Step:
 
 @dataclass
 class _Laboratory:
-    code: UserCode
+    code: Callee
     graph: Graph
     point: Gradients
     remarks: list[str] = field(default_factory=list)

@@ -27,3 +27,4 @@ SEED: Range = {"ge": 0, "lt": 2**32}
 
 
 Differences = Literal["units", "literal"]
+Order = Literal[1, 2]

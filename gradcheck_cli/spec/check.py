@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
 from gradcheck_cli.numerical.schemes import DEFAULT_SCHEME, SCHEMES
-from gradcheck_cli.spec.allowed import JOBS, MEMORY, RTOL, STEP, Differences
+from gradcheck_cli.spec.allowed import JOBS, MEMORY, RTOL, STEP, Differences, Order
 from gradcheck_cli.spec.model import Model, Seed, names_in_schema, one_of
 
 _SchemeName = Annotated[str, one_of(SCHEMES, "scheme"), names_in_schema(SCHEMES)]
@@ -34,6 +34,8 @@ class CheckSpec(Model):
 
     parameters: The parameters to check: names with wildcards, such as `output.*`, or `all`.
     inputs: Also check the gradient with respect to the input x. The report calls this tensor `input`.
+    order: 1 checks gradients. 2 checks the gradients of gradients, which double backward computes, and the
+        gradients as well. It needs code in torch or jax.
     scheme: The difference scheme. `adaptive` extrapolates from several steps and estimates its own error.
     step: The largest step of the scheme, measured as the change in a pre-activation.
     rtol: The relative tolerance. By default, 1e-6, or 16 times the machine epsilon of the gradient's dtype if
@@ -53,6 +55,7 @@ class CheckSpec(Model):
         BeforeValidator(_patterns, json_schema_input_type=str | list[str]),
     ] = ("*",)
     inputs: bool = False
+    order: Order = 1
     scheme: _SchemeName = DEFAULT_SCHEME
     step: Annotated[float, Field(**STEP)] | None = None
     rtol: Annotated[float, Field(**RTOL)] | None = None

@@ -24,6 +24,7 @@ class CodeSource:
     reader: The module whose `read(source, inputs, load)` loads and calls the code. It is imported on demand.
     brings_parameters: Whether the user's module may define `parameters` if the spec has none.
     without_inputs: What to do instead of `inputs: true` if that does not work with the code; otherwise empty.
+    is_differentiable: Whether gradcheck can differentiate the code's gradients, which `order: 2` needs.
     is_network: Whether the code may be a network. The spec may then give its names and layout, and may say
         that it takes many points at once.
     functions: The keys of further functions in the same file. Their defaults follow from the first name.
@@ -39,6 +40,7 @@ class CodeSource:
     reader: str
     brings_parameters: bool
     without_inputs: str = ""
+    is_differentiable: bool = False
     is_network: bool = True
     functions: tuple[str, ...] = ()
     file_key: str = ""
@@ -92,7 +94,9 @@ CODE_SOURCES: tuple[CodeSource, ...] = (
         what="a torch module",
         option="Check the backward pass of a torch module. The function returns the module and its loss.",
         model="TorchModule",
-        keys="""Your function that returns a torch module and its loss.
+        keys="""Your function that returns a torch module and its loss, or a module alone.
+
+        Without a loss, it is Σ c · out, with c drawn at random.
 
         torch: `FILE.py:NAME`, with the file relative to the spec.
         names: Maps the module's parameter names to the network's (`0.weight: hidden1.weight`).
@@ -103,6 +107,7 @@ CODE_SOURCES: tuple[CodeSource, ...] = (
         reader="gradcheck_cli.code.torch_module",
         brings_parameters=False,
         without_inputs="a Python function may return the gradient of x as input",
+        is_differentiable=True,
     ),
 )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from gradcheck_cli.errors import bad_input
 from gradcheck_cli.gradients.sources import read_gradients
 from gradcheck_cli.problem.named_files import refuse_absent_files
 from gradcheck_cli.problem.problem import build_problem
@@ -24,6 +25,7 @@ def subject_of(spec: Spec) -> Subject:
         from gradcheck_cli.subject.code import code_subject
 
         return code_subject(spec, source)
+    _refuse_second(spec)
     return network_subject(spec, build_problem(spec))
 
 
@@ -38,4 +40,12 @@ def tensors_of(spec: Spec) -> tuple[str, ...]:
         from gradcheck_cli.subject.code import checked_tensors, read_function
 
         return checked_tensors(*read_function(spec, source), spec.check)
+    _refuse_second(spec)
     return tuple(read_gradients(spec.gradients, build_problem(spec)).values)
+
+
+def _refuse_second(spec: Spec) -> None:
+    if spec.check.order > 1:
+        message = "'order: 2' does not work with the gradients of a network"
+        help = "it differentiates the gradients themselves, so it needs code in torch or jax"
+        raise bad_input(message, "check", "order", help=help)

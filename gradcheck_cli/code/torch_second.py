@@ -1,0 +1,67 @@
+"""Turn the gradient of a torch module into a function to check: g = ⟨∇L, v⟩, with v drawn at random.
+
+The gradient of g comes from double backward. It is compared with differences of g, which needs ∇L itself but
+no second derivative.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from gradcheck_cli.code.drawn import drawn
+from gradcheck_cli.code.torch_graph import Graph
+from gradcheck_cli.code.torch_leaf import Leaf, Tensor
+from gradcheck_cli.code.torch_loss import Loss, ProjectedGradient, RandomUpstream, in_real_parts
+from gradcheck_cli.code.torch_upstream import Weights
+from gradcheck_cli.errors import InputError
+
+_HELP = (
+    "order: 2 differentiates backward itself: write it with operations that torch can differentiate, and "
+    "without once_differentiable; or check order: 1 alone"
+)
+
+
+def projected(graph: Graph, weights: Weights) -> Graph:
+    """Return the graph of g = ⟨∇L, v⟩, where L is the weighted loss of `graph`.
+
+    If gradcheck made the loss as L = Σ c · out, the gradient of g with respect to c is checked as well: it is
+    the part of double backward that goes through the upstream of the first.
+    """
+    torch, rng = graph.torch, np.random.default_rng(1)
+    loss, upstreams = _with_leaves(graph)
+    shapes = [tuple(in_real_parts(torch, leaf.tensor.detach()).shape) for leaf in graph.leaves]
+    directions = [torch.from_numpy(drawn(shape, rng)) for shape in shapes]
+
+    def first(output: Any, *y: Tensor) -> Tensor:
+        return weights.weigh(output, loss(output, *y))
+
+    of = " ".join((*filter(None, [loss.told]), *weights.told))
+    projection = ProjectedGradient(torch, first, of, graph.leaves, directions)
+    return replace(graph, loss=projection, leaves=[*graph.leaves, *upstreams], differentiates=True)
+
+
+def _with_leaves(graph: Graph) -> tuple[Loss, list[Leaf]]:
+    """Return the loss and, if its weights c are gradcheck's own, a copy of each as a parameter to check."""
+    if not isinstance(graph.loss, RandomUpstream):
+        return graph.loss, []
+    copies = [c.detach().clone().requires_grad_() for c in graph.loss.weights]
+    names = ["upstream"] if len(copies) == 1 else [f"upstream.{i}" for i in range(len(copies))]
+    taken = {leaf.called for leaf in graph.leaves}
+    names = [f"_{name}" if name in taken else name for name in names]
+    leaves = [Leaf(name, c, c.dtype, name) for name, c in zip(names, copies, strict=True)]
+    return replace(graph.loss, weights=copies), leaves
+
+
+@contextmanager
+def hint_at_order() -> Iterator[None]:
+    """Add a hint to an error raised in the context: the backward pass may not be differentiable."""
+    try:
+        yield
+    except InputError as error:
+        hinted = (replace(complaint, help=complaint.help or _HELP) for complaint in error.complaints)
+        raise InputError(*hinted) from None
