@@ -151,7 +151,8 @@ class LayerFunction:
     findings: tuple[Finding, ...] = ()
     others: tuple[Function, ...] = ()
 
-    is_layer: ClassVar[bool] = True
+    stands_alone: ClassVar[bool] = True
+    before: ClassVar[tuple[Function, ...]] = ()
     loss_name: ClassVar[str] = WEIGHTED_OUTPUTS
     vectorized: ClassVar[bool] = False
     is_wide: ClassVar[bool] = False  # the code chooses its types

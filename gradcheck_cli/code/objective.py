@@ -88,8 +88,8 @@ class Function(Protocol):
         """The number of samples that the code is called with; None if that is unknown."""
 
     @property
-    def is_layer(self) -> bool:
-        """Whether the code is a single layer, whose loss gradcheck makes from its outputs."""
+    def stands_alone(self) -> bool:
+        """Whether no network section can describe the code, as for a layer or a jax function."""
 
     @property
     def loss_name(self) -> str:
@@ -114,6 +114,13 @@ class Function(Protocol):
         """Return sentences that say where in the code the fault lies, as far as the code's taps show it.
 
         wrong, right: the names of the tensors whose gradients are wrong, and of those that agree.
+        """
+
+    @property
+    def before(self) -> Sequence[Function]:
+        """Functions whose gradients must be right for a check of this one to mean anything.
+
+        The gradient of a gradient means nothing if the gradient is wrong.
         """
 
     @property

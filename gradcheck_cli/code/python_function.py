@@ -82,7 +82,7 @@ def read(source: NetworkCode, inputs: Inputs, load: Load = load) -> Function:
 
 def observed(
     code: Callee, parameters: Mapping[str, Array], x: Any, y: Any, stacked: Callee | None = None
-) -> Function:
+) -> PythonFunction:
     """Call the function repeatedly to verify that its results are usable, and return it as a `Function`.
 
     code: the function of one point.  parameters: the point at which to check.
@@ -99,7 +99,8 @@ def observed(
     taps = Taps(code, {name: tap for name, tap in seen.items() if name in first.gradients})
     if taps.at and stacked:
         raise code.complain("has taps, which do not work with `vectorized`", "leave `vectorized` out")
-    function = _Function(
+    function = PythonFunction(
+        origin=str(code),
         code=code.calling(_with_taps(code.value, taps)),
         parameters={**parameters, **taps.values},
         x=x,
@@ -127,7 +128,10 @@ def _with_taps(function: Callable[..., Any], taps: Taps) -> Callable[..., Any]:
 
 
 @dataclass(frozen=True)
-class _Function:
+class PythonFunction:
+    """A function of (parameters, x, y) that returns its loss and its gradients."""
+
+    origin: str
     code: Callee
     parameters: Mapping[str, Array]
     x: Any
@@ -138,16 +142,14 @@ class _Function:
     taps: Taps
     stacked: Callee | None = None  # the author's function, if it takes a stack of parameters
 
-    is_layer: ClassVar[bool] = False
-    loss_name: ClassVar[str] = "its own loss"
-    is_wide: ClassVar[bool] = False  # the code chooses its types
-    weighted: ClassVar[str] = ""
-    findings: ClassVar[tuple[Finding, ...]] = ()
-    others: ClassVar[tuple[Function, ...]] = ()
+    loss_name: str = "its own loss"
+    weighted: str = ""
+    stands_alone: bool = False
+    findings: tuple[Finding, ...] = ()
+    before: tuple[Function, ...] = ()
+    others: tuple[Function, ...] = ()
 
-    @property
-    def origin(self) -> str:
-        return str(self.code)
+    is_wide: ClassVar[bool] = False  # the code chooses its types
 
     @property
     def samples(self) -> int | None:

@@ -72,7 +72,7 @@ def read(source: NetworkCode, inputs: Inputs, load: Load = load) -> Function:
 def checked(code: Callee, graph: Graph, inputs: Inputs, vectorized: bool = False) -> Function:
     """Run the module repeatedly to verify it, and return it as a `Function` of its current parameters.
 
-    For order 2, it is the function g = ⟨∇L, v⟩, and the module itself is among its `others`.
+    For order 2, it is the function g = ⟨∇L, v⟩, and the module itself is checked `before` it.
     """
     with code.running():
         point = graph.point()
@@ -88,7 +88,7 @@ def checked(code: Callee, graph: Graph, inputs: Inputs, vectorized: bool = False
         second = projected(graph, weighted.weights)
         function = _observed(code, second, second.point(), vectorized=False)
         function = _tried(function, function.upstream, inputs)
-    return replace(function, others=(*function.others, first, *first.others))
+    return replace(function, before=(first, *first.others))
 
 
 def _tried(function: _Function, weighted: Upstream, inputs: Inputs) -> _Function:
@@ -144,6 +144,7 @@ class _Function:
     apart: the largest difference allowed between the results of two runs, relative to the largest entry.
     is_wide: whether the losses are known to be computed in float64 throughout.
     findings: faults found by running backward in other ways.
+    before: the module itself, if this is the function g = ⟨∇L, v⟩.
     others: the same module with other upstreams.
     """
 
@@ -157,10 +158,11 @@ class _Function:
     is_wide: bool
     vectorized: bool = False
     findings: tuple[Finding, ...] = ()
+    before: tuple[_Function, ...] = ()
     others: tuple[_Function, ...] = ()
 
     @property
-    def is_layer(self) -> bool:
+    def stands_alone(self) -> bool:
         return not self.graph.loss.is_own
 
     @property

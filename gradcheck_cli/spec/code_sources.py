@@ -109,6 +109,25 @@ CODE_SOURCES: tuple[CodeSource, ...] = (
         without_inputs="a Python function may return the gradient of x as input",
         is_differentiable=True,
     ),
+    CodeSource(
+        key="jax",
+        name="jax",
+        what="a jax function",
+        option="Check the derivative rules of this function of jax, (parameters, x, y) -> loss or outputs.",
+        model="JaxFunction",
+        keys="""Your jax function: (parameters, x, y) → the loss, or outputs of any shape. gradcheck
+        differentiates it with jax.grad, in float64.
+
+        For outputs, the loss is Σ c · out, with c drawn at random.
+
+        jax: `FILE.py:NAME`, with the file relative to the spec.
+        """,
+        reader="gradcheck_cli.code.jax_function",
+        brings_parameters=True,
+        without_inputs="make x one of the parameters",
+        is_differentiable=True,
+        is_network=False,
+    ),
 )
 
 

@@ -62,6 +62,7 @@ class CodeSubject:
     rounding: for each gradient, a bound on the rounding error of a correct one.
     inputs: the inputs that the code is called with.
     findings: the mistakes that were found by rerunning the code in other ways.
+    before: functions that return a subject whose gradients must be right for this check to mean anything.
     others: functions that return a subject with the loss weighted in another way. These subjects are checked,
         too, if nothing is wrong.
     shared: shares the evaluations among processes. By default, there is only one process, because other
@@ -74,6 +75,7 @@ class CodeSubject:
     said: Said
     inputs: Inputs
     findings: tuple[Finding, ...]
+    before: Sequence[Callable[[], CodeSubject]]
     others: Sequence[Callable[[], CodeSubject]]
     shared: Sharing = _alone
 
@@ -81,8 +83,13 @@ class CodeSubject:
     def check(self, how: CheckSpec, progress: Progress | None = None, clock: Clock = now) -> Report:
         """Check every entry, or random directions if the clock shows that the code is slow.
 
-        If nothing is wrong, the code is checked again with its loss weighted in other ways (`others`).
+        If nothing is wrong, the code is checked again with its loss weighted in other ways (`others`). If
+        something is wrong in a subject that must be right first (`before`), the report is about that.
         """
+        for earlier in self.before:
+            found = earlier()._check(how, progress, clock)
+            if found.verdict is Verdict.WRONG:
+                return found
         report = self._check(how, progress, clock)
         for other in self.others:
             if report.verdict is Verdict.WRONG:
@@ -145,7 +152,7 @@ class CodeSubject:
             samples=function.samples,
             loss=self.analytic.loss,
         )
-        return replace(found, places=places, basis="a layer" if function.is_layer else found.basis)
+        return replace(found, places=places, basis="a layer" if function.stands_alone else found.basis)
 
 
 def _along_directions(
@@ -229,6 +236,7 @@ def subject_of_function(function: Function, inputs: Inputs, how: CheckSpec) -> C
         said=_said(function, inputs, checked, len(objective.losses)),
         inputs=inputs,
         findings=function.findings,
+        before=[partial(subject_of_function, earlier, inputs, how) for earlier in function.before],
         others=[partial(subject_of_function, other, inputs, how) for other in function.others],
     )
 

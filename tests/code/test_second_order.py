@@ -41,6 +41,10 @@ CUBE = """
         return Cube, LOSS{"x": torch.randn(3, dtype=torch.float64)}
     """
 RIGHT_SECOND = "6 * x * up * down, 3 * x ** 2 * down"
+NETWORK = """
+network: {inputs: 3, layers: [{units: 2}], loss: mse}
+data: {synthetic: normal, samples: 4, seed: 1}
+"""
 NET = """
     def data(): return torch.randn(4, 3), torch.randn(4, 2)
 
@@ -158,11 +162,7 @@ def test_a_backward_marked_once_differentiable_is_refused(second):
     ("spec", "message"),
     [
         ("gradients: {python: net.py:f}", "'order: 2' does not work with a Python function"),
-        (
-            "network: {inputs: 3, layers: [{units: 2}], loss: mse}\n"
-            "data: {synthetic: normal, samples: 4, seed: 1}",
-            "'order: 2' does not work with the gradients of a network",
-        ),
+        (NETWORK, "'order: 2' does not work with the gradients of a network"),
     ],
 )
 def test_other_sources_have_no_second_order(tmp_path, spec, message):

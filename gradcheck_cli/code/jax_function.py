@@ -1,0 +1,242 @@
+"""Read a function of jax. Its gradients come from jax, and so from the derivative rules that it defines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from gradcheck_cli.code.drawn import PROJECTED, SECOND, SENTENCE, WEIGHTED_OUTPUTS, drawn
+from gradcheck_cli.code.jax_loss import (
+    JaxArray,
+    Leaves,
+    Outputs,
+    Terms,
+    drawn_upstreams,
+    imported,
+    in_float64,
+    outputs_of,
+    projected,
+)
+from gradcheck_cli.code.load import Callee, Load, load
+from gradcheck_cli.code.nested import Nested
+from gradcheck_cli.code.objective import Finding, Function, Inputs
+from gradcheck_cli.code.own_inputs import own_nested
+from gradcheck_cli.code.python_function import PythonFunction, observed
+from gradcheck_cli.code.reruns import FACTOR, disproportion, not_in_proportion
+from gradcheck_cli.code.returned import as_point, plain, same, samples, taking_data
+from gradcheck_cli.errors import InputError, bad_input
+from gradcheck_cli.spec.gradients import FromCode
+from gradcheck_cli.types import Array
+
+_PARTS = ("real", "imag")
+_APART = 1e-6
+"""The largest difference between results with and without jax.jit, relative to the largest entry."""
+
+_ONLY_JAX = "gradcheck differentiates the function with jax: compute with jax.numpy, not with numpy"
+_TWICE = "order: 2 differentiates the derivative rules: write them with jax.numpy, or check order: 1 alone"
+
+
+def read(source: FromCode, inputs: Inputs, load: Load = load) -> Function:
+    """Load a function f(parameters, x, y) of jax, and differentiate it with jax.grad, in float64.
+
+    If f returns a real number, that is the loss L. Otherwise, L = Σ c · out over all of its outputs, with c
+    drawn at random. If there are no data, f may also take the parameters alone.
+
+    If the spec has no parameters, they come from `parameters` in the function's module. Complex parameters
+    are checked as two real ones, NAME.real and NAME.imag. Raises an `InputError` that points at the offending
+    place in the spec if the code fails, or cannot be differentiated.
+    """
+    if inputs.problem is not None:
+        help = "leave the network out, or return the loss and its gradients and name the function as python"
+        raise bad_input("a network does not work with a function of jax", "network", help=help)
+    jax, code = imported(source.where), load(source.code, source.where)
+    x, y = samples(inputs, code)
+    nested = own_nested(code)
+    given = inputs.parameters if nested is None else nested.arrays
+    if given is None:
+        help = f"define parameters in {code.file.name}, a dict of arrays, or name a file"
+        raise code.complain("has no parameters: neither the spec nor its file defines any", help)
+    return differentiated(jax, code, nested or Nested(dict(given)), inputs, (x, y))
+
+
+def differentiated(jax: Any, code: Callee, nested: Nested, inputs: Inputs, data: tuple[Any, Any]) -> Function:
+    """Return the function as a `Function` that jax differentiates, after calling it to verify it.
+
+    nested: the parameters in their author's nesting.  data: x and y.
+    """
+    arrays = {path: plain(value) for path, value in nested.arrays.items()}
+    point = as_point({**_in_parts(arrays), **(inputs.parameters or {})}, code.where)
+    called = taking_data(code.value, *data)
+
+    def function(leaves: Leaves, x: Any, y: Any) -> Any:
+        return called(nested.filled(_whole(arrays, leaves)), x, y)
+
+    with code.running(), in_float64(jax):
+        shapes = [out.shape for out in outputs_of(jax, function(_on_device(jax, point), *data))]
+    if not shapes:
+        raise code.complain("returns no array of floats", "return the loss, or outputs that have a gradient")
+    outputs = Outputs(jax, function, drawn_upstreams(shapes))
+    with _hinting(_ONLY_JAX):
+        first = _first(jax, code, outputs, point, data)
+    if inputs.order == 1:
+        return first
+    with _hinting(_TWICE):
+        second = _second(jax, code, outputs, point, data)
+    return replace(second, before=(first, *first.others))
+
+
+def _first(
+    jax: Any, code: Callee, outputs: Outputs, point: Mapping[str, Array], data: tuple[Any, Any]
+) -> PythonFunction:
+    function = _observed(jax, code, outputs, point, data)
+    if outputs.weights:
+        function = replace(function, loss_name=WEIGHTED_OUTPUTS, weighted=SENTENCE)
+    return _with_a_scaled_loss(jax, function, outputs)
+
+
+def _second(
+    jax: Any, code: Callee, outputs: Outputs, point: Mapping[str, Array], data: tuple[Any, Any]
+) -> PythonFunction:
+    rng = np.random.default_rng(1)
+    terms = projected(jax, outputs, {name: drawn(array.shape, rng) for name, array in point.items()})
+    function = _observed(jax, code, terms, {**point, **outputs.weights}, data)
+    weighted = f"{SECOND} {SENTENCE}" if outputs.weights else SECOND
+    origin = f"jax.grad of jax.grad of {code}"
+    return replace(function, origin=origin, loss_name=PROJECTED, weighted=weighted)
+
+
+def _observed(
+    jax: Any, code: Callee, terms: Terms, point: Mapping[str, Array], data: tuple[Any, Any]
+) -> PythonFunction:
+    function = observed(code.calling(_pair(jax, terms, data, _as_it_is)), point, *data)
+    return replace(_compiled(jax, function, terms), origin=f"jax.grad of {code}", stands_alone=True)
+
+
+def _as_it_is(function: Callable[..., Any]) -> Callable[..., Any]:
+    return function
+
+
+def _compiled(jax: Any, function: PythonFunction, terms: Terms) -> PythonFunction:
+    """Return the function compiled by jax.jit if that gives the same results; otherwise unchanged.
+
+    Python code that depends on the values of its arguments cannot be compiled.
+    """
+    pair = _pair(jax, terms, (function.x, function.y), jax.jit)
+    fast, point = replace(function, code=function.code.calling(pair)), function.parameters
+    with suppress(Exception):
+        first, second = (each.gradients(point) for each in (function, fast))
+        found = [(function.losses(point), fast.losses(point)), *((first[n], second[n]) for n in first)]
+        if all(same(one, other, _APART) for one, other in found):
+            return fast
+    return function
+
+
+def _pair(
+    jax: Any,
+    terms: Terms,
+    data: tuple[Any, Any],
+    compiled: Callable[[Callable[..., Any]], Callable[..., Any]],
+) -> Callable[..., Any]:
+    """Return a function that returns the loss terms and, computed only if they are read, the gradients."""
+
+    def losses(leaves: Leaves) -> JaxArray:
+        return terms(leaves, *data)
+
+    def loss(leaves: Leaves) -> JaxArray:
+        return losses(leaves).sum()
+
+    run, derive = compiled(losses), compiled(jax.grad(loss))
+
+    def pair(parameters: dict[str, Array], x: Any, y: Any) -> tuple[JaxArray, Mapping[str, Any]]:
+        with in_float64(jax):
+            leaves = _on_device(jax, parameters)
+            return run(leaves), _Gradients(jax, derive, leaves)
+
+    return pair
+
+
+class _Gradients(Mapping[str, Any]):
+    """The gradients of a loss by name. jax computes them when the first one is read."""
+
+    def __init__(self, jax: Any, derive: Callable[[Leaves], Leaves], leaves: dict[str, JaxArray]) -> None:
+        self._jax, self._derive, self._leaves = jax, derive, leaves
+
+    @cached_property
+    def _computed(self) -> Leaves:
+        with in_float64(self._jax):
+            return self._derive(self._leaves)
+
+    def __getitem__(self, name: str) -> Any:
+        return self._computed[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._leaves)
+
+    def __len__(self) -> int:
+        return len(self._leaves)
+
+
+def _with_a_scaled_loss(jax: Any, function: PythonFunction, outputs: Outputs) -> PythonFunction:
+    """Return the function with a finding if its gradients do not scale with the loss.
+
+    The derivative rule that is to blame then ignores its upstream, or is not linear in it.
+    """
+
+    def scaled(leaves: Leaves, x: Any, y: Any) -> JaxArray:
+        return FACTOR * outputs(leaves, x, y)
+
+    pair = _pair(jax, scaled, (function.x, function.y), _as_it_is)
+    other = replace(function, code=function.code.calling(pair))
+    with in_float64(jax):
+        one, two = (each.gradients(function.parameters) for each in (function, other))
+    differ = not_in_proportion(one, two, FACTOR)
+    if not differ:
+        return function
+    sentence = f"a derivative rule in {function.code} {disproportion(one, two, differ)}"
+    other = replace(other, weighted=f"{function.weighted} The loss is multiplied by {FACTOR:g}.".lstrip())
+    return replace(function, findings=(Finding(differ, sentence),), others=(other,))
+
+
+# --- complex parameters -------------------------------------------------------------------------------------
+
+
+def _in_parts(arrays: Mapping[str, Array]) -> dict[str, Array]:
+    """Return the arrays with each complex one split into two real ones, NAME.real and NAME.imag."""
+    parts: dict[str, Array] = {}
+    for name, array in arrays.items():
+        if array.dtype.kind == "c":
+            parts |= {f"{name}.{part}": getattr(array, part) for part in _PARTS}
+        else:
+            parts[name] = array
+    return parts
+
+
+def _whole(arrays: Mapping[str, Array], leaves: Leaves) -> dict[str, JaxArray]:
+    """Return the parameters as their author has them, from real arrays by name."""
+    return {
+        name: leaves[f"{name}.real"] + 1j * leaves[f"{name}.imag"]
+        if array.dtype.kind == "c"
+        else leaves[name]
+        for name, array in arrays.items()
+    }
+
+
+def _on_device(jax: Any, parameters: Mapping[str, Array]) -> dict[str, JaxArray]:
+    return {name: jax.numpy.asarray(array) for name, array in parameters.items()}
+
+
+@contextmanager
+def _hinting(help: str) -> Iterator[None]:
+    """Add a hint to an error in the context whose code was traced by jax and left it."""
+    try:
+        yield
+    except InputError as error:
+        told = (
+            replace(c, help=c.help or (help if "raises" in c.message else None)) for c in error.complaints
+        )
+        raise InputError(*told) from None
