@@ -12,7 +12,14 @@ if TYPE_CHECKING:
     from gradcheck_cli.report import Report
     from gradcheck_cli.spec.file import load_spec
     from gradcheck_cli.spec.spec import Spec
-    from gradcheck_cli.testing import UndecidedGradientError, WrongGradientError, check_gradients, check_layer
+    from gradcheck_cli.testing import (
+        UndecidedGradientError,
+        WrongGradientError,
+        check_gradients,
+        check_jax,
+        check_layer,
+        check_torch,
+    )
     from gradcheck_cli.verdict import Verdict
 
 __version__ = "0.2.0"
@@ -32,7 +39,9 @@ _HOMES = {
     "UndecidedGradientError": "testing",
     "WrongGradientError": "testing",
     "check_gradients": "testing",
+    "check_jax": "testing",
     "check_layer": "testing",
+    "check_torch": "testing",
     "tap": "code.tap",
 }
 
@@ -51,7 +60,9 @@ __all__ = [
     "__version__",
     "check",
     "check_gradients",
+    "check_jax",
     "check_layer",
+    "check_torch",
     "load_spec",
     "tap",
 ]

@@ -136,6 +136,77 @@ def check_layer(
     return _passed(_check(partial(read_layer, forward, backward, inputs, outputs), how), allow_undecided)
 
 
+def check_torch(
+    module: Any,
+    tensors: Mapping[str, Any] | Sequence[Any] | None = None,
+    x: Any = None,
+    y: Any = None,
+    *,
+    loss: Callable[..., Any] | None = None,
+    order: int = 1,
+    only: str | Sequence[str] = "all",
+    scheme: str = "adaptive",
+    rtol: float | None = None,
+    fast: bool | None = None,
+    strict: bool = False,
+    allow_undecided: bool = False,
+) -> Report:
+    """Compare the gradients that torch's backward computes with finite differences in float64.
+
+    module: a torch.nn.Module, a function of tensors, or a subclass of torch.autograd.Function.
+    tensors: the tensors that a function takes after x: a dict by name, or a sequence in order. Those that
+        require a gradient are checked or, if none does, all floating-point and complex ones.
+    x, y: the input of the module and the target of the loss, if there are any.
+    loss: a function of the output and, if there is one, y. By default, the loss is Σ c · out over all
+        outputs, with c drawn at random.
+    order: 2 also checks the gradients of the gradients, which double backward computes.
+    only, scheme, rtol, fast, strict, allow_undecided: as in `check_gradients`.
+
+    The module and the tensors are restored when the check ends. Returns the `Report`. Raises
+    `WrongGradientError` or `UndecidedGradientError`, or `InputError` if the module cannot be checked, for
+    example because its backward pass cannot be differentiated.
+    """
+    __tracebackhide__ = True
+    from gradcheck_cli.code.given_module import kept, read_torch
+
+    how = {"parameters": only, "scheme": scheme, "rtol": rtol, "strict": strict, "order": order, **_way(fast)}
+    with kept(module, loss, tensors):
+        report = _check(partial(read_torch, module, tensors, x, y, loss, order), how)
+    return _passed(report, allow_undecided)
+
+
+def check_jax(
+    function: Callable[..., Any],
+    parameters: Any,
+    x: Any = None,
+    y: Any = None,
+    *,
+    order: int = 1,
+    only: str | Sequence[str] = "all",
+    scheme: str = "adaptive",
+    rtol: float | None = None,
+    fast: bool | None = None,
+    strict: bool = False,
+    allow_undecided: bool = False,
+) -> Report:
+    """Compare the gradients that jax.grad computes with finite differences, both in float64.
+
+    function: f(parameters, x, y) or f(parameters). It returns the loss as a real number, or outputs of any
+        shape and nesting, for which the loss is Σ c · out, with c drawn at random.
+    parameters: the point at which to check, as in `check_gradients`. Complex arrays are allowed.
+    x, y: the data, passed to the function unchanged.
+    order: 2 also checks the gradients of the gradients.
+    only, scheme, rtol, fast, strict, allow_undecided: as in `check_gradients`.
+
+    Returns the `Report`. Raises what `check_torch` raises.
+    """
+    __tracebackhide__ = True
+    from gradcheck_cli.code.given_module import read_jax
+
+    how = {"parameters": only, "scheme": scheme, "rtol": rtol, "strict": strict, "order": order, **_way(fast)}
+    return _passed(_check(partial(read_jax, function, parameters, x, y, order), how), allow_undecided)
+
+
 def _passed(report: Report, allow_undecided: bool) -> Report:
     __tracebackhide__ = True
     if report.passed or (allow_undecided and report.verdict is Verdict.UNRESOLVED):
@@ -151,7 +222,8 @@ def _check(read: Callable[[], tuple[Function, Inputs]], how: Mapping[str, Any]) 
         function, inputs = read()
         return subject_of_function(function, inputs, checked).check(checked)
     except InputError as error:
-        raise InputError(*(replace(complaint, where=()) for complaint in error.complaints)) from None
+        complaints = (replace(complaint, where=()) for complaint in error.complaints)
+        raise InputError(*complaints) from error.__cause__
 
 
 def _way(fast: bool | None) -> Mapping[str, Any]:

@@ -82,7 +82,7 @@ def with_a_new_row(tmp_path_factory):
         input=json.dumps(commands),
         capture_output=True,
         encoding="utf-8",
-        env=os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "100"},
+        env=os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "120"},
     )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
