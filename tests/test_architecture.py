@@ -185,6 +185,7 @@ MAY_IMPORT = {
     "testing": {
         "code.given_function",
         "code.given_layer",
+        "code.given_module",
         "code.objective",
         "errors",
         "formats",

@@ -54,8 +54,8 @@ class Spec(Model):
     If the gradients come from code, the network may be left out, because the code computes its own loss. If
     the parameters are left out, they come from the code or are drawn at random.
 
-    gradients: The gradients to check: from gradcheck's own backprop, a file, a Python function, a layer, or a
-        torch module.
+    gradients: The gradients to check: from gradcheck's own backprop, a file, a layer, a Python function, a
+        torch module, or a jax function.
     network: The layers, the loss and the penalties.
     data: The samples: from an .npz file, from lists in the spec, or drawn at random.
     parameters: The parameters at which the gradients are checked: from a file, or drawn at random.

@@ -27,6 +27,10 @@ def test_the_first_spec_runs_as_it_is(gradcheck):
     assert gradcheck("check", "--strict", "net.yaml").code == 0
 
 
+QUICK = [source for source in STARTERS if source != "jax"]
+"""The sources that load quickly."""
+
+
 @pytest.mark.parametrize("source", STARTERS)
 def test_every_starter_is_valid_and_of_its_source(source, gradcheck):
     assert gradcheck("init", "--source", source, "sub.yaml").code == 0
@@ -51,8 +55,10 @@ def test_what_a_starter_leaves_to_be_uncommented_is_valid_too(source, folder):
     load_spec(folder / "all.yaml")
 
 
-@pytest.mark.parametrize("source", STARTERS)
-@pytest.mark.parametrize("spec", ["net.yaml", "sub/net.yaml"])
+@pytest.mark.parametrize(
+    ("source", "spec"),
+    [*((source, "net.yaml") for source in STARTERS), *((source, "sub/net.yaml") for source in QUICK)],
+)
 def test_the_suggested_next_command_agrees(source, spec, folder, gradcheck):
     if source in ("torch", "jax"):
         pytest.importorskip(source)
@@ -74,10 +80,10 @@ def apart(source, gradcheck, *arguments):
     return (done := run(*arguments)).returncode, done.stderr
 
 
-@pytest.mark.parametrize("source", [source for source, row in STARTERS.items() if row.has_code])
+@pytest.mark.parametrize("source", [source for source in QUICK if STARTERS[source].has_code])
 def test_the_mistake_that_a_starter_proposes_is_found(source, folder, gradcheck):
-    if source in ("torch", "jax"):
-        pytest.importorskip(source)
+    if source == "torch":
+        pytest.importorskip("torch")
     gradcheck("init", "--source", source)
     code = Path(CODE_FILE)
     right, factor = re.search(r"( \* .*)  # leave out (.*), and see", code.read_text()).groups()
@@ -85,7 +91,7 @@ def test_the_mistake_that_a_starter_proposes_is_found(source, folder, gradcheck)
     code.write_text(code.read_text().replace(right, right.removesuffix(f" * {factor}")))
     if STARTERS[source].is_run:
         subprocess.run([sys.executable, CODE_FILE], check=True)
-    assert apart(source, gradcheck, "check", "net.yaml")[0] == 1
+    assert gradcheck("check", "net.yaml").code == 1
 
 
 def test_code_that_exists_stays_as_it_is_and_the_spec_names_another_file(folder, gradcheck):

@@ -24,10 +24,10 @@ cube.defvjp(lambda z: (z ** 3, z), lambda z, up: (RULE,))
 parameters = {"layers": [{"w": np.array([1.0, -2.0, 0.5])}], "c": np.array([1.0 + 2.0j, 0.5 - 1.0j])}
 """
 REAL = "def f(p): return cube(p['layers'][0]['w'])"
-COMPLEX = "def f(p): return {'a': p['c'] ** 2 * p['layers'][0]['w'][:2], 'b': 3}"
+COMPLEX = "def f(p): return {'a': p['c'] ** 2 * cube(p['layers'][0]['w'])[:2], 'b': 3}"
 LOSS = """
 data = np.ones(3), None
-def f(p, x, y): return (cube(p['layers'][0]['w']) * x).sum() + jnp.abs(p['c'][0]) ** 4
+def f(p, x, y): return (cube(p['layers'][0]['w']) * x).sum()
 """
 RIGHT = "3 * z ** 2 * up"
 
@@ -76,7 +76,7 @@ def test_a_real_number_is_the_loss_itself(jax_code):
         "",
         (1,),
     )
-    assert function.loss == pytest.approx(1.0 - 8.0 + 0.125 + 25.0)
+    assert function.loss == pytest.approx(1.0 - 8.0 + 0.125)
 
 
 def test_the_losses_are_computed_without_a_derivative(jax_code, monkeypatch):
@@ -97,9 +97,8 @@ def test_a_function_that_cannot_be_compiled_runs_as_it_is(jax_code):
 # --- verdicts --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("text", [COMPLEX, LOSS], ids=["complex", "loss"])
-def test_right_rules_agree_to_the_second_order(checked, text):
-    assert checked(text, order=2).verdict is Verdict.AGREES
+def test_right_rules_agree_to_the_second_order(checked):
+    assert checked(COMPLEX, order=2).verdict is Verdict.AGREES
 
 
 @pytest.mark.parametrize(

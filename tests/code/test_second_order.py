@@ -56,9 +56,9 @@ NET = """
 
 @pytest.fixture
 def second(tmp_path):
-    def report(text, order=2):
+    def report(text):
         (tmp_path / "net.py").write_text(HEAD + dedent(text))
-        (tmp_path / "net.yaml").write_text(f"gradients: {{torch: net.py:build}}\ncheck: {{order: {order}}}")
+        (tmp_path / "net.yaml").write_text("gradients: {torch: net.py:build}\ncheck: {order: 2}")
         return check(load_spec(tmp_path / "net.yaml"))
 
     return report
@@ -118,17 +118,16 @@ def test_modules_and_complex_parameters_agree(second, text):
     [
         cube("3 * x.detach() ** 2 * up"),
         cube("(3 * x ** 2 * up).detach()"),
-        cube("torch.from_numpy(3 * x.detach().numpy() ** 2) * up"),
         cube("Slope.apply(x, up)", "5 * x * up * down, 3 * x ** 2 * down"),
         cube("Slope.apply(x, up)", "6 * x * up * down, 2 * x ** 2 * down"),
         cube("Slope.apply(x, up)", "6 * x * up * down, None"),
         cube("Slope.apply(x, up)", "6 * x * up, 3 * x ** 2 * down"),
     ],
-    ids=["detached", "gone", "numpy", "second", "upstream", "no upstream", "its upstream ignored"],
+    ids=["detached", "gone", "second", "upstream", "no upstream", "its upstream ignored"],
 )
 def test_a_wrong_second_derivative_is_wrong_though_the_first_agrees(second, wrong):
-    assert second(wrong).verdict is Verdict.WRONG
-    assert second(wrong, order=1).verdict is Verdict.AGREES
+    report = second(wrong)
+    assert (report.verdict, report.source) == (Verdict.WRONG, "torch double backward of build of net.py")
 
 
 def test_the_upstream_of_the_first_backward_is_exercised_by_a_loss(second):
