@@ -144,6 +144,7 @@ def check_torch(
     *,
     loss: Callable[..., Any] | None = None,
     order: int = 1,
+    forward_mode: bool = False,
     only: str | Sequence[str] = "all",
     scheme: str = "adaptive",
     rtol: float | None = None,
@@ -160,6 +161,7 @@ def check_torch(
     loss: a function of the output and, if there is one, y. By default, the loss is Σ c · out over all
         outputs, with c drawn at random.
     order: 2 also checks the gradients of the gradients, which double backward computes.
+    forward_mode: whether to check forward-mode derivatives (jvp), too, and say which mode is wrong.
     only, scheme, rtol, fast, strict, allow_undecided: as in `check_gradients`.
 
     The module and the tensors are restored when the check ends. Returns the `Report`. Raises
@@ -169,9 +171,10 @@ def check_torch(
     __tracebackhide__ = True
     from gradcheck_cli.code.given_module import kept, read_torch
 
-    how = {"parameters": only, "scheme": scheme, "rtol": rtol, "strict": strict, "order": order, **_way(fast)}
+    how = {"parameters": only, "scheme": scheme, "rtol": rtol, "strict": strict, **_way(fast)}
+    how |= {"order": order, "forward_mode": forward_mode}
     with kept(module, loss, tensors):
-        report = _check(partial(read_torch, module, tensors, x, y, loss, order), how)
+        report = _check(partial(read_torch, module, tensors, x, y, loss, _how(how)), how)
     return _passed(report, allow_undecided)
 
 
@@ -182,6 +185,7 @@ def check_jax(
     y: Any = None,
     *,
     order: int = 1,
+    forward_mode: bool = False,
     only: str | Sequence[str] = "all",
     scheme: str = "adaptive",
     rtol: float | None = None,
@@ -196,6 +200,7 @@ def check_jax(
     parameters: the point at which to check, as in `check_gradients`. Complex arrays are allowed.
     x, y: the data, passed to the function unchanged.
     order: 2 also checks the gradients of the gradients.
+    forward_mode: whether to check forward-mode derivatives (jvp), too.
     only, scheme, rtol, fast, strict, allow_undecided: as in `check_gradients`.
 
     Returns the `Report`. Raises what `check_torch` raises.
@@ -203,8 +208,9 @@ def check_jax(
     __tracebackhide__ = True
     from gradcheck_cli.code.given_module import read_jax
 
-    how = {"parameters": only, "scheme": scheme, "rtol": rtol, "strict": strict, "order": order, **_way(fast)}
-    return _passed(_check(partial(read_jax, function, parameters, x, y, order), how), allow_undecided)
+    how = {"parameters": only, "scheme": scheme, "rtol": rtol, "strict": strict, **_way(fast)}
+    how |= {"order": order, "forward_mode": forward_mode}
+    return _passed(_check(partial(read_jax, function, parameters, x, y, _how(how)), how), allow_undecided)
 
 
 def _passed(report: Report, allow_undecided: bool) -> Report:

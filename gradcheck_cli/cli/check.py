@@ -18,6 +18,7 @@ from gradcheck_cli.cli.options import (
     code_options,
     color_option,
     format_option,
+    forward_mode_option,
     gradients_option,
     inputs_option,
     jobs_option,
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
 @only_option
 @inputs_option
 @order_option
+@forward_mode_option
 @gradients_option
 @code_options
 @no_code_option

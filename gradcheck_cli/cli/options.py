@@ -88,6 +88,12 @@ order_option = option(
     help="1 checks gradients, 2 also the gradients of gradients, for code in torch or jax.  "
     "[default: the spec's]",
 )
+forward_mode_option = option(
+    "--forward-mode/--no-forward-mode",
+    under=Heading.WHAT,
+    default=None,
+    help="Also check forward-mode derivatives (jvp) for code in torch or jax.  [default: the spec's]",
+)
 gradients_option = option(
     "--gradients",
     under=Heading.WHAT,

@@ -21,6 +21,7 @@ from gradcheck_cli.code.returned import plain
 from gradcheck_cli.code.torch_build import build_graph
 from gradcheck_cli.code.torch_module import checked
 from gradcheck_cli.errors import InputError, bad_input
+from gradcheck_cli.spec.check import CheckSpec
 
 Tensor = Any
 
@@ -49,12 +50,13 @@ def guarded(function: Any) -> Guarded:
 
 
 def read_torch(
-    module: Any, tensors: Any, x: Any, y: Any, loss: Callable[..., Any] | None, order: int
+    module: Any, tensors: Any, x: Any, y: Any, loss: Callable[..., Any] | None, how: CheckSpec
 ) -> tuple[Function, Inputs]:
     """Return a torch module or function and its inputs in the same form as those that a spec names.
 
     tensors: the tensors that a function takes: a dict by name, or a sequence in order; None for a module.
     loss: the loss, a function of the output and y; None for Σ c · out, with c drawn at random.
+    how: the settings of the check, of which the order and the mode matter here.
     Raises `InputError` if it cannot be checked.
     """
     code = guarded(module)
@@ -66,19 +68,19 @@ def read_torch(
     with code.running():
         torch = import_module("torch")
         graph = build_graph(torch, code, built[0] if len(built) == 1 else built, x, y)
-    inputs = Inputs(None, x, y, order=order)
+    inputs = Inputs(None, x, y, order=how.order, forward_mode=how.forward_mode)
     return checked(code, graph, inputs), inputs
 
 
 def read_jax(
-    function: Callable[..., Any], parameters: Any, x: Any, y: Any, order: int
+    function: Callable[..., Any], parameters: Any, x: Any, y: Any, how: CheckSpec
 ) -> tuple[Function, Inputs]:
     """Return a jax function and its inputs in the same form as a function that a spec names.
 
     parameters: a single array, or arrays in dicts, lists, tuples and pytrees, nested to any depth.
     Raises `InputError` if it cannot be checked.
     """
-    inputs = Inputs(None, None, None, order=order)
+    inputs = Inputs(None, None, None, order=how.order, forward_mode=how.forward_mode)
     return differentiated(imported(()), guarded(function), Nested(parameters), inputs, (x, y)), inputs
 
 

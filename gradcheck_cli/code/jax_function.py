@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -28,16 +28,19 @@ from gradcheck_cli.code.objective import Finding, Function, Inputs
 from gradcheck_cli.code.own_inputs import own_nested
 from gradcheck_cli.code.python_function import PythonFunction, observed
 from gradcheck_cli.code.reruns import FACTOR, disproportion, not_in_proportion
-from gradcheck_cli.code.returned import as_point, plain, same, samples, taking_data
-from gradcheck_cli.errors import InputError, bad_input
+from gradcheck_cli.code.returned import as_point, hinted, plain, same, samples, taking_data
+from gradcheck_cli.errors import bad_input
 from gradcheck_cli.spec.gradients import FromCode
 from gradcheck_cli.types import Array
+
+Wrap = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 _PARTS = ("real", "imag")
 _APART = 1e-6
 """The largest difference between results with and without jax.jit, relative to the largest entry."""
 
 _ONLY_JAX = "gradcheck differentiates the function with jax: compute with jax.numpy, not with numpy"
+_NO_JVP = "forward mode needs a jvp: use jax.custom_jvp, from which jax also derives reverse mode"
 _TWICE = "order: 2 differentiates the derivative rules: write them with jax.numpy, or check order: 1 alone"
 
 
@@ -81,11 +84,14 @@ def differentiated(jax: Any, code: Callee, nested: Nested, inputs: Inputs, data:
     if not shapes:
         raise code.complain("returns no array of floats", "return the loss, or outputs that have a gradient")
     outputs = Outputs(jax, function, drawn_upstreams(shapes))
-    with _hinting(_ONLY_JAX):
+    with hinted(_ONLY_JAX):
         first = _first(jax, code, outputs, point, data)
+    if inputs.forward_mode:
+        with hinted(_NO_JVP):
+            first = replace(first, in_forward_mode=(_in_forward_mode(jax, first, outputs),))
     if inputs.order == 1:
         return first
-    with _hinting(_TWICE):
+    with hinted(_TWICE):
         second = _second(jax, code, outputs, point, data)
     return replace(second, before=(first, *first.others))
 
@@ -137,12 +143,13 @@ def _compiled(jax: Any, function: PythonFunction, terms: Terms) -> PythonFunctio
 
 
 def _pair(
-    jax: Any,
-    terms: Terms,
-    data: tuple[Any, Any],
-    compiled: Callable[[Callable[..., Any]], Callable[..., Any]],
+    jax: Any, terms: Terms, data: tuple[Any, Any], compiled: Wrap, mode: Wrap | None = None
 ) -> Callable[..., Any]:
-    """Return a function that returns the loss terms and, computed only if they are read, the gradients."""
+    """Return a function that returns the loss terms and, computed only if they are read, the gradients.
+
+    compiled: compiles a function, or returns it as it is.
+    mode: turns a loss into a function that returns its gradients; jax.grad by default.
+    """
 
     def losses(leaves: Leaves) -> JaxArray:
         return terms(leaves, *data)
@@ -150,7 +157,7 @@ def _pair(
     def loss(leaves: Leaves) -> JaxArray:
         return losses(leaves).sum()
 
-    run, derive = compiled(losses), compiled(jax.grad(loss))
+    run, derive = compiled(losses), compiled((mode or jax.grad)(loss))
 
     def pair(parameters: dict[str, Array], x: Any, y: Any) -> tuple[JaxArray, Mapping[str, Any]]:
         with in_float64(jax):
@@ -202,6 +209,15 @@ def _with_a_scaled_loss(jax: Any, function: PythonFunction, outputs: Outputs) ->
     return replace(function, findings=(Finding(differ, sentence),), others=(other,))
 
 
+def _in_forward_mode(jax: Any, function: PythonFunction, terms: Terms) -> PythonFunction:
+    """Return the function with gradients from jax.jvp, one pass for each entry."""
+    pair = _pair(jax, terms, (function.x, function.y), _as_it_is, jax.jacfwd)
+    origin = str(function.origin).replace("jax.grad", "jax.jvp")
+    other = replace(function, code=function.code.calling(pair), origin=origin, findings=(), others=())
+    other.gradients(other.parameters)  # a custom_vjp has no forward mode
+    return other
+
+
 # --- complex parameters -------------------------------------------------------------------------------------
 
 
@@ -228,15 +244,3 @@ def _whole(arrays: Mapping[str, Array], leaves: Leaves) -> dict[str, JaxArray]:
 
 def _on_device(jax: Any, parameters: Mapping[str, Array]) -> dict[str, JaxArray]:
     return {name: jax.numpy.asarray(array) for name, array in parameters.items()}
-
-
-@contextmanager
-def _hinting(help: str) -> Iterator[None]:
-    """Add a hint to an error in the context whose code was traced by jax and left it."""
-    try:
-        yield
-    except InputError as error:
-        told = (
-            replace(c, help=c.help or (help if "raises" in c.message else None)) for c in error.complaints
-        )
-        raise InputError(*told) from None

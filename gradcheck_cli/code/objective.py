@@ -124,6 +124,10 @@ class Function(Protocol):
         """
 
     @property
+    def in_forward_mode(self) -> Sequence[Function]:
+        """The same function with gradients from forward mode (jvp); empty if they are not to be checked."""
+
+    @property
     def others(self) -> Sequence[Function]:
         """Functions that run the same code with other weights in L. Their gradients must be right, too."""
 
@@ -137,6 +141,7 @@ class Inputs:
     problem: the network with its parameters and data, or None if the spec describes no network.
     checks_inputs: whether ∂L/∂x is checked, too.
     order: 1 to check gradients, 2 to check their own gradients.
+    forward_mode: whether forward-mode derivatives are checked, too.
     """
 
     parameters: Mapping[str, Array] | None
@@ -145,6 +150,7 @@ class Inputs:
     problem: Problem | None = None
     checks_inputs: bool = False
     order: int = 1
+    forward_mode: bool = False
 
 
 def read_inputs(spec: Spec, own: OwnParameters | None = None) -> Inputs:
@@ -173,7 +179,14 @@ def read_inputs(spec: Spec, own: OwnParameters | None = None) -> Inputs:
             "without a network section, parameters come from a file or from the code", "parameters"
         )
     x, y = read_arrays(spec.data) if spec.data else (None, None)
-    return Inputs(parameters, x, y, checks_inputs=spec.check.inputs, order=spec.check.order)
+    return Inputs(
+        parameters,
+        x,
+        y,
+        checks_inputs=spec.check.inputs,
+        order=spec.check.order,
+        forward_mode=spec.check.forward_mode,
+    )
 
 
 def _labels_whole(problem: Problem) -> Array:

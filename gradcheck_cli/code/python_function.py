@@ -147,6 +147,7 @@ class PythonFunction:
     stands_alone: bool = False
     findings: tuple[Finding, ...] = ()
     before: tuple[Function, ...] = ()
+    in_forward_mode: tuple[Function, ...] = ()
     others: tuple[Function, ...] = ()
 
     is_wide: ClassVar[bool] = False  # the code chooses its types

@@ -5,8 +5,9 @@ from __future__ import annotations
 import inspect
 import os
 import traceback
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -219,6 +220,16 @@ _VECTORIZED = (
 
 def _found(value: Any, array: Array) -> str:
     return f"numbers of type {array.dtype}" if array.dtype.kind == "c" else a(value)
+
+
+@contextmanager
+def hinted(help: str) -> Iterator[None]:
+    """Add a hint to every error of the user's code that is raised in the context."""
+    try:
+        yield
+    except InputError as error:
+        told = [replace(c, help=help) if "raises" in c.message else c for c in error.complaints]
+        raise InputError(*told) from error.__cause__
 
 
 def refuse_infinite(losses: Array, code: Callee, arises: Callable[[], str | None]) -> None:

@@ -44,20 +44,23 @@ def read_code(source: FromCode, inputs: Inputs, load: Load | None = None) -> Fun
     if inputs.checks_inputs and source.kind.without_inputs:
         message = f"'inputs' does not work with {source.kind.what}"
         raise bad_input(message, "check", "inputs", help=source.kind.without_inputs)
-    if inputs.order > 1:
-        _refuse_second(source, inputs)
+    for key, is_asked in (("order: 2", inputs.order > 1), ("forward_mode", inputs.forward_mode)):
+        if is_asked:
+            _refuse_without_autodiff(source, inputs, key)
+    if inputs.order > 1 and inputs.forward_mode:
+        message = "'forward_mode' does not work with 'order: 2'"
+        raise bad_input(message, "check", "forward_mode", help="check the two in separate specs")
     loaded_by = () if load is None else (load,)
     function: Function = import_module(source.kind.reader).read(source, inputs, *loaded_by)
     return function
 
 
-def _refuse_second(source: FromCode, inputs: Inputs) -> None:
-    """Raise an `InputError` if second derivatives cannot be checked with this source of gradients."""
+def _refuse_without_autodiff(source: FromCode, inputs: Inputs, key: str) -> None:
+    """Raise an `InputError` if gradcheck cannot differentiate this source of gradients, as `key` asks."""
+    where = ("check", key.partition(":")[0])
     if not source.kind.is_differentiable:
-        message = f"'order: 2' does not work with {source.kind.what}"
-        raise bad_input(
-            message, "check", "order", help="it needs code in torch or jax, whose gradients it differentiates"
-        )
+        help = "it needs code in torch or jax, which gradcheck can differentiate"
+        raise bad_input(f"'{key}' does not work with {source.kind.what}", *where, help=help)
     if inputs.problem is not None:
-        message = "'order: 2' does not work with a network section, which has only first derivatives"
-        raise bad_input(message, "check", "order", help="leave the network section out")
+        message = f"'{key}' does not work with a network section"
+        raise bad_input(message, *where, help="leave the network section out")

@@ -153,6 +153,14 @@ class Graph:
                 terms.sum().backward()
         return {name: real(part) for leaf in self.leaves for name, part in leaf.parts(_grad(leaf)).items()}
 
+    def assign(self, parameters: Mapping[str, Array]) -> None:
+        """Assign the parameters to the module, in its own type."""
+        self._assign(parameters, wide=False)
+
+    def terms(self, weights: Weights, leaves: Mapping[str, Tensor]) -> Tensor:
+        """Return the S weighted loss terms, (S,), with some tensors in place of the module's parameters."""
+        return self._terms(False, weights, leaves)
+
     def upstream_of_output(self, parameters: Mapping[str, Array]) -> Tensor | None:
         """Return the gradient of the loss with respect to the module's output.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from importlib import import_module
 from typing import Any
 
@@ -15,6 +15,7 @@ from gradcheck_cli.code.load import Callee, Load, load
 from gradcheck_cli.code.objective import Finding, Function, Inputs
 from gradcheck_cli.code.returned import (
     Evaluation,
+    hinted,
     read_stack,
     refuse_changed,
     refuse_mixed,
@@ -22,9 +23,10 @@ from gradcheck_cli.code.returned import (
 )
 from gradcheck_cli.code.sites import NO_SITES, Sites
 from gradcheck_cli.code.torch_build import build_graph
+from gradcheck_cli.code.torch_forward import forward_gradients
 from gradcheck_cli.code.torch_graph import Graph
 from gradcheck_cli.code.torch_modules import Modules
-from gradcheck_cli.code.torch_second import hint_at_order, projected
+from gradcheck_cli.code.torch_second import HOW_TO_DIFFERENTIATE, projected
 from gradcheck_cli.code.torch_sites import find_sites
 from gradcheck_cli.code.torch_trials import tried
 from gradcheck_cli.code.torch_upstream import AS_IT_IS, Upstream, plain_weights, random_weights
@@ -82,9 +84,11 @@ def checked(code: Callee, graph: Graph, inputs: Inputs, vectorized: bool = False
     refuse_mixed(function, function.apart, code)
     weighted, remarks = _weighted(function) if graph.loss.is_own else (function.upstream, ())
     first = _tried(replace(function, remarks=(*function.remarks, *remarks)), weighted, inputs)
+    if inputs.forward_mode:
+        first = replace(first, in_forward_mode=(_in_forward_mode(first),))
     if inputs.order == 1:
         return first
-    with hint_at_order():
+    with hinted(HOW_TO_DIFFERENTIATE):
         second = projected(graph, weighted.weights)
         function = _observed(code, second, second.point(), vectorized=False)
         function = _tried(function, function.upstream, inputs)
@@ -145,6 +149,7 @@ class _Function:
     is_wide: whether the losses are known to be computed in float64 throughout.
     findings: faults found by running backward in other ways.
     before: the module itself, if this is the function g = ⟨∇L, v⟩.
+    in_forward_mode: the same module, with gradients from forward mode.
     others: the same module with other upstreams.
     """
 
@@ -159,6 +164,7 @@ class _Function:
     vectorized: bool = False
     findings: tuple[Finding, ...] = ()
     before: tuple[_Function, ...] = ()
+    in_forward_mode: tuple[_Function, ...] = ()
     others: tuple[_Function, ...] = ()
 
     @property
@@ -231,6 +237,33 @@ class _Function:
                 return self.graph.gradients(self.parameters, self.upstream, wide=True)
         except InputError:  # a kernel that accepts only one type
             return None
+
+
+@dataclass(frozen=True)
+class _ForwardMode(_Function):
+    """A module as a `Function` whose gradients come from forward mode, one pass for each entry."""
+
+    @property
+    def origin(self) -> str:
+        return f"torch forward mode of {self.code}"
+
+    def gradients(self, parameters: Mapping[str, Array]) -> Mapping[str, Array]:
+        with hinted(_HOW_TO_JVP), self.code.running("in forward mode"):
+            return forward_gradients(self.graph, parameters, self.upstream.weights)
+
+    def places(self, wrong: Collection[str], right: Collection[str]) -> tuple[str, ...]:
+        return ()
+
+    def wide_gradients(self) -> None:
+        """Return None: the reverse mode shows how much the module's own dtype rounds."""
+
+
+def _in_forward_mode(function: _Function) -> _ForwardMode:
+    fields_of = {each.name: getattr(function, each.name) for each in fields(function)}
+    return _ForwardMode(**{**fields_of, "findings": (), "others": (), "in_forward_mode": ()})
+
+
+_HOW_TO_JVP = "forward mode needs a jvp: give each autograd.Function a static method jvp(ctx, *tangents)"
 
 
 # --- two runs that are watched -----------------------------------------------------------------------------

@@ -6,8 +6,6 @@ no second derivative.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -18,9 +16,8 @@ from gradcheck_cli.code.torch_graph import Graph
 from gradcheck_cli.code.torch_leaf import Leaf, Tensor
 from gradcheck_cli.code.torch_loss import Loss, ProjectedGradient, RandomUpstream, in_real_parts
 from gradcheck_cli.code.torch_upstream import Weights
-from gradcheck_cli.errors import InputError
 
-_HELP = (
+HOW_TO_DIFFERENTIATE = (
     "order: 2 differentiates backward itself: write it with operations that torch can differentiate, and "
     "without once_differentiable; or check order: 1 alone"
 )
@@ -55,13 +52,3 @@ def _with_leaves(graph: Graph) -> tuple[Loss, list[Leaf]]:
     names = [f"_{name}" if name in taken else name for name in names]
     leaves = [Leaf(name, c, c.dtype, name) for name, c in zip(names, copies, strict=True)]
     return replace(graph.loss, weights=copies), leaves
-
-
-@contextmanager
-def hint_at_order() -> Iterator[None]:
-    """Add a hint to an error raised in the context: the backward pass may not be differentiable."""
-    try:
-        yield
-    except InputError as error:
-        hinted = (replace(complaint, help=complaint.help or _HELP) for complaint in error.complaints)
-        raise InputError(*hinted) from None

@@ -36,6 +36,8 @@ class CheckSpec(Model):
     inputs: Also check the gradient with respect to the input x. The report calls this tensor `input`.
     order: 1 checks gradients. 2 checks the gradients of gradients, which double backward computes, and the
         gradients as well. It needs code in torch or jax.
+    forward_mode: Also check forward-mode derivatives (jvp), and say which of the two modes is wrong. It needs
+        code in torch or jax.
     scheme: The difference scheme. `adaptive` extrapolates from several steps and estimates its own error.
     step: The largest step of the scheme, measured as the change in a pre-activation.
     rtol: The relative tolerance. By default, 1e-6, or 16 times the machine epsilon of the gradient's dtype if
@@ -56,6 +58,7 @@ class CheckSpec(Model):
     ] = ("*",)
     inputs: bool = False
     order: Order = 1
+    forward_mode: bool = False
     scheme: _SchemeName = DEFAULT_SCHEME
     step: Annotated[float, Field(**STEP)] | None = None
     rtol: Annotated[float, Field(**RTOL)] | None = None

@@ -63,6 +63,7 @@ class CodeSubject:
     inputs: the inputs that the code is called with.
     findings: the mistakes that were found by rerunning the code in other ways.
     before: functions that return a subject whose gradients must be right for this check to mean anything.
+    in_forward_mode: functions that return a subject with the gradients of forward mode.
     others: functions that return a subject with the loss weighted in another way. These subjects are checked,
         too, if nothing is wrong.
     shared: shares the evaluations among processes. By default, there is only one process, because other
@@ -76,6 +77,7 @@ class CodeSubject:
     inputs: Inputs
     findings: tuple[Finding, ...]
     before: Sequence[Callable[[], CodeSubject]]
+    in_forward_mode: Sequence[Callable[[], CodeSubject]]
     others: Sequence[Callable[[], CodeSubject]]
     shared: Sharing = _alone
 
@@ -96,6 +98,8 @@ class CodeSubject:
                 break
             found = other()._check(how, progress, clock)
             report = found if found.verdict is Verdict.WRONG else report
+        for other in self.in_forward_mode:
+            report = _of_both_modes(report, other()._check(how, progress, clock))
         return report
 
     def _check(self, how: CheckSpec, progress: Progress | None, clock: Clock) -> Report:
@@ -161,6 +165,27 @@ def _along_directions(
     from gradcheck_cli.directions.check import check_along_directions  # only slow code needs it
 
     return check_along_directions(claim, code, how, progress, told)
+
+
+_REVERSE, _FORWARD = "reverse mode (vjp)", "forward mode (jvp)"
+
+
+def _of_both_modes(reverse: Report, forward: Report) -> Report:
+    """Return the report of the mode that is wrong, which says so; otherwise, of an undecided mode."""
+    wrong = [report for report in (reverse, forward) if report.verdict is Verdict.WRONG]
+    if not wrong:
+        if not forward.passed:
+            return reverse if not reverse.passed else forward
+        return replace(reverse, unusual=(*reverse.unusual, f"{_FORWARD} agrees as well"))
+    first, diagnosis = wrong[0], wrong[0].diagnosis
+    right, faulty = (_FORWARD, _REVERSE) if first is reverse else (_REVERSE, _FORWARD)
+    if len(wrong) == 2:
+        place = f"{_REVERSE} and {_FORWARD} are both wrong"
+    elif (forward if first is reverse else reverse).passed:
+        place = f"{right} agrees with finite differences, so the fault is in {faulty}"
+    else:
+        return first
+    return replace(first, diagnosis=diagnosis and replace(diagnosis, places=(place, *diagnosis.places)))
 
 
 # --- loading -----------------------------------------------------------------------------------------------
@@ -237,6 +262,9 @@ def subject_of_function(function: Function, inputs: Inputs, how: CheckSpec) -> C
         inputs=inputs,
         findings=function.findings,
         before=[partial(subject_of_function, earlier, inputs, how) for earlier in function.before],
+        in_forward_mode=[
+            partial(subject_of_function, other, inputs, how) for other in function.in_forward_mode
+        ],
         others=[partial(subject_of_function, other, inputs, how) for other in function.others],
     )
 

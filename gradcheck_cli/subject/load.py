@@ -25,7 +25,7 @@ def subject_of(spec: Spec) -> Subject:
         from gradcheck_cli.subject.code import code_subject
 
         return code_subject(spec, source)
-    _refuse_second(spec)
+    _refuse_autodiff(spec)
     return network_subject(spec, build_problem(spec))
 
 
@@ -40,12 +40,14 @@ def tensors_of(spec: Spec) -> tuple[str, ...]:
         from gradcheck_cli.subject.code import checked_tensors, read_function
 
         return checked_tensors(*read_function(spec, source), spec.check)
-    _refuse_second(spec)
+    _refuse_autodiff(spec)
     return tuple(read_gradients(spec.gradients, build_problem(spec)).values)
 
 
-def _refuse_second(spec: Spec) -> None:
-    if spec.check.order > 1:
-        message = "'order: 2' does not work with the gradients of a network"
-        help = "it differentiates the gradients themselves, so it needs code in torch or jax"
-        raise bad_input(message, "check", "order", help=help)
+def _refuse_autodiff(spec: Spec) -> None:
+    """Raise an `InputError` if the check asks for derivatives that a network does not have."""
+    for key, is_asked in (("order: 2", spec.check.order > 1), ("forward_mode", spec.check.forward_mode)):
+        if is_asked:
+            message = f"'{key}' does not work with the gradients of a network"
+            help = "it needs code in torch or jax, which gradcheck can differentiate"
+            raise bad_input(message, "check", key.partition(":")[0], help=help)
