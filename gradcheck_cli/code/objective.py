@@ -7,7 +7,7 @@ time or along directions, and the noise in its losses is measured (`numerical.no
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import ClassVar, NamedTuple, Protocol
 
@@ -19,6 +19,7 @@ from gradcheck_cli.errors import InputError, bad_input
 from gradcheck_cli.numerical.objective import ALONE, Direction, Movable, Moved, Spread
 from gradcheck_cli.problem.data import read_arrays
 from gradcheck_cli.problem.problem import Problem, build_problem
+from gradcheck_cli.spec.check import CheckSpec
 from gradcheck_cli.spec.parameters import ParameterFile
 from gradcheck_cli.spec.spec import Spec
 from gradcheck_cli.types import EPS, Array, Shape
@@ -118,10 +119,7 @@ class Function(Protocol):
 
     @property
     def before(self) -> Sequence[Function]:
-        """Functions whose gradients must be right for a check of this one to mean anything.
-
-        The gradient of a gradient means nothing if the gradient is wrong.
-        """
+        """Functions that are checked first; if one is wrong, a check of this one means nothing."""
 
     @property
     def in_forward_mode(self) -> Sequence[Function]:
@@ -163,14 +161,7 @@ def read_inputs(spec: Spec, own: OwnParameters | None = None) -> Inputs:
     """
     if spec.network is not None:
         problem = build_problem(spec, own)
-        return Inputs(
-            problem.parameters,
-            problem.x,
-            _labels_whole(problem),
-            problem,
-            spec.check.inputs,
-            spec.check.order,
-        )
+        return _asked(Inputs(problem.parameters, problem.x, _labels_whole(problem), problem), spec.check)
     parameters = None
     if isinstance(spec.parameters, ParameterFile):
         parameters = read_named(spec.parameters, "parameters")
@@ -179,14 +170,11 @@ def read_inputs(spec: Spec, own: OwnParameters | None = None) -> Inputs:
             "without a network section, parameters come from a file or from the code", "parameters"
         )
     x, y = read_arrays(spec.data) if spec.data else (None, None)
-    return Inputs(
-        parameters,
-        x,
-        y,
-        checks_inputs=spec.check.inputs,
-        order=spec.check.order,
-        forward_mode=spec.check.forward_mode,
-    )
+    return _asked(Inputs(parameters, x, y), spec.check)
+
+
+def _asked(inputs: Inputs, how: CheckSpec) -> Inputs:
+    return replace(inputs, checks_inputs=how.inputs, order=how.order, forward_mode=how.forward_mode)
 
 
 def _labels_whole(problem: Problem) -> Array:

@@ -74,8 +74,21 @@ def test_a_jax_rule_may_be_forward():
     assert (report.verdict, report.unusual) == (Verdict.AGREES, ("forward mode (jvp) agrees as well",))
 
 
-def test_other_sources_have_no_forward_mode(tmp_path):
+NETWORK = """network: {inputs: 3, layers: [{units: 2}], loss: mse}
+data: {synthetic: normal, samples: 4, seed: 1}
+"""
+
+
+@pytest.mark.parametrize(
+    ("spec", "what"),
+    [
+        ("gradients: {python: net.py:f}\n", "a Python function"),
+        (NETWORK, "the gradients of a network"),
+        (f"{NETWORK}gradients: {{torch: net.py:f}}\n", "a network section"),
+    ],
+)
+def test_other_sources_have_no_forward_mode(tmp_path, spec, what):
     (tmp_path / "net.py").write_text("def f(p): return 0.0, {}")
-    (tmp_path / "net.yaml").write_text("gradients: {python: net.py:f}\ncheck: {forward_mode: true}")
-    with pytest.raises(InputError, match="'forward_mode' does not work with a Python function"):
+    (tmp_path / "net.yaml").write_text(f"{spec}check: {{forward_mode: true}}")
+    with pytest.raises(InputError, match=f"'forward_mode' does not work with {what}"):
         check(load_spec(tmp_path / "net.yaml"))
