@@ -112,7 +112,12 @@ def test_the_nearest_pyproject_counts_and_no_other(folder, gradcheck, project, m
     [
         ("rtoll = 1e-5", 1, "unknown key 'rtoll'", "did you mean 'rtol'?"),
         ('  "no_code" = true', 3, "unknown key 'no_code'", "did you mean 'no-code'?"),
-        ("zzz = 1", 1, "unknown key 'zzz'", "choose one of specs, only, inputs, order, forward-mode, no-code, "),
+        (
+            "zzz = 1",
+            1,
+            "unknown key 'zzz'",
+            "choose one of specs, only, inputs, order, forward-mode, no-code, ",
+        ),
         (
             'gradients = "mine.npz"',
             1,
