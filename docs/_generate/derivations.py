@@ -1,4 +1,4 @@
-"""The derivation of every kind of layer, from the formulas of its steps, as `gradcheck explain` has it."""
+"""Write the derivation of every kind of layer, with the same formulas as `gradcheck explain`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Shows the `key: text` lines of a docstring as its parameters or attributes."""
+"""Show the `key: text` lines of a docstring as parameters or attributes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The generated parts of the reference: each function returns Markdown."""
+"""Generate parts of the reference pages: each public function returns Markdown."""
 
 from __future__ import annotations
 

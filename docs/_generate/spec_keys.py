@@ -1,4 +1,4 @@
-"""The keys of a spec as Markdown, from its JSON Schema, which is generated from the models."""
+"""Convert the JSON Schema of a spec, which is generated from the models, to Markdown tables of keys."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 Schema = dict[str, Any]
 
 _FIRST = ("network", "parameters", "data", "gradients", "check")
-"""The order in which people write a spec; the order in the models has other reasons."""
+"""The order in which people usually write the keys of a spec, which differs from that of the models."""
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ def pages() -> Iterator[tuple[str, str]]:
 
 
 def rows_by_kind(rows: Sequence[Wrong]) -> Mapping[str, list[Wrong]]:
-    """The rows of each kind, in their order."""
+    """Return the rows of each kind, in the order of the table."""
     kinds: dict[str, list[Wrong]] = {}
     for row in rows:
         kinds.setdefault(row.kind, []).append(row)
@@ -61,7 +61,7 @@ class Kind:
 
     @cached_property
     def forms(self) -> Sequence[Shown]:
-        """The rows with code, each where it shows; the first one is the page's own."""
+        """The rows with code, each in an example that shows it; the page is about the first row."""
         codes = {row.code: row for row in reversed(self.rows) if row.code}
         return [_shown(row) for row in reversed(codes.values())]
 
@@ -71,7 +71,7 @@ class Kind:
 
     @property
     def other_formulas(self) -> Sequence[str]:
-        """The wrong formulas of the rows without code; of many that differ by a number, none."""
+        """The wrong formulas of the rows without code, except rows that differ only by a number."""
         told = {"", *(shown.wrong.wrong for shown in self.forms)}
         alike = {row.wrong for row in self.rows if isinstance(row, Mistake) and row.alike}
         return list(dict.fromkeys(_plain(row.wrong) for row in self.rows if row.wrong not in told | alike))
@@ -88,7 +88,7 @@ def _shown(row: Wrong) -> Shown:
 
 
 def page(kind: Kind) -> str:
-    """The Markdown of one kind's page."""
+    """Return one kind's page as Markdown."""
     blocks = [
         f"# {kind.title}",
         f"*[{kind.family}](index.md#{slug(kind.family)})*",
@@ -104,7 +104,7 @@ def page(kind: Kind) -> str:
 
 
 def _formulas(shown: Shown) -> Iterator[str]:
-    """The wrong and the right formula; some mistakes have none."""
+    """Yield the wrong and the right formula, and nothing if the mistake has none."""
     wrong, right = shown.cause.wrong, shown.cause.right
     items = [f"- {what}: `{formula}`" for what, formula in (("wrong", wrong), ("right", right)) if formula]
     if items:
@@ -129,11 +129,14 @@ def _output(shown: Shown) -> Iterator[str]:
     text = render("table", Run((Outcome("network.yaml", shown.report),)), View(width=WIDTH))
     yield _fenced(f"$ {CHECK}\n{text.rstrip()}", "console")
     if shown.answer:
-        yield f"This mistake is not the first answer: here it equals '{shown.first.kind}'."
+        yield (
+            "This mistake is not the first answer, because here it gives the same gradients as "
+            f"'{shown.first.kind}'."
+        )
 
 
 def _visibility(shown: Shown) -> Iterator[str]:
-    """What hides the mistake, and what does not."""
+    """Yield sentences on what hides the mistake, and on what does not."""
     seen = visibility_of(shown)
     yield "## What hides it"
     if len(seen.hidden) == 1:
@@ -142,9 +145,9 @@ def _visibility(shown: Shown) -> Iterator[str]:
         yield "In this example the wrong gradients equal the right ones if one of these is true:"
         yield "\n".join(f"- {words}" for words in seen.hidden)
     if seen.networks:
-        yield f"The same code is right in {_some(seen.networks)}."
+        yield f"In {_some(seen.networks)}, the same code is right."
     if not (seen.hidden or seen.networks):
-        yield "Nothing that we tried."
+        yield "Nothing that we tried hides it."
     yield f"The mistake shows even if {_listed(seen.visible, 'or')}."
 
 
@@ -152,21 +155,21 @@ _MOST_NETWORKS = 3
 
 
 def _some(networks: Sequence[str]) -> str:
-    """The first few networks, and how many more there are."""
+    """Return a list of the first few networks, which ends with the number of the others."""
     more = len(networks) - _MOST_NETWORKS
     return _listed([*networks[:_MOST_NETWORKS], *([f"{more} other examples"] if more > 0 else [])], "and")
 
 
 def _forms(kind: Kind) -> Iterator[str]:
-    """The same kind in other words, with and without code."""
+    """Yield the other mistakes of this kind, with and without code."""
     others, formulas = kind.forms[1:], kind.other_formulas
     if others or formulas:
         yield "## Other forms"
-        yield "The diagnosis gives these mistakes the same name."
+        yield "The diagnosis gives the same name to these mistakes:"
     for other in others:
         yield from _form(other)
     if formulas:
-        yield "And these formulas:" if others else "Wrong formulas:"
+        yield "It also gives this name to mistakes with these formulas:" if others else "Their formulas are:"
         yield _fenced("\n".join(formulas), "text")
 
 
@@ -192,12 +195,12 @@ def _lines(script: Edit) -> str:
 
 
 def _spec(shown: Shown) -> str:
-    """The spec as YAML."""
+    """Return the spec as YAML."""
     return "\n".join(_yaml({**shown.example.given, "gradients": {"file": GRADIENTS}}))
 
 
 def _yaml(sections: Mapping[str, Mapping[str, object]]) -> Iterator[str]:
-    """Sections, their keys and the layers in block style; whatever is deeper in flow style."""
+    """Yield lines of YAML: sections, keys and layers in block style, and deeper levels in flow style."""
     for section, keys in sections.items():
         yield f"{section}:"
         for key, value in keys.items():
@@ -209,7 +212,7 @@ def _yaml(sections: Mapping[str, Mapping[str, object]]) -> Iterator[str]:
 
 
 def _flow(value: object) -> str:
-    """A value in YAML's flow style."""
+    """Return a value in YAML's flow style."""
     if isinstance(value, dict):
         return "{" + ", ".join(f"{key}: {_flow(item)}" for key, item in value.items()) + "}"
     if isinstance(value, list):
@@ -223,16 +226,16 @@ def _flow(value: object) -> str:
 _INTRODUCTION = """\
 # Mistakes that gradcheck can name
 
-When a gradient is wrong, `gradcheck check` looks for the mistake that leads to it. It knows {count} kinds of
-mistakes. Each has a page with the wrong and the right formula, both in numpy, what the tool prints, and which
-data or networks hide the mistake.
+If a gradient is wrong, `gradcheck check` looks for the mistake that leads to it. It knows {count} kinds of
+mistakes. The page of each kind shows the wrong and the right formula, both of them as numpy code, and the output
+of gradcheck. It also says which data or networks hide the mistake.
 
-The pages are generated from the tables that the diagnosis uses. The tests run every program on them, and the
-diagnosis must name its mistake."""
+The pages are generated from the tables that the diagnosis uses. The tests run the program on every page, and
+the diagnosis must name its mistake."""
 
 
 def index(kinds: Sequence[Kind]) -> str:
-    """The Markdown of the index: a line for each kind, grouped by family."""
+    """Return the index as Markdown: a line for each kind, grouped by family."""
     families: dict[str, list[Kind]] = {}
     for kind in sorted(kinds, key=lambda kind: kind.family):
         families.setdefault(kind.family, []).append(kind)
@@ -250,7 +253,7 @@ def _line(kind: Kind) -> str:
 
 
 _NAMES = {"phi": "φ'(z)", "dloss": "∂ℓ/∂a", "value": "v", "activation": "φ", "loss": "the loss"}
-"""What a formula says where a network has something of its own."""
+"""What each placeholder in a formula becomes on a page, where no particular network is meant."""
 
 
 def _plain(formula: str) -> str:

@@ -1,4 +1,4 @@
-"""A layer alone, whose output meets an upstream gradient y: L = Σ y a."""
+"""Examples of a layer alone, whose output a has the upstream gradient y: L = Σ y a."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ class Alone(Program):
 
     words: a description with its article.
     features: the shape of a sample.  layers: the layers of the spec.
-    parameters: what the program calls each parameter.
-    forward_pass, backward_pass: the statements that compute the output a, and every gradient from y.
-    functions, constants: the statements that the others need.
-    has_inputs: whether ∂L/∂x is checked, too; not for tokens.
+    parameters: the program's name for each parameter.
+    forward_pass: the statements that compute the output a.
+    backward_pass: the statements that compute every gradient from y.
+    functions, constants: the statements that both passes need.
+    has_inputs: whether ∂L/∂x is checked, too; False if x consists of tokens.
     """
 
     notation: ClassVar[str] = (
-        "`a` is the output and `y` its upstream gradient ∂L/∂a; `dL_dx` is ∂L/∂x, and so on."
+        "`a` is the output, and `y` is the upstream gradient ∂L/∂a. `dL_dx` is ∂L/∂x, and so on."
     )
 
     words: str

@@ -12,8 +12,9 @@ from textwrap import dedent, indent
 class Edit:
     """A right program, and wrong statements for it.
 
-    The wrong statements replace the last right one that assigns the same name as the last of them does. If
-    they read that name first, as in `dL_dw = dL_dw.T`, they follow it.
+    The last wrong statement assigns a variable. The wrong statements replace the right program's last
+    assignment of that variable. If they read the variable first, as in `dL_dw = dL_dw.T`, they are inserted
+    after it instead.
     """
 
     program: str
@@ -25,7 +26,7 @@ class Edit:
 
     @cached_property
     def _place(self) -> ast.stmt | None:
-        """The right program's last statement that assigns the name, in a loop or not."""
+        """The right program's last statement that assigns the variable, inside a loop or outside."""
         outside = ast.parse(self.program).body
         inside = (each.body if isinstance(each, ast.For) else [each] for each in outside)
         statements = reversed([each for statements in inside for each in statements])
@@ -43,12 +44,12 @@ class Edit:
 
     @property
     def fits(self) -> bool:
-        """Whether the program has the statement."""
+        """Whether the right program assigns the variable."""
         return self._place is not None
 
     @property
     def _around(self) -> tuple[list[str], list[str], list[str]]:
-        """The program's lines before, in and after the right statement."""
+        """The lines before the right statement, those of the statement, and those after it."""
         assert self._place is not None
         lines, start, end = self.program.splitlines(), self._place.lineno - 1, self._place.end_lineno
         return lines[:start], lines[start:end], lines[end:]
@@ -71,13 +72,13 @@ class Edit:
 
     @property
     def lines(self) -> tuple[int, int]:
-        """The first and the last line of the wrong statements in that program, counted from 1."""
+        """The first and the last line of the wrong statements in `result`, counted from 1."""
         last = len(self._around[0]) + self.wrong.count("\n") + 1
         return last - self.code.count("\n"), last
 
 
 def _assigned(statement: ast.stmt) -> list[str]:
-    """The variables that a statement changes, in its order; none for a loop."""
+    """Return the variables that a statement assigns, in order; none for a loop."""
     if isinstance(statement, ast.For):
         return []
     targets = statement.targets if isinstance(statement, ast.Assign) else [getattr(statement, "target", None)]
@@ -85,7 +86,7 @@ def _assigned(statement: ast.stmt) -> list[str]:
 
 
 def _changed(target: ast.expr) -> list[str]:
-    """The variables that an assignment to this target changes: of `a[i], b = …`, a and b."""
+    """Return the variables that an assignment to this target changes: a and b for `a[i], b = …`."""
     if isinstance(target, ast.Tuple):
         return [name for each in target.elts for name in _changed(each)]
     while isinstance(target, ast.Subscript):
@@ -94,7 +95,7 @@ def _changed(target: ast.expr) -> list[str]:
 
 
 def _read(statement: ast.stmt) -> set[str]:
-    """The variables whose value a statement needs."""
+    """Return the variables that a statement reads."""
     loaded = {
         node.id
         for node in ast.walk(statement)

@@ -19,7 +19,7 @@ dL_dx = dL_dunturned @ w_r
     functions='''
 
 def turned(array, angles):
-    """Each pair of numbers, i and i + d / 2, turned by its angle."""
+    """Return the array with each pair of numbers, i and i + d / 2, rotated by its angle."""
     one, other, cos, sin = *np.split(array, 2, axis=-1), np.cos(angles), np.sin(angles)
     return np.concatenate([one * cos - other * sin, one * sin + other * cos], axis=-1)
 
@@ -30,7 +30,7 @@ def turned(array, angles):
 _MASKS = [[1, 0, 1, 1], [0, 1, 1, 0], [1, 1, 0, 1]]
 
 SAMPLE_DROPOUT = Alone(
-    "a dropout with p = 0.5 and a mask for each sample, above a dense layer",
+    "a dropout layer with p = 0.5 and a mask for each sample, above a dense layer",
     features=(3,),
     layers=({"units": 4, "name": "output"}, {"dropout": 0.5, "mask": _MASKS}),
     parameters={"output.weight": "w_d", "output.bias": "b_d"},
@@ -76,7 +76,7 @@ dL_dx = dL_dz_fixed @ w_e
 )
 
 WEIGHT_NORM = Alone(
-    "a dense layer with weight normalisation alone",
+    "a single dense layer with weight normalisation",
     features=(4,),
     layers=({"units": 3, "name": "output", "weight_norm": True},),
     parameters={"output.weight_g": "g", "output.weight_v": "v", "output.bias": "b_v"},
@@ -98,7 +98,7 @@ dL_dx = y @ (g * unit)
 _PADDING = [[0, 0, 1], [0, 1, 0], [0, 0, 0]]
 
 PADDED = Alone(
-    "a causal self-attention alone, with two heads, in which some tokens are padding",
+    "a single causal self-attention layer with two heads, where some tokens are padding",
     features=ATTENTION.features,
     layers=({"attention": 2, "causal": True, "key_padding_mask": _PADDING},),
     parameters=ATTENTION.parameters,
@@ -111,7 +111,7 @@ PADDED = Alone(
 )
 
 LEARNED_STATE = Alone(
-    "a plain recurrent layer alone, whose initial state is a parameter",
+    "a single plain recurrent layer whose initial state is a parameter",
     features=RNN.features,
     layers=({"rnn": 3, "h0": "parameter"},),
     parameters={**RNN.parameters, "rnn1.h0": "h_0"},

@@ -1,4 +1,4 @@
-"""Situations in which mistakes may hide: each changes an example's data or parameters."""
+"""Situations that may hide a mistake: each changes the data or the parameters of an example."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from mistake_pages.program import Arrays, Program
 from mistake_pages.shown import Shown, differ, run
 
 Change = Callable[[Arrays, Mapping[str, np.ndarray]], Arrays]
-"""What changes among the arrays of a program, given these and all that it computes."""
+"""A function that returns the changed arrays, from a program's arrays and everything it computes."""
 
 Applies = Callable[[Program], bool]
 
 
 @dataclass(frozen=True)
 class Situation:
-    """A situation as a condition, how an example gets into it, and which examples can."""
+    """A situation: its condition in words, the change that creates it, and the examples it applies to."""
 
     words: str
     change: Change
@@ -28,7 +28,7 @@ class Situation:
 
 
 def _each(f: Callable[[np.ndarray], np.ndarray], *names: str) -> Change:
-    """The same change of each of these arrays."""
+    """Return a change that applies a function to each of these arrays."""
     return lambda arrays, _: {name: f(arrays[name]) for name in names if name in arrays}
 
 
@@ -37,7 +37,7 @@ def _nearly_zero(arrays: Arrays, _: Mapping[str, np.ndarray]) -> Arrays:
 
 
 def _counted(arrays: Arrays, _: Mapping[str, np.ndarray]) -> Arrays:
-    """Return tokens none of which occurs twice, as far as there are enough."""
+    """Return distinct tokens, as long as the table has enough of them."""
     table, x = arrays["table"], arrays["x"]
     return {"x": 1 + np.arange(x.size).reshape(x.shape) % (len(table) - 1)}
 
@@ -57,22 +57,22 @@ def _one_hidden_unit(arrays: Arrays, _: Mapping[str, np.ndarray]) -> Arrays:
 
 
 def _has_values(example: Program) -> bool:
-    """Whether each output has a target of its own, which may be any number."""
+    """Return whether each output has its own target, which may be any number."""
     return example.problem.network.loss.target == "values"
 
 
 def _has(name: str) -> Applies:
-    """Return a function that tells whether an example has an array of this name."""
+    """Return a function that says whether an example has an array of this name."""
     return lambda example: name in example.arrays
 
 
 def _is_dense(example: Program) -> bool:
-    """Whether an example has the weights and biases of dense layers."""
+    """Return whether an example has the weights and biases of dense layers."""
     return {"w", "w_h", "b", "b_h"} <= set(example.arrays)
 
 
 def _has_upstream(example: Program) -> bool:
-    """Whether y is an upstream gradient."""
+    """Return whether the y of an example is an upstream gradient."""
     return example.problem.network.loss.target == "upstream"
 
 
@@ -85,7 +85,7 @@ def _is_scaled(example: Program) -> bool:
 
 
 def _has_numbers(example: Program) -> bool:
-    """Whether x holds numbers, not tokens."""
+    """Return whether the x of an example holds numbers rather than tokens."""
     return "table" not in example.arrays
 
 
@@ -99,11 +99,11 @@ SITUATIONS: tuple[Situation, ...] = (
     Situation("all inputs are positive", _each(lambda array: np.abs(array) + 0.1, "x"), _has_numbers),
     Situation("every upstream gradient is 1", _each(np.ones_like, "y"), _has_upstream),
     Situation("every upstream gradient and every gamma is 1", _each(np.ones_like, "y", "gamma"), _is_scaled),
-    Situation("every token occurs once in a sample", _counted, _has("table")),
+    Situation("no token occurs twice in a sample", _counted, _has("table")),
     Situation("the slope is 1", _each(np.ones_like, "slope"), _has("slope")),
     Situation("all targets are 0", _each(np.zeros_like, "y"), _has_values),
     Situation(
-        "no output is further than 0.1 from its target",
+        "no output differs from its target by more than 0.1",
         lambda arrays, right: {
             "y": right["a"] + 0.1 * np.cos(np.arange(right["a"].size)).reshape(right["a"].shape)
         },
@@ -113,21 +113,23 @@ SITUATIONS: tuple[Situation, ...] = (
     Situation("gamma is 1", _each(np.ones_like, "gamma"), _is_normalised),
     Situation("all weights are positive", _each(np.abs, "w", "w_h"), _has("w")),
     Situation(
-        "the weights of the output are symmetric", _each(lambda array: array + array.T, "w"), _is_square
+        "the weight matrix of the output layer is symmetric",
+        _each(lambda array: array + array.T, "w"),
+        _is_square,
     ),
     Situation("all weights and biases are close to 0", _nearly_zero, _is_dense),
     Situation("no pre-activation of the hidden layer is negative", _none_negative, _is_dense),
     Situation("the network has one output", _one_output, _has_values),
     Situation("the network has one hidden unit", _one_hidden_unit, _is_dense),
 )
-"""When a mistake may hide."""
+"""The situations that are tried for every mistake."""
 
 
 @dataclass(frozen=True)
 class Visibility:
-    """The situations in which a mistake hides, and those in which it shows, in words.
+    """The situations that hide a mistake and those that do not, in words.
 
-    networks: the other examples in which the same code is right.
+    networks: the examples in which the same code is right.
     """
 
     hidden: tuple[str, ...]
@@ -136,7 +138,7 @@ class Visibility:
 
 
 def visibility_of(shown: Shown) -> Visibility:
-    """Run the right and the wrong program in every situation that the example can get into."""
+    """Run the right and the wrong program in every situation that applies to the example."""
     example = shown.example
     right = run(example, example.program, example.arrays)
     assert right is not None
@@ -153,7 +155,7 @@ def visibility_of(shown: Shown) -> Visibility:
 
 
 def _is_right(edit: Edit, example: Program) -> bool:
-    """Whether the edited program computes the right gradients of the example."""
+    """Return whether the edited program computes the right gradients of the example."""
     if not edit.fits:
         return False
     right, other = (run(example, program, example.arrays) for program in (edit.program, edit.result))
@@ -161,7 +163,7 @@ def _is_right(edit: Edit, example: Program) -> bool:
 
 
 def _is_visible(shown: Shown, arrays: Arrays) -> bool | None:
-    """Whether the gradients differ; None if a program does not fit these arrays."""
+    """Return whether the two programs' gradients differ; None if a program does not fit these arrays."""
     example = shown.example
     right, wrong = (run(example, program, arrays) for program in (example.program, shown.edit.result))
     return None if right is None or wrong is None else differ(example, wrong, right)

@@ -6,7 +6,7 @@ from mistake_pages.programs import LOGITS, MSE, SIGMOID, Example
 
 LOSSES: tuple[Example, ...] = (
     Example(
-        "a network of logits with the focal loss, whose alpha is 0.3 and gamma 3",
+        "a network that returns logits, with the focal loss, alpha 0.3 and gamma 3",
         loss_spec={"name": "focal", "alpha": 0.3, "gamma": 3.0},
         functions=SIGMOID,
         constants="alpha, gamma = 0.3, 3",
@@ -20,7 +20,7 @@ LOSSES: tuple[Example, ...] = (
         **LOGITS,
     ),
     Example(
-        "a network of logits with the dice loss",
+        "a network that returns logits, with the dice loss",
         loss_spec="dice",
         functions=SIGMOID,
         constants="smooth = 1",
@@ -45,7 +45,7 @@ LOSSES: tuple[Example, ...] = (
         **LOGITS,
     ),
     Example(
-        "a network of embeddings with the contrastive loss, whose margin is 4",
+        "a network that returns embeddings, with the contrastive loss and margin 4",
         loss_spec={"name": "contrastive", "margin": 4.0},
         constants="margin = 4\ny = y[:, :1]",
         output=(
@@ -59,7 +59,7 @@ LOSSES: tuple[Example, ...] = (
         **LOGITS,
     ),
     Example(
-        "a network of logarithms of rates with the Poisson loss",
+        "a network that returns logarithms of rates, with the Poisson loss",
         loss_spec="poisson_nll",
         output="a = z\nrate = np.exp(a)",
         loss="(rate - y * a).sum() / N",
@@ -67,7 +67,7 @@ LOSSES: tuple[Example, ...] = (
         **LOGITS,
     ),
     Example(
-        "a network with batch normalisation by the unbiased variance",
+        "a network whose batch normalisation uses the unbiased variance",
         layer={"activation": "tanh", "batch_norm": {"eps": 0.001, "unbiased": True}},
         outer="identity",
         loss_spec={"name": "mse", "reduction": "mean"},

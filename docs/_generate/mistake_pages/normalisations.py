@@ -7,7 +7,7 @@ from mistake_pages.alone import Alone
 _ROW_MEAN = '''
 
 def mean(array):
-    """The mean over the units of each sample."""
+    """Return the mean over the units of each sample."""
     return array.mean(axis=-1, keepdims=True)
 
 '''
@@ -39,7 +39,7 @@ _ROWS = {"gamma": "gamma", "beta": "beta"}
 _CHANNELS = {"gamma": "gamma[:, None]", "beta": "beta[:, None]"}
 
 LAYER_NORM = Alone(
-    "a layer normalisation alone",
+    "a single layer normalisation",
     features=(5,),
     layers=({"layer_norm": True, "eps": 0.1},),
     parameters={"layer_norm1.weight": "gamma", "layer_norm1.bias": "beta"},
@@ -50,7 +50,7 @@ LAYER_NORM = Alone(
 )
 
 GROUP_NORM = Alone(
-    "a group normalisation alone, with two groups of two channels",
+    "a single group normalisation with two groups of two channels",
     features=(4, 3),
     layers=({"group_norm": 2, "eps": 0.1},),
     parameters={"group_norm1.weight": "gamma", "group_norm1.bias": "beta"},
@@ -61,7 +61,7 @@ GROUP_NORM = Alone(
 )
 
 RMS_NORM = Alone(
-    "an RMS normalisation alone",
+    "a single RMS normalisation",
     features=(5,),
     layers=({"rms_norm": True, "eps": 0.1},),
     parameters={"rms_norm1.weight": "gain"},

@@ -1,4 +1,4 @@
-"""A right backward pass in plain numpy, in which the pages on mistakes replace a line."""
+"""The base of all right backward passes in plain numpy, in which the pages on mistakes replace a line."""
 
 from __future__ import annotations
 
@@ -33,7 +33,8 @@ class Program:
     constants: str = ""
     sizes_read: str = "N = len(x)"
     notation: ClassVar[str] = (
-        "`delta` is δ, `dL_dw` is ∂L/∂w, and so on; `_h` marks the hidden layer, `_k` the one above it."
+        "`delta` is δ = ∂L/∂z, `dL_dw` is ∂L/∂w, and so on. "
+        "`_h` marks the hidden layer, and `_k` the layer above it."
     )
 
     @property
@@ -43,7 +44,7 @@ class Program:
 
     @property
     def names(self) -> Mapping[str, str]:
-        """What the program calls each tensor; its gradient is `dL_d` and that name."""
+        """The program's name for each tensor; the name of its gradient has `dL_d` in front."""
         raise NotImplementedError
 
     @property
@@ -71,7 +72,7 @@ class Program:
 
     @cached_property
     def looks(self) -> Looks:
-        """The differences, each taken once: they are the same whatever the gradient is."""
+        """The finite differences, each taken only once, since they do not depend on the gradient."""
         return Remembered()
 
     @property
@@ -102,7 +103,7 @@ class Program:
 
     @property
     def script(self) -> str:
-        """The right program between statements that read its arrays and save its gradients."""
+        """The right program, preceded by statements that read its arrays; the last ones save its gradients."""
         start = f"import numpy as np\n{self.functions}\n"
         return f"{start}{self._reading}{self.program.removeprefix(start)}{self._saving}"
 

@@ -229,7 +229,7 @@ DENSE: tuple[Example, ...] = (
         **LOGITS,
     ),
     Example(
-        "a network of embeddings with the triplet loss",
+        "a network that returns embeddings, with the triplet loss",
         loss_spec={"name": "triplet", "eps": 0},
         output=(
             "a = z\n"
@@ -254,7 +254,7 @@ DENSE: tuple[Example, ...] = (
         **LOGITS,
     ),
     Example(
-        "a network of logits with binary cross-entropy",
+        "a network that returns logits, with binary cross-entropy",
         loss_spec="bce_with_logits",
         functions=SIGMOID,
         output="a = z\np = sigmoid(a)",

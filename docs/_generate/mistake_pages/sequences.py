@@ -20,7 +20,7 @@ dL_dx = np.zeros_like(x)
 """
 
 RNN = Alone(
-    "a plain recurrent layer alone",
+    "a single plain recurrent layer",
     features=(4, 2),
     layers=({"rnn": 3},),
     parameters=_named("rnn1"),
@@ -47,7 +47,7 @@ for t in reversed(range(T)):
 )
 
 LSTM = Alone(
-    "an LSTM alone",
+    "a single LSTM",
     features=(3, 2),
     layers=({"lstm": 2},),
     parameters=_named("lstm1"),
@@ -83,7 +83,7 @@ for t in reversed(range(T)):
 )
 
 GRU = Alone(
-    "a GRU alone",
+    "a single GRU",
     features=(3, 2),
     layers=({"gru": 2},),
     parameters=_named("gru1"),
@@ -145,7 +145,7 @@ dL_dq, dL_dk = dL_ds @ k * scale, turned(dL_ds) @ q * scale
 """
 
 ATTENTION = Alone(
-    "a causal self-attention alone, with two heads",
+    "a single causal self-attention layer with two heads",
     features=(3, 4),
     layers=({"attention": 2, "causal": True},),
     parameters={
@@ -179,7 +179,7 @@ dL_dx = dL_dqkv @ w_in
 _PROJECTIONS = ("q", "k", "v", "o")
 
 GROUPED_QUERIES = Alone(
-    "a self-attention alone, in which four heads share two heads of keys and values",
+    "a single self-attention layer in which four heads share two heads of keys and values",
     features=(3, 4),
     layers=({"attention": 4, "kv_heads": 2, "bias": False},),
     parameters={f"attention1.{name}_proj.weight": f"w_{name}" for name in _PROJECTIONS},
@@ -207,7 +207,7 @@ dL_dx = of_q @ w_q + of_k @ w_k + of_v @ w_v
 )
 
 SWIGLU = Alone(
-    "a SwiGLU layer alone",
+    "a single SwiGLU layer",
     features=(4,),
     layers=({"swiglu": 3, "bias": False},),
     parameters={f"swiglu1.{name}_proj.weight": f"w_{name}" for name in ("gate", "up", "down")},
@@ -235,7 +235,7 @@ _UPSTREAM = [
 ]
 
 EMBEDDING = Alone(
-    "an embedding alone, in which token 0 is padding",
+    "a single embedding in which token 0 is padding",
     features=(4,),
     layers=({"embedding": 5, "embedding_dim": 2, "padding_idx": 0}, "flatten"),
     parameters={"embedding1.weight": "table"},
@@ -252,7 +252,7 @@ dL_dtable = np.stack([upstream[x == token].sum(axis=0) for token in range(5)])
 )
 
 POSITIONAL = Alone(
-    "a learned positional embedding alone",
+    "a single learned positional embedding",
     features=(4, 2),
     layers=("positional_embedding",),
     parameters={"positional_embedding1.weight": "positions"},

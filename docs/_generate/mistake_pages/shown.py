@@ -1,4 +1,4 @@
-"""What the check and the diagnosis say of each kind of mistake, made in a numpy program."""
+"""Run the check and the diagnosis on numpy programs, each with one kind of mistake."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Shown:
 
 
 def run(example: Program, program: str, arrays: Arrays) -> dict[str, np.ndarray] | None:
-    """Return all that an example's program computes, or nothing if it does not fit these arrays."""
+    """Return every variable of a program after a run; None if the program does not fit these arrays."""
     namespace = {name: array.copy() for name, array in arrays.items()}
     try:
         with np.errstate(all="ignore"), warnings.catch_warnings(action="ignore"):
@@ -64,7 +64,7 @@ def run(example: Program, program: str, arrays: Arrays) -> dict[str, np.ndarray]
 
 
 def differ(example: Program, one: Mapping[str, np.ndarray], other: Mapping[str, np.ndarray]) -> bool:
-    """Whether the gradients of two runs of an example differ by more than a check cares about."""
+    """Return whether the gradients of two runs of an example differ by enough to matter to a check."""
     names = [f"dL_d{name}" for name in example.names.values()]
     largest = max(float(np.abs(other[name]).max()) for name in names)
     for name in names:
@@ -75,11 +75,11 @@ def differ(example: Program, one: Mapping[str, np.ndarray], other: Mapping[str, 
 
 
 _ROUNDING = 1e-12
-"""A tensor that is smaller than this, next to the largest, is 0 up to rounding."""
+"""A tensor is 0 up to rounding if its largest entry is smaller than this share of the largest of all."""
 
 
 def checked(example: Program, program: str) -> Report | None:
-    """Check the gradients that a program computes; None if it does not fit the example."""
+    """Check the gradients that a program computes; None if the program does not fit the example."""
     found = run(example, program, example.arrays)
     if found is None:
         return None
@@ -91,7 +91,7 @@ def checked(example: Program, program: str) -> Report | None:
 
 @cache
 def show(wrong: Wrong) -> Shown | None:
-    """Find an example in which the diagnosis names the mistake first, or else with others that equal it."""
+    """Return an example in which the diagnosis names the mistake, as its first answer if possible."""
     found = list(_named(wrong))
     return next((shown for shown in found if shown.answer == 0), next(iter(found), None))
 
@@ -109,7 +109,7 @@ def _named(wrong: Wrong) -> Iterator[Shown]:
 
 
 def _place_of(wrong: Wrong, report: Report) -> int | None:
-    """Return the place of the first answer that is this one mistake; None if there is none."""
+    """Return the position of the first answer that is this mistake alone; None if there is none."""
     if report.verdict is not Verdict.WRONG or report.diagnosis is None:
         return None
     answers = report.diagnosis.answers

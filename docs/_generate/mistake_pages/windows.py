@@ -95,7 +95,7 @@ dL_dz = added_back(dL_dmean, 2, z.shape)
 )
 
 GROUPED = Alone(
-    "a convolution alone, with two groups of two channels",
+    "a single convolution with two groups of two channels",
     features=(4, 4, 4),
     layers=({"conv2d": 4, "kernel": 3, "groups": 2},),
     parameters={"output.weight": "w_g", "output.bias": "b_g"},
@@ -118,7 +118,7 @@ dL_dx = added_back(np.concatenate(back, axis=1), 1, x.shape)
 )
 
 TRANSPOSED = Alone(
-    "a transposed convolution alone, with stride 2 and padding 1",
+    "a single transposed convolution with stride 2 and padding 1",
     features=(2, 3, 3),
     layers=({"conv_transpose2d": 2, "kernel": 3, "stride": 2, "padding": 1},),
     parameters={"output.weight": "w_up", "output.bias": "b_up"},
@@ -136,7 +136,7 @@ dL_db_up = y.sum(axis=(0, 2, 3))
 )
 
 PRELU = Alone(
-    "a PReLU alone, with one slope for all channels",
+    "a single PReLU with one slope for all channels",
     features=(3, 4),
     layers=({"prelu": True},),
     parameters={"prelu1.weight": "slope"},
