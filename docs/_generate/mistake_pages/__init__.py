@@ -227,8 +227,8 @@ _INTRODUCTION = """\
 # Mistakes that gradcheck can name
 
 If a gradient is wrong, `gradcheck check` looks for the mistake that leads to it. It knows {count} kinds of
-mistakes. The page of each kind shows the wrong and the right formula, both of them as numpy code, and the output
-of gradcheck. It also says which data or networks hide the mistake.
+mistakes. The page of each kind shows the wrong and the right formula, both of them as numpy code, and the
+output of gradcheck. It also says which data or networks hide the mistake.
 
 The pages are generated from the tables that the diagnosis uses. The tests run the program on every page, and
 the diagnosis must name its mistake."""

@@ -103,7 +103,7 @@ class Program:
 
     @property
     def script(self) -> str:
-        """The right program, preceded by statements that read its arrays; the last ones save its gradients."""
+        """The right program, with statements that first read its arrays and finally save its gradients."""
         start = f"import numpy as np\n{self.functions}\n"
         return f"{start}{self._reading}{self.program.removeprefix(start)}{self._saving}"
 
