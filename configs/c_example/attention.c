@@ -2,14 +2,14 @@
  *
  *   q, k, v = x wᵀ + b, in one product      p = softmax(q kᵀ / √d), row by row      out = (p v) oᵀ + c
  *
- * with HEADS heads of d features each. Token t sees the tokens s ≤ t. ∂L/∂out is given. The names follow
- * torch.nn.MultiheadAttention: w is in_proj_weight [3 · width, width], o is out_proj.weight.
+ * There are HEADS heads of d features each. Token t sees the tokens s ≤ t. ∂L/∂out is an input. In the terms of
+ * torch.nn.MultiheadAttention, w is in_proj_weight [3 · width, width], and o is out_proj.weight.
  */
 #include "npy.h"
 
 enum { HEADS = 2 };
 
-/* out += a bᵀ with a [rows, inner] and b [columns, inner] */
+/* out += a bᵀ, where a is [rows, inner] and b is [columns, inner] */
 static void times_transposed(const double *a, const double *b, double *out, size_t rows, size_t inner, size_t columns) {
     for (size_t i = 0; i < rows; i++)
         for (size_t j = 0; j < columns; j++)
@@ -30,7 +30,7 @@ static void dense_down(Array a, Array w, const double *dout, Array da, Array dw,
         }
 }
 
-/* Row t of p: softmax(q kᵀ / √d) over the tokens s ≤ t. q and k of a token are `apart` numbers from the next. */
+/* Row t of p: softmax(q kᵀ / √d) over the tokens s ≤ t. q[s + 1] begins `apart` numbers after q[s]; so does k. */
 static void probabilities(const double *q, const double *k, double *p, size_t t, size_t d, size_t apart) {
     double largest = -INFINITY, sum = 0.0;
     for (size_t s = 0; s <= t; s++) {
@@ -52,7 +52,7 @@ static void attend(const double *q, const double *k, const double *v, double *p,
     }
 }
 
-/* One head of one sample, backward. dq, dk and dv lie in one array, as q, k and v do. */
+/* One head of one sample, backward. dq, dk and dv share one array, and so do q, k and v. */
 static void attend_down(const double *q, const double *k, const double *v, const double *p, const double *dvalue,
                         double *dq, double *dk, double *dv, size_t tokens, size_t d, size_t apart, size_t width) {
     double *dp = calloc(tokens, sizeof(double));

@@ -3,7 +3,7 @@
  *   z1 = x w1ᵀ + b1    a1 = tanh(z1)    z2 = a1 w2ᵀ + b2    p = softmax(z2)
  *   L  = −(1/N) Σₙ Σₖ yₙₖ log pₙₖ
  *
- * Matrices are rows after rows, weights are [out, in].
+ * Matrices are stored row by row. Weights are [out, in].
  */
 #include "npy.h"
 

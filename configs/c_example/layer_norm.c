@@ -2,7 +2,7 @@
  *
  *   ẑ = (x − mean) / σ,  σ = √(variance + eps)        out = γ ẑ + β
  *
- * over the last axis of x [samples, tokens, features]. ∂L/∂out is given.
+ * The mean and the variance are over the last axis of x [samples, tokens, features]. ∂L/∂out is an input.
  */
 #include "npy.h"
 
@@ -18,7 +18,7 @@ static double normalise(double *row, size_t features) {
     return inverse;
 }
 
-/* ∂L/∂x = (g − mean(g) − ẑ mean(g ẑ)) / σ of one row, with g = ∂L/∂ẑ. Every x moves the mean and the variance. */
+/* ∂L/∂x = (g − mean(g) − ẑ mean(g ẑ)) / σ of one row, with g = ∂L/∂ẑ. Every x changes the mean and the variance. */
 static void down(const double *g, const double *z, double inverse, double *dx, size_t features) {
     double mean = 0.0, along = 0.0;
     for (size_t k = 0; k < features; k++) {

@@ -1,5 +1,5 @@
-/* Arrays of float64 in .npy files: a magic string, the length of a header that is a Python dict, the header, the
- * numbers. For the programs in this folder; see README.md.
+/* Reads and writes float64 arrays in .npy files. A file holds a magic string, the length of the header, the header
+ * (a Python dict) and the numbers. The programs in this folder use it; see README.md.
  */
 #include <math.h>
 #include <stdio.h>
@@ -9,7 +9,7 @@
 
 enum { AXES = 3 };
 
-/* Numbers in C order, such as 2 axes [rows, columns]. Sizes beyond the axes are 1. */
+/* An array with its numbers in C order, for example with 2 axes [rows, columns]. Sizes of missing axes are 1. */
 typedef struct {
     int axes;
     size_t size[AXES];
