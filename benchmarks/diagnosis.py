@@ -7,14 +7,14 @@ With --layers, the mistakes are in layers of every kind: convolutions, pooling, 
 layers, attention and gated layers (`layer_diagnosis.py`). Without it, the networks are chains of dense
 layers, and there are three questions, each with new random networks and mistakes:
 
-    a  every kind is known                 does it name the planted mistake and its place?
-    b  the planted kind is not tried       does it say that it does not know, and where the fault is?
+    a  every kind is known                 does the diagnosis name the planted mistake and its place?
+    b  the planted kind is withheld        does it admit that it does not know, and say where the fault is?
     c  two mistakes at once                does it name both?
 
-Only mistakes that a check can see and calls wrong count. "With ties" means that the answer's wrong gradient
-equals the planted one to rounding on this network, and the planted kind is among the answers, too. Without
---seed, a new one is drawn and printed. To repeat what --verbose says of a network, use --family, --seed and
---networks 1. Exits with 1 if a target is missed.
+A mistake counts only if the check calls the gradient wrong. "With ties" means that the first answer leads to
+the same gradient as the planted mistake on this network, up to rounding, and that the planted kind is among
+the answers, too. Without --seed, a random seed is drawn and printed. To repeat what --verbose prints for one
+network, use --family, --seed and --networks 1. The exit code is 1 if a target is missed.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ NOTHING = Diagnosis((), 0, (), (), "network")
 
 
 def diagnosis_of(case: Case, gradients: Gradients, without: frozenset[str] = frozenset()) -> Diagnosis | None:
-    """Return the diagnosis of these gradients without trying the kinds in `without`; None if they pass."""
+    """Return the diagnosis of these gradients, without the kinds in `without`; None if the gradients pass."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "gradients.npz")
         np.savez(file, **gradients)
@@ -57,7 +57,7 @@ def diagnosis_of(case: Case, gradients: Gradients, without: frozenset[str] = fro
 
 
 def examine(family: str, seed: int, kinds: Collection[str] = tuple(KINDS), most_pairs: int = 12) -> Tally:
-    """Plant one mistake of every kind, and this many pairs, in one network."""
+    """Plant one mistake of every kind in one network, and then this many pairs of mistakes."""
     tally, place = Tally(), f"{family} {seed}"
     case = case_or_none(family, seed)
     if case is None or check(case.spec).verdict is Verdict.WRONG:

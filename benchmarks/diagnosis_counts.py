@@ -20,22 +20,24 @@ def named(answer: Answer, plant: Plant) -> bool:
 
 
 def layers_of(where: Iterable[str], case: Case) -> set[str]:
-    """Return the layers that are named, or that contain the tensors named."""
+    """Return the layers that these names refer to, directly or as names of their tensors."""
     names = {layer.name for layer in case.layers}
     return {each if each in names else each.rsplit(".", 1)[0] for each in where}
 
 
 def places(plant: Plant, case: Case) -> list[set[str]]:
-    """Return the places that an answer may name for this mistake."""
+    """Return the names of layers and tensors that an answer may give as the place of this mistake."""
     output, every = {case.layers[-1].name}, {layer.name for layer in case.layers}
     made = set(plant.layers(case))
     if plant.whole:
         return [set(), every, output]
     right = [made, set()] if made == every or plant.family == "loss" else [made]
-    if all(edit.part == "below" for edit in plant.edits):  # named for the weights above, or for the δ below
+    if all(
+        edit.part == "below" for edit in plant.edits
+    ):  # an answer may blame the weights above or the δ below
         names = [layer.name for layer in case.layers]
         right.append({names[names.index(layer) - 1] for layer in made})
-    if plant.kind == "overflow":  # it spreads to the layers below the one where it began
+    if plant.kind == "overflow":  # the mistake spreads from its layer to the layers below
         right.append(set(plant.layers(case)[:1]))
     return right
 
@@ -53,11 +55,11 @@ CONSTANT_FACTORS = frozenset(
         "accumulated",
     }
 )
-"""Kinds of which "a tensor is off by a constant factor" is also a true description."""
+"""Kinds that "a tensor is wrong by a constant factor" also describes correctly."""
 
 
 def related(cause: Cause, plant: Plant, case: Case) -> bool:
-    """Return whether another kind, or a network with another layer here, describes the same mistake."""
+    """Return whether the answer describes the same mistake as another kind, or as another layer."""
     scales = "scale or reduction"
     return (
         (cause.kind == ANOTHER_NETWORK and placed(cause, plant, case))
@@ -69,7 +71,7 @@ def related(cause: Cause, plant: Plant, case: Case) -> bool:
 
 
 def known(diagnosis: Diagnosis, plant: Plant, case: Case) -> set[str]:
-    """Return what to count if every kind is known."""
+    """Return the outcomes to count if the diagnosis knows every kind."""
     answers = diagnosis.answers
     if not answers:
         return {"unknown"}
@@ -88,9 +90,9 @@ def known(diagnosis: Diagnosis, plant: Plant, case: Case) -> set[str]:
 
 
 def removed(diagnosis: Diagnosis, before: Diagnosis, plant: Plant, case: Case) -> set[str]:
-    """Return what to count if the kind is withheld.
+    """Return the outcomes to count if the planted kind is withheld from the diagnosis.
 
-    before: the answer given when it was not withheld.
+    before: the answer when the kind was not withheld.
     """
     counted = set()
     if single := _single_layer(plant, case):
@@ -105,7 +107,7 @@ def removed(diagnosis: Diagnosis, before: Diagnosis, plant: Plant, case: Case) -
 
 
 def _single_layer(plant: Plant, case: Case) -> list[set[str]]:
-    """Return the layer at fault, or the two that may be blamed; nothing if there are several."""
+    """Return the layer at fault, or the two layers that may be blamed; nothing if there are several."""
     alone = len(plant.layers(case)) == 1
     return [place for place in places(plant, case) if place] if alone else []
 
@@ -124,7 +126,7 @@ def _without_its_kind(diagnosis: Diagnosis, before: Diagnosis, plant: Plant, cas
 
 
 def both(diagnosis: Diagnosis, plants: tuple[Plant, Plant]) -> set[str]:
-    """Return what to count for two mistakes at once."""
+    """Return the outcomes to count for two mistakes at once."""
     if not diagnosis.answers:
         return {"unknown"}
     outcomes = [_of_two([cause.kind for cause in answer.causes], plants) for answer in diagnosis.answers]
@@ -194,7 +196,7 @@ TITLES = {
     "pairs": "c: two mistakes at once",
 }
 OF = {"where": "found", "layer": "single layer", "no other layer": "single layer"}
-"""The denominator of a share, if it is not all that were planted."""
+"""The denominator of each share that is not a share of all planted mistakes."""
 
 
 def print_tables(tally: Tally, kinds: Collection[str]) -> None:

@@ -38,7 +38,7 @@ OPTIONS: Mapping[str, Callable[[np.random.Generator], Raw]] = {
 
 
 def case_or_none(family: str, seed: int) -> Case | None:
-    """Return the network, equipped with parts that mistakes need; None if it has no finite loss."""
+    """Return the network, with the parts that some mistakes need; None if its loss is not finite."""
     raw = NETWORKS[family](seed)
     _furnish(raw, np.random.default_rng(seed))
     problem = problem_or_none(raw)
@@ -62,7 +62,7 @@ def _furnish(raw: Raw, rng: np.random.Generator) -> None:
 
 
 def _shape(raw: Raw, rng: np.random.Generator) -> None:
-    """Draw square weights, equal layers and as many samples as units, as mistakes of shape need."""
+    """Draw a spec with square weights, equal layers and as many samples as units, for mistakes in shapes."""
     layers, data = raw["network"]["layers"], raw["data"]
     if rng.random() < 0.4 and len(layers) > 1:
         i = int(rng.integers(1, len(layers)))
@@ -104,7 +104,7 @@ def planted(case: Case, seed: int, kinds: Collection[str]) -> Iterator[Plant]:
 def pairs(
     case: Case, plants: list[Plant], rng: np.random.Generator, count: int
 ) -> Iterator[tuple[Plant, Plant, Gradients]]:
-    """Return compatible mistakes that remain visible next to each other, with their gradients."""
+    """Return pairs of mistakes that can be planted together and both remain visible, with their gradients."""
     right = by_hand(case)
     excuses = Excuses(case.problem, right)
     for _ in range(count if len(plants) > 1 else 0):

@@ -2,8 +2,8 @@
 
 python benchmarks/differences.py [SPEC ...]
 
-They must agree within their error bars. It takes about a minute, because literal differences perturb every
-entry with the whole ladder of steps.
+The two kinds of differences must agree within their error bars. The benchmark takes about a minute, because
+literal differences perturb every entry by every step of the adaptive scheme.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ CONFIGS = Path(__file__).parent.parent / "configs"
 
 
 def whole_ladder(reference: Reference, names: tuple[str, ...]) -> tuple[Estimates, float]:
-    """Estimate every entry with every step, and return the seconds it took as well."""
+    """Estimate every entry with every step, and also return the seconds that this took."""
     start = perf_counter()
     estimates = reference.estimate(names)
     estimates = reference.refine(estimates, {n: np.full(e.value.shape, True) for n, e in estimates.items()})

@@ -1,8 +1,8 @@
-"""Time the default verdict: every entry with its error bar, witness included.
+"""Time the default verdict: every entry with its error bar, and the witness (a few literal differences).
 
     python benchmarks/evaluation.py [--torch]
 
---torch also times torch.autograd.gradcheck (slow mode) on 784-50-10; needs torch and about half a minute.
+--torch also times torch.autograd.gradcheck (slow mode) on 784-50-10. It needs torch and takes half a minute.
 """
 
 from __future__ import annotations

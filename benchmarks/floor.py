@@ -8,8 +8,9 @@ the   sample (one, if the unit itself is a logit): at the rate of that function 
 - the pre-activations from the second layer above on, as matrix products: at the dgemm rate of 512³. Those of
 the   next layer change by a multiple of a column of its weights, which counts as free;
 
-and once, δᵀ a of every weight, at the dgemm rate. A relu unit that is off changes nothing, whether it is
-perturbed or in a layer above. Additions, copies and memory traffic count as free.
+In addition, δᵀ a of every weight is computed once, at the dgemm rate. A relu unit that is off changes
+nothing, whether it is perturbed itself or is in a layer above. Additions, copies and memory traffic count as
+free.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ IN_PLACE: dict[str, Callable[[Array], object]] = {
 
 @dataclass(frozen=True)
 class Rates:
-    """Measured rates of this machine.
+    """The measured rates of this machine.
 
     evaluations: seconds per evaluation, by function name.
     flop: seconds per operation of dgemm.
@@ -104,7 +105,7 @@ def work(problem: Problem) -> Work:
 
 
 def _live(problem: Problem) -> list[Array]:
-    """Return how many units of each layer change if those below them do, (N,) for every layer."""
+    """Return how many units of each layer change if the units below them change: an array (N,) per layer."""
     activity = forward(problem.network, problem.parameters, problem.x)
     return [
         (y > 0).sum(axis=1) if layer.activation.flat_left else np.full(len(y), layer.units)
@@ -113,7 +114,7 @@ def _live(problem: Problem) -> list[Array]:
 
 
 def measured_rates() -> Rates:
-    """Measure the rates as the best of several runs, since a floor is for the machine at its quietest."""
+    """Measure the rates. The best of several runs counts, because a floor assumes an idle machine."""
     z = np.random.default_rng(0).standard_normal(_NUMBERS)
     each = {name: _best(function, z) / _NUMBERS for name, function in IN_PLACE.items()}
     a = np.random.default_rng(1).standard_normal((_SIDE, _SIDE))
@@ -122,7 +123,7 @@ def measured_rates() -> Rates:
 
 
 def _best(function: Callable[[Array], object], values: Array) -> float:
-    """Return the seconds that function(values) takes; it may overwrite the values."""
+    """Return the seconds that function(values) takes. The function may overwrite the values."""
     buffer, least = np.empty_like(values), float("inf")
     for _ in range(_RUNS):
         np.copyto(buffer, values)

@@ -3,17 +3,18 @@
     python benchmarks/functions.py [--right 500] [--planted 2000] [--seed N] [--kinds NAME…] [--jobs 2]
     python benchmarks/functions.py --replay KIND:SEED[:MISTAKE]
 
-The functions are those of `kinds/`: Python functions with a backward by hand, some of which compute in
-float32, float16 or bfloat16 inside, and torch modules. They are checked as a user would, by `check_gradients`
-or a spec; nothing here knows how the verdict is reached. One function in six is checked along random
-directions (`fast`), the others entry by entry.
+The functions are those of `kinds/`: torch modules, and Python functions with a backward written by hand. Some
+of the Python functions compute in float32, float16 or bfloat16 internally. All are checked as a user would
+check them, by `check_gradients` or a spec; the benchmark does not know how the verdict is reached. One
+function in six is checked along random directions (`fast`), and the others are checked entry by entry.
 
-A mistake counts if it is clear: if it changes some tensor of the right gradient, in float64, by more than
-1e-4 of the tensor's largest entry; in code that computes in float32 by 1 %, in half precision by 10 %, and by
-three times as much as rounding does. Another convention at a kink does not count.
+A mistake counts if it clearly changes some tensor of the right gradient. In float64 it must change the tensor
+by more than 1e-4 of its largest entry. In code that computes in float32 it must change it by more than 1 %,
+in half precision by more than 10 %, and in both by more than three times the effect of rounding. Another
+convention at a kink does not count.
 
-Without --seed, a new one is drawn and printed. Exits with 1 if a right gradient is called wrong, a mistake
-passes, a check raises, or more than 3 % of the right gradients in float64 are left undecided.
+Without --seed, a random seed is drawn and printed. The exit code is 1 if a right gradient is called wrong, a
+mistake passes, a check raises, or more than 3 % of the right gradients in float64 are left undecided.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ ALONG_DIRECTIONS = 6
 
 @dataclass(frozen=True)
 class Trial:
-    """One checked gradient; mistake: its name, or "" if the gradient is right."""
+    """A gradient that was checked. mistake: the name of its mistake, or "" if the gradient is right."""
 
     kind: str
     seed: int
@@ -93,7 +94,7 @@ def drawn(name: str, seed: int) -> Subject:
 
 
 def candidates(kind: Kind, subject: Subject, seed: int) -> list[Mistake]:
-    """Return every slip of the kind, and every change of a tensor whose gradient is not all 0."""
+    """Return every slip of the kind, and every change of a tensor whose gradient is not 0 everywhere."""
     rng, right = generator(kind.name, seed, "mistakes"), subject.gradients(RIGHT)
     names = [name for name, gradient in right.items() if np.any(gradient)]
     changes = []
@@ -123,7 +124,9 @@ def visible(kind: Kind, subject: Subject, mistake: Mistake) -> bool:
 
 
 def effect(gradients: Arrays, exact: Arrays) -> float:
-    """Return the largest change of an entry, as a share of its tensor's largest, or of all if that is 0."""
+    """Return the largest change of an entry, relative to the largest entry of its tensor.
+
+    If the tensor is 0, the change is relative to the largest entry of all tensors."""
     sizes = sizes_of(exact)
     changes = (np.abs(np.asarray(gradients[n], dtype=np.float64) - exact[n]) / sizes[n] for n in exact)
     return max(float(np.nan_to_num(c, nan=np.inf).max(initial=0.0)) for c in changes)
@@ -136,7 +139,7 @@ def sizes_of(exact: Arrays) -> dict[str, float]:
 
 
 def conventional(subject: Subject, mistake: Mistake) -> bool:
-    """Return whether all changes lie between the slopes on both sides of a kink."""
+    """Return whether every changed entry lies between the slopes on the two sides of a kink."""
     exact, wrong = subject.exact(), subject.gradients(mistake)
     sizes = sizes_of(exact)
     for name, right in exact.items():
@@ -239,7 +242,7 @@ def targets(trials: Sequence[Trial]) -> list[Target]:
 
 
 def remarks(trials: Iterable[Trial]) -> list[str]:
-    """Return a line for every false verdict, and for everything wrongly left undecided."""
+    """Return a line for every false verdict, and for every gradient that was wrongly left undecided."""
     lines = []
     for t in trials:
         if t.verdict == ("agrees" if t.mistake else "wrong"):
@@ -291,7 +294,7 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def replayed(text: str) -> str:
-    """Return the details of one gradient, and how far off it is."""
+    """Return the details of one gradient, and how far it is from the right one."""
     name, number, *mistake = text.split(":", 2)
     seed = int(number)
     subject = drawn(name, seed)

@@ -1,7 +1,8 @@
 """Plant mistakes in layers of every kind, in a backprop written by hand, and count whether they are named.
 
 A network has a dense layer or a convolution `first`, the layer `mid` with the mistake, and a dense layer
-`last`. The gradients come from `layers_by_hand` and its sisters, which share nothing with gradcheck's steps.
+`last`. The gradients come from `layers_by_hand` and similar modules, which share nothing with gradcheck's
+steps.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ Rng = np.random.Generator
 class Subject:
     """A network with one layer of a kind.
 
-    layer: `mid` as a spec writes it.  hand: its class.  options: what its hand-written pass needs to know.
+    layer: `mid` in a spec.  hand: the class written by hand.  options: the options that this class needs.
     """
 
     inputs: Sequence[int]
@@ -134,13 +135,13 @@ class Network:
 
     @property
     def _mask(self) -> dict[str, np.ndarray]:
-        """The mask of dropout, which the network draws from the seed in its spec."""
+        """The mask of dropout, drawn from the seed in the spec."""
         steps = (node.step for node in self.problem.network.graph.nodes)
         masks = [step.mask for step in steps if isinstance(step, Dropout)]
         return {"mask": masks[0]} if masks else {}
 
     def by_hand(self, mistake: str = "") -> Gradients:
-        """Return the gradients of a pass by hand, with a mistake in `mid` or with none."""
+        """Return the gradients of the backprop written by hand, with or without a mistake in `mid`."""
         p, problem = self.problem.parameters, self.problem
         mid = self.subject.hand("mid", p, mistake, **self.subject.options, **self._mask)
         layers = [mid, by_hand.Flatten("flat", p), by_hand.Dense("last", p)]
@@ -175,7 +176,7 @@ FAMILIES: Mapping[str, str] = {variant.wrong.kind: variant.wrong.family.name for
 
 
 def examine(kind: str, seed: int) -> tuple[Counter[tuple[str, str]], list[str]]:
-    """Return counts of (kind of layer, outcome) over all mistakes in one network, and every miss."""
+    """Return counts of (kind of layer, outcome) over all mistakes in one network, and a list of misses."""
     network = Network.drawn(kind, seed)
     counts: Counter[tuple[str, str]] = Counter()
     remarks: list[str] = []
@@ -206,7 +207,7 @@ def examine(kind: str, seed: int) -> tuple[Counter[tuple[str, str]], list[str]]:
 def _differ(some: Gradients, others: Gradients, share: float) -> list[str]:
     """Return the tensors that differ by more than a share of their largest entry.
 
-    A tensor is 0 if it is far smaller than the largest, such as the bias below a batch normalisation.
+    A tensor far smaller than the largest, such as the bias below a batch normalisation, counts as 0.
     """
     largest = max(float(np.abs(value).max()) for value in others.values())
     return [

@@ -48,12 +48,12 @@ _APART = 2.0**-10
 
 _HULL = 48
 _NEARBY = 1e-7
-"""How far the parameters are nudged, relative to their size, to see both sides of every kink."""
+"""The change of the parameters, relative to their size, that reveals both sides of every kink."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """A network of the benchmark: the kind of layer that it features, its twist and its seed."""
+    """A network of the benchmark: its main kind of layer, its twist (such as float32) and its seed."""
 
     kind: str
     twist: str
@@ -65,7 +65,7 @@ class Job:
 
 
 def jobs(count: int, seed: int) -> list[Job]:
-    """Return this many networks, each kind of layer in turn, and each twist in turn."""
+    """Return this many networks, which go through the kinds of layers and the twists in turn."""
     kinds, twists = list(FEATURES), list(TWISTS)
     return [Job(kinds[i % len(kinds)], twists[i // len(kinds) % len(twists)], seed + i) for i in range(count)]
 
@@ -96,7 +96,7 @@ class LayerTally:
 
 @dataclass(frozen=True)
 class Checked:
-    """A network whose right gradients have been checked; every further check uses the same differences."""
+    """A network whose right gradients have been checked. All later checks reuse the same differences."""
 
     spec: Spec
     subject: NetworkSubject
@@ -118,7 +118,7 @@ class Checked:
         return replace(self.subject, analytic=analytic).check(self.spec.check, looks=self.looks)
 
     def excuse(self, wrong: Mapping[str, np.ndarray], hull: Hull) -> str:
-        """Return why no check may call these gradients wrong, or nothing if the check must."""
+        """Return the reason why the check need not call these gradients wrong; nothing if it must."""
         visible = [name for name, right in self.right.items() if _is_visible(wrong[name], right)]
         if not visible:
             return "invisible"
@@ -170,9 +170,9 @@ def _is_visible(wrong: np.ndarray, right: np.ndarray) -> bool:
 
 @dataclass(frozen=True)
 class Hull:
-    """The least and the greatest gradient of every entry over points so near that only kinks tell them apart.
+    """The least and the greatest gradient of every entry, over all choices of sides at nearby kinks.
 
-    It is empty if no number lies on a kink.
+    The hull is empty if no number lies on a kink.
     """
 
     low: Gradients
@@ -199,7 +199,7 @@ class Hull:
 
     @property
     def wide(self) -> Hull:
-        """Bounds on any mixture of sides, also where one kink acts through another."""
+        """Bounds on the gradient under any mixture of sides, even if one kink acts through another."""
         width = {name: high - self.low[name] for name, high in self.high.items()}
         return Hull(
             {name: low - width[name] for name, low in self.low.items()},
@@ -223,7 +223,7 @@ class Hull:
 
 
 def examine(job: Job) -> LayerTally:
-    """Return the verdicts on one network's right gradients and on every planted mistake."""
+    """Return the verdicts on the right gradients of one network, and on every mistake planted in it."""
     tally, raw = LayerTally(), random_layers(job.seed, job.kind, job.twist)
     with np.errstate(all="ignore"):
         try:

@@ -1,4 +1,4 @@
-"""Convolutions, an LSTM and a transformer block: the default verdict next to torch and numpy, one by one.
+"""Compare the default verdict with torch and numpy on convolutions, an LSTM and a transformer block.
 
 Each network reads real digits: as images of 8 × 8 pixels, or as 8 rows of 8 pixels.
 """
@@ -72,7 +72,7 @@ LAYERS: Mapping[str, Callable[[], Raw]] = {
 
 
 def ways(spec: Spec, problem: Problem, seed: int, quick: bool) -> Iterator[Way]:
-    """Yield the default verdict, and every entry one by one in numpy and in torch's gradcheck."""
+    """Yield the methods: the default verdict, and every entry one by one in numpy and in torch."""
     entries = _entries(problem)
     yield Way(DEFAULT, lambda _: check(spec), entries)
     if quick:
@@ -84,7 +84,7 @@ def ways(spec: Spec, problem: Problem, seed: int, quick: bool) -> Iterator[Way]:
 
 
 def rows(seed: int, quick: bool, patience: float) -> Iterator[list[str]]:
-    """Yield the rows of a table: the default verdict's time for each network, and the others as multiples."""
+    """Yield a table's rows: per network, the time of the default verdict, and the others as multiples."""
     heads = ["numpy, one by one", "torch gradcheck, slow"]
     yield [f"{date.today()}, ratios", "entries", DEFAULT, *heads]
     for name, raw in LAYERS.items():
@@ -97,7 +97,7 @@ def rows(seed: int, quick: bool, patience: float) -> Iterator[list[str]]:
 
 
 def processor_seconds(run_: Run, entries: int) -> float:
-    """Return the processor's seconds, which other programs hardly change; everything here has one thread."""
+    """Return processor seconds, which other programs hardly change. All methods here use one thread."""
     start = process_time()
     run_(entries)
     return process_time() - start
@@ -114,7 +114,7 @@ def _entries(problem: Problem) -> int:
 def numpy_one_by_one(problem: Problem, which: Array) -> Array:
     """Return the derivatives of these entries, with two full forward passes for every entry.
 
-    which: indices that run through all parameters in turn.
+    which: flat indices into all parameters, one tensor after the other.
     """
     parameters = {name: value.copy() for name, value in problem.parameters.items()}
     ends = np.cumsum([value.size for value in parameters.values()])
@@ -166,7 +166,7 @@ def _kind(problem: Problem) -> str:
 
 
 def _torch_conv(p: Tensors, x: Any, width: int) -> Any:
-    """Pool after the second convolution, and after the first one if the output layer is too narrow else."""
+    """Run convolutions; pool after the second, and after the first if the output layer requires it."""
     from torch.nn import functional
 
     a = functional.conv2d(x, p["hidden1.weight"], p["hidden1.bias"], padding=1).tanh()

@@ -1,8 +1,8 @@
-"""Layers with a forward and a backward pass written by hand, in which mistakes can be made.
+"""Layers with a forward and a backward pass written by hand, in which mistakes can be planted.
 
-They use textbook formulas and nothing of the package's. `MISTAKES` of each class are what people get wrong in
-its backward pass, each with the kinds of mistake that name it. A pass asks `made` at the place where the
-mistake is made.
+They use textbook formulas and no code of the package. `MISTAKES` of each class maps each mistake that people
+make in its backward pass to the kinds that name it correctly. At the place of a mistake, the pass calls
+`made` to ask whether to make it.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ Mistakes = Mapping[str, tuple[str, ...]]
 
 
 class Hand:
-    """One layer, by its name in the spec, with the parameters of the network.
+    """One layer, with its name in the spec and the parameters of the network.
 
-    mistake: the mistake to make; empty for none.  gradients: of its parameters, by full name.
-    options: what the layer's spec says.
+    mistake: the mistake to make; empty for none.  gradients: the gradients of its parameters, by full name.
+    options: the options in the layer's spec.
     """
 
     MISTAKES: ClassVar[Mistakes] = {}
@@ -45,12 +45,12 @@ class Hand:
         raise NotImplementedError
 
     def backward(self, d: Array) -> Array:
-        """Return ∂L/∂x from d, the gradient of the output, and keep the gradients of the parameters."""
+        """Return ∂L/∂x from d, the gradient of the output, and store the gradients of the parameters."""
         raise NotImplementedError
 
 
 class Dense(Hand):
-    """z = x wᵀ + b over the last axis, then tanh if asked."""
+    """z = x wᵀ + b over the last axis, followed by tanh if the options say so."""
 
     def forward(self, x: Array) -> Array:
         self.x, self.a = x, x @ self.w("weight").T + self.w("bias")
@@ -77,7 +77,7 @@ class Flatten(Hand):
 
 
 class Conv2d(Hand):
-    """A convolution with stride and padding, one number of the kernel after the other; then tanh if asked."""
+    """A convolution with stride and padding, one kernel position after the other; optionally with tanh."""
 
     MISTAKES: ClassVar[Mistakes] = {
         "kernel not rotated": ("kernel not rotated",),
@@ -149,7 +149,7 @@ class Conv2d(Hand):
 
 
 class Pool(Hand):
-    """Pooling of windows k × k with stride s: the largest number, or the mean."""
+    """Pooling of k × k windows with stride s, by the largest number or by the mean."""
 
     def _windows(self) -> Iterator[tuple[tuple[int, ...], tuple[Any, ...]]]:
         k, s = self.options["kernel"], self.options["stride"]
@@ -225,7 +225,7 @@ class AvgPool(Pool):
 
 
 class Norm(Hand):
-    """Subtract the mean, divide by the deviation, then γ and β. The subclasses say over which axes.
+    """Subtract the mean, divide by the standard deviation, then apply γ and β. Subclasses choose the axes.
 
     eps: the eps of the spec.
     """
@@ -310,7 +310,7 @@ class LayerNorm(Norm):
 
 
 class GroupNorm(Norm):
-    """Channels in groups, with all positions: (N, C, H, W)."""
+    """Group normalisation of (N, C, H, W), over the channels of each group and all positions."""
 
     MISTAKES: ClassVar[Mistakes] = of_norm("group norm")
 
@@ -328,7 +328,7 @@ class GroupNorm(Norm):
 
 
 class BatchNormed(Norm):
-    """A dense layer, its batch normalisation over samples and positions, then tanh."""
+    """A dense layer, batch normalisation over samples and positions, and tanh."""
 
     MISTAKES: ClassVar[Mistakes] = {
         key: ("batch norm: gamma gradient of z",) if key == "gamma gradient of x" else kinds

@@ -34,9 +34,9 @@ def with_wrong_gradient(spec: Spec, problem: Problem, path: Path) -> Spec:
 
 
 def plain_by_units(problem: Problem) -> dict[str, Array]:
-    """Compute every entry by plain central unit differences at one step, by parameter name.
+    """Return every entry, by parameter name, from plain central unit differences at one step.
 
-    There is only one step, no error bars, and no batch normalisation.
+    The differences have no error bars. Batch normalisation is not supported.
     """
     names = list(problem.network.shapes)
     pairs: dict[Site, Array] = {}
@@ -50,9 +50,9 @@ def plain_by_units(problem: Problem) -> dict[str, Array]:
 
 
 def plain_literally(problem: Problem, names: Sequence[str], which: Array) -> Array:
-    """Compute the entries of index `which`, each perturbed individually.
+    """Compute the entries with the flat indices `which`, each perturbed individually.
 
-    The index runs through the parameters `names` in turn.
+    The indices count through the parameters `names`, one after the other.
     """
     result, start = np.empty(len(which)), 0
     for name in names:

@@ -1,7 +1,8 @@
-"""Other tools' ways to check the gradient of a dense network, one function per peer.
+"""Other tools' ways to check the gradient of a dense network, one function per tool.
 
-Each takes a `Dense` and returns a function of the entries to check (flat indices), which returns their
-derivatives of the total loss; torch's returns whether its own check passed. All compute in float64.
+Each function takes a `Dense` and returns a second function. That one takes the entries to check (flat
+indices), and returns the derivatives of the total loss for these entries. The one for torch returns whether
+torch's own check passed. All compute in float64.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ STEP = 1e-5
 """The step of plain central differences in a parameter."""
 
 JAX_BYTES = 2**22
-"""Size of the perturbed parameters in one vmapped batch: 32 MiB is three times as slow (measured)."""
+"""The size of the perturbed parameters in one vmapped batch. 32 MiB proved three times as slow."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ class Dense:
 
 
 def dense(problem: Problem, loss: str) -> Dense:
-    """Return the same problem as a peer sees it, without penalties and batch normalisation."""
+    """Return the problem in the form that the other tools get, without penalties and batch normalisation."""
     layers = problem.network.layers
     return Dense(
         (layers[0].inputs, *(layer.units for layer in layers)),
@@ -108,7 +109,7 @@ def numpy_loss(net: Dense, tensors: list[Array]) -> float:
 
 
 def numpy_one_by_one(net: Dense) -> Entries:
-    """Use the textbook's loop, with two full forward passes for every entry."""
+    """Use the loop of the textbooks, with two full forward passes for every entry."""
     flat = net.flat.copy()
     tensors = net.tensors(flat)
 
@@ -127,9 +128,10 @@ def numpy_one_by_one(net: Dense) -> Entries:
 
 
 def scipy_differences(net: Dense, method: str) -> Entries:
-    """Use scipy.optimize's approx_derivative, method ``2-point`` or ``3-point``, on the loss of a vector.
+    """Use scipy.optimize's approx_derivative, with method ``2-point`` or ``3-point``.
 
-    With all entries, it copies the whole vector at every evaluation; with a sample, this function does that.
+    If all entries are checked, scipy copies the whole vector at every evaluation. If only a sample is
+    checked, this function makes those copies, so that the time per entry stays comparable.
     """
     from scipy.optimize._numdiff import approx_derivative
 
@@ -185,9 +187,10 @@ def torch_tensors(net: Dense) -> list[Any]:
 def torch_gradcheck(net: Dense, fast: bool, tolerance: float = 1e-3) -> Callable[[int], bool]:
     """Use torch.autograd.gradcheck on all entries, or on this many of the biases.
 
-    Every entry costs two full forward passes, so biases stand for all entries in a sample; the slow mode
-    cannot check only a few entries of a tensor. With its own tolerances, the fast mode runs the slow one to
-    explain a failure, which a kink may cause: `tolerance`, its rtol and atol, should be large for timing.
+    The slow mode cannot check only a few entries of a tensor. Since every entry costs two full forward
+    passes, the biases stand for all entries in a sample. If the fast mode fails, perhaps because of a kink,
+    it runs the slow mode to explain the failure. So `tolerance`, which sets rtol and atol, should be large
+    for timing.
     """
     import torch
 

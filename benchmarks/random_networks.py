@@ -1,21 +1,22 @@
-"""Check random networks: no right gradient may be called wrong, and every planted mistake must be.
+"""Check random networks: no right gradient may be called wrong, and every mistake must be called wrong.
 
     python benchmarks/random_networks.py [--part dense|layers] [--networks N] [--seed N] [--family NAME]
                                          [--jobs 2]
 
-There are two parts, both run by default. `dense` has 1,000 chains of dense layers of eight families. `layers`
-has 600 networks of every kind of layer and loss, which are plain, in float32, badly scaled, on kinks or deep.
+There are two parts, and both run by default. `dense` has 1,000 chains of dense layers from eight families.
+`layers` has 600 networks with every kind of layer and loss, which are plain, in float32, badly scaled, on
+kinks or deep.
 
 For comparison, the chains and their gradients are judged by rules in common use, each with central
 differences of the total loss in float64:
 
     textbook   h = 1e-5, wrong if the relative error of any entry is above 1e-5
     torch      h = 1e-6, wrong if |a − n| > 1e-5 + 1e-3 |n| for any entry (torch.autograd.gradcheck)
-    jax        h = 1e-4 along one random direction, wrong if the two sides differ by more than
+    jax        h = 1e-4 along one random direction, wrong if gradient and difference differ by more than
                1e-5 + 1e-5 |n| (2e-3 in float32; jax.test_util.check_grads)
 
-Without --seed, a new one is drawn and printed. Exits with 1 if a right gradient was called wrong, a visible
-mistake agreed, or a plain chain was left unresolved.
+Here a is the gradient and n the difference. Without --seed, a random seed is drawn and printed. The exit code
+is 1 if a right gradient is called wrong, a visible mistake agrees, or a plain chain is left unresolved.
 """
 
 from __future__ import annotations
@@ -85,7 +86,7 @@ def along(problem: Problem, h: float) -> tuple[Gradients, float]:
 
 
 class Others:
-    """The other rules' differences of one problem, computed once, and their verdicts on any gradients."""
+    """The differences that the other rules need for one problem, computed once, and the rules' verdicts."""
 
     def __init__(self, problem: Problem) -> None:
         self._coarse, self._fine = differences(problem, 1e-5), differences(problem, 1e-6)
@@ -93,7 +94,7 @@ class Others:
         self._tolerance = 2e-3 if problem.dtype == np.float32 else 1e-5
 
     def verdicts(self, a: Gradients) -> dict[str, bool]:
-        """Return for each rule whether it calls the gradients wrong."""
+        """Return, for each rule, whether it calls the gradients wrong."""
         with np.errstate(all="ignore"):
             textbook = any(
                 not (
@@ -115,7 +116,7 @@ class Others:
 
 
 def examine(job: tuple[str, int]) -> Tally:
-    """Collect the verdicts of all rules on one network's right gradients and on every planted mistake."""
+    """Collect all rules' verdicts on the right gradients of one network and on every planted mistake."""
     family, seed = job
     tally = Tally(Counter(), Counter(), [])
     raw = FAMILIES[family](seed)

@@ -14,7 +14,7 @@ def sigmoid(z: Array) -> Array:
 
 
 class Recurrent(Hand):
-    """A recurrent layer (N, T, inputs) → (N, T, hidden), in torch's layout, from a state of 0."""
+    """A recurrent layer (N, T, inputs) → (N, T, hidden) in torch's layout, with initial state 0."""
 
     def forward(self, x: Array) -> Array:
         self.x, self.hidden = x, self.w("weight_hh_l0").shape[1]
@@ -38,7 +38,7 @@ class Recurrent(Hand):
     def cell_backward(
         self, kept: dict[str, Array], d: tuple[Array, ...]
     ) -> tuple[Array, Array, tuple[Array, ...]]:
-        """Return δ of x's and of h's product, and what goes to the state before without the product."""
+        """Return δ of the product with x, δ of that with h, and the rest of the previous state's gradient."""
         raise NotImplementedError
 
     def backward(self, d: Array) -> Array:
@@ -232,7 +232,7 @@ class Attention(Hand):
             return da * a
         if self.made("softmax left out"):
             return da
-        if self.made("mask not in backward"):  # the softmax of all scores, as if nothing were hidden
+        if self.made("mask not in backward"):  # the softmax of all scores, as if no token were masked
             scores = self.scale * self.q @ self.k.transpose(0, 1, 3, 2)
             e = np.exp(scores - scores.max(axis=-1, keepdims=True))
             a = e / e.sum(axis=-1, keepdims=True)

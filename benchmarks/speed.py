@@ -3,23 +3,24 @@
     python benchmarks/speed.py [--parts networks layers growth process] [--networks 'PATTERN' ...] [--quick]
                                [--patience SECONDS] [--seed N]
 
-networks  for each of seven networks, the seconds of the default verdict (every entry with its error bar,
-          witness included), of plain central differences by units and literally, of the verdict on a gradient
-          that is wrong in every entry, and of common alternatives: numpy one by one, torch's gradcheck,
-          scipy's approx_derivative, jax's jit and vmap. Then entries per second, plain central by units next
-          to its floor (defined in floor.py), and the peak memory of `gradcheck check` in its own process,
-          next to one that imports only numpy and one that imports gradcheck_cli's `check`. The last table is
-          Markdown.
+networks  for each of seven networks, the seconds of the default verdict (every entry with its error bar, and
+          the witness), of plain central differences by units and literally, of the verdict on a gradient that
+          is wrong in every entry, and of common alternatives: numpy one by one, torch's gradcheck, scipy's
+          approx_derivative, jax's jit and vmap. Then come the entries per second, the time of plain central
+          differences by units relative to its floor (defined in floor.py), and the peak memory of `gradcheck
+          check` in its own process, compared with a process that imports only numpy and one that imports
+          gradcheck_cli's `check`. The last table is Markdown.
 layers    processor seconds of the default verdict on a LeNet, two convolutions, an LSTM and a transformer
-          block, next to numpy one by one and torch's gradcheck in its slow mode.
+          block, compared with numpy one by one and torch's gradcheck in its slow mode.
 growth    seconds of the default verdict against width, samples, depth and outputs.
-process   the whole command on 784-50-10 and on the smallest example.
+process   the time of the whole command on 784-50-10 and on the smallest example.
 
-torch, jax and scipy are needed for their rows; what is not installed is left out. Everything but `--jobs 2`
-runs on one thread unless OPENBLAS_NUM_THREADS and the like say otherwise. Anything longer than the patience
-is extrapolated from a random sample of the entries (for torch, from the biases) and marked with "~". Short
-runs are medians of rounds in which all take turns. `--quick` leaves out methods that perturb entries one by
-one. With the default patience it takes about a quarter of an hour.
+The rows for torch, jax and scipy need these packages; rows without their package are left out. Everything
+except `--jobs 2` runs on one thread, unless OPENBLAS_NUM_THREADS or a similar variable says otherwise. Any
+method that would take longer than the patience is extrapolated from a random sample of the entries (for
+torch, from the biases) and marked with "~". Times of short methods are medians over rounds in which all
+methods take turns. `--quick` leaves out methods that perturb entries one by one. With the default patience,
+the benchmark takes about a quarter of an hour.
 """
 
 from __future__ import annotations
@@ -41,12 +42,12 @@ from statistics import median
 from time import perf_counter
 from typing import Any
 
-os.environ.update(  # before any library loads, and without overriding what is already set
+os.environ.update(  # before any library loads, and without overriding variables that are already set
     {
         "OPENBLAS_NUM_THREADS": "1",
         "MKL_NUM_THREADS": "1",
         "OMP_NUM_THREADS": "1",
-        "NPROC": "1",  # jax's thread pool
+        "NPROC": "1",  # the thread pool of jax
         "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1",
         **os.environ,
     }
@@ -118,10 +119,10 @@ GROWTH: Mapping[str, Mapping[int, Raw]] = {
 class Measured:
     """The measurements of one network.
 
-    timings: by method.
-    floor: seconds of `floor.work`.
-    verdicts: of gradcheck's methods.
-    peak: MiB of ``gradcheck check``.
+    timings: the timing of each method, by name.
+    floor: the seconds of `floor.work`.
+    verdicts: the verdicts of gradcheck's methods.
+    peak: the peak memory of ``gradcheck check`` in MiB.
     """
 
     name: str
@@ -132,7 +133,7 @@ class Measured:
     peak: float
 
     def ratio(self, way: str, base: str = DEFAULT) -> str:
-        """Return a method's time as a multiple of the base's."""
+        """Return a method's time as a multiple of the time of the base method."""
         timing = self.timings.get(way)
         if timing is None:
             return "—"
@@ -145,7 +146,7 @@ def size(problem: Problem) -> int:
 
 
 def plainly(number: float) -> str:
-    """Format with two or three digits and no exponent."""
+    """Format a number with two or three digits and no exponent."""
     return f"{number:,.0f}" if number >= 100 else f"{number:.3g}" if number >= 10 else f"{number:.2g}"
 
 
@@ -214,7 +215,7 @@ def their_ways(problem: Problem, spec: Spec, options: argparse.Namespace) -> Ite
 
 
 def of_sample(differences: peers.Entries, entries: int, seed: int) -> Run:
-    """Compute this many random entries, or all in order."""
+    """Compute this many random entries, or all entries in order."""
     drawn = np.random.default_rng(seed).permutation(entries)
     return lambda n: differences(np.arange(entries) if n == entries else drawn[:n])
 
@@ -235,7 +236,7 @@ import resource, subprocess, sys
 code = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL).returncode
 print(code, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
 """
-"""A small process in between: Linux counts a child as at least as large as its parent."""
+"""The code of a small process in between, because Linux counts a child as at least as large as its parent."""
 
 
 def peak_memory(*arguments: str) -> float:
@@ -287,7 +288,7 @@ def markdown(rows: Sequence[Sequence[str]]) -> str:
 
 
 def of_one(m: Measured) -> str:
-    """List every method for one network, compared with the default verdict and plain central by units."""
+    """List every method for one network, relative to the default verdict and to plain central by units."""
     rows = [
         (way, str(timing), m.ratio(way), m.ratio(way, PLAIN), m.verdicts.get(way, ""))
         for way, timing in m.timings.items()
@@ -296,7 +297,9 @@ def of_one(m: Measured) -> str:
 
 
 def of_all(all_measured: Sequence[Measured]) -> list[list[str]]:
-    """Return networks as columns and methods as rows: the default verdict in seconds, others as multiples."""
+    """Return a table with networks as columns and methods as rows.
+
+    The default verdict is in seconds, and the other methods are multiples of it."""
     ways = dict.fromkeys(way for m in all_measured for way in m.timings if way != DEFAULT)
 
     def row(head: str, cell: Callable[[Measured], str]) -> list[str]:

@@ -20,7 +20,7 @@ GROWTH = 4
 """Factor by which each sample is larger than the one before."""
 
 NOISE = 1.1
-"""Two samples that take the same time may seem to differ by this factor."""
+"""Noise may make the times of two equal samples differ by this factor."""
 
 Run = Callable[[int], object]
 Clock = Callable[[Run, int], float]
@@ -28,7 +28,7 @@ Clock = Callable[[Run, int], float]
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds for all entries; extrapolated: whether they come from a sample of the entries."""
+    """The seconds for all entries. extrapolated: whether these come from a sample of the entries."""
 
     seconds: float
     extrapolated: bool = False
@@ -41,10 +41,10 @@ class Timing:
 class Way:
     """One method to check a gradient.
 
-    run: checks this many of the entries; a method without samples checks all of them.
-    entries: how many there are.
-    most: the largest possible sample, 0 if sampling is impossible.
-    chunk: the number of entries checked at once; samples are multiples of it.
+    run: a function that checks a number of entries; a method that cannot sample checks all of them.
+    entries: the number of all entries.
+    most: the size of the largest possible sample; 0 if sampling is impossible.
+    chunk: the number of entries checked at once; sample sizes are multiples of it.
     """
 
     name: str
@@ -71,7 +71,7 @@ def seconds_of(run: Run, entries: int) -> float:
 
 
 def look(way: Way, patience: float, clock: Clock = seconds_of) -> Timing:
-    """Return the seconds for all entries, from a full run if patience allows, else from samples."""
+    """Return the seconds for all entries, from a full run if it fits into the patience, else from samples."""
     if not way.most:
         return Timing(clock(way.run, way.entries))
     points: list[tuple[int, float]] = []
@@ -93,8 +93,9 @@ def look(way: Way, patience: float, clock: Clock = seconds_of) -> Timing:
 def extrapolate(points: Sequence[tuple[int, float]], entries: int) -> float:
     """Return the seconds for this many entries, from samples (entries, seconds) of growing size.
 
-    They follow the line through the two largest samples, or are in proportion to the largest alone if there
-    is no other, or if the two differ only by what may be noise: almost nothing, or more than in proportion.
+    The seconds follow the line through the two largest samples. They are proportional to the largest sample
+    if there is no second one, or if noise may explain the difference between the two: almost no difference,
+    or a growth that is more than proportional.
     """
     size, seconds = points[-1]
     if len(points) > 1:
@@ -106,9 +107,9 @@ def extrapolate(points: Sequence[tuple[int, float]], entries: int) -> float:
 
 
 def side_by_side(ways: Sequence[Way], patience: float, clock: Clock = seconds_of) -> dict[str, Timing]:
-    """Return the median seconds of every method in rounds in which they take turns, while patience lasts.
+    """Return the median seconds of every method. In each round all take turns, until patience runs out.
 
-    The first run of a method is a warm-up, and does not count if there is another.
+    The first run of a method is a warm-up. It counts only if there is no other.
     """
     looks = {way.name: look(way, patience, clock) for way in ways}
     times = {name: [timing.seconds] for name, timing in looks.items()}

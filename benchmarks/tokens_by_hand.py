@@ -1,4 +1,4 @@
-"""Embedding, positions, PReLU and dropout, with a forward and a backward pass written by hand."""
+"""Embeddings, positional embeddings, PReLU and dropout, with forward and backward passes written by hand."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class PRelu(Hand):
 
 
 class Dropout(Hand):
-    """Dropout with the mask of the spec, which has its scale 1/(1 − p)."""
+    """Dropout with the mask of the spec, which includes the factor 1/(1 − p)."""
 
     MISTAKES: ClassVar[Mistakes] = {
         "mask not in backward": ("dropout: mask not in backward",),

@@ -1,4 +1,4 @@
-"""Backprop through a network's graph with a wrong step, planted in one statement of its author's code."""
+"""Backprop through a network's graph with one wrong step, planted by changing one statement of its code."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _UNKNOWN = 0.7
 
 
 def wrong_steps(problem: Problem, rng: np.random.Generator, most: int) -> Iterator[tuple[str, Gradients]]:
-    """Yield up to `most` mistakes that change something, each with its name and the gradients that result.
+    """Yield up to `most` mistakes that change the gradients, each with its name and the wrong gradients.
 
-    Each is a random row of the table of wrong steps, in a random place that it applies to.
+    Each mistake is a random row of the table of wrong steps, in a random place to which it applies.
     """
     nodes = problem.network.graph.nodes
     places = list(statements(nodes))

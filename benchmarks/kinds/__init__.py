@@ -1,1 +1,1 @@
-"""Functions of many kinds for `functions.py`, with gradients by hand, right and wrong."""
+"""Functions of many kinds for `functions.py`, with right and wrong gradients written by hand."""

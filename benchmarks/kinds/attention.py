@@ -28,7 +28,7 @@ ATTENTION_SLIPS = (
 
 
 def attention(rng: Draw) -> Function:
-    """Self-attention with biases, heads, sometimes a causal mask, and a residual.
+    """Self-attention with biases, heads and a residual, sometimes with a causal mask.
 
     The key bias has no effect.
     """

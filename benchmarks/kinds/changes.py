@@ -16,7 +16,7 @@ def _factor(factor: float) -> Callable[[Draw, Array], Change]:
 
 
 def _one(share: float) -> Callable[[Draw, Array], Change]:
-    """Change one of the larger entries by this share of itself."""
+    """Change one of the larger entries by this share of its value."""
 
     def drawn(rng: Draw, g: Array) -> Change:
         large = np.flatnonzero(np.abs(g) >= 0.5 * np.abs(g).max())
@@ -79,4 +79,4 @@ CHANGES: dict[str, Callable[[Draw, Array], Change]] = {
     "clipped": _clipped,
     "averaged": lambda rng, g: lambda g: 0.0 * g + g.mean(),
 }
-"""Mistakes by name: a function of (draw, the right gradient) that returns the wrong one."""
+"""The mistakes by name, each a function of (draw, right gradient) that returns the wrong gradient."""

@@ -24,7 +24,7 @@ LIKELIHOOD_SLIPS = (
 
 
 def likelihood(rng: Draw) -> Function:
-    """Logarithms and roots of positive numbers of different sizes; elsewhere, it raises or returns NaN."""
+    """Logarithms and roots of positive numbers of different sizes. Other numbers raise or lead to NaN."""
     n, k = whole(rng, 1, 5), whole(rng, 1, 4)
     width = 10.0 ** rng.uniform(-3, 1, k)
     parameters = {
@@ -206,7 +206,7 @@ SPECTRUM_SLIPS = (
 
 
 def spectrum(rng: Draw) -> Function:
-    """A filter in frequency space, with complex numbers inside: log(1 + |F x · h|²)."""
+    """A filter in frequency space, log(1 + |F x · h|²), which computes with complex numbers internally."""
     n, size = whole(rng, 1, 3), whole(rng, 2, 6)
     parameters = {"x": normal(rng, n, size), "re": normal(rng, size), "im": normal(rng, size)}
     k = np.arange(size)
@@ -354,7 +354,7 @@ ZERO_SLIPS = (
 
 
 def zeros(rng: Draw) -> Function:
-    """Parameters without effect: a shift of all logits, a scale before normalisation, an unused one."""
+    """Parameters without effect: a shift of all logits, a scale before a norm, and an unused parameter."""
     n, classes = whole(rng, 1, 4), whole(rng, 2, 5)
     return Function(
         {

@@ -1,4 +1,4 @@
-"""A kind of function: forward and backward by hand, and common mistakes in the latter."""
+"""A kind of function: forward and backward written by hand, and common mistakes in backward."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ Draw = np.random.Generator
 class Function:
     """A loss of some parameters at a random point.
 
-    forward: (parameters, data) → one loss per sample, and what backward needs of it.
-    backward: (parameters, data, saved, slip) → the gradients of the sum of the losses. A slip names a mistake
-    from the kind's list; "" means none. Both functions keep to the type of their arguments.
+    forward: (parameters, data) → one loss per sample, and the values that backward needs.
+    backward: (parameters, data, saved, slip) → the gradients of the sum of the losses. A slip is the name of
+    a mistake from the kind's list; "" means none. Both functions compute in the type of their arguments.
     """
 
     parameters: Arrays
@@ -32,7 +32,7 @@ Make = Callable[[Draw], Function]
 
 
 def whole(rng: Draw, low: int, high: int) -> int:
-    """Draw a whole number from low to high, both included."""
+    """Draw an integer from low to high, both included."""
     return int(rng.integers(low, high + 1))
 
 
@@ -49,5 +49,5 @@ def normal(rng: Draw, *shape: int, scale: float = 1.0) -> Array:
 
 
 def weights(rng: Draw, outputs: int, inputs: int) -> Array:
-    """Draw weights [out, in] that make outputs about as large as inputs."""
+    """Draw weights [out, in] of a size that makes outputs about as large as inputs."""
     return rng.normal(size=(outputs, inputs)) / inputs**0.5

@@ -40,7 +40,7 @@ class Window:
         return [(u, v) for u in range(self.size) for v in range(self.size)]
 
     def under(self, u: int, v: int, rows: int, columns: int) -> tuple[Any, ...]:
-        """Return the values under place (u, v) of the window, for the given number of outputs."""
+        """Return the values at place (u, v) of every window, for this number of outputs."""
         s, u, v = self.stride, u * self.dilation, v * self.dilation
         return (
             slice(None),
@@ -142,15 +142,15 @@ MAX_POOL_SLIPS = (*TIED_SLIPS, "= for +=")
 
 
 def max_pool(rng: Draw) -> Function:
-    """Maxima over windows that may overlap, of distinct numbers."""
+    """Maxima of distinct numbers, over windows that may overlap."""
     size = whole(rng, 2, 3)
     return _max_pool(rng, Window(size, whole(rng, 1, size)), lambda x: x, shared=False)
 
 
 def max_pool_ties(rng: Draw) -> Function:
-    """Maxima of small whole numbers, many of which tie; the first takes all, or each takes a share.
+    """Maxima of small integers, with many ties: the first maximum gets the gradient, or each gets a share.
 
-    The windows do not overlap: if a number tied in several windows at once, no slope would reveal one
+    The windows do not overlap. If a number tied in several windows at once, its slope would not reveal the
     convention.
     """
     size = whole(rng, 2, 3)
@@ -211,7 +211,7 @@ AVERAGE_POOL_SLIPS = (
 
 
 def average_pool(rng: Draw) -> Function:
-    """Means over windows, padding included, followed by tanh."""
+    """Means over windows, including the padding, followed by tanh."""
     size = whole(rng, 2, 3)
     window = Window(size, whole(rng, 1, size), whole(rng, 0, 1))
     n, channels, height, width = _image(rng, window)

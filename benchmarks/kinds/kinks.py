@@ -45,9 +45,9 @@ def relu(rng: Draw) -> Function:
 
 
 def dead_relu(rng: Draw) -> Function:
-    """relu layers with all biases 0, in which some samples die.
+    """relu layers whose biases are all 0, so that every unit of a layer is off for some samples.
 
-    The layers above a dead sample are exactly on the kink.
+    For such a sample, the layers above are exactly on the kink.
     """
     widths = [whole(rng, 1, 3) for _ in range(whole(rng, 3, 4))]
     return _relu(rng, widths, whole(rng, 1, 4), PIECEWISE[0], 0.0, False)

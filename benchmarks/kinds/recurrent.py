@@ -90,7 +90,7 @@ LSTM_SLIPS = (
 
 
 def lstm(rng: Draw) -> Function:
-    """An LSTM with gates i, f, g and o, one matrix for inputs and one for states."""
+    """An LSTM with gates i, f, g and o, and one weight matrix each for inputs and for states."""
     n, steps, inputs, units = whole(rng, 1, 2), whole(rng, 2, 4), whole(rng, 1, 2), whole(rng, 1, 3)
     return Function(
         {

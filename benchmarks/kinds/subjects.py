@@ -40,7 +40,7 @@ RIGHT = Mistake()
 class Result:
     """A verdict and its cost.
 
-    verdict: agrees, wrong, unresolved; refused if there is none; or raised.
+    verdict: agrees, wrong or unresolved; refused if the check gave no verdict; raised if it raised an error.
     calls: calls of the function.
     entries: the number of parameters.
     seconds: processor time.
@@ -73,7 +73,7 @@ class Subject(Protocol):
 
 
 def checkable(subject: Subject) -> bool:
-    """Return whether loss and gradients are finite at this point, and there is a slope to check."""
+    """Return whether the loss and the gradients are finite at this point, and the gradients are not all 0."""
     with np.errstate(all="ignore"):
         gradients = [np.asarray(g) for g in subject.gradients(RIGHT).values()]
         finite = all(np.isfinite(g).all() for g in (subject.losses(subject.parameters), *gradients))

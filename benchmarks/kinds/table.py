@@ -1,4 +1,4 @@
-"""All kinds of functions, with how to draw one and the mistakes made in its backward."""
+"""All kinds of functions: how to draw a function of each kind, and the mistakes planted in its backward."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from kinds.subjects import Subject, in_python
 
 @dataclass(frozen=True)
 class Precision:
-    """A type, and the error that makes a gradient in it clearly wrong, as a share of its largest entry."""
+    """A type, and the error from which a gradient in it is clearly wrong, relative to its largest entry."""
 
     name: str
     visible: float

@@ -1,4 +1,4 @@
-"""Torch subjects: a module and a loss, as a spec names them."""
+"""Torch subjects: a module and a loss, which a spec names."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Module:
 
     @property
     def parameters(self) -> Arrays:
-        """Return the parameters, complex numbers as pairs."""
+        """Return the parameters, with complex numbers as pairs of real numbers."""
         module = self._module("", self.dtype)
         return {name: _pairs(p.detach()).astype(np.float64) for name, p in module.named_parameters()}
 

@@ -110,7 +110,7 @@ LAYERS_SLIPS = (
 
 
 class Power(torch.autograd.Function):
-    """x³ / 3 elementwise, the last operation before the sum, so its backward sees the upstream gradient."""
+    """x³ / 3, elementwise. The sum follows directly, so the upstream gradient is that of the sum."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, slip: str) -> Tensor:
@@ -142,7 +142,7 @@ PLAIN_SLIPS = ("upstream ignored", "cube for the square", "3 left standing")
 
 
 class Product(torch.autograd.Function):
-    """x · w for complex numbers. torch passes on the conjugate of ∂L/∂z as the gradient."""
+    """x · w for complex numbers. As the gradient, torch passes on the conjugate of ∂L/∂z."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, w: Tensor, slip: str) -> Tensor:

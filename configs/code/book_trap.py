@@ -1,9 +1,9 @@
 """A famous trap: the loss that a book prints, and the gradients that it trains with.
 
 The network is `NeuralNetMLP` of Raschka, Liu and Mirjalili, Machine Learning with PyTorch and Scikit-Learn
-(2022), ch. 11, as a function of its parameters. The loss is a mean over samples and outputs, but the gradients
-are those of a mean over samples only. So every gradient is too large by a factor of 10, the number of outputs.
-Nobody notices this in training, because it only amounts to a different learning rate.
+(2022), ch. 11, as a function of its parameters. The loss is a mean over samples and outputs, but the
+gradients are those of a mean over samples only. So every gradient is too large by a factor of 10, the number
+of outputs. Nobody notices this in training, because it only amounts to a different learning rate.
 """
 
 import numpy as np
