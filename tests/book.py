@@ -1,4 +1,4 @@
-"""A network in numpy as a book has it: with its own names, its own layout, its own data and parameters."""
+"""A network in numpy as in a book: with its own names, layout, data and parameters."""
 
 from __future__ import annotations
 
@@ -39,5 +39,5 @@ def many(p, x, y):
 
 
 def book(slope: str = RIGHT) -> str:
-    """Return the code, with this as the derivative of the hidden layer's tanh."""
+    """Return the code of the network, with this formula as the derivative of the hidden layer's tanh."""
     return _CODE.replace("SLOPE", slope)

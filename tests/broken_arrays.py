@@ -55,7 +55,7 @@ DIMENSIONS = [
 
 
 def broken_array(array: Any, rng: Random) -> Any:
-    """Return the array with another type, another shape or other numbers."""
+    """Return the array, changed to another type, another shape or other numbers."""
     how = rng.randrange(8)
     with np.errstate(all="ignore"):
         if how == 0:

@@ -21,7 +21,7 @@ def spec_of(
     seed: int = 0,
     **rest: Any,
 ) -> Spec:
-    """Return a spec with layers in full or as (units, activation), synthetic data and drawn parameters.
+    """Return a spec with synthetic data and random parameters. A layer may be given as (units, activation).
 
     The last layer has a few more units if the loss splits the outputs into vectors of equal width.
     """
@@ -58,6 +58,6 @@ def right_gradients(problem: Problem) -> dict[str, np.ndarray]:
 
 
 def units_of(objective: NetworkObjective, layer: str, kind: str = "z") -> Any:
-    """The numbers of a layer's z, or of the y of a normalised one, as moves."""
+    """Return the movable numbers of a layer's z, or of its y if the layer is normalised."""
     (i,) = (i for i, each in enumerate(objective.network.layers) if each.name == layer)
     return objective.units(getattr(objective.network.places[i], kind))

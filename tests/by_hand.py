@@ -1,7 +1,7 @@
 """A network's forward and backward pass written by hand, with replaceable parts.
 
-It uses textbook formulas and nothing of the package's, so that planted mistakes round, and go wrong, as they
-would in a user's own code.
+The module uses textbook formulas and no code of the package. So planted mistakes have the same effect, and
+the same rounding, as in a user's own code.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Options = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Case:
-    """A spec and the problem built from it; the author of backprop code knows both."""
+    """A spec and the problem built from it. Whoever writes backprop code for the network knows both."""
 
     spec: Spec
     problem: Problem
@@ -48,7 +48,7 @@ class Case:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The name of every layer's activation; GELU's two formulas count as two."""
+        """The name of every layer's activation. The two formulas of GELU count as two activations."""
         return tuple(
             "gelu_tanh" if layer.activation.options.get("approximate") == "tanh" else layer.activation.name
             for layer in self.spec.network.layers
@@ -59,8 +59,8 @@ class Case:
 class Edit:
     """A replacement for one part of the pass, at one layer or tensor.
 
-    do(pass, at, rng): the value of the part, or None if the mistake makes no sense there. rng always starts
-    from `seed`, so that one mistake in several layers uses the same random unknown.
+    do(pass, at, rng): returns the value of the part, or None if the mistake makes no sense there. rng always
+    starts from `seed`, so that a mistake in several layers uses the same random unknown.
     """
 
     part: str
@@ -102,9 +102,9 @@ def _elu_slope(z: Array, left: Array) -> Array:
 class ByHand:
     """An activation by textbook formulas.
 
-    value(z, options): φ(z).
-    slope(z, a, options): φ'(z).
-    of_a(a, z, options): φ' as a formula in a.
+    value(z, options): returns φ(z).
+    slope(z, a, options): returns φ'(z).
+    of_a(a, z, options): returns φ', computed by its formula in terms of a.
     """
 
     value: Callable[..., Array]
@@ -151,7 +151,7 @@ BY_HAND: Mapping[str, ByHand] = {
 
 
 def margins(a: Array, target: Array, margin: float = 1.0) -> Array:
-    """Return 1 where a wrong output is less than the margin below the labelled one, else 0."""
+    """Return 1 for each wrong output that is less than the margin below the labelled output, else 0."""
     labelled = (a * target).sum(axis=1, keepdims=True)
     return ((a - labelled + margin > 0) & (target == 0)).astype(a.dtype)
 
@@ -256,7 +256,7 @@ LOSS_GRADIENTS: Mapping[str, Callable[[Array, Array, LossSpec], Array]] = {
 class Pass:
     """One forward and backward pass, with the results of each step.
 
-    By layer: a_h, z, z_hat, deviation, y, a; dL_da, dL_dy, delta. By tensor: gradients.
+    a_h, z, z_hat, deviation, y, a, dL_da, dL_dy and delta are mappings by layer; gradients is one by tensor.
     """
 
     def __init__(self, case: Case, edits: Iterable[Edit] = ()) -> None:
@@ -303,7 +303,7 @@ class Pass:
         return softmax(y) if self.names[i] == "softmax" else BY_HAND[self.names[i]].value(y, self.options[i])
 
     def through(self, i: int, y: Array, g: Array) -> Array:
-        """Return g · ∂a/∂y, with the activation's derivative taken at y."""
+        """Return g · ∂a/∂y, where the activation's derivative is taken at y."""
         a = self.value(i, y)
         if self.names[i] == "softmax":
             return a * (g - (g * a).sum(axis=1, keepdims=True))
@@ -338,7 +338,7 @@ class Pass:
         return (g - g.mean(axis=0) - z_hat * (g * z_hat).mean(axis=0)) / self.deviation[i]
 
     def gradient(self, name: str) -> Array:
-        """Return the gradient of one tensor, its penalty included."""
+        """Return the gradient of one tensor, including its penalty."""
         if name not in self._found:
             self._found[name] = self.data_gradient(name) + self.part(
                 "penalty", name, lambda: sum(self.penalties(name).values(), 0.0)
@@ -355,7 +355,7 @@ class Pass:
         return [each.name for each in self.layers].index(layer), part
 
     def right_gradient(self, name: str) -> Array:
-        """Return the right gradient of one tensor, given the δ of this pass."""
+        """Return the gradient of one tensor that is right for the δ of this pass."""
         i, part = self.place(name)
         if part == "weight":
             return self.delta[i].T @ self.a_h[i]
@@ -378,6 +378,6 @@ def penalty_slope(penalty: str, w: Array, strength: float) -> Array:
 
 
 def by_hand(case: Case, edits: Iterable[Edit] = ()) -> Gradients:
-    """Return the gradients of every parameter, penalties included, with these parts replaced."""
+    """Return the gradients of every parameter, including penalties, from a pass with these parts replaced."""
     with np.errstate(all="ignore"):
         return Pass(case, edits).gradients

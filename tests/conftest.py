@@ -20,18 +20,18 @@ __all__ = [
 ]
 
 MOST_PROCESSES = 8
-"""Limit for containers that see more cores than they may use: more processes would compete for memory."""
+"""A limit for containers that see more cores than they may use, where processes would compete for memory."""
 
-os.environ.pop("PYTEST_ADDOPTS", None)  # they are for this run, not for one that a test starts
-os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # or hundreds of processes would recompile
-# set before numpy loads, or every process starts a thread per core
+os.environ.pop("PYTEST_ADDOPTS", None)  # these variables are for this run, not for a run that a test starts
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # otherwise hundreds of processes would recompile
+# set before numpy loads; otherwise every process starts a thread per core
 for library in ("OMP", "OPENBLAS", "MKL"):
     os.environ.setdefault(f"{library}_NUM_THREADS", "1")
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config: pytest.Config) -> None:
-    """Run whole folders of tests in one process per core; single files are faster in this process."""
+    """Run folders of tests in one process per core. A single file is faster in pytest's own process."""
     option = config.option
     if option.left_out:
         option.markexpr = ""
@@ -43,7 +43,7 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
 
 @pytest.fixture
 def undiagnosed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave out the diagnosis of wrong gradients: it takes most of the time, and a verdict needs none."""
+    """Leave out the diagnosis of wrong gradients, which takes most of the time but changes no verdict."""
     from judged import leave_out_diagnoses  # loads numpy, which must see the settings above
 
     leave_out_diagnoses(monkeypatch)

@@ -1,6 +1,7 @@
-"""Layers as a course has students write them: forward returns (out, cache), backward takes (dout, cache).
+"""Layers in the form that a course prescribes: forward returns (out, cache), backward takes (dout, cache).
 
-Each backward is written from the textbook's formula, and takes the mistakes to make as a set of words.
+Each backward follows the textbook's formula. An additional argument, a set of words, says which mistakes to
+make.
 """
 
 from __future__ import annotations
@@ -278,4 +279,4 @@ LAYERS = {
         ("forgets the labels", "forgets to divide by N"),
     ),
 }
-"""Each layer: forward, backward, the arguments of forward, and two mistakes that backward can make."""
+"""For each layer: forward, backward, the arguments of forward, and two mistakes that backward can make."""

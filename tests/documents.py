@@ -1,6 +1,6 @@
 """Documents whose commands are run: the README, and the pages of `docs/`.
 
-A page is a session in a folder of its own, from top to bottom. Its blocks say what they are:
+A page is a session, from top to bottom, in its own folder. The language of a block says what the block is:
 
     yaml, py, c, toml, yml, json with title="FILE"   a file that the reader writes
     diff with title="FILE"                           a change of that file
@@ -8,10 +8,10 @@ A page is a session in a folder of its own, from top to bottom. Its blocks say w
     sh                                               commands that succeed; what they print is not shown
     py without a title                               a program that runs
     yaml without a title                             a spec that is valid
-    bash                                             commands that are not run, as pip install
-    text                                             no command at all
+    bash                                             commands that are not run, such as pip install
+    text                                             text without commands
 
-`python tests/documents.py [PAGE…]` brings what is shown in `docs/` up to date.
+`python tests/documents.py [PAGE…]` updates the output that the pages of `docs/` show.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _END = "--- a command ended ---"
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced block; `span` is where its body stands in the document."""
+    """A fenced block. span: the start and the end of its body in the document."""
 
     language: str
     title: str
@@ -55,7 +55,7 @@ class Block:
 
     @property
     def steps(self) -> list[tuple[str, str]]:
-        """The commands of a console, each with what it is shown to print."""
+        """The commands of a console block, each with the output that the block shows."""
         halves = (step.partition("\n") for step in _COMMAND.split(self.body)[1:])
         return [(command, shown) for command, _, shown in halves]
 
@@ -69,18 +69,18 @@ def blocks(text: str) -> Iterator[Block]:
 
 
 def needs(text: str) -> list[str]:
-    """The packages and programs that a page's commands need, from its front matter."""
+    """Return the packages and programs that a page's commands need, from its front matter."""
     found = re.match(r"---\n.*?^needs: \[(.*?)\]", text, re.DOTALL | re.MULTILINE)
     return found[1].split(", ") if found else []
 
 
 def is_missing(name: str) -> bool:
-    """Whether there is neither a package nor a program of this name."""
+    """Return whether there is neither a package nor a program with this name."""
     return find_spec(name) is None and shutil.which(name) is None
 
 
 def environment(**changed: str) -> dict[str, str]:
-    """That of a reader: in UTF-8, in no CI, and as wide as it likes."""
+    """Return a reader's environment: UTF-8, not in CI, and without a fixed width."""
     unset = ("COLUMNS", "FORCE_COLOR", "CI", "GITHUB_WORKSPACE", "GITHUB_STEP_SUMMARY")
     kept = {name: value for name, value in os.environ.items() if name not in unset}
     return {**kept, "PYTHONUTF8": "1", **changed}
@@ -110,7 +110,7 @@ class Session:
         file.write_text(block.body, encoding="utf-8")
 
     def change(self, block: Block) -> None:
-        """Apply a diff: what it keeps and takes out stands in the file once."""
+        """Apply a diff. The lines that it keeps or removes must be in the file exactly once."""
         file = self.folder / block.title
         lines = block.body.splitlines()
         old, new = ("\n".join(line[1:] for line in lines if line[:1] in (" ", sign)) for sign in ("-", "+"))
@@ -119,7 +119,7 @@ class Session:
         file.write_text(text.replace(old, new), encoding="utf-8")
 
     def printed(self, commands: list[str]) -> list[str]:
-        """What each command prints. They run in one shell, so `echo $?` is the code of the one before."""
+        """Return each command's output. All run in one shell, so `echo $?` prints the previous exit code."""
         lines = (f'{command}\nlast=$?; echo "{_END}"; (exit $last)' for command in commands)
         result = self.run("\n".join(lines))
         return [f"{each.strip()}\n" for each in result.stdout.split(_END)[:-1]]
@@ -136,7 +136,7 @@ class Session:
 
 
 def same(command: str, printed: str, shown: str) -> tuple[str, str]:
-    """What is printed and what is shown, to be compared; only their outline if rounding shows everywhere."""
+    """Return the printed and the shown output for comparison; only outlines if rounding shows everywhere."""
     if command.startswith("gradcheck sweep") or "--format json" in command:
         return outline(printed), outline(shown)
     if "\n...\n" in f"\n{shown}":
@@ -145,7 +145,7 @@ def same(command: str, printed: str, shown: str) -> tuple[str, str]:
 
 
 def _abridged(printed: str, shown: str) -> tuple[str, str]:
-    """Each part of what is shown, between lines of `...`, against the lines that it leaves together."""
+    """Return the parts of the shown output between lines of `...`, each with its printed lines."""
     lines = printed.splitlines()
     parts = [part.strip("\n") for part in re.split(r"^\.\.\.$", shown, flags=re.MULTILINE)]
     there = all(_is_among(lines, part) for part in parts)
@@ -159,7 +159,7 @@ def _is_among(lines: list[str], part: str) -> bool:
 
 
 def update(page: str, folder: Path) -> bool:
-    """Run a page, and write what its commands print in place of what it shows, if that is different."""
+    """Run a page, and replace the output that it shows by what its commands print, if the two differ."""
     file = DOCS / page
     text = file.read_text(encoding="utf-8")
     session, new, end = Session(folder), [], 0
@@ -173,7 +173,7 @@ def update(page: str, folder: Path) -> bool:
 
 
 def _run(session: Session, block: Block) -> str:
-    """Do what a block says; return its body as it should be."""
+    """Do what a block says, and return the body that the block should have."""
     if block.language == "console":
         commands = [command for command, _ in block.steps]
         return "".join(
@@ -194,7 +194,7 @@ def _stripped(printed: str) -> str:
 
 
 def do(session: Session, block: Block) -> None:
-    """What a block that is no console has the reader do."""
+    """Do what a block other than a console tells the reader to do."""
     if block.language == "diff":
         session.change(block)
     elif block.title:

@@ -40,9 +40,9 @@ from gradcheck_cli.spec.spec import Spec
 SECONDS = 2.0
 """Processor time, in seconds, that a single input may take."""
 MEBIBYTES = 500.0
-"""MiB by which the process may grow."""
+"""The number of MiB by which the process may grow."""
 LARGEST = 20_000
-"""Numbers in a network or its activations above which a valid spec is not run, since it may take longer."""
+"""A valid spec is not run if its weights or activations have more numbers than this: it may take longer."""
 
 SHAPES = {"hidden1.weight": (4, 3), "hidden1.bias": (4,), "output.weight": (2, 4), "output.bias": (2,)}
 
@@ -110,7 +110,7 @@ color = "never"
 
 
 def fixed(file: str) -> str:
-    """Return the spec of files with another file of gradients."""
+    """Return the spec, with another gradient file."""
     return FILES.replace("gradients.npz", file).replace("  names: {output.bias: output.bias}\n", "")
 
 
@@ -166,7 +166,7 @@ SUBJECTS = {
 
 
 class TooLongError(BaseException):
-    """Raised by the clock; a BaseException, so that the command does not catch it as an error."""
+    """Raised by the clock. It is a BaseException, so that the command does not catch it as an error."""
 
 
 @dataclass
@@ -196,7 +196,7 @@ class Ending:
 
     @property
     def fault(self) -> str:
-        """A description of the fault, or nothing if the run ended as it should."""
+        """A description of the fault; empty if the run ended as it should."""
         if self.code not in (0, 1, 2, 3):
             return f"exit code {self.code}"
         if "Traceback" in self.err:
@@ -215,7 +215,7 @@ class Ending:
 STEERING = re.compile(
     r"[^\n\x20-\x7e\xa1-\u2027\u2030-\ud7ff\ue000-\U0010ffff]|[\u202a-\u202e]|^\s*(?:::|##\[)", re.M
 )
-"""Matches what a terminal, or the log of a CI job, would interpret as a command."""
+"""Matches text that a terminal, or the log of a CI job, would interpret as a command."""
 
 
 def ending_of(arguments: Sequence[str]) -> Ending:
@@ -268,7 +268,7 @@ def _watched(specs: list[Spec]) -> Iterator[None]:
 
 
 def numbers(spec: Spec) -> int:
-    """Return the size of the largest weight, or of all activations if larger, as far as the spec shows."""
+    """Return the size of the largest weight, or of all activations if larger, according to the spec."""
     if spec.network is None:
         return 0
     layers = ([x for x in layer.options.values() if type(x) is int] for layer in spec.network.layers)
@@ -290,7 +290,7 @@ def fuzz(seconds: float, seed: int, only: str = "", keep: Path | None = None) ->
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
         prepare(Path())
-        ending_of(["check", "net.yaml"])  # modules that load once count for no input
+        ending_of(["check", "net.yaml"])  # modules that load only once must not count for the first input
         before, start = _peak(), monotonic()
         while monotonic() - start < seconds:
             name = rng.choice(names)

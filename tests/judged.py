@@ -1,4 +1,4 @@
-"""Verdicts on many gradients of one network: each difference is taken once, and nothing is diagnosed."""
+"""Verdicts on many gradients of one network. Each difference is computed once, and nothing is diagnosed."""
 
 from __future__ import annotations
 

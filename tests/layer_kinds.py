@@ -1,4 +1,4 @@
-"""Random layers of every kind, as a spec writes them. A new kind adds one row.
+"""Random layers of every kind, in the form of a spec. A new kind adds one row.
 
 Each row draws the layer and the shape of one sample of its input.
 """
@@ -14,18 +14,18 @@ from gradcheck_cli.spec.spec import Spec
 from tests.network.step_kinds import Draw, Shape
 
 SAMPLES = 5
-"""The samples of a batch, for arrays that have a row for each."""
+"""The number of samples in a batch, for arrays that have a row for each sample."""
 
 
 class Drawn(NamedTuple):
-    """A layer as a spec writes it, and the shape of one sample of its input."""
+    """A layer in the form of a spec, and the shape of one sample of its input."""
 
     layer: Any
     features: Shape
 
     @property
     def below(self) -> dict[str, Any]:
-        """A layer below, so that the gradient passes through this one; it keeps the shape."""
+        """Return a layer of the same shape to put below, so that a gradient passes through this layer."""
         if len(self.features) == 3:
             return {"conv2d": self.features[0], "kernel": 1, "activation": "tanh"}
         return {"units": self.features[-1], "activation": "tanh"}

@@ -1,7 +1,7 @@
 """`pytest --left-out`: run the slow tests, and those that the previous run skipped.
 
-.ci/run first runs the README's command, which skips what needs a package that is not installed; then it
-installs everything, and runs what was left out.
+.ci/run first runs the README's command, which skips tests whose packages are not installed. Then it installs
+every package, and runs the tests that were left out.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 class Skipped:
-    """Writes the names of all skipped tests and files to pytest's cache."""
+    """A plugin that writes the names of all skipped tests and files to pytest's cache."""
 
     def __init__(self, config: pytest.Config) -> None:
         self.config, self.names = config, set()
@@ -48,7 +48,7 @@ class Skipped:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if not config.option.left_out:
         return
-    skipped = set(config.cache.get(KEY, []))  # without the cache there is nothing to go by
+    skipped = set(config.cache.get(KEY, []))  # without the cache, the skipped tests are not known
     chosen = [item for item in items if _is_left_out(item, skipped)]
     config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
     items[:] = chosen

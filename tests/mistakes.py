@@ -1,7 +1,7 @@
 """Common mistakes in backprop, planted in described networks to test the tester.
 
-A mistake is a function (problem, right) → the wrong gradients. If the network has no such part, it returns
-the right ones. The kinds come from 108 real bug reports.
+A mistake is a function (problem, right) → the wrong gradients. If the network lacks the part with the
+mistake, the function returns the right gradients. The kinds of mistakes come from 108 real bug reports.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def _at_a(layer: Layer, y: np.ndarray, dL_da: np.ndarray, i: int) -> np.ndarray:
 
 
 def _hidden_only(part: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
-    """Apply the wrong part in the first layer only."""
+    """Return a part that is wrong in the first layer only."""
 
     def vjp(layer: Layer, y: np.ndarray, dL_da: np.ndarray, i: int) -> np.ndarray:
         return part(layer, y, dL_da, i) if i == 0 else layer.activation.vjp(y, dL_da)
@@ -109,7 +109,9 @@ def _hidden_only(part: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
 def _another_loss(problem: Problem, a: np.ndarray) -> np.ndarray:
     """Return the gradient of a loss with another convention."""
     right = problem.network.loss.gradient(a, problem.target)
-    if problem.network.loss.applies:  # apply the softmax or sigmoid that the loss has already applied
+    if (
+        problem.network.loss.applies
+    ):  # apply the softmax or sigmoid a second time, after the loss has applied it
         e = ACTIVATIONS[problem.network.loss.applies]
         return right if a.shape[1] < 2 else e.value(right + problem.target) - problem.target
     return 0.5 * right
@@ -251,7 +253,8 @@ def conventions(problem: Problem) -> list[Gradients]:
 VISIBLE = 1e-5
 """A mistake that changes no tensor by more than this, relative to its largest entry, does not count.
 
-Neither does one that rounding hides: if a right gradient may be as far off, no check may blame it.
+A mistake that rounding hides does not count either: no check may blame it, since rounding may change a right
+    gradient as much.
 """
 
 

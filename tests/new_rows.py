@@ -1,4 +1,4 @@
-"""Rows that the tables lack, written as CONTRIBUTING describes and no more."""
+"""Rows that the tables lack, written only as CONTRIBUTING describes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def _log_softmax_jacobian(z: Array) -> Array:
 
 
 def _row_normalised(z: Array) -> Array:
-    """Return shares of the row, which are neither positive nor bounded by 1."""
+    """Return each number divided by a norm of its row. The results may be negative or above 1."""
     return z / (1.0 + row_sums(z * z))[..., None]
 
 
@@ -141,6 +141,6 @@ def add_rows(monkeypatch: Any) -> None:
 
 
 def add_mistake(monkeypatch: Any) -> None:
-    """Add the new mistake to the table of its part, as the last and least likely, for one test."""
+    """Add the new mistake to the table of its part, as the last and least likely row, for one test."""
     monkeypatch.setitem(MISTAKES, NEW_MISTAKE.part, (*MISTAKES[NEW_MISTAKE.part], NEW_MISTAKE))
     monkeypatch.setitem(ORDER, id(NEW_MISTAKE), len(ORDER))

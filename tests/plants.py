@@ -1,8 +1,8 @@
 """Mistakes of every kind that a diagnosis names, made in a backward pass written by hand.
 
-`KINDS` yields every way to make each kind of mistake in a given network: its variants, each in every layer,
-in one random layer, in the output layer and in the first hidden one, with random unknowns. A `Plant` is a set
-of replaced parts of `by_hand.Pass`, so that two of them can be combined.
+`KINDS` yields every way to make each kind of mistake in a network. Each variant of a kind is made in all
+layers, in one random layer, in the output layer, and in the first hidden layer, with random unknowns. A
+`Plant` is a set of replaced parts of `by_hand.Pass`, so two plants can be combined.
 """
 
 from __future__ import annotations
@@ -146,9 +146,9 @@ FAMILY_OF: Mapping[str, str] = {kind: family for family, kinds in FAMILIES.items
 
 @dataclass(frozen=True)
 class Plant:
-    """One mistake as made in one network.
+    """One mistake in one network.
 
-    also: other kinds that are equally right answers on every network of this sort.
+    also: other kinds that are equally right answers on every network of this type.
     whole: whether the mistake belongs to no particular layer.
     """
 
@@ -195,10 +195,10 @@ class Plant:
 
 
 def differ(some: Gradients, others: Gradients, share: float) -> bool:
-    """Return whether any entry differs by more than this share of its tensor's largest.
+    """Return whether any entry differs by more than this share of its tensor's largest entry.
 
-    Differences below 1e-13 of the largest entry of all count as rounding, like the gradients of a bias under
-    batch normalisation.
+    Differences below 1e-13 of the largest entry of all tensors count as rounding, as in the gradient of a
+    bias below batch normalisation.
     """
 
     def largest(g: Array) -> float:
@@ -213,7 +213,7 @@ def differ(some: Gradients, others: Gradients, share: float) -> bool:
 
 
 def _layer_of(case: Case, edit: Edit) -> int:
-    """Return the layer of an edit; without a place it is the output, where the chain begins."""
+    """Return the layer of an edit. An edit without a place belongs to the output, where the chain begins."""
     if edit.at is None:
         return len(case.layers) - 1
     return edit.at if isinstance(edit.at, int) else _index(case, edit.at)
@@ -239,7 +239,7 @@ def _scopes(case: Case, rng: Rng) -> list[tuple[int, ...]]:
 def _in_layers(
     kind: str, case: Case, rng: Rng, variants: Mapping[str, Parts], also: Iterable[str] = ()
 ) -> Iterator[Plant]:
-    """Yield each variant, a set of parts with their formulas, in each scope."""
+    """Yield each variant in each scope. A variant is a set of parts with their formulas."""
     for variant, parts in variants.items():
         for scope in _scopes(case, rng):
             seed = _seed(rng)
@@ -263,7 +263,7 @@ def _at_a(p: Pass, i: int, rng: Rng) -> Array:
 
 
 def _z_for_a(p: Pass, i: int, rng: Rng) -> Array | None:
-    """Return δ with z inserted in the textbook's formula for φ' in terms of a."""
+    """Return δ with z in place of a in the textbook's formula for φ' in terms of a."""
     g, y = p.dL_da[i], p.y[i]
     if p.names[i] == "softmax":
         return y * (g - (g * y).sum(axis=1, keepdims=True))
@@ -309,7 +309,7 @@ SLIPS: Mapping[str, Mapping[str, Callable[..., Array]]] = {
     "relu": {"inverted mask": lambda z, a, o: (z <= 0).astype(z.dtype)},
 }
 SLIPS_THAT_ARE_ANOTHERS = {("sigmoid", "a"), ("silu", "σ(z)"), ("silu", "σ(z) (1 - σ(z))")}
-"""Slips that are another activation's derivative as well, since softplus' = σ and σ' = σ (1 − σ)."""
+"""Slips that also are another activation's derivative, since softplus' = σ and σ' = σ (1 − σ)."""
 
 
 def _slips(kind: str, case: Case, rng: Rng) -> Iterator[Plant]:
@@ -328,7 +328,7 @@ WRITTEN_BY_A: Mapping[str, tuple[str, ...]] = {
 }
 """Activations whose derivative is written in terms of a.
 
-For elu, the activations listed give 1, which is the same as a missing derivative.
+The formulas of elu's entry give 1, which is the same as a missing derivative.
 """
 
 
@@ -346,7 +346,7 @@ def _anothers_by_a(kind: str, case: Case, rng: Rng) -> Iterator[Plant]:
                 yield from _in_layers(
                     kind, case, rng, {f"{other}, of a, for {own}": _slope(slope, own)}, also
                 )
-    for other in WRITTEN_BY_A:  # hard-coded regardless of the layer's own activation
+    for other in WRITTEN_BY_A:  # hard-coded, whatever the layer's own activation is
 
         def same(p: Pass, i: int, rng: Rng, other: str = other) -> Array | None:
             of_a = BY_HAND[other].of_a
@@ -475,7 +475,7 @@ def _unbiased_deviation(p: Pass, i: int) -> Array:
 
 
 def _unbiased_divisor(p: Pass, i: int, rng: Rng) -> Array | None:
-    """Keep ẑ from the forward pass, and recompute only the deviation, unbiased."""
+    """Keep ẑ from the forward pass, and recompute only the standard deviation, from the unbiased variance."""
     if p.z_hat[i] is None or len(p.x) < 2:
         return None
     return _unnormed(p.parameters[p.layers[i].gamma] * p.dL_dy[i], p.z_hat[i], _unbiased_deviation(p, i))
@@ -506,7 +506,7 @@ def _beta_averaged(p: Pass, i: int, rng: Rng) -> Array | None:
 
 
 def _along_the_wrong_axis(p: Pass, i: int, rng: Rng) -> Array | None:
-    """Sum δ to shape (N,), which goes unnoticed only with as many samples as units."""
+    """Sum δ over the wrong axis to shape (N,), which fits only if there are as many samples as units."""
     delta = p.delta[i]
     return delta.sum(axis=1) if delta.shape[0] == delta.shape[1] else None
 
@@ -605,7 +605,7 @@ def _the_bias_itself(p: Pass, i: int, rng: Rng) -> Array | None:
 
 
 def _summed_over_units(p: Pass, i: int, rng: Rng) -> Array | None:
-    """Return δ summed over the units, unless the sum cancels, as below a softmax."""
+    """Return δ summed over the units, unless the sum is 0, as below a softmax."""
     total, size = p.delta[i].sum(axis=1), np.abs(p.delta[i]).sum(axis=1)
     cancels = (np.abs(total) <= 1e-12 * size).all()
     return None if cancels else np.tile(total[:, None], (1, p.w(i).shape[1]))
@@ -761,7 +761,7 @@ LAYERED: Mapping[str, Mapping[str, Parts]] = {
     },
 }
 ONE_LAYER_ONLY = {"another layer's activation", "another layer's delta", "another layer's weights"}
-"""Kinds planted in one layer only: in other layers the same draw would pick something else."""
+"""Kinds that are planted in one layer only, because the same draw would pick another mistake elsewhere."""
 
 
 def _layered(kind: str, case: Case, rng: Rng) -> Iterator[Plant]:
@@ -784,7 +784,7 @@ def _p(p: Pass, twice: bool = False) -> Array:
 
 
 def _weight_of(target: Array, p: Pass) -> Array | float:
-    """Return Σ target of each sample, which class weights change; 1 if every output has its own target."""
+    """Return each sample's Σ target, which depends on class weights; 1 if every output has a target."""
     return target.sum(axis=1, keepdims=True) if p.case.loss.name == "cross_entropy" else 1.0
 
 
@@ -793,7 +793,7 @@ def _activation_twice(p: Pass, at: None, rng: Rng) -> Array:
 
 
 def _derivative_again(p: Pass, at: None, rng: Rng) -> Array:
-    """Return a − y passed once more through the derivative of the loss's softmax or sigmoid."""
+    """Return a − y, multiplied once more by the derivative of the loss's softmax or sigmoid."""
     g, a = p.loss_gradient(), _p(p)
     if p.case.loss.name == "cross_entropy":
         return a * (g - (g * a).sum(axis=1, keepdims=True))
@@ -887,7 +887,7 @@ def _where_positive(p: Pass, at: None, rng: Rng) -> Array:
 
 
 def _worked_in(p: Pass, smoothing: bool, weights: bool) -> Array:
-    """Return the gradient of cross-entropy with smoothing or weights left out of the target."""
+    """Return the gradient of cross-entropy for a target without label smoothing or without class weights."""
     loss, classes = p.case.loss, p.a[-1].shape[1]
     y = np.eye(classes)[p.case.problem.y.astype(int)]
     if smoothing:
@@ -912,7 +912,7 @@ def _normalised_by_n(p: Pass, at: None, rng: Rng) -> float | None:
 
 APPLYING = ("cross_entropy", "bce_with_logits")
 COMPARED = ("mse", "l1", "huber", *APPLYING)
-"""The losses that fall as an output approaches its target."""
+"""The losses that decrease as an output approaches its target."""
 
 LOSS_PLANTS: Mapping[str, tuple[tuple[str, ...], Mapping[str, Parts]]] = {
     "output activation twice": (
@@ -994,7 +994,7 @@ def _tensors_times(kind: str, case: Case, rng: Rng, f: float, of: Iterable[str] 
 
 
 def _delta_times(kind: str, case: Case, rng: Rng, f: float) -> Iterator[Plant]:
-    """Multiply a hidden layer's δ, and so everything below, by f."""
+    """Multiply a hidden layer's δ by f, and therefore all gradients of the layers below."""
     if len(case.layers) > 1:
         i = int(rng.integers(len(case.layers) - 1))
         yield Plant(kind, "δ", (Edit("delta", i, lambda p, i, rng: f * p.delta[i]),))
@@ -1021,7 +1021,7 @@ def _missing_n(kind: str, case: Case, rng: Rng) -> Iterator[Plant]:
 
 
 def _n_twice(kind: str, case: Case, rng: Rng) -> Iterator[Plant]:
-    """Divide by N, even where the loss is a sum over the samples."""
+    """Divide by N, even if the loss is a sum over the samples."""
     yield _times(kind, case, 1.0 / case.samples)
     yield from _tensors_times(kind, case, rng, 1.0 / case.samples, ["weight"])
 
@@ -1032,7 +1032,7 @@ def _missing_c(kind: str, case: Case, rng: Rng) -> Iterator[Plant]:
 
 
 def _c_twice(kind: str, case: Case, rng: Rng) -> Iterator[Plant]:
-    """Divide by C, even where the loss takes no mean over the outputs."""
+    """Divide by C, even if the loss takes no mean over the outputs."""
     yield _times(kind, case, 1.0 / case.layers[-1].units)
 
 
@@ -1057,7 +1057,7 @@ def _accumulated(kind: str, case: Case, rng: Rng) -> Iterator[Plant]:
 
 
 def _penalties(kind: str, case: Case, rng: Rng, f: Callable[[Pass, str, str], Array]) -> Iterator[Plant]:
-    """Replace the terms of all penalties, or of one, by f(pass, tensor, penalty)."""
+    """Replace the terms of all penalties, or of a single penalty, by f(pass, tensor, penalty)."""
     names, known = list(case.problem.network.shapes), list(case.problem.network.penalties)
     if not known:
         return
@@ -1089,7 +1089,7 @@ def _of_the_other_kind(kind: str, case: Case, rng: Rng) -> Iterator[Plant]:
             return strength * (np.abs(w) if how == 1 else (w > 0).astype(w.dtype))
         return penalty_slope({"l1": "l2", "l2": "l1"}[each], w, strength)
 
-    swapped = len(strengths) > 1 and not how  # each in place of the other, which swaps the strengths
+    swapped = len(strengths) > 1 and not how  # each takes the place of the other, which swaps the strengths
     for plant in _penalties(kind, case, rng, term):
         both = swapped and plant.variant.count(" and ")
         yield replace(plant, also=frozenset(["elastic net mixed up"] if both else []))
@@ -1159,7 +1159,7 @@ def _result(kind: str, variant: str, changed: Mapping[str, Formula], rng: Rng, w
 
 
 def _drawn(names: Iterable[str], rng: Rng) -> list[str]:
-    """Return a list of one random name, or an empty list if there are none."""
+    """Return a list with one random name, or an empty list if there are no names."""
     names = list(names)
     return [str(rng.choice(names))] if names else []
 
@@ -1189,7 +1189,7 @@ def _swapped(kind: str, case: Case, rng: Rng) -> Iterator[Plant]:
 
 
 def _to_decimals(g: Array, largest: float, count: int) -> Array:
-    """Round as numpy prints: the largest number gets this many digits, all others the same decimals."""
+    """Round as numpy prints: the largest number has this many digits, and all have equally many decimals."""
     return np.round(g, max(1, count - 1 - int(np.floor(np.log10(largest)))))
 
 
@@ -1198,7 +1198,7 @@ def _to_digits(g: Array, largest: float, count: int) -> Array:
 
 
 def _printed(to: Callable[[Array, float, int], Array]) -> Maker:
-    """Round every gradient, or one, as it appears in print."""
+    """Round every gradient, or a single one, as numpy prints it."""
 
     def make(kind: str, case: Case, rng: Rng) -> Iterator[Plant]:
         names, count = list(case.problem.network.shapes), int(rng.integers(2, 5))
@@ -1310,7 +1310,7 @@ def _rows_permuted(kind: str, case: Case, rng: Rng) -> Iterator[Plant]:
 
 
 def _clipped(kind: str, case: Case, rng: Rng) -> Iterator[Plant]:
-    """Clipped by value; a single entry that is clipped is a single entry that is wrong."""
+    """Clip by value. If only one entry is clipped, the mistake counts as a single wrong entry."""
     right = by_hand(case)
     sizes = np.abs(np.concatenate([g.ravel() for g in right.values()]))
     c = float(np.quantile(sizes, rng.uniform(0.4, 0.9)))
@@ -1424,14 +1424,16 @@ KINDS: Mapping[str, Maker] = {
 
 
 def draw(kind: str, case: Case, rng: Rng, seen: Callable[[Gradients], bool]) -> Plant | None:
-    """Draw a mistake of this kind that is visible according to `seen`, in any variant and scope.
+    """Draw a mistake of this kind, in any variant and scope, that is visible according to `seen`.
 
-    Return None if there is none.
+    Return None if there is no such mistake.
     """
     variants: dict[str, list[Plant]] = {}
     for plant in KINDS[kind](kind, case, rng):
         variants.setdefault(plant.variant, []).append(plant)
-    for variant in rng.permutation(list(variants)):  # equally likely, however many scopes
+    for variant in rng.permutation(
+        list(variants)
+    ):  # all variants are equally likely, however many scopes they have
         scopes = variants[str(variant)]
         for k in rng.permutation(len(scopes)):
             plant = scopes[k].trimmed(case)
@@ -1443,9 +1445,9 @@ def draw(kind: str, case: Case, rng: Rng, seen: Callable[[Gradients], bool]) -> 
 # --- two at once -------------------------------------------------------------------------------------------
 
 SCALES = ("scale or reduction", "accumulated")
-"""Families of plain factors: two of them cannot be separated."""
+"""Families of plain factors. Two mistakes from these families cannot be separated."""
 ALONE = ("overflow", "precision")
-"""Families that hide any other mistake, so they are planted alone."""
+"""Families whose mistakes hide any other mistake. They are planted alone."""
 
 
 def together(first: Plant, second: Plant) -> tuple[Edit, ...] | None:

@@ -1,7 +1,7 @@
 """Run the command in its own process: behind pipes, in a shell, on a terminal, interrupted.
 
-Even if the tests run in the background of a script or under nohup, every process has the signals of one
-started by hand, and no process is awaited forever.
+Even if the tests run in the background of a script or under nohup, every process handles signals as if it
+were started by hand. No process is awaited forever.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ LAUNCH = [sys.executable, "-I", "-S", str(ROOT / "tests" / "launch.py")]
 """The launcher that gives the command default signals and its own terminal."""
 
 PATIENCE = 120.0
-"""Seconds after which a command that still runs has failed, however busy the machine is."""
+"""A command that still runs after this many seconds has failed, however busy the machine is."""
 
 
 def run(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
     """Run the command in its own process.
 
-    env is always given, because readline puts COLUMNS into inherited environments without os.environ
-    noticing.
+    The process always gets an explicit env, because readline adds COLUMNS to an inherited environment without
+    changing os.environ.
     """
     return subprocess.run(
         [*COMMAND, *arguments],
@@ -86,7 +86,7 @@ def started(*arguments: str, **options: Any) -> Iterator[subprocess.Popen[str]]:
 def on_terminal(
     *arguments: str, columns: int = 100, typed: bytes | None = None, after: str = "", **variables: str
 ) -> Iterator[tuple[subprocess.Popen[bytes], Iterator[str]]]:
-    """Start the command on its own terminal; yield the process and what it writes there.
+    """Start the command on its own terminal, and yield the process and the text that it writes there.
 
     stdout and stderr arrive together. typed: what to type once the command has written `after`; if None,
     stdin is closed.
@@ -114,7 +114,7 @@ def on_terminal(
 
 
 def ended(process: subprocess.Popen[Any]) -> int:
-    """Return the exit code of a process that has nothing left to do."""
+    """Wait for a process that has nothing left to do, and return its exit code."""
     return process.wait(PATIENCE)
 
 
@@ -131,8 +131,8 @@ def _has_more(terminal: int, seconds: float) -> bool:
 def texts_on(terminal: int, typed: bytes, after: str) -> Iterator[str]:
     """Yield everything written so far, repeatedly, until the other side closes.
 
-    The text is typed when all is quiet, and again later, since input may be lost while a prompt is being set
-    up.
+    The text to type is typed when the process has stopped writing, and once more later, since input may be
+    lost while a prompt is being set up.
     """
     decode, written = getincrementaldecoder("utf-8")("replace").decode, ""
     quiet, give_up = 0.5, monotonic() + PATIENCE
@@ -149,5 +149,5 @@ def texts_on(terminal: int, typed: bytes, after: str) -> Iterator[str]:
             yield written
         elif is_asked:
             os.write(terminal, typed)
-            quiet = 5.0  # a busy machine is slow, and a second Ctrl-C would hit what follows the first
+            quiet = 5.0  # on a slow machine, a second Ctrl-C would interrupt the handling of the first
     pytest.fail(f"it still runs after {PATIENCE:g} s, and the terminal shows:\n{written}")

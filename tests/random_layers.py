@@ -1,7 +1,7 @@
-"""Random networks of every kind of layer that a spec knows, and of every loss.
+"""Random networks with every kind of layer that a spec knows, and with every loss.
 
-A network features one kind of layer, with random layers below and above it. A twist makes it harder: float32,
-bad scaling, numbers on kinks, or depth. A new kind adds a row to `FEATURES`.
+A network features one kind of layer, with random layers below and above it. A twist makes the network harder:
+float32, bad scaling, numbers on kinks, or depth. A new kind of layer adds a row to `FEATURES`.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ Shape = tuple[int, ...]
 Rng = np.random.Generator
 
 MOST_NUMBERS = 48
-"""The most numbers of one sample of any value between two layers."""
+"""The largest number of values per sample between two layers."""
 
 LEAST_NORMALISED = 3
-"""The fewest numbers to normalise together: two numbers become ±1, whose gradient is all cancellation."""
+"""The smallest group to normalise. Two numbers would become ±1, and their gradient would cancel."""
 
 KINKED = tuple(name for name, row in ACTIVATIONS.items() if row.pieces)
 
 
 @dataclass(frozen=True)
 class Here:
-    """What a layer is drawn for: the shape of a sample of its input, and a random generator.
+    """The information for drawing a layer: the shape of one sample of its input, and a random generator.
 
     activations: the activations to choose from.
     """
@@ -46,7 +46,7 @@ class Here:
     activations: tuple[str, ...] = tuple(ACTIVATIONS)
 
     def size(self, low: int, high: int) -> int:
-        """Return a whole number from low up to and with high."""
+        """Return a random integer from low to high, both included."""
         return int(self.rng.integers(low, high + 1))
 
     def sizes(self, count: int, low: int, high: int) -> list[int]:
@@ -62,7 +62,7 @@ class Here:
         return self.choice(*(k for k in range(1, number + 1) if number % k == 0))
 
     def around(self) -> Raw:
-        """Return the activation and the batch normalisation of a layer with weights."""
+        """Return a random activation and batch normalisation for a layer with weights."""
         activation: Any = str(self.rng.choice(self.activations))
         if activation == "gelu" and self.coin():
             activation = {"name": "gelu", "approximate": "tanh"}
@@ -265,7 +265,7 @@ FEATURES: Mapping[str, tuple[Draw, tuple[int, ...]]] = {
     "geglu": (gated("geglu"), ROWS),
     "tied": (lambda here: {"units": here.shape[-1], **here.around()}, ROWS),
 }
-"""For each kind of layer, how to draw one, and the numbers of axes that its input may have."""
+"""For each kind of layer, a function that draws one, and the numbers of axes that its input may have."""
 
 
 # --- networks ----------------------------------------------------------------------------------------------
@@ -312,7 +312,7 @@ class Stack:
         return len(self.shape) in axes and any(self.add(draw(self.here)) for _ in range(20))
 
     def _tie(self) -> bool:
-        """Add two layers that share a weight, the second one being the embedding's if there is one."""
+        """Add two layers that share a weight: that of the embedding, if there is one."""
         if _has_tokens(self.layers):
             tokens, width = self.layers[0]["embedding"], self.layers[0]["embedding_dim"]
             return (self.shape[-1] == width or self.add({"units": width, "activation": "tanh"})) and self.add(
@@ -333,7 +333,7 @@ class Stack:
 
 
 def _normalised(layer: Any, shape: Shape) -> int:
-    """Return how many numbers a layer normalises together, subtracting their mean; 0 if it does not."""
+    """Return how many numbers a layer normalises together after subtracting their mean; 0 if it does not."""
     if not isinstance(layer, dict):
         return 0
     if "residual" in layer:
@@ -355,7 +355,7 @@ def _shape_of(inputs: Shape, layers: list[Any]) -> Shape:
 
 
 def random_layers(seed: int, kind: str, twist: str = "plain") -> Raw:
-    """Draw a network that features a kind of layer, as a spec describes it.
+    """Draw a network that features a kind of layer, and return its spec.
 
     twist: one of `TWISTS`.
     """
@@ -376,7 +376,7 @@ def random_layers(seed: int, kind: str, twist: str = "plain") -> Raw:
 
 
 def _stack(kind: str, rng: Rng, activations: tuple[str, ...]) -> Stack:
-    """Return a stack whose input a layer of this kind may take, or one that begins with an embedding."""
+    """Return a stack whose input suits a layer of this kind, or one that begins with an embedding."""
     axes = FEATURES[kind][1] or (2,)
     if kind == "embedding" or (2 in axes and rng.random() < 0.2):
         stack = Stack((int(rng.integers(2, 5)),), rng, activations)
@@ -439,7 +439,7 @@ OPTIONS: Mapping[str, Callable[[Rng, int], Any]] = {
 
 
 def _loss(name: str, units: int, rng: Rng) -> Raw:
-    """Return a loss with some of its options; class 0 to `units` − 1 may be one to ignore."""
+    """Return a loss with some of its options. One of the classes 0 to `units` − 1 may be ignored."""
     row = LOSSES[name]
     known = [option for option in (*row.options, *row.of_target) if option in OPTIONS]
     chosen = [option for option in known if rng.random() < 0.3]
@@ -452,7 +452,7 @@ def _loss(name: str, units: int, rng: Rng) -> Raw:
 
 
 def _badly_scaled(raw: Raw, rng: Rng) -> None:
-    """Scale the inputs by 1e±4, or the weights by 1e−2 to 10; tokens cannot be scaled."""
+    """Scale the inputs by 1e±4, or the weights by 1e−2 to 10. Tokens cannot be scaled."""
     if _has_tokens(raw["network"]["layers"]) or rng.random() < 0.5:
         raw["parameters"]["scale"] = float(10 ** rng.uniform(-2, 1))
     else:
@@ -460,7 +460,7 @@ def _badly_scaled(raw: Raw, rng: Rng) -> None:
 
 
 def _kinked(raw: Raw, rng: Rng) -> None:
-    """Make x whole numbers, one sample all 0, and the biases 0, so that numbers are on kinks and tie."""
+    """Set x to integers, one sample to 0 and all biases to 0, so that numbers lie on kinks and maxima tie."""
     raw["parameters"]["bias"] = "zeros"
     if _has_tokens(raw["network"]["layers"]):
         return
@@ -494,7 +494,7 @@ TWISTS: Mapping[str, Callable[[Raw, Rng], None]] = {
 
 
 def kinds_of(raw: Raw) -> Iterator[str]:
-    """Yield the kind of every layer, those inside residuals too, and the loss."""
+    """Yield the kind of every layer, including layers inside residuals, and then the loss."""
     yield from _kinds(raw["network"]["layers"])
     yield f"loss {raw['network']['loss']['name']}"
 

@@ -77,7 +77,7 @@ def _plain(seed: int) -> Raw:
 
 
 def _kinked(seed: int) -> Raw:
-    """Draw kinks in every layer and in the loss; in one of three networks, some samples sit on them."""
+    """Draw kinks in every layer and in the loss. In one of three networks, some samples are on the kinks."""
     raw = random_spec(seed, KINKED_ACTIVATIONS, KINKED_LOSSES, scale=(-1, 1))
     if seed % 3 == 0:
         rng = np.random.default_rng(seed)
@@ -117,14 +117,14 @@ def _badly_scaled(seed: int) -> Raw:
 
 
 def _saturated(seed: int) -> Raw:
-    """Draw pre-activations of ten and more, which leave every layer a small slope."""
+    """Draw pre-activations of ten and more, where the slope of every layer is small."""
     raw = random_spec(seed, ("sigmoid", "tanh", "softmax", "softplus", "elu"), scale=None)
     raw["parameters"]["scale"] = float(np.random.default_rng(seed).uniform(3, 10))
     return raw
 
 
 def _at_an_optimum(seed: int) -> Raw:
-    """Set the targets to the network's outputs, give or take 1e-3 to 1e-9."""
+    """Set the targets close to the network's outputs, at a distance of 1e-3 to 1e-9."""
     losses = ("mse", "huber", "cross_entropy", "bce_with_logits")
     raw = random_spec(seed, SMOOTH_ACTIVATIONS, losses, scale=None)
     raw["network"]["penalty"] = {}
@@ -146,7 +146,7 @@ def _deep(seed: int) -> Raw:
 
 
 def random_convolutions(seed: int, dtype: str = "float64") -> Raw:
-    """Draw one or two convolutions of random options below a dense layer."""
+    """Draw one or two convolutions with random options below a dense layer."""
     rng = np.random.default_rng(seed)
     channels = 2 * int(rng.integers(1, 3))
     layers = [_convolution(rng) for _ in range(int(rng.integers(1, 3)))]
@@ -180,9 +180,9 @@ def _convolution(rng: np.random.Generator) -> Raw:
 
 
 def _fitting(layers: Sequence[Raw], size: Sequence[int]) -> Iterator[Raw]:
-    """Yield the convolutions of images of this size, without dilation where the dilated kernel would not fit.
+    """Yield the convolutions for images of this size, without dilation if the dilated kernel would not fit.
 
-    A kernel of at most 3 with a padding of at least 1 fits any image if it is not dilated.
+    A kernel of size 3 or less, with a padding of at least 1 and without dilation, fits any image.
     """
     for layer in layers:
         axes = list(zip(layer["kernel"], layer["dilation"], layer["padding"], layer["stride"], strict=True))

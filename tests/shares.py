@@ -1,4 +1,4 @@
-"""Select a share of many test values; what `first` leaves out runs in the gate (`pytest -m slow`)."""
+"""Select a share of many test values. The values that `first` leaves out run under `pytest -m slow`."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import pytest
 
 
 def first(count: int, values: Sequence[Any]) -> list[Any]:
-    """Return values for `parametrize`, with all but the first few marked slow."""
+    """Return values for `parametrize`. All but the first few are marked slow."""
     return [*values[:count], *(pytest.param(value, marks=pytest.mark.slow) for value in values[count:])]
 
 
 def pairs(ones: Sequence[Any], others: Sequence[Any], of_each: int = 3) -> list[tuple[Any, Any]]:
-    """Return pairs in which every value has at least `of_each` partners, as far apart as they are.
+    """Return pairs in which every value has at least `of_each` partners, spread over the other list.
 
-    For two rows that act independently, such as an activation and the loss above it: all pairs would test
-    each row dozens of times.
+    Use it for two rows that act independently, such as an activation and the loss above it. Testing all pairs
+    would test each row dozens of times.
     """
     if len(ones) < len(others):
         return [(one, other) for other, one in pairs(others, ones, of_each)]

@@ -10,30 +10,30 @@ import re
 
 _NUMBER = re.compile(r"\d+(?:,\d{3})*(?:\.\d+)?(?:e[-+]\d+)?")
 _ERROR = re.compile(r"0|\d(?:\.\d)?e[-+]\d+")
-"""The form of an error: one or two digits and a power of ten, or 0."""
+"""Matches an error: one or two digits and a power of ten, or 0."""
 
 _WORST_THAT_AGREES = re.compile(r"(\[[\d, ]+\])\s+\S+\s+\S+( ± \S+\s+agrees)$", re.MULTILINE)
 _POINTS = re.compile("[┤│]|^ *best ")
-"""A line of a plot, and the one below it with the best step of each scheme."""
+"""Matches a line of a plot, or the line below the plot with the best step of each scheme."""
 
 _SECONDS = re.compile(r"\bin [\d.]+s$", re.MULTILINE)
 
 SMALL = 1e-4
-"""Errors below this all count as none."""
+"""Errors below this count as 0."""
 
 DIGITS = 1e-6
-"""Relative difference allowed between two numbers: of ten digits, six are the same."""
+"""The relative difference allowed between two numbers: six of ten digits must be the same."""
 
 
 def settled(printed: str, shown: str) -> tuple[str, str]:
-    """Return both texts for comparison, with equal numbers wherever they differ only by rounding."""
+    """Return both texts for comparison, where numbers that differ only by rounding are made equal."""
     printed, shown = _plain(printed), _plain(shown)
     numbers = iter(_NUMBER.findall(shown))
     return _NUMBER.sub(lambda found: _chosen(found[0], next(numbers, "")), printed), shown
 
 
 def outline(text: str) -> str:
-    """Leave out what rounding draws: the points of a plot, and all numbers."""
+    """Leave out everything that rounding affects: the points of a plot, and all numbers."""
     lines = (line for line in _plain(text).splitlines() if not _POINTS.search(line))
     return "\n".join(" ".join(_NUMBER.sub("0", line).split()) for line in lines)
 

@@ -1,4 +1,4 @@
-"""Right gradients of a network with one tensor spoilt, and ways to spoil one."""
+"""Gradients of a network that are right except for one changed tensor, and ways to change it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gradcheck_cli.problem.problem import build_problem
 
 
 def assert_an_error_in_any_tensor_is_wrong(spec: Spec) -> None:
-    """Spoil the largest entry of each tensor by 0.1 %, and demand that this tensor alone is called wrong."""
+    """Change the largest entry of each tensor by 0.1 %, and assert that only this tensor is called wrong."""
     problem = build_problem(spec)
     judge = Judge(spec, problem)
     right = gradients(problem.network, problem.parameters, problem.x, problem.target)
@@ -34,7 +34,7 @@ Spoil = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
 
 def _entry(change: Callable[[float], float], largest: bool = False) -> Spoil:
-    """Return a spoil that changes one entry: the largest one, or one of at least 1 % of it."""
+    """Return a function that changes one entry: the largest, or an entry of at least 1 % of the largest."""
 
     def spoil(right: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         size, wrong = np.abs(right).ravel(), right.copy()
@@ -47,7 +47,7 @@ def _entry(change: Callable[[float], float], largest: bool = False) -> Spoil:
 
 
 def _row(factor: float) -> Spoil:
-    """Return a spoil that multiplies one row of the first axis."""
+    """Return a function that multiplies one row of the first axis."""
 
     def spoil(right: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         wrong = right.copy()
@@ -83,4 +83,4 @@ SPOILS: Mapping[str, Spoil] = {
     "transposed": _transposed,
     "absolute values": lambda right, rng: np.abs(right),
 }
-"""Ways to spoil the gradient of one tensor."""
+"""The ways to change the gradient of one tensor, by name."""

@@ -1,6 +1,6 @@
 """Examples of every kind of step. A new kind adds its lines here, and the tests of all steps run on them.
 
-Each is a step and the shapes of one sample of its inputs, one or several.
+An example is a step and, for each of its inputs, the shape of one sample.
 """
 
 from __future__ import annotations
@@ -95,13 +95,13 @@ class Drawn(NamedTuple):
 
     @property
     def moved(self) -> dict[str, Array]:
-        """The arrays that have a gradient: the inputs, but for tokens, by number, and the parameters."""
+        """The arrays that have a gradient: the parameters, and the inputs by number, except tokens."""
         inputs = {} if self.step.tokens else {str(k): x for k, x in enumerate(self.inputs)}
         return {**inputs, **self.parameters}
 
 
 def on_every_step(promise: Callable[[Drawn], None]) -> Callable[[str], None]:
-    """Make a promise of a step a test of each name in `EVERY`; a failure says which of its steps it was."""
+    """Turn a promise of a step into a test for each name in `EVERY`. A failure says which step failed."""
 
     @pytest.mark.parametrize("name", EVERY)
     def test(name: str) -> None:

@@ -1,4 +1,4 @@
-"""Settings of hypothesis for a machine that is busy with other tests."""
+"""Settings for hypothesis on a machine that is busy with other tests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sources of the user's code, in a file of their own."""
+"""Fixtures that write the user's code to a file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A Python function in a file, and the complaints about it."""
+"""Write a Python function to a file, and return the complaints about it."""
 
 from __future__ import annotations
 

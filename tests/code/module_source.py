@@ -1,4 +1,4 @@
-"""A torch module in a file, and the complaint about it."""
+"""Write a torch module to a file, and return the complaint about it."""
 
 from __future__ import annotations
 

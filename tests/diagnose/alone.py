@@ -1,4 +1,4 @@
-"""Layers alone, with a given upstream gradient, and the diagnosis of their gradients by hand."""
+"""Single layers with an upstream gradient, and the diagnosis of gradients that are written by hand."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Gradients = Mapping[str, Array]
 
 
 def alone(layers: Sequence[Any], *inputs: int, seed: int = 7, **data: Any) -> Problem:
-    """Return layers whose output meets a random upstream gradient: L = Σ y out."""
+    """Return layers whose output has a random upstream gradient y: L = Σ y out."""
     spec = {
         "network": {"inputs": list(inputs), "layers": layers, "loss": {"name": "dot", "reduction": "sum"}},
         "parameters": {"init": "normal", "scale": 1.0, "seed": seed, "bias": "same"},
@@ -33,7 +33,7 @@ def alone(layers: Sequence[Any], *inputs: int, seed: int = 7, **data: Any) -> Pr
 
 
 def exact(of: Problem) -> Gradients:
-    """Return the right gradients, ∂L/∂x among them."""
+    """Return the right gradients, including ∂L/∂x."""
     whole = of.with_shifts({INPUTS: INPUT})
     return gradients(whole.network, whole.parameters, whole.x, whole.target)
 

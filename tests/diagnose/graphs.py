@@ -1,4 +1,4 @@
-"""Networks that are graphs, wrong gradients of them, and their diagnoses."""
+"""Networks that are graphs, wrong gradients for them, and the diagnoses of these gradients."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ def layer_nodes(name: str, *units: int, value: int, shared: str = "") -> list[No
 
 
 def residual_network(seed: int = 2, shared: bool = False) -> Problem:
-    """x → first, then second and third with a skip connection around both, then the output.
+    """Return a network: x → first, second and third with a skip connection around both, then the output.
 
-    shared: whether the third layer has the second one's parameters.
+    shared: whether the third layer uses the parameters of the second.
     """
     spec = {
         "network": {
@@ -63,7 +63,7 @@ def residual_network(seed: int = 2, shared: bool = False) -> Problem:
 def why_drawn(
     of: Problem, found: Mapping[str, Array], exact: Mapping[str, Array], **options: Any
 ) -> Diagnosis:
-    """Return the diagnosis of a graph's gradients, given the right ones."""
+    """Return the diagnosis of a graph's gradients. The right gradients are an argument."""
     comparisons = [
         compare(name, value, Estimate(exact[name], 1e-12 * np.abs(exact[name])), bounds(exact[name]), 1e-7)
         for name, value in found.items()
@@ -76,7 +76,7 @@ def bounds(right: Array) -> Array:
 
 
 def swept(of: Problem, wrong: Callable[[Visit], Any]) -> dict[str, Array]:
-    """Return the gradients of a sweep with this function in place of every `vjp`."""
+    """Return the gradients of a backward pass that calls this function in place of every `vjp`."""
     network, at = of.network, pass_through(of, {name: matrix(value) for name, value in right(of).items()})
     upstream = {len(at.values) - 1: network.coefficient * network.loss.gradient(at.values[-1], of.target)}
     gradients, arrived = dict[str, Array](), dict[int, Array]()

@@ -1,4 +1,4 @@
-"""Small networks that together contain something for every table of mistakes, and their diagnoses."""
+"""Small networks, and their diagnoses. Together they have every part that the tables of mistakes need."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ NETWORKS: dict[str, Problem] = {
 
 
 def _of_images() -> Problem:
-    """Two convolutions whose channels are as many as their rows and columns."""
+    """Return two convolutions with as many channels as rows and columns."""
     layers = [
         {"conv2d": 5, "kernel": 3, "padding": 1, "activation": "tanh"},
         {"conv2d": 3, "kernel": 3, "padding": 1, "stride": 2, "activation": "tanh"},
@@ -86,7 +86,7 @@ def right(of: Problem) -> Gradients:
 
 
 def compared(of: Problem, found: Gradients, dtype: Any = np.float64) -> list[Comparison]:
-    """Compare the gradients found with numbers that are as good as exact."""
+    """Compare the gradients with nearly exact numbers."""
     exact = right(of)
     at = (of.network, of.parameters, of.x, of.target, Arithmetic.of(np.dtype(dtype), held=of.dtype))
     bounds = gradient_rounding(*at)
@@ -112,11 +112,11 @@ def why(of: Problem, found: Gradients, **options: Any) -> Diagnosis:
 _GAP = re.compile(
     r"\s{2}|\s[.,;]|\b(of|and)[.,;]|\b(of|and) (is|are|has)\b|\b(samples|units|rows|columns) alone|[{}]"
 )
-"""What a sentence looks like where a list of numbers or names in it is empty, or a brace is left."""
+"""Matches a gap in a sentence: an empty list of numbers or names, or a brace that is left over."""
 
 
 def readable(diagnosis: Diagnosis) -> Diagnosis:
-    """The diagnosis, after a look at each of its sentences."""
+    """Return the diagnosis, after checking that each of its sentences is complete."""
     for text in (*(c.sentence for a in diagnosis.answers for c in a.causes), *diagnosis.observations):
         assert not _GAP.search(text), text
     return diagnosis
@@ -132,7 +132,7 @@ def penalty(of: Problem, name: str) -> np.ndarray:
 
 
 def sentence_of(of: Problem, found: Gradients, **options: bool) -> str:
-    """Return the only cause of the best answer, in words."""
+    """Return the sentence of the best answer, which must have a single cause."""
     (cause,) = why(of, found, **options).answers[0].causes
     return cause.sentence
 

@@ -37,7 +37,7 @@ def ours(graph, p, x, upstream):
 
 
 def above(graph, p, values, at, moved, samples):
-    """Return the output after value `at` of these samples, one each, has become `moved`."""
+    """Return the output after the value `at` of each of these samples has been set to `moved`."""
     fresh = {at: moved}
     for i in graph.above[at]:
         node = graph.nodes[i]

@@ -1,4 +1,4 @@
-"""Random steps of every kind, and the function of torch that each one equals. A new kind adds one row."""
+"""Random steps of every kind, each with the torch function that it must equal. A new kind adds one row."""
 
 from __future__ import annotations
 
@@ -52,20 +52,20 @@ class Drawn(NamedTuple):
 
 
 class Draw:
-    """Random numbers, named for what a draw needs."""
+    """A source of random numbers, with a method for each sort that a draw needs."""
 
     def __init__(self, seed: int) -> None:
         self.rng = np.random.default_rng(seed)
 
     def size(self, low: int = 1, high: int = 5) -> int:
-        """A whole number from low up to and with high."""
+        """Return a random integer from low to high, both included."""
         return int(self.rng.integers(low, high + 1))
 
     def sizes(self, count: int, low: int = 1, high: int = 5) -> Shape:
         return tuple(self.size(low, high) for _ in range(count))
 
     def shape(self, low: int = 1, high: int = 3) -> Shape:
-        """A shape of one to three axes, or as many as given."""
+        """Return a random shape with one to three axes, or with this number of axes."""
         return self.sizes(self.size(low, high), 1, 4)
 
     def coin(self) -> bool:
@@ -135,7 +135,9 @@ def normalise(draw: Draw) -> Drawn:
 
 def group_norm(draw: Draw) -> Drawn:
     groups, positions = draw.size(1, 3), draw.size(0, 2)
-    channels = groups * draw.size(3, 4)  # two numbers become ±1, whose gradient is all cancellation
+    channels = groups * draw.size(
+        3, 4
+    )  # two numbers would become ±1, and their gradient would cancel completely
     step = GroupNormalise(eps=10.0 ** -draw.size(1, 6), positions=positions, groups=groups)
     return Drawn(step, ((channels, *draw.sizes(positions, 1, 4)),))
 
@@ -189,7 +191,9 @@ def weight_norm(draw: Draw) -> Drawn:
     dense = Drawn(Dense(inputs, units), ((*draw.shape(0, 1), inputs),))
     step, features = (dense, conv1d(draw), conv_transpose2d(draw))[draw.size(0, 2)]
     alone = step.shapes["weight"][1:].count(1) == len(step.shapes["weight"]) - 1
-    return weight_norm(draw) if alone else Drawn(WeightNorm(step), features)  # one number becomes ± g
+    return (
+        weight_norm(draw) if alone else Drawn(WeightNorm(step), features)
+    )  # a single number would become ± g
 
 
 def softmax(draw: Draw) -> Drawn:
