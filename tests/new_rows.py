@@ -28,7 +28,7 @@ def _log_softmax_jacobian(z: Array) -> Array:
 
 
 def _row_normalised(z: Array) -> Array:
-    """Return each number divided by a norm of its row. The results may be negative or above 1."""
+    """Return each number divided by 1 + Σ z² over its row. The results may be negative, so they are no shares."""
     return z / (1.0 + row_sums(z * z))[..., None]
 
 

@@ -1,4 +1,4 @@
-"""Check the import table of the design; a gradient check relies on the independence of its two sides."""
+"""Check the table of allowed imports, since a gradient check relies on the independence of its two sides."""
 
 from __future__ import annotations
 

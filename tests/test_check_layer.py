@@ -1,4 +1,4 @@
-"""`check_layer`: a forward and a backward function as people write them."""
+"""`check_layer`, with forward and backward functions as people write them."""
 
 from __future__ import annotations
 

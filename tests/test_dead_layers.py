@@ -1,4 +1,4 @@
-"""Deep relu networks in which a sample dies, so that all layers above are on all kinks at once."""
+"""Deep relu networks in which a layer is off for some samples, so the layers above are all on kinks."""
 
 from __future__ import annotations
 

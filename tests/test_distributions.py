@@ -1,4 +1,4 @@
-"""The wheel and the sdist hold what they should, and the wheel runs in an empty environment."""
+"""The wheel and the sdist contain the right files, and the wheel runs in an empty environment."""
 
 from __future__ import annotations
 

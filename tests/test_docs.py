@@ -1,4 +1,4 @@
-"""The docs tell the truth: their commands are run, their files are used, and what they show is printed."""
+"""The docs tell the truth: their commands run, their files are used, and their outputs are current."""
 
 from __future__ import annotations
 

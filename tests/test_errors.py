@@ -1,4 +1,4 @@
-"""Complaints as printed, and the exit codes of errors."""
+"""How complaints are printed, and the exit codes of errors."""
 
 from __future__ import annotations
 

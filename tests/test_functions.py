@@ -1,4 +1,4 @@
-"""User code, known only by its values: right is never called wrong, and wrong never passes."""
+"""User code that is known only by its values: right is never called wrong, and wrong never passes."""
 
 from __future__ import annotations
 

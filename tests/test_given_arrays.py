@@ -1,4 +1,4 @@
-"""Masks, initial states and running statistics that a spec gives to its layers, in lists or in a file."""
+"""Masks, initial states and running statistics that a spec gives to its layers, as lists or in a file."""
 
 from __future__ import annotations
 

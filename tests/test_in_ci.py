@@ -1,4 +1,4 @@
-"""The action, the hook and the docs page on CI, tested as far as one machine allows."""
+"""The action, the hook and the docs page on CI, tested as far as is possible on one machine."""
 
 from __future__ import annotations
 

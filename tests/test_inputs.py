@@ -1,4 +1,4 @@
-"""Checks of ∂L/∂x, and of the gradients of values between the layers that a file may hold."""
+"""Checks of ∂L/∂x, and of other gradients between the layers that a file may hold."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`--left-out` runs the slow tests and what the previous run skipped, and nothing else."""
+"""`--left-out` runs the slow tests and the tests that the previous run skipped, and no others."""
 
 from __future__ import annotations
 

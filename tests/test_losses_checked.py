@@ -1,4 +1,4 @@
-"""The whole check, with each loss of the table: right gradients are never wrong, mistakes always are."""
+"""The whole check with each loss of the table: right gradients are never wrong, mistakes always are."""
 
 from __future__ import annotations
 

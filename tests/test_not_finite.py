@@ -1,4 +1,4 @@
-"""NaN and inf: such a loss is refused, such a gradient is wrong, and both errors say where it arises."""
+"""NaN and inf: such a loss is refused, such a gradient is wrong, and the messages say where they arise."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Errors come in the order of the file, whichever part of the program finds them."""
+"""Errors come in the order of the file, no matter which part of the program finds them."""
 
 from __future__ import annotations
 

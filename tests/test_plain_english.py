@@ -1,4 +1,4 @@
-"""Plain English: words that are not used, in the texts that people read."""
+"""Plain English: texts that people read do not use certain words."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The mistakes used to measure the diagnosis are what they claim to be, and nothing else."""
+"""Each mistake that measures the diagnosis is exactly the mistake that its name says."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a public repository needs is there, well-formed and up to date."""
+"""Everything that a public repository needs is there, well-formed and up to date."""
 
 from __future__ import annotations
 

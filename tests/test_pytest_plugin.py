@@ -1,4 +1,4 @@
-"""Specs in other projects' pytest runs: which are collected, and how they are reported."""
+"""Specs in other projects' pytest runs: which files are collected, and how the results are reported."""
 
 from __future__ import annotations
 

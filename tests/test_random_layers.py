@@ -1,4 +1,4 @@
-"""A small share of the benchmark of random networks of every kind of layer, with new seeds in every run."""
+"""A small share of the benchmark of random networks with every kind of layer, with new seeds in every run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checks of recurrent layers, attention, gated layers and tied weights, from the spec up."""
+"""Checks of recurrent layers, attention, gated layers and tied weights, starting from the spec."""
 
 from __future__ import annotations
 

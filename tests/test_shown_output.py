@@ -1,4 +1,4 @@
-"""Output shown to readers may differ from what a command prints in rounding, and in nothing else."""
+"""Output in the docs may differ from a command's output only in rounding."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The documentation's site: it builds without a warning, and a browser fetches nothing from another host."""
+"""The documentation's site builds without a warning, and a browser fetches nothing from another host."""
 
 from __future__ import annotations
 

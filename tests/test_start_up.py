@@ -1,4 +1,4 @@
-"""Modules load only when needed, because most of the time of a small check is start-up."""
+"""Modules load only when needed, because most of the time of a small check is spent on start-up."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tensors that are 0 on both sides: they agree, and the verdict says that they were not put to the test."""
+"""Tensors that are 0 on both sides agree, and the verdict says that they were not put to the test."""
 
 from __future__ import annotations
 

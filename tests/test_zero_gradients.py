@@ -1,4 +1,4 @@
-"""Gradients of 0 on both sides are recognised, and small ones are not mistaken for 0."""
+"""Gradients of 0 on both sides are recognised, and small gradients are not mistaken for 0."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Arrays of a file under the author's names and in the author's layout."""
+"""Arrays of a file with the author's own names and layout."""
 
 from __future__ import annotations
 

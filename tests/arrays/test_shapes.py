@@ -1,4 +1,4 @@
-"""Arrays by name: missing, misshapen and extra ones are named."""
+"""Arrays by name: messages name the missing, misshapen and extra ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`gradcheck compare`: two sources of the same gradients, against each other."""
+"""`gradcheck compare` compares two sources of the same gradients with each other."""
 
 from __future__ import annotations
 

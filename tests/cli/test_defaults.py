@@ -1,4 +1,4 @@
-"""Where option values come from: the command line, a variable, the spec, the project, or a default."""
+"""The sources of option values: the command line, a variable, the spec, the project, or a default."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Code that harms its process ends in a documented exit code, and in 1 only for wrong gradients."""
+"""Code that harms its process leads to a documented exit code, and to 1 only for wrong gradients."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checks of Python functions from the spec up, and what other libraries may return."""
+"""Checks of Python functions, starting from the spec, and what other libraries may return."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checks of torch modules from the spec up, one point at a time and many at once."""
+"""Checks of torch modules, starting from the spec, with one point or many points at once."""
 
 from __future__ import annotations
 

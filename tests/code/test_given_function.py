@@ -1,4 +1,4 @@
-"""A function given directly: its arguments, and its possible faults."""
+"""A function passed directly: its arguments, and its possible faults."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""User code is found, loaded again each time, and can end only its own check."""
+"""User code is found, is loaded again each time, and can end only its own check."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Torch modules whose parameters have names and a layout of their own, checked with a network section."""
+"""Torch modules whose parameters have their own names and layout, checked with a network section."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The user's Python function: what it may return, and what it starts from."""
+"""The user's Python function: what it may return, and where its parameters and data come from."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Taps: intermediates are checked where they stand, and wrong ones show where the fault lies."""
+"""Taps: gradients of intermediates are checked, and wrong ones show where the fault lies."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Faults that one run of backward does not show: complex parts, ignored upstreams, unwritten memory."""
+"""Faults that a single run of backward does not show: complex parts, ignored upstreams, unwritten memory."""
 
 from __future__ import annotations
 

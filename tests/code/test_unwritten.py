@@ -1,4 +1,4 @@
-"""Functions that read memory they never wrote; right functions may use empty memory, too."""
+"""Functions that read memory which they never wrote. Right functions may use empty memory, too."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A layer with right gradients is never blamed, whatever was done to the others."""
+"""A layer with right gradients is never blamed, whatever mistakes the other layers have."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""No right layer is blamed next to layers that are not dense, and no other family for a kind left out."""
+"""Next to layers that are not dense, no right layer is blamed, and no other family if a kind is withheld."""
 
 from __future__ import annotations
 

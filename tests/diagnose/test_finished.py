@@ -1,4 +1,4 @@
-"""Mistakes in finished gradients: lines in another order, swaps and zeros, also before a penalty."""
+"""Mistakes in finished gradients: reordered lines, swaps and zeros, also before a penalty is added."""
 
 from __future__ import annotations
 

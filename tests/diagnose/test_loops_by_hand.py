@@ -1,4 +1,4 @@
-"""Mistakes in a loop back through time, whose every step has an output, are named."""
+"""Mistakes in a loop back through time are named, if every step has an output."""
 
 from __future__ import annotations
 

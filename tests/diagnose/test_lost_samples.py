@@ -1,4 +1,4 @@
-"""Which samples count is solved for in networks with batch normalisation."""
+"""The search finds which samples count, in networks with batch normalisation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every row of the mistake tables: planted in a network, it is diagnosed, and worded well."""
+"""Every row of the mistake tables is diagnosed when it is planted in a network, and is worded well."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Mistakes in layers with masks, fixed statistics and weight norm, in rotations and in maxout, are named."""
+"""Mistakes with masks, fixed statistics, weight norm, rotations and maxout are named."""
 
 from __future__ import annotations
 

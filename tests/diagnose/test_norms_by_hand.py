@@ -1,4 +1,4 @@
-"""Mistakes in normalisations of any kind, in numpy, and in skip connections around them, are named."""
+"""Mistakes in numpy normalisations of any kind, and in skip connections around them, are named."""
 
 from __future__ import annotations
 

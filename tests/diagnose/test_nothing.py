@@ -1,4 +1,4 @@
-"""Gradients that are 0, or round to it, blame no formula and no layer."""
+"""Gradients that are 0, exactly or up to rounding, blame no formula and no layer."""
 
 from __future__ import annotations
 

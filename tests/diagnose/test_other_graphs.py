@@ -1,4 +1,4 @@
-"""A spec of a graph that describes another network than the author's is named."""
+"""If a spec describes another graph than the author's network, the difference is named."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Specs that describe another network than the code: the difference is named, and no layer is blamed."""
+"""If a spec describes another network than the code, the difference is named, and no layer is blamed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Mistakes in the loop of a recurrent layer are named, with a backprop written by hand."""
+"""Mistakes in the loop of a recurrent layer's handwritten backprop are named."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Slips in the gradients of losses, in numpy, are named."""
+"""Mistakes in the gradients of losses, written in numpy, are named."""
 
 from __future__ import annotations
 

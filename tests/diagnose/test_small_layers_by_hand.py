@@ -1,4 +1,4 @@
-"""Mistakes in PReLU, embeddings of tokens and positions, and joint projections, in numpy, are named."""
+"""Mistakes in PReLU, token and position embeddings and joint projections in numpy are named."""
 
 from __future__ import annotations
 

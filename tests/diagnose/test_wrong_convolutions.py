@@ -1,4 +1,4 @@
-"""Mistakes of convolutions, made in a backward pass of loops, are named."""
+"""Mistakes in a convolution's backward pass that is written as loops are named."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Mistakes in losses of several vectors, and with ignored labels, are named from a file of gradients."""
+"""Mistakes in losses of several vectors, and with ignored labels, are named for a gradient file."""
 
 from __future__ import annotations
 

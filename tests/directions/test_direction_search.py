@@ -1,4 +1,4 @@
-"""Code checked along random directions: wrong entries are named, right ones are never blamed."""
+"""In code checked along random directions, wrong entries are named and right ones never blamed."""
 
 from __future__ import annotations
 

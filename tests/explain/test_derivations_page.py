@@ -1,4 +1,4 @@
-"""The page with the derivation of every kind of layer, which the docs take from the formulas of the steps."""
+"""The docs page with the derivation of every kind of layer, made from the formulas of the steps."""
 
 from __future__ import annotations
 

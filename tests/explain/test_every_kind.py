@@ -1,4 +1,4 @@
-"""explain derives a layer of every kind: each factor agrees, and a wrong step shows in its layer."""
+"""`explain` derives every kind of layer: each factor agrees, and a wrong step shows in its layer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The symbols and formulas of derivations: backprop in symbols gives what a textbook says."""
+"""The symbols and formulas of derivations: symbolic backprop gives the formulas of a textbook."""
 
 from __future__ import annotations
 

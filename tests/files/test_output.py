@@ -1,4 +1,4 @@
-"""Output files are refused before the work, and written whole or not at all."""
+"""Output files are refused before the work begins, and are written completely or not at all."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The picture of a sweep as a file. Drawing needs matplotlib; refusing does not."""
+"""A sweep's plot as an image file. Drawing needs matplotlib; refusing does not."""
 
 from __future__ import annotations
 

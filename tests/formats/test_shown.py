@@ -1,4 +1,4 @@
-"""A report in a notebook, and printed by rich."""
+"""A report displayed in a notebook, or printed by rich."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""gradcheck's own backprop, where overflow in the spec's arithmetic is not a wrong gradient."""
+"""gradcheck's own backprop: overflow in the spec's arithmetic does not count as a wrong gradient."""
 
 from __future__ import annotations
 

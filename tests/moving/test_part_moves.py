@@ -1,4 +1,4 @@
-"""Perturbed numbers, evaluated by the parts that they change, give the same losses as whole samples."""
+"""Evaluating only the parts that a perturbed number changes gives the same losses as whole samples."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A bias of 0 below a kink: every sample has the kink, and a wrong gradient is still found."""
+"""A bias of 0 below a kink puts every sample on it, and a wrong gradient is still found."""
 
 from __future__ import annotations
 

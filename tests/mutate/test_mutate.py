@@ -1,4 +1,4 @@
-"""Mistakes planted in a spec's network: the report on what a check can find is true."""
+"""The report on planted mistakes states truly what a check can find."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Layers made of several nodes: their backprop, unit differences and rounding fit their forward pass."""
+"""Composed layers: their backprop, unit differences and rounding match their forward pass."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Layers made of several nodes equal torch's: outputs and all gradients, for random sizes and options."""
+"""Composed layers match torch: outputs and all gradients, for random sizes and options."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the formulas of every step promise: each argument has one, and it says what the step does."""
+"""The formulas of every step: each argument has one, and it says what the step does."""
 
 from __future__ import annotations
 

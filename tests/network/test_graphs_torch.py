@@ -1,4 +1,4 @@
-"""Networks of any graph against torch: losses and all gradients, at random shapes and options."""
+"""Networks with any graph match torch: losses and all gradients, for random shapes and options."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Networks with every kind of layer against torch: loss and all gradients, at random shapes and options."""
+"""Networks with every kind of layer match torch: loss and all gradients, for random shapes and options."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every loss has the value and gradient of PyTorch's, in float64, over random draws and options."""
+"""Every loss has the same value and gradient as PyTorch's, in float64, for random draws and options."""
 
 from __future__ import annotations
 

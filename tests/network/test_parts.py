@@ -1,4 +1,4 @@
-"""The part of a step's output that perturbed parts of its inputs change is that of whole samples."""
+"""Computing only the part of a step's output that changes gives the same numbers as whole samples."""
 
 from __future__ import annotations
 

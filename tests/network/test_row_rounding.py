@@ -1,4 +1,4 @@
-"""Rounding bounds hold for every row of every table, and for rows that are yet to be written."""
+"""Rounding bounds hold for every row of every table, and for new rows."""
 
 from __future__ import annotations
 

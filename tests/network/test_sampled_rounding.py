@@ -1,4 +1,4 @@
-"""Bounds in float32 are no larger than rounding makes plausible, with every activation."""
+"""Bounds in float32 are not much larger than the actual rounding, with every activation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Recurrent layers, attention and gated layers, as a spec writes them, against torch's modules."""
+"""Recurrent layers, attention and gated layers of a spec match torch's modules."""
 
 from __future__ import annotations
 

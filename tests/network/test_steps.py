@@ -1,4 +1,4 @@
-"""What every kind of step promises: its vjp, its factors, its rounding and its moves fit its forward pass."""
+"""Every kind of step keeps its promises: vjp, factors, rounding and moves match its forward pass."""
 
 from __future__ import annotations
 

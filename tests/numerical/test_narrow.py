@@ -1,4 +1,4 @@
-"""A feature that is narrower than the steps never makes a right gradient wrong."""
+"""A feature of the loss that is narrower than the steps never makes a right gradient wrong."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a spec to a problem: what is built, and what is refused before any allocation."""
+"""From a spec to a problem: what is built, and what is refused before memory is allocated."""
 
 from __future__ import annotations
 

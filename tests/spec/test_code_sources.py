@@ -1,4 +1,4 @@
-"""A code source is one row: everything that lists the sources finds a row that was added at run time."""
+"""A code source is one row. Everything that lists the sources finds a row added at run time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`gradcheck sweep` as a script sees it."""
+"""`gradcheck sweep`, as a script sees it."""
 
 from __future__ import annotations
 
