@@ -28,7 +28,7 @@ def _log_softmax_jacobian(z: Array) -> Array:
 
 
 def _row_normalised(z: Array) -> Array:
-    """Return each number divided by 1 + Σ z² over its row. The results may be negative, so they are no shares."""
+    """Return each number divided by 1 + Σ z² over its row. Unlike in softmax, results may be negative."""
     return z / (1.0 + row_sums(z * z))[..., None]
 
 
