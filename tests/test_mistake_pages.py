@@ -72,7 +72,7 @@ def test_a_page_says_that_its_mistake_equals_another_one():
     """Without a penalty a transposed gradient is a transposed product."""
     shown = KINDS["transposed gradient"].own
     assert (shown.answer, shown.first.kind) == (1, "transposed product")
-    assert "here it equals 'transposed product'." in page(KINDS["transposed gradient"])
+    assert "here it gives the same gradients as 'transposed product'." in page(KINDS["transposed gradient"])
 
 
 def test_a_wrong_code_that_changes_nothing_is_not_shown():
