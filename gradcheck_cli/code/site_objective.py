@@ -11,7 +11,7 @@ import numpy as np
 
 from gradcheck_cli.code.objective import ForeignObjective, is_refusal, length
 from gradcheck_cli.code.sites import NO_SITES, Sites
-from gradcheck_cli.numerical.objective import ALONE, Movable, Moved, Site, Spread, Use
+from gradcheck_cli.numerical.objective import ALONE, Corner, Movable, Moved, Site, Spread, Use
 from gradcheck_cli.types import EPS, Array
 
 
@@ -26,9 +26,7 @@ class SiteObjective(ForeignObjective):
     site_noise: Mapping[str, Array] = field(default_factory=dict)
 
     conventions: ClassVar[tuple[SiteObjective, ...]] = ()
-    corners: ClassVar[tuple[SiteObjective, ...]] = ()
-    shared_corners: ClassVar[tuple[SiteObjective, ...]] = ()
-    one_by_one: ClassVar[tuple[SiteObjective, ...]] = ()
+    corners: ClassVar[tuple[Corner, ...]] = ()
 
     def uses(self, name: str) -> Sequence[Use]:
         return self.sites.uses[name]

@@ -6,7 +6,7 @@ serves differences alone; backward runs with the author's loss.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -15,6 +15,7 @@ import numpy as np
 
 from gradcheck_cli.code.objective import length
 from gradcheck_cli.code.torch_graph import Graph
+from gradcheck_cli.code.torch_loss import OwnLoss
 from gradcheck_cli.code.torch_upstream import Weights
 from gradcheck_cli.errors import InputError
 from gradcheck_cli.types import Array
@@ -34,9 +35,9 @@ def in_terms(graph: Graph, point: Mapping[str, Array], weights: Weights) -> tupl
     If the loss already has terms, or cannot be split, both are returned as they are.
     """
     samples = 0 if graph.x is None or not graph.x.ndim else len(graph.x)
-    if len(weights.terms) == 1 and samples > 1:
+    if isinstance(graph.loss, OwnLoss) and len(weights.terms) == 1 and samples > 1:
         for share in (1.0 / samples, 1.0):
-            split = replace(graph, loss=_of_samples(graph, share))
+            split = replace(graph, loss=_of_samples(graph, graph.loss, share))
             of_terms = replace(weights, terms=np.ones(samples))
             with suppress(InputError), graph.code.running("with its loss taken sample by sample"):
                 if all(_adds_up(graph, weights, split, of_terms, at) for at in _near(point)):
@@ -44,13 +45,13 @@ def in_terms(graph: Graph, point: Mapping[str, Array], weights: Weights) -> tupl
     return graph, weights
 
 
-def _of_samples(graph: Graph, share: float) -> Callable[..., Tensor]:
-    """Return the losses of all samples, each times `share`, as a function of the output and y."""
+def _of_samples(graph: Graph, loss: OwnLoss, share: float) -> OwnLoss:
+    """Return the loss with one term for each sample: the sample's loss times `share`."""
 
     def of_one(*sample: Tensor) -> Tensor:
-        return graph.loss(*(each[None] for each in sample)).reshape(())
+        return loss(*(each[None] for each in sample)).reshape(())
 
-    return lambda output, *y: share * graph.torch.func.vmap(of_one)(output, *y)
+    return replace(loss, function=lambda output, *y: share * graph.torch.func.vmap(of_one)(output, *y))
 
 
 def _near(point: Mapping[str, Array]) -> Iterator[Mapping[str, Array]]:
