@@ -51,7 +51,7 @@ KNOWN_TO_BE_A_TRIFLE = 1e-3
 EXCUSABLE = 1e-5
 """A tensor is unresolved if an undecided entry's error may exceed this share of the largest entry."""
 
-EXCUSED_BY_ROUNDING = 1e-3
+EXCUSED_BY_ROUNDING = 1e-4
 """Rounding can excuse an undecided entry's error up to this share of the tensor's largest entry.
 
 Larger rounding bounds are capped at this share.
