@@ -26,7 +26,7 @@ def wrong_steps(problem: Problem, rng: np.random.Generator, most: int) -> Iterat
     nodes = problem.network.graph.nodes
     places = list(statements(nodes))
     pairs = [
-        Repeated(variant, place)
+        Repeated(variant, place, _UNKNOWN)
         for variant in VARIANTS
         for place in places
         if isinstance(nodes[min(place)].step, variant.step)
@@ -54,7 +54,7 @@ def _backprop(problem: Problem, wrong: Repeated) -> Gradients | None:
     for i in reversed(range(len(network.graph.nodes))):
         visit = Visit(at, i, upstream.pop(i + 1, np.zeros_like(at.values[i + 1])), dict(arrived))
         arrived[i] = visit.upstream
-        handed = wrong.made(visit, _UNKNOWN)
+        handed = wrong.made(visit)
         is_made = is_made or handed is not None
         if i < min(wrong.nodes) and not is_made:
             return None
