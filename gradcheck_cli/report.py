@@ -118,7 +118,10 @@ class Report:
         return overall([self.verdict_of(c) for c in self.comparisons])
 
     def verdict_of(self, comparison: Comparison) -> Verdict:
-        """Return a tensor's verdict in this report: unresolved if the tensor makes the report unresolved."""
+        """Return the verdict to show for a tensor.
+
+        It is unresolved if the tensor leaves the report unresolved; otherwise it is the tensor's own verdict.
+        """
         open_strictly = comparison.unresolved.any() or comparison.untested
         doubtful = self.entries == self.zero or (self.strict and open_strictly)
         if doubtful and comparison.verdict is not Verdict.WRONG:

@@ -1,8 +1,8 @@
 """Compare two sources of the same gradients, such as two ranks, two frameworks, or two releases.
 
-Neither source is known to be right. The second one is the reference, like finite differences in a check. Its
-error bar is the rounding error that would result from summing in a different order. If a source has a loss,
-finite differences decide which of the two is wrong (`arbitrated`).
+Neither source is known to be right. The second source serves as the reference, as finite differences do in a
+check. The reference's error bar is the rounding error that would result from summing in a different order. If
+a source has a loss, finite differences decide which of the two is wrong (`arbitrated`).
 """
 
 from __future__ import annotations

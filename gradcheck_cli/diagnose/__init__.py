@@ -50,7 +50,8 @@ def diagnose(
     is_its_loss: whether the finite differences belong to the network's own loss. If not, they belong to the
     loss that the author's code returns, which may be different.
     samples: the number of samples, if known.  without: the kinds of mistakes to leave out.
-    in_out: whether the author's file stores weights as [in, out], so that its rows are our columns.
+    in_out: whether the author's file stores weights as [in, out], so that a row of a weight there is a column
+    here.
     loss: the author's loss, if known.
     """
     found = _diagnosed(comparisons, problem, is_its_loss, samples, without, loss)
@@ -116,7 +117,7 @@ def _of_parameters(
 
 
 def diagnosis_of_trials(shown: Sequence[str]) -> Diagnosis:
-    """Return a diagnosis that reports only what rerunning the code in other ways has shown.
+    """Return a diagnosis that reports only what further runs of the code have shown.
 
     These facts may explain every wrong entry, so no other cause is sought.
     """
@@ -145,8 +146,9 @@ def _or_of_its_steps(
 ) -> Diagnosis:
     """Return the simpler of two diagnoses: `found`, or that of the network treated as a graph of steps.
 
-    The graph's search knows more mistakes of steps other than dense layers and activations. A step may also
-    be the reason for a mere factor, as average pooling that does not divide: then the factor comes second.
+    `found` treats the network as a chain of layers. The search over graphs knows more mistakes in steps other
+    than dense layers and activations. It is asked if `found` does not explain everything by a single mistake, or
+    only by a factor. A step may be the reason for the factor, as average pooling that does not divide.
     """
     plain = all(isinstance(node.step, (Dense, Pointwise)) for node in problem.network.graph.nodes)
     if plain or any(len(answer.causes) == 1 and not _is_factor(answer) for answer in found.answers):
@@ -184,8 +186,8 @@ def _of_network(
 ) -> Diagnosis:
     """Return the diagnosis of gradients that were checked against the network's own loss.
 
-    The loss of the author's code is compared with the spec's first: if they differ, a mistake in backprop
-    cannot be the whole answer.
+    First, the loss that the author's code returned is compared with the loss of the spec's network. If the
+    two differ, a mistake in backprop cannot be the whole answer.
     """
     ours, eps = float(problem.objective.total), _coarsest(comparisons)
     is_another = loss is not None and not same_loss(loss, ours, eps)
@@ -225,7 +227,7 @@ def _layers(answers: Sequence[Answer]) -> tuple[str, ...]:
 def _doubts(found: Diagnosis, problem: Problem, loss: float | None) -> list[str]:
     """Return a hint to compare the losses if the output layer is wrong and no mistake explains it.
 
-    The spec may then describe a different network. In all other cases the list is empty.
+    In that case, the spec may describe a different network from the author's. Otherwise, the list is empty.
     """
     if found.answers or loss is not None or found.layers[:1] != (problem.network.output.name,):
         return []
@@ -258,7 +260,7 @@ def _of_another_loss(
 
 
 def _loss_returned(ours: float, loss: float | None, comparisons: Sequence[Comparison]) -> Diagnosis:
-    """Return the diagnosis for code whose gradients are correct but whose loss is not the network's."""
+    """Return the diagnosis for code whose gradients are correct but whose loss differs from the network's."""
     another = loss is None or not same_loss(loss, ours, _coarsest(comparisons))
     theirs = "is different" + ("" if loss is None else f": {loss:.6g}") if another else "has other gradients"
     sentence = (

@@ -33,7 +33,7 @@ _BY_FAR = 100.0
 def diagnose_arrays(
     comparisons: Sequence[Comparison], samples: int | None = None, without: frozenset[str] = frozenset()
 ) -> Diagnosis:
-    """Return a diagnosis of the wrong gradients, as far as the arrays alone allow."""
+    """Diagnose the wrong gradients as far as that is possible from the arrays alone."""
     targets = {c.name: _target(c) for c in comparisons}
     setting = Setting(None, Sizes(samples), norms_of(targets), without)
     wrong = {name: target for name, target in targets.items() if not target.is_right}
@@ -71,7 +71,10 @@ def _target(comparison: Comparison) -> Target:
 
 
 def _explained(ways: Mapping[str, Sequence[Made]], targets: Mapping[str, Target]) -> Iterator[State]:
-    """Yield each set of mistakes that explains all wrong tensors; a factor on all of them comes first."""
+    """Yield each set of mistakes that explains all wrong tensors.
+
+    A single factor that is common to all wrong tensors comes first.
+    """
     if not ways:
         return
     informed = sum(targets[name].found.size for name in ways)
@@ -99,7 +102,7 @@ def _of_tensor(
     factors: Mapping[str, float],
     without: frozenset[str],
 ) -> Iterator[Made]:
-    """Yield each mistake that explains this tensor on its own."""
+    """Yield each mistake that explains the gradient of this tensor without any other mistake."""
     target = targets[comparison.name]
     if not target.is_known.all() and not _stands_for_all(comparison, target):
         return
@@ -114,12 +117,15 @@ def _of_tensor(
 
 
 def _stands_for_all(comparison: Comparison, target: Target) -> bool:
-    """Return whether all randomly drawn entries are wrong and are enough to represent the whole tensor."""
+    """Return whether all randomly drawn entries are wrong, and enough to represent the whole tensor."""
     return comparison.place == "everything" and int(target.is_known.sum()) >= _FEWEST
 
 
 def _in_place_of(target: Target, targets: Mapping[str, Target]) -> Iterator[Made]:
-    """Yield a swap with every tensor whose correct gradient, where known, equals this tensor's."""
+    """Yield a swap with every tensor whose correct gradient equals the author's gradient of this tensor.
+
+    Only entries with a known correct value are compared.
+    """
     for other in targets.values():
         if not other.can_stand_for(target):
             continue
@@ -134,9 +140,9 @@ def _in_place_of(target: Target, targets: Mapping[str, Target]) -> Iterator[Made
 def _factors(targets: Sequence[Target]) -> dict[str, float]:
     """Return, by tensor name, the constant factor that turns the correct gradient into the author's.
 
-    Tensors without such a factor are left out. The most precisely known factors are determined first. If one
-    of these factors also fits a later tensor within its error bounds, that tensor gets the same factor: in
-    float32, the measured factors of a single mistake may differ by 1e-4.
+    Tensors without such a factor are left out. The most precisely known factors are determined first. If a
+    factor found for one tensor also fits a later tensor within that tensor's error bounds, both get the same
+    factor. In float32, the factors measured for a single mistake may differ by 1e-4.
     """
     factors: dict[str, float] = {}
     for target in sorted(targets, key=_sharpness, reverse=True):
@@ -165,7 +171,7 @@ def _is_times(target: Target, factor: float) -> bool:
 
 
 def _own_factor(target: Target) -> float | None:
-    """Return the constant factor that explains this tensor, or None if there is none.
+    """Return the constant factor that explains this tensor, or None if no factor does.
 
     A tensor with a single entry never has one, since any number is a multiple of any other.
     """
@@ -179,7 +185,7 @@ def _own_factor(target: Target) -> float | None:
 
 
 def _whole(factor: float) -> Iterator[float]:
-    """Yield the whole number, and the inverse of a whole number, that nearly equal this factor."""
+    """Yield any whole number, and any inverse of a whole number, that nearly equals this factor."""
     for value, inverse in ((factor, False), (1.0 / factor if factor else 0.0, True)):
         whole = float(round(value))
         if whole and abs(value - whole) <= _NEAR_WHOLE * abs(whole):
@@ -219,7 +225,7 @@ def _observed(
 
 
 def _of_stairs(targets: Sequence[Target]) -> Iterator[str]:
-    """Yield a hint if a tensor's gradient is not 0 although most of its entries do not affect the loss."""
+    """Yield a hint if a tensor has a nonzero gradient but most of its entries do not affect the loss."""
     still = [target.name for target in targets if _stands_still(target)]
     if still:
         yield (
@@ -230,7 +236,7 @@ def _of_stairs(targets: Sequence[Target]) -> Iterator[str]:
 
 
 def _stands_still(target: Target) -> bool:
-    """Return whether the finite differences are 0 for most of the entries whose gradient is not 0."""
+    """Return whether most entries with a nonzero gradient have a finite difference of 0."""
     told = target.is_known & (np.abs(target.found) > _BY_FAR * target.bound)
     still = told & (np.abs(target.right) <= target.bound)
     return int(still.sum()) > max(1, int(told.sum()) // 2)

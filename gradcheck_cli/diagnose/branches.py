@@ -72,7 +72,7 @@ BRANCH_MISTAKES = (BRANCH_LOST, SKIP_LOST, TIME_LOST, STATE_LOST, USE_LOST, ONE_
 def owners(graph: Graph) -> dict[str, str]:
     """Return the layer of each parameter, by parameter name.
 
-    If several layers share a parameter, the first of them counts.
+    A parameter that several layers share is assigned to the first of these layers.
     """
     first = ((name, node.layer) for node in reversed(graph.nodes) for name in node.names.values())
     return dict(first)

@@ -24,7 +24,8 @@ Allowed = Callable[[str], bool]
 def allowed_after(made: Sequence[Made], most: int, without: frozenset[str]) -> Allowed:
     """Return a function that tells whether a kind of mistake in a single tensor may be added to `made`.
 
-    most: the largest number of mistakes. Once it is reached, only the kinds in `made` are allowed.
+    most: the largest number of mistakes. If `made` already holds that many, only kinds that are in `made` are
+    allowed.
     """
     known = {each.wrong.kind for each in made}
     if number_of(made) >= most:
@@ -74,7 +75,7 @@ class Complete:
         return Made(wrong, self.layer, self.target.name, value, place, early)
 
     def _lost_uses(self, is_allowed: Allowed) -> Iterator[Candidate]:
-        """Yield the gradients that result if one use is forgotten, or if all but one are."""
+        """Yield the gradients that result if one use of the parameter is forgotten, or if only one counts."""
         if len(self.uses) < 2 or not is_allowed(USE_LOST.kind):
             return
         data = self.data

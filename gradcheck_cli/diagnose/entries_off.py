@@ -14,7 +14,7 @@ from gradcheck_cli.types import Array
 def entries_off(targets: Mapping[str, Target], others: Mapping[str, Target]) -> Iterator[str]:
     """Yield sentences that say where each partly wrong tensor is wrong.
 
-    A last sentence names the tensors whose gradient is 0 wherever it is wrong.
+    The last sentence names the tensors in which every wrong entry is 0.
 
     others: the tensors to search for errors at the same indices.
     """
@@ -83,7 +83,7 @@ def _entries(off: Array) -> str:
 def _off_alike(name: str, off: Array, others: Mapping[str, Target]) -> list[str]:
     """Return the names of the vectors that are wrong at the same indices as the wrong rows or columns.
 
-    They show what these rows or columns stand for, such as units.
+    Such vectors show what the rows or columns stand for, such as units.
     """
     axis = _axis(off)
     if axis is None:

@@ -1,4 +1,4 @@
-"""The families of mistakes, each with the data that would reveal a mistake of that family."""
+"""The families of mistakes, each with the data needed to reveal a mistake of that family."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ class Family:
     """A group of kinds of mistakes.
 
     name: a name that scripts can rely on.
-    shown_by: the data or parameters that would reveal a mistake of this family if it has no effect on the
-    gradients. A single mistake may override this text.
-    over_samples: whether the mistakes concern a sum or mean over samples, so that they may not show in a
+    shown_by: the data or parameters needed to reveal a mistake of this family, for when it has no effect on
+    the current gradients. A single mistake may override this text.
+    over_samples: whether the mistakes concern a sum or mean over samples. Such mistakes may not show in a
     batch of one sample.
-    in_activation: whether the mistakes concern ∂a/∂z, so that they change nothing with some activations.
+    in_activation: whether the mistakes concern ∂a/∂z. Such mistakes change nothing with some activations.
     """
 
     name: str
@@ -24,7 +24,7 @@ class Family:
 
 
 MORE_SAMPLES = "more than one sample"
-"""The data that would reveal a mistake in a sum or mean over samples."""
+"""The data needed to reveal a mistake in a sum or mean over samples."""
 
 DERIVATIVE = Family(
     "activation derivative",

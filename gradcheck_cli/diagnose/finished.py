@@ -23,7 +23,8 @@ def scaled_to(
 ) -> Iterator[Candidate]:
     """Yield the mistake that turns one tensor's gradient into `candidate` by scaling it.
 
-    The mistake's value is the factor. For clipping, it is the resulting norm, which must be a round number.
+    The mistake's value is the factor or, if the mistake is clipping, the resulting norm. Clipping is yielded
+    only if that norm is a round number.
     """
     if wrong is TENSOR_FACTOR:
         yield (Made(wrong, layer, target.name, factor),), candidate
@@ -32,9 +33,9 @@ def scaled_to(
 
 
 def tensor_factors(target: Target, data: Array, penalty: Array) -> Iterator[tuple[float, Array]]:
-    """Yield the best-fitting factor on the whole gradient, then the one on the data's part alone.
+    """Yield the factor that fits best if it scales the whole gradient, then if it spares the penalty.
 
-    Each factor comes with the gradient that results. The second is left out if there is no penalty.
+    Each factor comes with the gradient that results. The second factor is left out if there is no penalty.
     """
     factor = projected(target.found, data + penalty)
     yield factor, factor * (data + penalty)
@@ -44,10 +45,10 @@ def tensor_factors(target: Target, data: Array, penalty: Array) -> Iterator[tupl
 
 
 def fitted(wrong: WrongTensor, target: Target, data: Array, penalty: Array) -> Iterator[tuple[Spoilt, bool]]:
-    """Yield the fit of a mistake to the whole gradient, then to the data's part before the penalty is added.
+    """Yield the fit of a mistake to the whole gradient, then to the gradient before its penalty is added.
 
-    Each fit comes with a flag, which is True for the data's part. That part is tried only if there is a
-    penalty and the first fit fails.
+    Each fit comes with a flag, which is True if the penalty is added after the mistake. That case is tried
+    only if there is a penalty and the first fit fails.
     """
     spoilt = wrong.fits(target, data + penalty)
     if spoilt is not None:

@@ -1,4 +1,4 @@
-"""Solve for unknowns, and compare sites."""
+"""Solve for the unknowns of mistakes, and compare sites. A site is one layer of backprop (see `site.py`)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NOTHING = 1e-11
 
 
 def is_right(site: Site, right: Site | None) -> bool:
-    """Return whether the wrong steps give the same δ, ∂L/∂y and ∂L/∂a as the correct steps."""
+    """Return whether a site reached by wrong steps has the same δ, ∂L/∂y and ∂L/∂a as the correct site."""
     if right is None:
         return False
     pairs = ((site.delta, right.delta), (site.dL_dy, right.dL_dy), (site.dL_da, right.dL_da))
@@ -54,7 +54,7 @@ def affine_if_any(found: Array, at_zero: Array | None, at_one: Array | None) -> 
 
 
 def unlike(values: Sequence[float]) -> list[float]:
-    """Return the values without those that nearly equal an earlier one."""
+    """Return the values, leaving out each value that nearly equals an earlier one."""
     kept: list[float] = []
     for value in values:
         if not any(math.isclose(value, other, rel_tol=1e-9, abs_tol=1e-8) for other in kept):

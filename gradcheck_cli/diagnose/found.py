@@ -44,14 +44,15 @@ class Found:
         return frozenset(name for name, penalty in self.penalties.items() if penalty.any())
 
     def of_layer(self, site: Site) -> list[tuple[Part, str]]:
-        """Return the checked parameters of the site's layer, as pairs (part, name)."""
+        """Return the checked parameters of the site's layer, as pairs (part of backprop, parameter name)."""
         named = [(part, f"{site.layer.name}.{suffix}") for part, suffix in TENSORS.items()]
         return [(part, name) for part, name in named if name in self.targets]
 
     def unknowns(self, at_zero: Site, at_one: Site) -> list[float]:
         """Return the values of the unknown that best fit the layer's gradients.
 
-        One value fits all of these gradients together; each of the others fits a single gradient.
+        One of these values is the best fit to all gradients together; each other value is the best fit to a
+        single gradient.
 
         at_zero, at_one: the site with the unknown at 0 and at 1. The gradients are affine in the unknown.
         """
@@ -64,7 +65,8 @@ class Found:
     def solved(self, unknown: Mistake, site: Site) -> list[float]:
         """Return the values that the mistake's own solver proposes.
 
-        The solver receives Σₙ ∂L/∂yₙ, the gradient of the layer's bias or, with batch normalisation, of β.
+        The solver receives Σₙ ∂L/∂yₙ: the gradient of the layer's bias or, if the layer has batch
+        normalisation, the gradient of β.
         """
         name = site.layer.bias if site.layer.batch_norm is None else site.layer.beta
         if unknown.solver is None or name not in self.targets:
@@ -72,7 +74,10 @@ class Found:
         return list(unknown.solver(site, self.of_data[name]))
 
     def factors(self, site: Site) -> list[float]:
-        """Return the factors that best fit each of the layer's gradients, with and without its penalty."""
+        """Return the factors that best fit each of the layer's gradients.
+
+        Each gradient is fitted both with its penalty and without it.
+        """
         factors = []
         for part, name in self.of_layer(site):
             data = RIGHT[part](site)

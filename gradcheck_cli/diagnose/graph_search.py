@@ -1,8 +1,8 @@
 """Search for the mistakes in the backprop of any graph that exactly reproduce the author's gradients.
 
 The search is one sweep over the nodes, from the loss down, as in `network/backprop.py`. A `Swept` is a sweep
-with certain mistakes. At every node, the search continues it with the correct `vjp` and with each wrong one.
-As soon as the gradient of a parameter is complete, sweeps that do not reproduce it are dropped.
+with certain mistakes. At every node, the search continues each sweep with the correct `vjp` and with each
+wrong one. As soon as the gradient of a parameter is complete, sweeps that do not reproduce it are dropped.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _ENOUGH = 20_000
 """The number of visits to nodes after which the search stops if it has found an explanation."""
 
 Way = tuple[Iterator[Swept], int]
-"""The sweeps to continue with, and the index of the next node to visit; -1 if all have been visited."""
+"""The sweeps to continue with, and the index of the next node to visit; -1 if no node is left."""
 
 WithValue = Callable[[float], Swept | None]
 """A function of a mistake's unknown: the sweep with the mistake, or None if the mistake changes nothing."""
@@ -250,7 +250,7 @@ class GraphSearch:
                 yield Swept(upstream={len(self._nodes): right}, always=(each,))
 
     def _in_loops(self) -> Iterator[Way]:
-        """Yield, for each mistake in a loop, the sweeps after the topmost node at which it is made."""
+        """Yield, for each mistake in a loop, the sweeps after the topmost node where the mistake is made."""
         before = self._right_down()
         for each in in_loops(self._nodes, self._variants):
             top = max(each.nodes)
@@ -276,7 +276,7 @@ class GraphSearch:
 
     @cached_property
     def _right_visits(self) -> dict[int, Visit]:
-        """The visits of a backprop without mistakes, by node; the author's gradients play no part in it."""
+        """The visits of a backprop without mistakes, by node. The author's gradients do not affect them."""
         last, visits = len(self._nodes), dict[int, Visit]()
         swept = Swept(upstream={last: RIGHT[Part.LOSS](loss_site(self.at))})
         for i in reversed(range(last)):
@@ -286,7 +286,7 @@ class GraphSearch:
         return visits
 
     def _right_down(self) -> dict[int, Swept]:
-        """Return the sweep without mistakes as it reaches each node, down to the first wrong gradient."""
+        """Return, by node, the sweep without mistakes that reaches it, down to the first wrong gradient."""
         last, found = len(self._nodes), dict[int, Swept]()
         swept: Swept | None = Swept(upstream={last: RIGHT[Part.LOSS](loss_site(self.at))})
         for i in reversed(range(last)):
@@ -328,7 +328,7 @@ class GraphSearch:
                 yield from self._ends.settled(swept, i, self.most) if of_node else iter((swept,))
 
     def _fitting(self, made: WithValue, right: Swept, i: int, of_node: bool) -> list[float]:
-        """Return the values of the unknown that best fit each of the `_first_gradients` below."""
+        """Return the values of the unknown that best fit the `_first_gradients`, fitted one at a time."""
         at_zero = self._first_gradients(made(0.0) or right, i, of_node)
         at_one = self._first_gradients(made(1.0) or right, i, of_node)
         values = [
@@ -338,10 +338,10 @@ class GraphSearch:
         return unlike([value for value in values if np.isfinite(value)])
 
     def _first_gradients(self, swept: Swept, i: int, of_node: bool) -> dict[str, Array]:
-        """Return the gradients that are completed at the first node below that completes a wrong one.
+        """Return the gradients completed at the first node below at which a wrong gradient is completed.
 
-        They are computed with correct steps from node i on. The result is empty if none of the author's
-        gradients below is wrong.
+        These gradients are computed with correct steps from node i on. The result is empty if none of the
+        author's gradients below is wrong.
         """
         at = i
         while at >= 0:
@@ -379,7 +379,7 @@ class GraphSearch:
     def _may_be_scaled(self, visit: Visit) -> bool:
         """Return whether scaling the upstream gradient differs from scaling the node's own gradients.
 
-        The two differ if the factor also reaches parameters below. They count as different if no checked
+        The two differ if the factor also reaches parameters below. They also count as different if no checked
         gradient is complete above the node.
         """
         below = any(self._first_below(k) for k in visit.node.inputs)

@@ -71,8 +71,8 @@ def _by_variant(variants: Sequence[Sequence[Variant]]) -> dict[Variant, Places]:
 def statements(nodes: Sequence[Node]) -> Iterator[Places]:
     """Yield, for each statement of the author's code, the nodes that the statement computes.
 
-    A statement in a loop over time computes several nodes. They belong to one layer, and compute the same
-    function of the same parameters.
+    A statement in a loop over time computes several nodes. These nodes belong to one layer and compute the
+    same function of the same parameters.
     """
     groups: dict[tuple[str, ...], set[int]] = {}
     for i in range(len(nodes)):

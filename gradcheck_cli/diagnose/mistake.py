@@ -26,11 +26,11 @@ class Wrong:
     factor: the wrong factor of the chain rule.
     unknown: the name of the number to solve for; empty if there is none.
     code: the wrong statements in numpy, with the variables of docs/_generate/mistake_pages/programs.py.
-    shown_by: the data or parameters that would reveal the mistake if it has no effect on the gradients. By
-    default, the family's text is used.
-    refined_by: the kinds that say the same more precisely.
-    freedom: how freely the unknown can be fitted. The more freely, the less the mistake explains; a factor of
-    any value explains least.
+    shown_by: the data or parameters needed to reveal the mistake, for when it has no effect on the current
+    gradients. By default, the family's text is used.
+    refined_by: the kinds of mistakes that say the same more precisely.
+    freedom: how freely the unknown can be fitted. The more freely it can be fitted, the less a fit explains.
+    A factor of any value explains least.
     describes: whether the mistake only says where the gradient is wrong. A mistake that says why is
     preferred.
     """
@@ -50,7 +50,7 @@ class Wrong:
 
     @property
     def what_shows_it(self) -> str:
-        """The data or parameters that would reveal the mistake if it has no effect on the gradients."""
+        """The data or parameters needed to reveal the mistake, for when it has no effect on the gradients."""
         return self.shown_by or self.family.shown_by
 
     def is_said_by(self, kinds: Collection[str]) -> bool:
@@ -59,9 +59,9 @@ class Wrong:
 
 
 Step = Callable[[Site, float], Array | None]
-"""A function of a site and the unknown that returns the result of a wrong step, in the correct shape.
+"""A function of a `Site` and a mistake's unknown that returns the result of a wrong step.
 
-It returns None if the step does not apply to the site.
+The result has the shape of the correct one. It is None if the step does not apply to the site.
 """
 
 Solver = Callable[[Site, Array], Iterable[float]]
@@ -89,7 +89,10 @@ class Mistake(Wrong):
     alike: bool = False
 
     def made(self, site: Site, unknown: float) -> Array | None:
-        """Return the result of the wrong step at a site, in the correct shape; None if it does not apply."""
+        """Return the result of the wrong step at a site, in the correct shape.
+
+        Returns None if the step does not apply to the site.
+        """
         try:
             result = self.step(site, unknown)
         except ValueError:  # a step for dense layers may not fit the rows of a convolution
@@ -100,7 +103,7 @@ class Mistake(Wrong):
 
 
 Steps = dict[Part, Mistake]
-"""The wrong steps that lead to a layer's ∂L/∂a and δ, by part of backprop. Absent parts are correct."""
+"""The wrong steps that lead to a layer's ∂L/∂a and δ, by part of backprop. All other parts are correct."""
 
 Term = Callable[[Problem, str, float], Array | None]
 """A function of the problem, a parameter's name and the unknown that returns a wrong penalty term.
@@ -129,9 +132,11 @@ class Spoilt(NamedTuple):
 class WrongTensor(Wrong):
     """A mistake that spoils one tensor's finished gradient.
 
-    fits: spoils a correct gradient, with unknowns read off the author's; returns None if it cannot fit.
+    fits: spoils a correct gradient, with unknowns read off the author's gradient; returns None if it cannot
+    fit.
     plant: spoils a correct gradient with preset unknowns; returns None if the mistake does not apply.
-    of_units: whether the mistake spoils units: rows of the weight, and the same entries of the bias.
+    of_units: whether the mistake spoils whole units: their rows of the weight's gradient and their entries of
+    the bias's gradient.
     """
 
     fits: Callable[[Target, Array], Spoilt | None]

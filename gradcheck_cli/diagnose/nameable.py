@@ -1,4 +1,4 @@
-"""All mistakes that a diagnosis may name: those of chains of layers, and those of the steps of any graph."""
+"""All mistakes that a diagnosis may name, both in chains of layers and in the steps of any graph."""
 
 from __future__ import annotations
 
@@ -15,4 +15,4 @@ _KNOWN = frozenset(map(id, _OF_CHAINS))
 _OF_STEPS = (variant.wrong for variant in VARIANTS if id(variant.wrong) not in _KNOWN)
 
 NAMEABLE: tuple[Wrong, ...] = (*_OF_CHAINS, *_OF_STEPS, *BRANCH_MISTAKES)
-"""All mistakes that may be named. Several may share a kind; at least one of these has code."""
+"""All mistakes that may be named. Several mistakes may be of one kind; at least one of these has code."""

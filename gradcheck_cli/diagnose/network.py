@@ -104,7 +104,7 @@ def _answers(
 
 
 def _is_solved(wrong: Wrong) -> bool:
-    """Return whether the mistake has an unknown whose value, once solved for, has no name of its own.
+    """Return whether the mistake has an unknown whose solved value has no name of its own.
 
     A factor such as 1/N does have a name.
     """
@@ -124,7 +124,7 @@ class Setting(NamedTuple):
     without: frozenset[str]
 
     def norm(self, made: Sequence[Made]) -> float:
-        """Return the joint norm of all gradients that a factor scales; 0 if it scales any of them twice."""
+        """Return the joint norm of all gradients that a factor scales; 0 if it scales any gradient twice."""
         if self.problem is None or made[0].tensor:
             names = {each.tensor for each in made if each.tensor} or set(self.norms)
         elif len(made) > 1:
@@ -206,7 +206,7 @@ def _grouped(made: Sequence[Made]) -> list[list[Made]]:
 
 
 def _names(group: list[Made], on_penalty: bool, setting: Setting) -> list[list[Made]]:
-    """Return a copy of the group for each name that may describe its factor.
+    """Return a copy of the group for each name that the group's factor may have.
 
     If the mistake is not a factor, the list holds only the group itself.
     """

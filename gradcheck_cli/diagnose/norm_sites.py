@@ -1,4 +1,4 @@
-"""Present normalisations and their scales as sites, with each mean taken over one column of an array."""
+"""Present normalisations and their scales as sites whose means are taken over the columns of an array."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Averaged:
     """A view of a normalisation's arrays as matrices, (R, M), with each of the M means taken over R rows.
 
     axes: the axes that the means are taken over.  shape: the shape in which the arrays are viewed; in a group
-    normalisation, one of its axes is for the groups.  original: the shape that the arrays really have.
+    normalisation, one axis of this shape is for the groups.  original: the shape that the arrays really have.
     """
 
     axes: tuple[int, ...]
@@ -52,9 +52,9 @@ class Averaged:
 
 @dataclass(frozen=True, kw_only=True)
 class NormSite(NodeSite):
-    """A normalisation, or the scale above one, as a site whose arrays have the shape (rows, units).
+    """A normalisation, or the scale above it, as a site whose arrays have the shape (rows, units).
 
-    A scale has one unit for each entry of γ, and a normalisation one for each mean.
+    A scale has one unit for each entry of γ, and a normalisation has one unit for each mean.
     """
 
     norm: Normalise

@@ -60,7 +60,7 @@ _CHANGES = (
 
 
 def explain_by_other_graphs(problem: Problem, targets: Mapping[str, Target]) -> list[Answer]:
-    """Return an answer for each changed graph whose gradients equal these up to rounding."""
+    """Return an answer for each changed graph whose gradients equal the author's up to rounding."""
     return [answer for change in _CHANGES for answer in _answers(change, problem, targets)]
 
 

@@ -31,7 +31,7 @@ from gradcheck_cli.problem.problem import Problem
 from gradcheck_cli.types import Array
 
 KIND = ANOTHER_NETWORK.name
-"""The name of the kind and of the family of this mistake. The mistake is in the spec, not in backprop."""
+"""The name of this kind of mistake, and of its family. The mistake is in the spec, not in backprop."""
 
 OTHER_NETWORK = Wrong(
     KIND,
@@ -122,7 +122,7 @@ def _matches(other: OtherNetwork, targets: Mapping[str, Target]) -> bool:
 def with_this_loss(
     problem: Problem, comparisons: Sequence[Comparison], loss: float, eps: float
 ) -> OtherNetwork | None:
-    """Return the first changed network with this loss and gradients that agree with the finite differences.
+    """Return the first changed network that has this loss and agrees with the finite differences.
 
     Returns None if there is no such network.
     """

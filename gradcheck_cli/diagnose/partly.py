@@ -17,7 +17,7 @@ from gradcheck_cli.types import Array
 
 
 def rows_as(site: Site, target: Target, penalty: Array) -> Array:
-    """Return, for each unit, whether the author's row of the weight's gradient equals the site's."""
+    """Return, for each unit, whether its row of the author's weight gradient matches the one at this site."""
     return np.asarray(target.same(target.found, RIGHT[Part.WEIGHT](site) + penalty).all(axis=1))
 
 
@@ -59,8 +59,8 @@ def _sums_over_samples(
 ) -> Iterator[tuple[Array, Array, Array]]:
     """Yield each of the author's gradients that is a sum Σₙ δₙᵀ fₙ over samples n, as (gradient, δ, f).
 
-    Every term must come from the loss of one sample. So nothing below the topmost batch normalisation is
-    yielded, since there, each term depends on all samples.
+    Every term must come from the loss of one sample. Nothing below the topmost batch normalisation is
+    therefore yielded: each term there depends on all samples.
     """
     for site in reversed(sites):
         if not site.is_of_samples:

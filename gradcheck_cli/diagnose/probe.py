@@ -4,7 +4,7 @@ Backprop below a node is linear in the gradients that the node passes down. Supp
 ∂L/∂v, for a value v of the graph, by D. Then it changes ⟨r, ∂L/∂w⟩, for any direction r of the parameters w,
 by ⟨D, t⟩. Here t is the tangent of v: the derivative of v along r. So two random directions are enough to
 test every mistake; a single forward pass per direction computes all tangents. A mistake that fails the test
-cannot fit; one that passes is swept.
+cannot fit. A mistake that passes is then tried in a full sweep.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ class Probe:
         ]
 
     def is_reliable(self, visits: Mapping[int, Visit]) -> bool:
-        """Return whether all tangents agree with correct backprop. They do not if a value is on a kink."""
+        """Return whether all tangents agree with correct backprop. If a value is on a kink, they do not."""
         return all(
             each.agrees(visit) for visit in visits.values() for group in self._groups for each in group
         )

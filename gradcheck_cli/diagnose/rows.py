@@ -54,7 +54,7 @@ def _compared(comparison: Comparison) -> Comparison:
 
 
 def has_rows(problem: Problem) -> bool:
-    """Return whether the network is a chain of layers that can all be seen as rows."""
+    """Return whether the network is a chain of layers whose arrays can all be viewed as rows."""
     return problem.network.is_chain and all(layer.step.has_rows for layer in problem.network.layers)
 
 

@@ -1,10 +1,10 @@
 """Search for mistakes that, if made in our own backprop, exactly reproduce the author's gradients.
 
 The search goes from the output layer down, as backprop does. A state is a backprop with certain mistakes that
-has reproduced every gradient so far. At the next layer, it is continued with the correct steps and with every
-wrong one; continuations that do not reproduce the layer's gradients are dropped. So a candidate takes time
-only in the layers that it survives. Mistakes in several layers are found together, each with its effect on
-the layers below.
+has reproduced every gradient so far. At the next layer, the state is continued with the correct steps and
+with every wrong one; continuations that do not reproduce the layer's gradients are dropped. So a candidate
+costs no more time after the first layer that rules it out. Mistakes in several layers are found together,
+each with its effect on the layers below.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ class Search:
     def _allowed(self, options: Iterable[W], state: State, steps: Steps | None = None) -> list[W]:
         """Return the options that can be combined with the state's mistakes and these steps.
 
-        Together they may have up to `most` kinds of mistake, and the steps may have one unknown.
+        Together, these mistakes may have up to `most` kinds of mistake, and the steps may have one unknown.
         """
         fresh = {mistake.kind for mistake in (steps or {}).values()} - state.kinds
         full = state.number + len(fresh) >= self.most
@@ -336,7 +336,10 @@ class Search:
                 yield self._reproduced(replace(state, made=(*state.made, *made)), target, candidate)
 
     def _scales(self, state: State, name: str) -> Iterator[float]:
-        """Yield the state's factors on ∂L/∂a if the parameter has a penalty, which they may multiply, too."""
+        """Yield the state's factors on ∂L/∂a, each of which may also multiply the parameter's penalty.
+
+        Nothing is yielded if the parameter has no penalty.
+        """
         for made in state.made if name in self.found.penalized else ():
             if made.wrong is SCALED and made.value:
                 yield made.value

@@ -23,7 +23,10 @@ from gradcheck_cli.types import Array
 
 
 class Part(StrEnum):
-    """The parts of backprop that can be wrong: a layer's steps, in order, and changes to whole gradients."""
+    """The parts of backprop that can be wrong.
+
+    The steps of a layer come first, in order, and then changes to a whole gradient.
+    """
 
     LOSS = "loss"
     BELOW = "below"
@@ -42,8 +45,8 @@ class Part(StrEnum):
 TENSORS = {Part.BETA: "beta", Part.GAMMA: "gamma", Part.BIAS: "bias", Part.WEIGHT: "weight"}
 """The parts that compute a parameter's gradient, each with the suffix of that parameter's name.
 
-The first parts are cheap to check and rule out the most mistakes. With batch normalisation, the bias rules
-out the fewest, since its gradient is 0.
+The first parts are cheap to check and rule out the most mistakes. With batch normalisation, the bias's
+gradient rules out the fewest, since it is 0.
 """
 
 
@@ -150,7 +153,7 @@ class Site:
         return self.rows == self.samples
 
     def of_rows(self, of_samples: Array) -> Array:
-        """Return an array of one entry per sample with each entry repeated for all rows of its sample."""
+        """Return an array of rows, made by repeating each sample's entry for all rows of the sample."""
         return np.repeat(of_samples, self.rows // self.samples, axis=0)
 
 

@@ -120,7 +120,7 @@ class NodeSite(Site):
 
 @dataclass(frozen=True, kw_only=True)
 class LossSite(Site):
-    """The end of the network, where backprop starts with ∂L/∂a."""
+    """The end of the network as a site. Backprop starts here with ∂L/∂a."""
 
     at: Pass
 
@@ -151,7 +151,7 @@ def loss_site(at: Pass) -> LossSite:
 
 
 def seen(**known: Any) -> Any:
-    """Return a `SeenActivity`, typed as `Any` because a `Site` declares the forward pass of a chain."""
+    """Return a `SeenActivity`, typed as `Any` because `Site` is declared with the forward pass of a chain."""
     return SeenActivity(**known)
 
 

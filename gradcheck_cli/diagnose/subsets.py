@@ -15,7 +15,7 @@ Samples = Callable[[int], slice]
 def kept(count: int, samples: Samples) -> Array | None:
     """Return an array, (count, 1), with 1 for each sample that is kept and 0 for all others.
 
-    Returns None if all samples are kept, or none.
+    Returns None if all samples are kept, or if no sample is.
     """
     mask = np.zeros((count, 1))
     mask[samples(count)] = 1.0
@@ -69,7 +69,10 @@ def kept_samples(sums: Sequence[tuple[Array, Array, Array]]) -> Array | None:
 
 
 _MOST_TO_TRY = 12
-"""For up to this many samples (4,096 subsets), every subset is tried; for more, only those at either end."""
+"""The largest number of samples (4,096 subsets) for which every subset is tried.
+
+For more samples, only the subsets at either end are tried.
+"""
 
 _MOST_ENTRIES = 32
 

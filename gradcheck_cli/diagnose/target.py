@@ -59,10 +59,10 @@ class Target:
         return bool(np.isfinite(nothing) and (np.abs(self.found) <= nothing).all())
 
     def can_stand_for(self, other: Target) -> bool:
-        """Return whether the other tensor may hold this one's correct gradient by mistake.
+        """Return whether `other` may hold this tensor's correct gradient by mistake.
 
-        If the other tensor's gradient is 0, this counts only if the two are swapped, so that this tensor
-        holds the other's correct gradient.
+        If the gradient of `other` is 0, this counts only if the two are swapped, so that this tensor holds
+        the correct gradient of `other`.
         """
         if self.name == other.name or self.right.shape != other.right.shape:
             return False
@@ -73,14 +73,14 @@ class Target:
         return not self.same(self.found, self.right)[self.is_known].any()
 
     def without(self, penalty: Array) -> Target:
-        """Return the target minus a penalty: the data's part, if the penalty was added last."""
+        """Return the target with a penalty subtracted: the data's part, if the penalty was added last."""
         found = self.found - penalty
         found[np.abs(found) <= 4.0 * self.eps * np.abs(penalty)] = 0.0
         return replace(self, found=found, right=self.right - penalty)
 
     @cached_property
     def size(self) -> float:
-        """The size of the terms that add up to the correct gradient; they may cancel."""
+        """The size of the terms that add up to the correct gradient; their sum may be smaller."""
         summed_from = self.bound / self.eps
         return float(np.maximum(np.abs(self.right), summed_from).max(initial=0.0))
 
@@ -91,7 +91,7 @@ class Target:
         return self.rtol * size + self._amplified(largest) * self.bound + _TRIFLE * largest
 
     def _amplified(self, largest: float) -> float:
-        """Return by what factor a candidate's rounding may exceed a right gradient's."""
+        """Return the factor by which a candidate's rounding error may exceed that of a correct gradient."""
         return max(1.0, largest / self.size) if self.size > 0 else 1.0
 
     def same(self, found: Array, candidate: Array) -> Array:
@@ -106,7 +106,7 @@ class Target:
         return bool(self.same(self.found, candidate).all())
 
     def _is_off_at_probe(self, candidate: Array, largest: float) -> bool:
-        """Return whether the candidate is off at one entry, which refuses most candidates at little cost."""
+        """Return whether the candidate is off at one entry. This cheap test rejects most candidates."""
         if self._probe is None:
             return False
         k, found, bound = self._probe

@@ -11,7 +11,7 @@ from gradcheck_cli.diagnose.families import BIAS, EMBEDDING, LOOPS, SOFTMAX
 _OTHER = {"row": "column", "column": "row", "Row": "Column", "Column": "Row"}
 
 ROWS_OF_OTHERS = frozenset(family.name for family in (BIAS, EMBEDDING, LOOPS, SOFTMAX))
-"""The families whose rows are those of images, scores or a table of tokens, not of a weight."""
+"""The families of mistakes whose rows are rows of images, scores or a table of tokens, not of a weight."""
 
 _NOTE = " (Rows and columns are counted as in the file, [in, out].)"
 

@@ -24,7 +24,7 @@ from gradcheck_cli.problem.problem import Problem
 from gradcheck_cli.types import Array
 
 Handed = tuple[Inputs, dict[str, Array]]
-"""The result of a `vjp`: ∂L/∂input for each input, and the gradients by the parameters' names in the step."""
+"""The result of a `vjp`: ∂L/∂input for each input, and each parameter's gradient, by its name in the step."""
 
 
 @dataclass(frozen=True)
@@ -107,12 +107,12 @@ class Visit:
 
     @property
     def feeder(self) -> int:
-        """The index of the node that computes the first input; -1 if that input is x, or if there is none."""
+        """The index of the node that computes the first input; -1 if there is no input or if it is x."""
         return self.node.inputs[0] - 1 if self.node.inputs else -1
 
     @property
     def taker(self) -> int:
-        """The index of the only node that takes the output; -1 if there is none or more than one."""
+        """The index of the only node that takes the output; -1 if no node or more than one takes it."""
         takers = [i for i, _ in self.at.consumers(self.i + 1)]
         return takers[0] if len(takers) == 1 else -1
 
@@ -131,7 +131,7 @@ class Variant:
     wrong: the mistake in words.
     step: the kind of step.
     backward: the wrong `vjp`. If the mistake has an unknown, its result is affine in the unknown.
-    everywhere: whether the mistake, if it is made, is made at every node of its kind.
+    everywhere: whether the mistake, if it is made, is made at every node with this kind of step.
     """
 
     wrong: Wrong
@@ -193,7 +193,7 @@ def gradient(name: str, of: Of) -> Backward:
 
 
 def changed(right: Handed, wrong: Handed) -> Iterator[int | str]:
-    """Yield the position of each input and the name of each parameter whose gradients differ."""
+    """Yield the inputs (by position) and the parameters (by name) whose gradients differ."""
     yield from (k for k, (a, b) in enumerate(zip(right[0], wrong[0], strict=True)) if _differ(a, b))
     yield from (name for name, a in right[1].items() if _differ(a, wrong[1][name]))
 

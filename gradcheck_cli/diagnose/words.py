@@ -90,7 +90,7 @@ def _filled(text: str, words: Mapping[str, str]) -> str:
 
 
 def _of_network(problem: Problem, layers: Sequence[str]) -> dict[str, str]:
-    """Return the words for the loss and for the activations of these layers, which may differ."""
+    """Return the words for the loss and for the activations of these layers. The activations may differ."""
     loss = problem.network.loss
     formula = loss.formula if problem.class_weight is None else f"w_y {loss.formula}"
     return {"loss": loss.name, "dloss": formula, **_activation(problem, layers)}

@@ -60,7 +60,8 @@ def _square(of: Of) -> Of:
 def _through_another(by: int) -> Of:
     """Return a step that passes δ down through the weight of another layer.
 
-    by: the number of layers from the site's layer up to the other one; negative if that is below.
+    by: the number of layers from the site's layer up to the other layer; negative if the other layer is
+    below.
     """
 
     def step(site: Site) -> Array | None:

@@ -231,8 +231,8 @@ _MOST_SIZES = 2000
 def _thresholds(site: Site, found: Array) -> Sequence[float]:
     """Return the thresholds delta of a Huber loss that may explain the gradient of the output layer's bias.
 
-    Between neighbouring values of |a − y|, the gradient is affine in delta. So each interval has a best
-    delta, which is returned if it lies in the interval.
+    Between neighbouring values of |a − y|, the gradient is affine in delta. So one delta fits best for each
+    interval. It is returned if it lies in the interval.
 
     found: the gradient of the bias, (C,), for C outputs.
     """
@@ -342,7 +342,7 @@ def _counted(over: Array) -> Array:
 
 
 def _largest_only(a: Array, target: Array) -> Array:
-    """Return 1 for each sample's most violated margin, else 0, as in Crammer and Singer's loss."""
+    """Return 1 at each sample's most violated margin and 0 elsewhere, as in Crammer and Singer's loss."""
     over = _over(a, target)
     other = np.where(target > 0, -np.inf, a)
     first = np.zeros_like(a)

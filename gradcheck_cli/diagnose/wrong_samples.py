@@ -16,7 +16,7 @@ from gradcheck_cli.types import Array
 SOME, LAST_LOST, FIRST_LOST = "batch subset", "last sample lost", "first sample lost"
 
 REFINED = frozenset({LAST_LOST, FIRST_LOST, NOT_SUMMED})
-"""The kinds that say more precisely than "batch subset" which samples are included."""
+"""The kinds of mistakes that say more precisely than "batch subset" which samples are included."""
 
 
 class Subset(NamedTuple):

@@ -1,4 +1,4 @@
-"""Slips in the gradients of the focal, dice, cosine and Poisson losses."""
+"""Slips, which are small mistakes in a formula, in the gradients of focal, dice, cosine and Poisson loss."""
 
 from __future__ import annotations
 
@@ -22,7 +22,10 @@ All three arrays are (N, C), for N samples and C outputs; ℓ is the loss of a s
 
 
 def slip(loss: str, of: Slip) -> Step:
-    """Return a step that computes a slip, times the network's coefficient; it applies only to `loss`."""
+    """Return a step that computes a slip's gradient times the network's coefficient.
+
+    The step applies only to `loss`.
+    """
 
     def step(site: Site, _: float) -> Array | None:
         network = site.problem.network
@@ -39,11 +42,11 @@ def _options(gradient: Callable[..., Array]) -> Mapping[str, Any]:
 
 
 Row = tuple[str, Slip, str, str, str]
-"""A row of a table: the kind, the slip, the sentence, the wrong formula and the code."""
+"""A row of a table of slips: the kind of mistake, the slip, the sentence, the wrong formula and the code."""
 
 
 def slip_rows(loss: str, rows: tuple[Row, ...], shown_by: str) -> tuple[Mistake, ...]:
-    """Return the table rows for slips in the gradient of a loss."""
+    """Return one table row for each slip in the gradient of a loss."""
     return tuple(
         loss_row(kind, slip(loss, of), sentence, f"c · {wrong}", code, shown_by)
         for kind, of, sentence, wrong, code in rows
@@ -51,7 +54,7 @@ def slip_rows(loss: str, rows: tuple[Row, ...], shown_by: str) -> tuple[Mistake,
 
 
 def total(array: Array) -> Array:
-    """Return the sum over the last axis, which is kept."""
+    """Return the sum over the last axis, which is kept with length 1."""
     summed: Array = array.sum(axis=-1, keepdims=True)
     return summed
 

@@ -127,7 +127,7 @@ def _pre_activation(site: Site, of: Callable[[Site, int], Array]) -> Array | Non
 def _other_input(by: int) -> Of:
     """Return a step that multiplies δ by the input of another layer.
 
-    by: the number of layers from this layer up to the other one; negative if that is below.
+    by: the number of layers from this layer up to the other layer; negative if the other layer is below.
     """
 
     def step(site: Site) -> Array | None:
@@ -142,7 +142,8 @@ def _other_input(by: int) -> Of:
 def other_delta(by: int) -> Of:
     """Return a function of a site that returns δ of another layer, or None if the shapes differ.
 
-    by: the number of layers from the site's layer up to the other one; negative if that is below.
+    by: the number of layers from the site's layer up to the other layer; negative if the other layer is
+    below.
     """
 
     def delta(site: Site) -> Array | None:
@@ -174,7 +175,7 @@ def _weight_of(delta: Of) -> Of:
 def unless_zero(parameter: Array) -> Array | None:
     """Return the parameter, or None if it is all 0.
 
-    Another kind of mistake covers the gradient of 0 that would result.
+    A parameter of 0 would give a gradient of 0, which is a different kind of mistake.
     """
     return parameter if parameter.any() else None
 

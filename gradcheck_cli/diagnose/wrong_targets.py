@@ -102,7 +102,7 @@ def _other_smoothing(site: Site, by: float) -> Array | None:
 
 
 def _without_sample_weights(site: Site, _: float) -> Array | None:
-    """Return ∂L/∂a for samples that all have weight 1."""
+    """Return ∂L/∂a as if all samples had weight 1."""
     if site.problem.sample_weight is None:
         return None
     weights, network = _weights(site), site.problem.network
@@ -122,7 +122,8 @@ def _no_smoothing(site: Site, _: float) -> Array | None:
 def _weight_per_sample(site: Site) -> float:
     """Return the mean class weight of the samples.
 
-    Dividing a weighted sum by the number of samples, not by their total weight, multiplies it by this mean.
+    Dividing a weighted sum by the number of samples, not by their total weight, multiplies the loss by this
+    mean.
     """
     weights, plain = _weights(site), site.problem.plain_target
     return float((plain * (1.0 if weights is None else weights)).sum()) / plain[..., 0].size

@@ -162,7 +162,10 @@ def _is_a_line(off: Array) -> bool:
 
 
 def _lines(axis: int, kind: str) -> Fits:
-    """Return a `Fits` function for wrong rows (axis 0) or columns (axis 1); at least half must be correct."""
+    """Return a `Fits` function for wrong rows (axis 0) or columns (axis 1).
+
+    It fits only if at least half of the rows or columns are correct.
+    """
 
     def fits(target: Target, right: Array) -> Spoilt | None:
         found = target.found

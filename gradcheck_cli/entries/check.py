@@ -18,7 +18,7 @@ def check_by_units(
     how: CheckSpec,
     progress: Progress | None,
 ) -> Checked:
-    """Check every entry by unit differences, which literal differences of a few entries confirm."""
+    """Check every entry by unit differences, and confirm these by literal differences of a few entries."""
     look = settled(first_look(claim, units.estimate(claim.names)), units)
     look, witness = cross_examined(look, units, literal, how.seed)
     look, kinks = _closer(look, units, progress)
@@ -28,7 +28,7 @@ def check_by_units(
 def check_literally(
     claim: Claim, literal: LiteralDifferences, how: CheckSpec, progress: Progress | None
 ) -> Checked:
-    """Check every entry by literal differences, one entry at a time. These need no confirmation."""
+    """Check every entry by literal differences, one at a time. Such differences need no confirmation."""
     look = settled(first_look(claim, literal.estimate(claim.names)), literal)
     look, kinks = _closer(look, literal, progress)
     return Checked(tuple(look.comparisons.values()), how.scheme, "literal", kinks)

@@ -94,12 +94,12 @@ def union(*of: Masks) -> Masks:
 def settled(look: Look, reference: Reference, worst: bool = True) -> Look:
     """Return a look after further steps for the entries that need them.
 
-    Entries that agree need no more steps; entries that are wrong by far need one more step. All others get
-    the whole ladder, and entries that are still open after that get wider arithmetic. If the whole ladder
-    clears the worst entry of a tensor, the first steps were misleading, and all wrong entries of the tensor
-    get the ladder.
+    Entries that agree need no more steps; entries that are wrong by far need one more step. All other entries
+    get the whole ladder of steps, and entries that are still open after that get wider arithmetic. If the
+    whole ladder clears the worst entry of a tensor, the first steps were misleading, and all wrong entries of
+    the tensor get the ladder.
 
-    worst: whether the worst entry of each tensor gets the whole ladder, too.
+    worst: whether the worst entry of each tensor gets the whole ladder of steps, too.
     """
     if wrong := look.wrong:
         look = look.after(reference.confirm(look.estimates, wrong))

@@ -22,7 +22,7 @@ def cross_examined(
 ) -> tuple[Look, Witness]:
     """Compare the estimates with the witness, and refine both before reporting a contradiction.
 
-    Raises an `UntrustedReferenceError` if they contradict each other even after that.
+    Raises an `UntrustedReferenceError` if the estimates and the witness still contradict each other.
     """
     look, testimony = examined(look, units, witness, seed)
     if contradictions(testimony, look.estimates):

@@ -116,7 +116,8 @@ class Derivation:
     def unseen(self, factor: Factor) -> tuple[Factor, ...]:
         """Return the factors that `factor` is computed from and that the user's file leaves out.
 
-        Factors that no file can contain are not included, nor are factors behind one that the file contains.
+        Factors that no file can contain are not included. Neither are factors on which `factor` depends only
+        through a factor in the file.
         """
         reached = self._reached(factor)
         return tuple(f for f in self.factors if f.symbol in reached and not f.given and f.can_be_given)
@@ -129,7 +130,7 @@ class Derivation:
     def _reached(self, factor: Factor) -> set[str]:
         """Return the symbols of all factors that `factor` is computed from, directly or indirectly.
 
-        The search does not look behind a factor that the user gives.
+        The search stops at a factor that the user gives.
         """
         reached: set[str] = set()
         for part in (f for f in self.factors if f.symbol in factor.parts and f.symbol not in reached):
@@ -146,7 +147,7 @@ class Explanation:
     notes: one line each about smoothed targets, weighted targets and penalties.
     unusual: warnings about settings that are allowed but rarely intended, and about a loss in the gradient
     file that differs from the network's.
-    whole: the name of the layer to show step by step; empty if all are shown in brief.
+    whole: the name of the layer to show step by step; empty if all layers are shown in brief.
     """
 
     network: str

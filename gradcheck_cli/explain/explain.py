@@ -1,9 +1,9 @@
-"""Derive gradients by the chain rule, and check each factor against finite differences of that step alone.
+"""Derive gradients by the chain rule, and check each factor against finite differences of its own step.
 
 ∂L/∂w = ∂L/∂a · ∂a/∂z · ∂z/∂w = δᵀ a⁽ʰ⁾          ∂L/∂b = ∂L/∂a · ∂a/∂z · ∂z/∂b = Σₙ δₙ
 
 In the output layer, ∂L/∂a comes from the loss; in every other layer it is δ w of the layer above. Layers of
-other kinds have formulas of their own, from `Step.formulas`; `symbols` puts them together.
+other kinds have formulas of their own, from `Step.formulas`; the module `symbols` combines these.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ def explain(spec: Spec, only: str = "") -> Explanation:
     The gradients come from the source that the spec names, and so do the factors that a gradient file
     contains. All other factors are computed by gradcheck's own backprop.
 
-    only: the name of the one layer to derive, with the layers inside it; by default, every layer with a
-        checked parameter is derived and, if all parameters are checked, every other layer.
+    only: the name of the one layer to derive, with the layers inside it. By default, every layer with a
+    checked parameter is derived or, if all parameters are checked, every layer.
 
     Raises an `InputError` if the spec does not fit its data, or if it has no layer named `only`.
     """
@@ -103,7 +103,7 @@ def _checked_layers(problem: Problem) -> list[str]:
 
 
 def _from_the_output(graph: Graph) -> list[str]:
-    """Return the names of all layers, from the output down; a layer comes before those inside it."""
+    """Return the names of all layers, from the output down; a layer comes before the layers inside it."""
     return list(dict.fromkeys(node.layer for node in reversed(graph.nodes)))
 
 

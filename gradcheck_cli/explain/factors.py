@@ -59,7 +59,10 @@ def parameters_of(numbers: Numbers, writer: Writer) -> list[str]:
 
 
 def inputs_of(writer: Writer) -> list[int]:
-    """Return the values that the layer takes from other layers and that have a gradient: all but tokens."""
+    """Return the indices of the values that the layer takes from other layers, except tokens.
+
+    Tokens have no gradient.
+    """
     return [value for value in writer.inputs if writer.readers(value)]
 
 
@@ -133,7 +136,7 @@ def _name_of_gradient(writer: Writer, value: int) -> str:
 
 
 def _parts_of_input(writer: Writer, value: int) -> tuple[str, ...]:
-    """Return the factors of ∂L/∂input that are in this layer."""
+    """Return the symbols of the gradients in this layer from which ∂L/∂input is computed."""
     return tuple(writer.gradient(i + 1) for i in writer.readers(value))
 
 
@@ -165,7 +168,11 @@ def _local(writer: Writer, i: int, argument: Argument, symbol: str, entries: Ent
 
 
 def of_parameter(numbers: Numbers, i: int, own: str, most: int = ENTRIES) -> Entries:
-    """Return some entries of ∂out/∂parameter of node i; for a step with rows, all that differ."""
+    """Return some entries of ∂out/∂parameter of node i.
+
+    For a step z = a wᵀ + b on rows, return one entry of ∂z/∂w for each row and input, or one entry of ∂z/∂b
+    for each row and unit, unless `most` is smaller than the default.
+    """
     node, eps = numbers.graph.nodes[i], numbers.arithmetic.eps
     rows = node.step.rows(numbers.values[node.inputs[0]])
     if rows is None or most < ENTRIES:
@@ -213,7 +220,7 @@ def _few(numbers: Numbers, node: Node, i: int) -> Iterator[Entries]:
 
 
 def _kinds(writer: Writer) -> list[int]:
-    """Return the nodes of a layer, with one node for all that differ only in their time step."""
+    """Return the nodes of a layer, but only one of any nodes that differ only in their time step."""
     kinds = {}
     for i in writer.nodes:
         node = writer.graph.nodes[i]

@@ -131,7 +131,7 @@ class StepAlone:
         errors.
         outputs: a function of `columns` and `to`, (B,) each. It returns the B outputs of the step, (B, …),
         that result when entry columns[b] of x is set to to[b].
-        pieces: the same for the smooth pieces of the step, if it has any.
+        pieces: the corresponding function for the smooth pieces of the step, if the step has any.
         """
         each = [self._columns(value) for value, _ in values]
         columns, rows = np.concatenate(each), np.repeat(self._rows, [len(of_row) for of_row in each])

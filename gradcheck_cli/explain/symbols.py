@@ -1,7 +1,8 @@
 """Backprop in symbols: the symbol of each value in a layer, and the formula of the value's gradient.
 
-A formula is put together from `Step.formulas` as a gradient is from the steps' vjps: ∂L/∂v is the sum of one
-product for each step that reads v. A value without a symbol of its own is written out as a formula.
+A formula is put together from `Step.formulas` just as a gradient is computed from the steps' vjps: ∂L/∂v is
+the sum of one product for each step that reads v. A value without a symbol of its own is written out as a
+formula.
 """
 
 from __future__ import annotations
@@ -116,7 +117,7 @@ class Writer:
         return node.symbol or ("out" if i == self.last else "")
 
     def value(self, value: int) -> str:
-        """Return the symbol of a value that the layer computes or reads, or its formula if it has none."""
+        """Return the symbol of a value that the layer computes or reads; its formula if it has no symbol."""
         if not self.owns(value):
             return self._external(value)
         i = value - 1
@@ -169,7 +170,7 @@ class Writer:
         return text.replace(formulas.index, "[t]") if formulas.index and len(self.group(i)) > 1 else text
 
     def _each(self, inputs: tuple[int, ...]) -> tuple[int, ...]:
-        """Return a node's inputs or, if they are the same value at all time steps, the one at step t."""
+        """Return a node's inputs; if they are one value at all time steps, only the input at step t."""
         if not inputs:
             return ()
         alike = self.owns(inputs[0]) and {k - 1 for k in inputs} == set(self.group(inputs[0] - 1))
@@ -249,7 +250,7 @@ class Writer:
         return " + ".join([_enclosed(here) if elsewhere else here, *elsewhere])
 
     def use(self, name: str) -> tuple[int, str]:
-        """Return the node of this layer that uses a parameter at time step t, and its name in that step."""
+        """Return the node in this layer that uses a parameter at step t, and the parameter's name there."""
         uses = self._nodes_with(name)
         return uses[min(self._now, len(uses) - 1)]
 
@@ -272,7 +273,7 @@ class Writer:
     def through(self, i: int, symbol: str) -> tuple[str, ...]:
         """Return the factors of the chain rule from ∂L/∂output down to an argument of node i.
 
-        In a layer of many steps, they begin at the first value from node i up that has a symbol.
+        In a layer of many steps, the factors begin at the first value from node i up that has a symbol.
         """
         if self.is_composed:
             value = self.value(self._with_symbol(i) + 1)
@@ -282,7 +283,10 @@ class Writer:
         return f"∂L/∂{path[0]}", *(f"∂{out}/∂{below}" for out, below in steps)
 
     def gradient_above(self, i: int) -> str:
-        """Return the symbol of ∂L/∂out for node i or, if there is none, for the first node above with one."""
+        """Return the symbol of ∂L/∂out for node i.
+
+        If that gradient has no symbol, return the symbol for the first node above whose output has one.
+        """
         return self.gradient(self._with_symbol(i) + 1)
 
     def _with_symbol(self, i: int) -> int:

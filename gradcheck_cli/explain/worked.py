@@ -55,7 +55,7 @@ def worked_input(numbers: Numbers, writer: Writer, value: int, factor: Factor) -
 
 
 def _writers(writer: Writer, nodes: Iterable[int]) -> list[Writer]:
-    """Return a writer for the layer of each of these nodes, the writer's own layer first."""
+    """Return a writer for the layer of each of these nodes, starting with the layer of `writer` itself."""
     layers = dict.fromkeys([writer.layer, *(writer.graph.nodes[i].layer for i in nodes)])
     return [writer.of(layer) for layer in layers]
 
@@ -122,7 +122,10 @@ def _of_input(numbers: Numbers, i: int, number: int, entry: int) -> Iterator[tup
 
 
 def _products(numbers: Numbers, i: int, slopes: Array) -> Iterator[tuple[int | None, float, float]]:
-    """Yield (output, ∂L/∂out, slope) for every nonzero product; the output is None if it is not shown."""
+    """Yield (output, ∂L/∂out, slope) for every nonzero product.
+
+    The output is None for products that are too small to be shown.
+    """
     upstream = numbers.upstream[i + 1]
     sizes = np.abs(upstream * slopes).ravel()
     counting = np.flatnonzero(sizes > 0)

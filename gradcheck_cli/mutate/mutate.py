@@ -137,7 +137,7 @@ class Mutation:
 def to_mutate(spec: Spec) -> tuple[Spec, OwnParameters | None]:
     """Return the spec with gradcheck's own backprop as its source, and the parameters of the user's code.
 
-    The parameters are None if the spec names its own, or if there is no code that defines any.
+    The parameters are None if the spec names parameters itself, or if no code defines any.
     Mistakes are judged by the parameters' gradients alone.
     """
     spec, own = with_own_inputs(spec)

@@ -1,4 +1,7 @@
-"""The pytest plugin, which collects specs as tests. It imports the rest of gradcheck only if it finds one."""
+"""The pytest plugin, which collects specs as tests.
+
+The rest of gradcheck is imported only when a spec is found.
+"""
 
 from __future__ import annotations
 

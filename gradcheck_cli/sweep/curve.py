@@ -97,10 +97,9 @@ class Curve:
 
     @property
     def verdict(self) -> Verdict:
-        """The verdict is wrong if too large an error remains, and agrees if the error falls fast enough.
+        """WRONG if too large an error remains; AGREES if the error falls fast enough; otherwise UNRESOLVED.
 
-        Fast enough means at the scheme's order, or at most `ORDER_WITHIN` below it. In all other cases the
-        verdict is unresolved.
+        Fast enough means at the scheme's order, or at most `ORDER_WITHIN` below it.
         """
         if self.flat is not None and self.flat > self.allowed:
             return Verdict.WRONG
@@ -139,9 +138,9 @@ _OWN_SIZE = 0.3
 def _clear(error: np.ndarray, noise: np.ndarray) -> int:
     """Return the number of errors, in order of falling steps, before the first one that is noise.
 
-    The bound on rounding is often far too large. On the noise branch, the error is all noise; elsewhere, it
-    is larger than the noise. So the smallest ratios of error to bound give the factor by which to scale the
-    bound.
+    The bound on rounding is often far too large. On the noise branch, the error is all noise; on other
+    branches, the error exceeds the noise. So the smallest ratios of error to bound give the factor by which
+    to scale the bound.
     """
     told = (error < _OWN_SIZE) & (noise > 0)
     ratio = min(1.0, float(np.quantile(error[told] / noise[told], 0.2))) if told.any() else 1.0

@@ -18,7 +18,7 @@ from gradcheck_cli.types import Array
 BATCHES = 4
 """The number of batches of entries to perturb at every step, for a network.
 
-They cover all entries, except in large networks.
+These batches cover all entries, except in large networks.
 """
 
 ENTRIES = 64
@@ -109,7 +109,7 @@ class ByEntries:
 
 @dataclass(frozen=True)
 class ByUnits:
-    """All entries that belong to some units, computed by perturbing the units in every sample.
+    """A parameter's entries that belong to certain units, computed by perturbing the units in every sample.
 
     uses: for each use of the parameter, the factors by which it enters the site, and the (feature, sample)
     pairs to perturb.

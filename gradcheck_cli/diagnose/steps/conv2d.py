@@ -1,4 +1,7 @@
-"""Mistakes specific to strides, grouped convolutions and overlapping windows; `dense.py` has the others."""
+"""Mistakes with strides, grouped convolutions and overlapping windows.
+
+The other mistakes in convolutions are in `dense.py`.
+"""
 
 from __future__ import annotations
 

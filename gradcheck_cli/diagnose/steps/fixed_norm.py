@@ -35,7 +35,7 @@ def _per_channel(visit: Visit, of_channels: Array) -> Array:
 
 
 def _as_in_training(visit: Visit) -> Array:
-    """Return ∂L/∂z with the terms of training for the mean and the variance, but the same ẑ."""
+    """Return ∂L/∂z with the terms that training adds for the mean and the variance, but with the same ẑ."""
     g, z_hat = visit.upstream, visit.output
     centred = g - _mean(visit, g) - z_hat * _mean(visit, g * z_hat)
     return _norm(visit).apply(centred)

@@ -40,7 +40,7 @@ _LOOPS: tuple[tuple[tuple[slice, ...], int, str], ...] = (
     ((_ALL, _ALL, _FIRST), 4, "the first row"),
     ((_ALL, _ALL, _FIRST, _FIRST), 4, "the first position"),
 )
-"""The parts of δ that a loop may have covered when it ended after its first iteration.
+"""The parts of δ that a loop may have covered if it ended after its first iteration.
 
 Each row holds the part, the number of axes that δ must have (0 for any), and the words for the part.
 """

@@ -37,7 +37,7 @@ class Norm:
     name: the first words of the kinds of its mistakes.  words: its name in sentences.
     family: the family of its mistakes.
     count: the symbol for the number of entries in a mean.
-    axis: the wrong axis in the example on the page of a mistake.
+    axis: the wrong axis in the example on a mistake's page in the documentation.
     includes: returns whether a step is of this kind.
     """
 

@@ -29,7 +29,7 @@ def _of_mean(visit: Visit) -> Array | None:
 
 
 def _without_stride(visit: Visit) -> Array | None:
-    """Return ∂L/∂x computed as if the stride were 1; None if it is 1."""
+    """Return ∂L/∂x computed as if the stride were 1; None if the stride is 1."""
     step = visit.step
     assert isinstance(step, AvgPool)
     plain, features = replace(step, stride=(1,) * len(step.stride)), visit.inputs[0].shape[1:]
@@ -42,7 +42,10 @@ def _without_stride(visit: Visit) -> Array | None:
 
 
 def _first_of_window(visit: Visit) -> Array | None:
-    """Return ∂L/∂x with the whole gradient of each window assigned to its first input; None if padded."""
+    """Return ∂L/∂x with the whole gradient of each window assigned to the window's first input.
+
+    Returns None if the input is padded.
+    """
     step, (x,) = visit.step, visit.inputs
     assert isinstance(step, AvgPool)
     if any(step.padding):

@@ -15,7 +15,7 @@ _RIGHT_SLOPE = "∂L/∂w = Σ g min(x, 0)"
 
 
 def _with_slope(visit: Visit, slope: Array) -> Array:
-    """Return ∂L/∂x with this slope in place of the weight."""
+    """Return ∂L/∂x computed with `slope` in place of the step's own slope."""
     (shares, _) = visit.step.vjp({"weight": slope}, visit.inputs, visit.output, visit.upstream)
     return shares[0]
 

@@ -53,7 +53,10 @@ def _through_the_norm(visit: Visit, _: float) -> Handed | None:
 
 
 def _past_the_norm(visit: Visit) -> Array | None:
-    """Return the gradient from above the normalisation that follows a sum; None if no norm follows."""
+    """Return the gradient that reaches a normalisation, or its scale, from above.
+
+    Returns None if no normalisation follows the visited sum directly.
+    """
     nodes, above = visit.at.graph.nodes, visit.taker
     if above < 0 or not isinstance(nodes[above].step, _NORMS):
         return None
