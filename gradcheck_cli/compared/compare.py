@@ -115,7 +115,7 @@ def _why(report: Report) -> Diagnosis:
 
 
 def _count(ratio: float) -> int:
-    """Return the whole number (at least 2) that the ratio or its inverse equals; 0 if there is none."""
+    """Return the ratio or its inverse if it is a whole number of at least 2; 0 if neither is."""
     larger = max(abs(ratio), 1.0 / abs(ratio)) if ratio else 0.0
     whole = round(larger) if larger < 2**31 else 0
     return whole if whole >= 2 and abs(larger - whole) <= 1e-5 * whole else 0
@@ -134,7 +134,7 @@ def _of_ranks(report: Report, count: int) -> str:
 def arbitrated(report: Report, checks: Mapping[str, Report]) -> Report:
     """Return the report with a note about each source that was checked against its own loss.
 
-    checks: the reports of those checks, by the name of the source.
+    checks: the reports of these checks, by the name of the source.
     """
     return replace(report, unusual=tuple(_judgement(name, check) for name, check in checks.items()))
 

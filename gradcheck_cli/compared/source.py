@@ -22,7 +22,7 @@ _LOSS = "loss"
 
 @dataclass(frozen=True)
 class Source:
-    """Gradients by name, and the type in which each of them was computed."""
+    """Gradients by name, and the type in which each gradient was computed."""
 
     name: str
     values: Mapping[str, Array]

@@ -2,9 +2,9 @@
 
 If the spec describes a network, every wrong formula in the tables (`table.py`) is computed for that network
 and its data. The formula that reproduces the gradient up to rounding is the answer (`search.py`). The spec
-may also describe a different network from the author's; `other_networks.py` searches for it. If the spec
-describes no network, only the arrays are compared (`arrays.py`). If nothing matches, the diagnosis does not
-guess; it reports what is known (`observe.py`).
+may also describe a different network from the author's. `other_networks.py` searches for the author's
+network. If the spec describes no network, only the arrays are compared (`arrays.py`). If nothing matches, the
+diagnosis does not guess; it reports what is known (`observe.py`).
 """
 
 from __future__ import annotations
@@ -144,7 +144,7 @@ def _or_of_its_steps(
     comparisons: Sequence[Comparison],
     without: frozenset[str],
 ) -> Diagnosis:
-    """Return the simpler of two diagnoses: `found`, or that of the network treated as a graph of steps.
+    """Return the simpler of two diagnoses: `found`, or the one that treats the network as a graph of steps.
 
     `found` treats the network as a chain of layers. The search over graphs knows more mistakes in steps other
     than dense layers and activations. It is asked if `found` does not explain everything by a single mistake, or

@@ -59,7 +59,8 @@ def _of_fewest_mistakes(answers: Sequence[Answer]) -> list[Answer]:
 def _target(comparison: Comparison) -> Target:
     """Return the gradient to explain, with its finite differences in place of the correct gradient.
 
-    An entry without a finite difference gets an infinite error bound, unless a projection limits its error.
+    An entry without a finite difference gets an infinite error bound, unless a derivative along a random
+    direction limits the entry's error.
     """
     measured = np.isfinite(comparison.error)
     right = np.where(measured, comparison.numerical, comparison.analytic)
@@ -173,7 +174,7 @@ def _is_times(target: Target, factor: float) -> bool:
 def _own_factor(target: Target) -> float | None:
     """Return the constant factor that explains this tensor, or None if no factor does.
 
-    A tensor with a single entry never has one, since any number is a multiple of any other.
+    A tensor with a single entry never has such a factor, since any number is a multiple of any other.
     """
     known = target.is_known
     if target.right.size < 2:

@@ -121,7 +121,7 @@ def _branches(visit: Visit, slot: int) -> bool:
 
 
 def shares_parameters(visit: Visit) -> bool:
-    """Return whether another node of the same kind uses the same parameters, as time steps do."""
+    """Return whether another node with the same kind of step uses the same parameters, as in a time loop."""
     own, kind = set(visit.node.names.values()), type(visit.step)
     others = (node for i, node in enumerate(visit.at.graph.nodes) if i != visit.i)
     return any(own & set(node.names.values()) for node in others if type(node.step) is kind)

@@ -12,10 +12,11 @@ class Cause:
 
     kind: a name that scripts can rely on; it is the same in every version.
     family: the group that this kind belongs to.
-    where: the layers or the tensors in which the mistake was made; layers are listed from the output down.
-    It is empty if the mistake has no specific place.
+    where: the layers or the tensors in which the mistake was made; layers are listed from the output down. It
+    is empty if the mistake has no specific place.
     sentence: what happened, in the author's terms.
-    factor: the wrong factor of the chain rule, as `gradcheck explain` shows it; empty if there is none.
+    factor: the wrong factor of the chain rule, as `gradcheck explain` shows it; empty if no single factor is
+    wrong.
     unknown, value: the name and the value of the number that the search solved for, such as a learning rate,
     a slope or a factor.
     """
@@ -45,7 +46,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """The explanations of the author's gradient and, if there are none, what else is known about it.
+    """The explanations of the author's gradient and any other facts that are known about it.
 
     answers: all answers that reproduce the gradient up to rounding, the most likely one first.
     tried: how many wrong formulas were computed.
@@ -55,8 +56,8 @@ class Diagnosis:
     arrays of a layer that is checked without its network ("a layer"), the arrays of two sources that are
     compared ("two sources"), or the arrays alone because the spec does not describe the author's network
     ("another network").
-    trials: what rerunning the code in other ways has shown, one sentence per fact. If there are such facts,
-    they count as the explanation.
+    trials: what further runs of the code have shown, one sentence per fact. If there are such facts, they
+    count as the explanation.
     places: where in the code the fault lies, as far as taps show, one sentence per place.
     """
 

@@ -1,4 +1,4 @@
-"""Describe which part of a tensor's gradient is wrong: rows, columns, a few entries, or zeros."""
+"""Describe where a tensor's gradient is wrong: in rows, in columns, in a few entries, or where it is 0."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def _lines_or_entries(name: str, off: Array, also: Sequence[str]) -> Iterator[st
 
 
 def _axis(off: Array) -> int | None:
-    """Return the first axis along which only some rows or columns are wrong; None if there is none."""
+    """Return the first axis along which only some rows or columns are wrong; None if no axis is like that."""
     axes = range(off.ndim if off.ndim > 1 else 0)
     return next((axis for axis in axes if not _lines(off, axis).all()), None)
 

@@ -15,7 +15,7 @@ from gradcheck_cli.diagnose.wrong_scales import is_round
 from gradcheck_cli.types import Array
 
 Candidate = tuple[tuple[Made, ...], Array]
-"""Mistakes in a single tensor, with the gradient that results from them."""
+"""Mistakes in a single tensor, with the gradient that results from these mistakes."""
 
 
 def scaled_to(
@@ -33,7 +33,7 @@ def scaled_to(
 
 
 def tensor_factors(target: Target, data: Array, penalty: Array) -> Iterator[tuple[float, Array]]:
-    """Yield the factor that fits best if it scales the whole gradient, then if it spares the penalty.
+    """Yield the best factor on the whole gradient, then the best factor on all but the penalty term.
 
     Each factor comes with the gradient that results. The second factor is left out if there is no penalty.
     """

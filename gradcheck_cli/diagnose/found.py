@@ -1,4 +1,4 @@
-"""The author's gradients, and the values of a mistake's unknown that fit them best."""
+"""The author's gradients, and the values of a mistake's unknown that best fit these gradients."""
 
 from __future__ import annotations
 

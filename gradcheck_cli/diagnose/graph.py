@@ -68,7 +68,7 @@ def diagnose_graph(
 def _answers(
     at: Pass, targets: Mapping[str, Target], without: frozenset[str], limit: int
 ) -> tuple[list[Answer], int]:
-    """Return the answers and the number of steps tried.
+    """Return the answers and the number of visits to nodes that the search made.
 
     Single mistakes are tried first, then networks that differ in an option, then pairs of mistakes.
     """
@@ -92,7 +92,7 @@ def _blamed(answers: Sequence[Answer]) -> tuple[str, ...]:
 
 
 def topmost_wrong(graph: Graph, targets: Mapping[str, Target]) -> list[str]:
-    """Return the layers with a wrong gradient that have no wrong layer above them, from the output down."""
+    """Return the layers with a wrong gradient that have no such layer above them, from the output down."""
     highest, owner = _highest_use(graph), owners(graph)
     wrong = [name for name in highest if name in targets and not targets[name].is_right]
     above = {name: _layers_above(graph, highest[name]) for name in wrong}

@@ -94,7 +94,7 @@ class GraphSearch:
         return _ENOUGH if found else max(_MOST_VISITS - self._consequences.visited, _ENOUGH)
 
     def _is_fair(self, state: State) -> bool:
-        """Return whether there are mistakes and every one of them affects a gradient that is really wrong."""
+        """Return whether the state has mistakes, and each of them affects a gradient that is really wrong."""
         if not state.made or not state.informed:
             return False
         for made in state.made:
@@ -201,7 +201,7 @@ class GraphSearch:
         yield from self._solved(variant.wrong, after, straight, visit.i, of_node=True)
 
     def _may_fit(self, visit: Visit, variant: Variant) -> bool:
-        """Return whether this mistake, made before any other, may reproduce the author's gradients."""
+        """Return whether this mistake, as the first one made, may reproduce the author's gradients."""
         if self._probe is None:
             return True
         handed = [

@@ -39,7 +39,7 @@ class Repeated:
 
 
 def everywhere(variants: Sequence[Sequence[Variant]]) -> Iterator[Repeated]:
-    """Yield each mistake that can be made at several nodes as a mistake that is made at all of them.
+    """Yield each mistake that can be made at several nodes, as a mistake made at all of these nodes.
 
     variants: the mistakes that can be made at each node.
     """
@@ -49,7 +49,7 @@ def everywhere(variants: Sequence[Sequence[Variant]]) -> Iterator[Repeated]:
 
 
 def in_loops(nodes: Sequence[Node], variants: Sequence[Sequence[Variant]]) -> Iterator[Repeated]:
-    """Yield each mistake in each statement of a loop as a mistake that is made at all nodes of the statement.
+    """Yield each mistake in a statement of a loop, as a mistake made at all nodes of the statement.
 
     variants: the mistakes that can be made at each node.  An unknown has the value 0.1 at first.
     """

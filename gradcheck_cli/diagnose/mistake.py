@@ -24,7 +24,7 @@ class Wrong:
     wrong, right: the wrong formula and the correct one. {phi} stands for the derivative of the layer's
     activation, {dloss} for the derivative of the loss.
     factor: the wrong factor of the chain rule.
-    unknown: the name of the number to solve for; empty if there is none.
+    unknown: the name of the number to solve for; empty if no number is unknown.
     code: the wrong statements in numpy, with the variables of docs/_generate/mistake_pages/programs.py.
     shown_by: the data or parameters needed to reveal the mistake, for when it has no effect on the current
     gradients. By default, the family's text is used.
@@ -61,7 +61,7 @@ class Wrong:
 Step = Callable[[Site, float], Array | None]
 """A function of a `Site` and a mistake's unknown that returns the result of a wrong step.
 
-The result has the shape of the correct one. It is None if the step does not apply to the site.
+The result has the shape of the correct one. If the step does not apply to the site, the result is None.
 """
 
 Solver = Callable[[Site, Array], Iterable[float]]
@@ -108,7 +108,7 @@ Steps = dict[Part, Mistake]
 Term = Callable[[Problem, str, float], Array | None]
 """A function of the problem, a parameter's name and the unknown that returns a wrong penalty term.
 
-It returns None if the mistake does not apply to the parameter.
+The result is None if the mistake does not apply to the parameter.
 """
 
 

@@ -104,7 +104,7 @@ def _answers(
 
 
 def _is_solved(wrong: Wrong) -> bool:
-    """Return whether the mistake has an unknown whose solved value has no name of its own.
+    """Return whether the mistake has an unknown and the solved value of the unknown has no name.
 
     A factor such as 1/N does have a name.
     """
@@ -222,8 +222,9 @@ def _names(group: list[Made], on_penalty: bool, setting: Setting) -> list[list[M
 def _rank(groups: Sequence[Sequence[Made]]) -> tuple[int, ...]:
     """Return a sort key that puts smaller sets of mistakes first.
 
-    Among sets of equal size, the key prefers sets without one-sided swaps, then causes over mere
-    descriptions, then mistakes with less freedom, then mistakes in all units of a layer.
+    Among sets of equal size, the key prefers sets without one-sided swaps (in which only one of the two
+    tensors is wrong), then causes over mere descriptions, then mistakes with less freedom, then mistakes in
+    all units of a layer.
     """
     firsts = [group[0] for group in groups]
     return (
@@ -236,7 +237,7 @@ def _rank(groups: Sequence[Sequence[Made]]) -> tuple[int, ...]:
 
 
 def _says_less(group: Sequence[Made], setting: Setting) -> bool:
-    """Return whether the group's factor on ∂L/∂a may really be a factor on one layer's gradients alone."""
+    """Return whether the group's factor on ∂L/∂a may really be a factor on one layer's gradients only."""
     if group[0].wrong is not SCALED or setting.problem is None:
         return False
     lowest, *above = layers_of(setting.problem)
@@ -246,7 +247,7 @@ def _says_less(group: Sequence[Made], setting: Setting) -> bool:
 def with_overflow(
     answers: list[Answer], targets: Mapping[str, Target], problem: Problem | None
 ) -> list[Answer]:
-    """Return the answers, with the gradients' non-finite entries, if any, added as one more mistake."""
+    """Return the answers, with one more mistake in each if any gradient has entries that are not finite."""
     made = [_overflow(target) for target in targets.values() if not target.finite.all()]
     if not made:
         return answers

@@ -238,7 +238,7 @@ def _activations(problem: Problem) -> Iterator[OtherNetwork]:
 
 
 def _of_one_activation(network: Network) -> Iterator[tuple[Layer, ...]]:
-    """Yield each layer alone, then the layers that share an activation, with and without the output layer."""
+    """Yield each layer alone, then all layers that share an activation, with and without the last layer."""
     yield from ((layer,) for layer in network.layers)
     together: dict[tuple[str, ...], tuple[Layer, ...]] = {}
     for layers in (network.layers, network.layers[:-1]):

@@ -24,10 +24,10 @@ def rows_as(site: Site, target: Target, penalty: Array) -> Array:
 def in_some_units(
     wrong: Site, right: Site, right_rows: Array, target: Target, penalty: Array
 ) -> tuple[str, Site] | None:
-    """Return the names of the wrong units, and a site that is wrong in these units but correct in all others.
+    """Return the names of the wrong units, and a site that is wrong in these units and correct in all others.
 
-    Returns None unless some rows of the weight's gradient match the wrong site and all others the correct
-    one.
+    Returns None unless some rows of the weight's gradient match the wrong site and all other rows match the
+    correct site.
     """
     units = ~right_rows
     if not units.any() or units.all() or not rows_as(wrong, target, penalty)[units].all():

@@ -47,7 +47,7 @@ class _Direction:
     slack: float
 
     def change(self, visit: Visit, handed: Handed) -> tuple[float, float]:
-        """Return the change that a wrong `vjp` makes along the direction, and a bound on its rounding."""
+        """Return the change along the direction if a `vjp` is wrong, and a bound on the rounding in it."""
         (shares, own), (right_shares, right_own), node = handed, visit.right, visit.node
         pairs = [
             (wrong - right, self.tangents[k])
@@ -60,7 +60,7 @@ class _Direction:
         return total, _ROUNDING * sum(float(np.vdot(np.abs(a), np.abs(b))) for a, b in pairs)
 
     def agrees(self, visit: Visit) -> bool:
-        """Return whether the node's correct `vjp` agrees with its tangents, as it does away from kinks."""
+        """Return whether the node's correct `vjp` agrees with its tangents, as it must away from kinks."""
         (shares, own), node = visit.right, visit.node
         pairs = [(share, self.tangents[k]) for k, share in zip(node.inputs, shares, strict=True)]
         pairs += [

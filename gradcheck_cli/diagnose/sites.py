@@ -1,8 +1,8 @@
 """Apply mistakes that are written for the layers of a chain to the nodes of any graph.
 
 A mistake in `MISTAKES` reads a `Site`, which is one layer of a chain. Each class here presents one visit of
-backprop to a node as such a site. Arrays that the node does not have are empty, and mistakes that need them
-do not apply.
+backprop to a node as such a site. An array that the node does not have is empty, and mistakes that need this
+array do not apply.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class SeenActivity:
 
 @dataclass(frozen=True, kw_only=True)
 class NodeSite(Site):
-    """One visit of backprop to a node, as a site. Subclasses define the arrays of the layer."""
+    """One visit of backprop to a node, in the form of a `Site`. Subclasses define the arrays of the layer."""
 
     visit: Visit
 
@@ -120,7 +120,7 @@ class NodeSite(Site):
 
 @dataclass(frozen=True, kw_only=True)
 class LossSite(Site):
-    """The end of the network as a site. Backprop starts here with ∂L/∂a."""
+    """The end of the network, in the form of a `Site`. Backprop starts here with ∂L/∂a."""
 
     at: Pass
 
@@ -146,7 +146,7 @@ class LossSite(Site):
 
 
 def loss_site(at: Pass) -> LossSite:
-    """Return the site of the loss."""
+    """Return the site of the loss, where backprop starts."""
     return LossSite(at.problem, seen(), 0, at.found, NOTHING, NOTHING, NOTHING, at=at)
 
 
@@ -160,7 +160,7 @@ def seen(**known: Any) -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class PointwiseSite(NodeSite):
-    """An activation as a site. Its upstream gradient is ∂L/∂a."""
+    """A visit to an activation, in the form of a `Site`. Its upstream gradient is ∂L/∂a."""
 
     @property
     def layer(self) -> Any:
@@ -183,7 +183,7 @@ class PointwiseSite(NodeSite):
 
 
 def pointwise_site(visit: Visit) -> PointwiseSite:
-    """Return the site of an activation."""
+    """Return the site for a visit to an activation."""
     at = visit.at
     return PointwiseSite(at.problem, seen(), 0, at.found, visit.upstream, NOTHING, NOTHING, visit=visit)
 
@@ -193,7 +193,10 @@ def pointwise_site(visit: Visit) -> PointwiseSite:
 
 @dataclass(frozen=True, kw_only=True)
 class AffineSite(NodeSite):
-    """A step z = a wᵀ + b as a site, where a is the step's input as rows. Its upstream gradient is δ."""
+    """A visit to a step z = a wᵀ + b, in the form of a `Site`.
+
+    Here a is the step's input as rows. The upstream gradient is δ.
+    """
 
     @cached_property
     def layer(self) -> Any:
@@ -253,14 +256,17 @@ class AffineSite(NodeSite):
 
 
 def affine_site(visit: Visit) -> AffineSite:
-    """Return the site of a dense layer or a convolution."""
+    """Return the site for a visit to a dense layer or a convolution."""
     at, delta = visit.at, visit.step.by_row(visit.upstream)
     dL_dy, dL_da = _before(visit, Normalise, delta), _before(visit, Pointwise, delta)
     return AffineSite(at.problem, seen(), 0, at.found, dL_da, dL_dy, delta, visit=visit)
 
 
 def _before(visit: Visit, kind: type, delta: Array) -> Array:
-    """Return ∂L/∂output of the activation or normalisation directly above, as rows; δ if there is none."""
+    """Return ∂L/∂output of the activation or normalisation directly above, as rows.
+
+    Returns δ if there is neither directly above.
+    """
     above = visit.taker
     if above < 0 or not isinstance(visit.at.graph.nodes[above].step, kind):
         return delta
@@ -270,14 +276,14 @@ def _before(visit: Visit, kind: type, delta: Array) -> Array:
 
 
 def _taker_of(at: Pass, node: int) -> int:
-    """Return the index of the scale directly above a normalisation; the given index if there is none."""
+    """Return the index of the scale directly above a normalisation; `node` itself if there is no scale."""
     takers = [i for i, _ in at.consumers(node + 1)]
     is_scale = len(takers) == 1 and isinstance(at.graph.nodes[takers[0]].step, Scale)
     return takers[0] if is_scale else node
 
 
 def result_of(mistake: Mistake, site: Site, value: float) -> Array | None:
-    """Return the wrong result of a mistake at a site; None if the mistake does not apply there."""
+    """Return the wrong result of a mistake at a site; None if the mistake does not apply to the site."""
     try:
         return mistake.made(site, value)
     except (IndexError, ValueError):

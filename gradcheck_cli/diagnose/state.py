@@ -1,4 +1,4 @@
-"""Mistakes made in specific places, and the states of a search: partial backprops with such mistakes."""
+"""Mistakes made in specific places, and the states of a search: partial backprops with mistakes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from gradcheck_cli.types import Array
 class Made:
     """A mistake that was made in a specific place.
 
-    layer: the layer's name; empty if unknown.  tensor: the tensor's name, if the mistake affects only one.
+    layer: the layer's name; empty if unknown.  tensor: the tensor's name, if the mistake affects a single
+    tensor.
     value: the value of the mistake's unknown.
     place: the units, samples or entries affected, in words; for swapped tensors, the other tensor.
     early: whether the mistake spoilt the gradient before the penalty was added.
@@ -51,7 +52,7 @@ def number_of(made: Sequence[Made]) -> int:
 class State:
     """A backprop with certain mistakes that has reproduced every gradient down to `site`.
 
-    informed: the number of entries in which the state's gradients clearly differ from the correct ones.
+    informed: the number of entries in which the state's gradients clearly differ from the correct gradients.
     apart: the largest relative distance between the state's gradients and the author's.
     on_penalty: whether a factor also applies to penalties.
     """

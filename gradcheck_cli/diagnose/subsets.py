@@ -32,9 +32,9 @@ def kept_samples(sums: Sequence[tuple[Array, Array, Array]]) -> Array | None:
 
     sums: for each sum, the author's value, (out, in), its factor δ, (N, out), and its factor f, (N, in).
 
-    The weight is 0 for every sample left out. All samples kept have the same weight: 1, or N over their
-    number. The weights are solved for by least squares. The normal equations need only the inner products
-    ⟨δₙᵀ fₙ, δₘᵀ fₘ⟩ = (δₙ · δₘ) (fₙ · fₘ), so no product δₙᵀ fₙ is formed.
+    The weight is 0 for every sample left out. All samples kept have the same weight: 1, or N divided by the
+    number of samples kept. The weights are solved for by least squares. The normal equations need only the
+    inner products ⟨δₙᵀ fₙ, δₘᵀ fₘ⟩ = (δₙ · δₘ) (fₙ · fₘ), so no product δₙᵀ fₙ is formed.
     """
     if not sums or not all(np.isfinite(found).all() for found, _, _ in sums):
         return None
@@ -135,7 +135,7 @@ _PLURALS = {"entry": "entries", "index": "indices"}
 
 
 def numbered(noun: str, mask: Array) -> str:
-    """Name the true indices of a mask, such as ``rows 3, 7 and 9``, or count them if there are many."""
+    """Name the true indices of a mask, such as ``rows 3, 7 and 9``; if there are many, count them."""
     which = [str(i) for i in np.flatnonzero(mask)]
     several = _PLURALS.get(noun, f"{noun}s")
     named = noun if len(which) == 1 else several

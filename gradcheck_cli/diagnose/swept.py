@@ -22,11 +22,11 @@ class MadeAt(Made):
 
 @dataclass(frozen=True)
 class Swept:
-    """A sweep with certain mistakes that has reproduced every gradient so far.
+    """An unfinished backprop, with certain mistakes, that has reproduced every gradient so far.
 
     upstream: maps the index of each value to the sum of the shares of ∂L/∂value that have arrived.
     arrived: ∂L/∂output of each node visited, by the node's index.
-    always: the mistake that is made at several nodes, in a tuple; empty if there is none.
+    always: the mistake that is made at several nodes, in a tuple; empty if no such mistake was made.
     uses: for each parameter, the parts of its gradient computed so far, by the index of the node that uses
     the parameter.
     informed, apart, on_penalty: see `State`.

@@ -11,7 +11,7 @@ import numpy as np
 from gradcheck_cli.types import EPS, Array
 
 RTOL = 1e-8
-"""The relative tolerance for a candidate in float64. An entry hardly ever lies within it by chance."""
+"""The relative tolerance for a candidate in float64. A wrong entry hardly ever meets it by chance."""
 
 _CANCELLED = 1e-9
 """An entry counts as 0 if it is smaller than this share of the terms that add up to it."""
@@ -125,8 +125,8 @@ class Target:
     def apart(self, candidate: Array) -> float:
         """Return the largest distance between the candidate and the author's gradient.
 
-        It is relative to the candidate's largest entry or, if the terms of the candidate cancel to almost 0,
-        to the size of these terms.
+        The distance is relative to the candidate's largest entry or, if the terms of the candidate cancel to
+        almost 0, to the size of these terms.
         """
         off = np.abs(self.found - candidate)[self.finite].max(initial=0.0)
         largest = np.abs(candidate).max(initial=_CANCELLED * self.size)

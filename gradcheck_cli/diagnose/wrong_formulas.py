@@ -234,8 +234,8 @@ _OF_A: tuple[tuple[str, str, Callable[[Array], Array], tuple[str, ...], str], ..
 )
 """Derivatives in terms of a: the activation, the formula, a function, activations to skip, and numpy code.
 
-The activations to skip are those for which the mistake has another name. For instance, if a is never
-negative, the derivative of elu is 1, as if the derivative were missing.
+An activation is skipped if the mistake has another name for it. For instance, if a is never negative, the
+derivative of elu is 1, as if the derivative were missing.
 """
 
 

@@ -83,8 +83,8 @@ def _below_before(site: Site) -> Array | None:
 def _summed_over_units(site: Site) -> Array | None:
     """Return Σⱼ δⱼ of each sample, repeated for every input of the layer.
 
-    Returns None if the terms cancel in every sample, as they do for a softmax, so that only rounding error is
-    left.
+    Returns None if the terms cancel in every sample, as for a softmax. Only rounding error would be left
+    then.
     """
     total = site.delta.sum(axis=1, keepdims=True)
     if (np.abs(total) <= _CANCELLED * np.abs(site.delta).sum(axis=1, keepdims=True)).all():

@@ -225,7 +225,7 @@ def _huber(site: Site, delta: float) -> Array | None:
 
 
 _MOST_SIZES = 2000
-"""If a − y has more entries than this, trying each interval between them would take too long."""
+"""If a − y has more entries than this, the intervals between the entries take too long to try."""
 
 
 def _thresholds(site: Site, found: Array) -> Sequence[float]:

@@ -250,8 +250,8 @@ def _eps_found(terms: Callable[[Normalised, Array], Sequence[Array]]) -> Solver:
 
     The row belongs to the unit with the smallest variance, for which eps matters most.
 
-    terms: writes δ as a polynomial in r = 1 / √(var z + eps), and returns the coefficient of r and, if there
-    is one, the coefficient of r³, each (N, out), for N samples.
+    terms: writes δ as a polynomial in r = 1 / √(var z + eps), and returns the coefficient of r and, if r³
+    occurs, the coefficient of r³. Each is (N, out), for N samples.
     """
 
     def solve(site: Site, _: Array) -> Iterator[float]:

@@ -58,7 +58,7 @@ def _to_digits(value: Array, digits: int) -> tuple[Array, Array]:
 
 
 _MOST_DECIMALS = 8
-"""The largest number of decimals to try; with more, the numbers hardly differ from the correct ones."""
+"""The largest number of decimals to try; with more decimals, rounding hardly changes a gradient."""
 
 
 def _printed(to: Callable[[Array, int], tuple[Array, Array]], noun: str) -> Fits:
@@ -111,7 +111,7 @@ ROUNDED_AWAY = WrongTensor(
     fits=_all_rounded_away,
     plant=lambda right: None,
 )
-"""The mistake of rounding a small gradient to 0. It counts only if other gradients are rounded, too."""
+"""The mistake of rounding a small gradient to 0. It is named only if other gradients are rounded, too."""
 
 
 PRECISION_MISTAKES: tuple[WrongTensor, ...] = (

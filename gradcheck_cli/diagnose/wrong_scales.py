@@ -1,4 +1,4 @@
-"""Gradients that are a constant multiple of the correct ones, and the names of such factors."""
+"""Gradients that are a constant multiple of the correct gradients, and the names of such factors."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def _wrong(kind: str, sentence: str, wrong: str, right: str, code: str, family: 
 
 
 class Sizes(NamedTuple):
-    """The numbers of samples and outputs, if known, and whether the loss averages over them."""
+    """The numbers of samples and outputs, if known, and for each, whether the loss averages over it."""
 
     samples: int | None = None
     outputs: int | None = None
@@ -38,7 +38,8 @@ class Sizes(NamedTuple):
 class Named(NamedTuple):
     """A factor that has a name.
 
-    averages: whether the factor comes from a mean over samples or outputs, which does not affect a penalty.
+    averages: whether the factor comes from a mean over samples or outputs. Such a mean does not affect a
+    penalty.
     """
 
     value: float
@@ -51,9 +52,10 @@ def _means(
 ) -> Iterator[Named]:
     """Yield the factors that result if a mean over samples or outputs is missing or is taken twice.
 
-    letter, count, noun: the number of samples or outputs as a symbol and as a number, and the word for them.
-    over: whether the loss averages over them.
-    refined_by: the kinds that say more precisely that a mean is taken twice.
+    letter, count, noun: the number of samples or outputs as a symbol, the same number in digits, and the word
+    "samples" or "outputs".
+    over: whether the loss averages over these samples or outputs.
+    refined_by: the kinds of mistakes that say more precisely that a mean is taken twice.
     """
     if count is None:
         return
@@ -91,7 +93,7 @@ _TWICE, _HALF = "dL_da = 4 * (a - y) / (N * C)", "dL_da = (a - y) / (N * C)"
 
 
 def _factors(sizes: Sizes) -> Iterator[Named]:
-    """Yield each factor that has a name, starting with the most likely one."""
+    """Yield each factor that has a name, starting with the most likely factor."""
     sign = _wrong("sign", "{it} has the wrong sign", "−∂L", "∂L", "dL_da = 2 * (y - a) / (N * C)")
     yield Named(-1.0, sign)
     over_samples = _means("N", sizes.samples, sizes.over_samples, "samples", frozenset({AVERAGED}))
@@ -149,7 +151,7 @@ def named(
     on_penalty: bool = False,
     without: frozenset[str] = frozenset(),
 ) -> list[Wrong]:
-    """Return every name that this factor may have, starting with the most likely one, or just "factor".
+    """Return every name that this factor may have, the most likely name first. The last resort is "factor".
 
     norm: the norm of the author's gradient, which is a round number after clipping; 0 if unknown.
     on_penalty: whether the factor also applies to a penalty, unlike a mean over samples or outputs.

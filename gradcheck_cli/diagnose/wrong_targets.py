@@ -165,7 +165,7 @@ def _ignored_trained(site: Site, _: float) -> Array | None:
 def _ignored_as_classes(mean_over_all: bool) -> Step:
     """Return a step that treats every ignored label as a class that counts like all others.
 
-    mean_over_all: whether the mean is over all samples, not only over those whose label counts.
+    mean_over_all: whether the mean is over all samples, not only over the samples whose label counts.
     """
 
     def step(site: Site, _: float) -> Array | None:

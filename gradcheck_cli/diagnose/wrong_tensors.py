@@ -85,12 +85,12 @@ def _zero(right: Array) -> Array | None:
 
 
 def _is_zero(target: Target, right: Array) -> Spoilt | None:
-    """Fit a gradient that is exactly 0. A sum whose terms cancel is hardly ever exactly 0."""
+    """Fit the mistake of a gradient that is exactly 0. A sum whose terms cancel is hardly ever exactly 0."""
     return None if target.found.any() else Spoilt(np.zeros_like(right))
 
 
 def _is_nearly_zero(target: Target, right: Array) -> Spoilt | None:
-    """Fit a gradient that is 0 only up to rounding, like a sum whose terms cancel."""
+    """Fit the mistake of a gradient that is 0 only up to rounding, like a sum whose terms cancel."""
     return Spoilt(target.found) if target.is_nothing and target.found.any() else None
 
 
@@ -100,7 +100,7 @@ def _is_nearly_zero(target: Target, right: Array) -> Spoilt | None:
 def _permuted(axis: int) -> Fits:
     """Return a `Fits` function for gradients with rows (axis 0) or columns (axis 1) in the wrong order.
 
-    The rows or columns of both gradients are matched by sorting them by a weighted sum of their entries. The
+    To match the rows or columns of both gradients, they are sorted by a weighted sum of their entries. The
     weights follow no pattern, since plain sums would all be 0 wherever Σⱼ δⱼ is 0.
     """
 
@@ -209,7 +209,7 @@ def _zeroed(axis: int, kind: str) -> Fits:
 
 
 def _unit_zeroed(target: Target, right: Array) -> Spoilt | None:
-    """Fit units whose weights and bias have gradients that are exactly 0."""
+    """Fit the mistake of units whose weights and bias have gradients that are exactly 0."""
     silent = target.silent
     if silent is None or silent.all() or not (right[silent] != 0).any():
         return None

@@ -148,9 +148,9 @@ def _contrastive(
     """Return a `Slip`: a wrong gradient of the contrastive loss.
 
     of_first: returns the gradient of the first embedding. It takes the difference d of the two embeddings,
-    the direction of d, the labels (1 for pairs that are alike, else 0), and how far each pair is short of
-    the margin.
-    second: the factor that turns the gradient of the first embedding into that of the second.
+    the direction of d, the labels (1 for pairs that are alike, else 0), and how far each pair is short of the
+    margin.
+    second: the factor that turns the gradient of the first embedding into the gradient of the second.
     clipped: whether pairs that are further apart than the margin have no gradient.
     """
 

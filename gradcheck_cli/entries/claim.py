@@ -19,7 +19,7 @@ from gradcheck_cli.verdict import Projected, by_convention, default_rtol
 class Claim:
     """The user's gradients, with the error that a correct gradient may have.
 
-    rounding: for each gradient, a bound on the rounding error of a correct one.
+    rounding: for each gradient, a bound on the rounding error of a correct gradient.
     rtol: the relative tolerance of each tensor.
     elsewhere: for each tensor, the size that an entry of 0 is compared with, as in `Judged`.
     """

@@ -30,7 +30,7 @@ class Look:
     among: Mapping[str, Array]
 
     def after(self, estimates: Estimates) -> Look:
-        """Return a look at newer estimates. A tensor whose estimate has not changed keeps its comparison."""
+        """Return a `Look` at newer estimates. A tensor whose estimate is unchanged keeps its comparison."""
         newer = {
             name: self.claim.compare(name, estimate)
             for name, estimate in estimates.items()
@@ -92,7 +92,7 @@ def union(*of: Masks) -> Masks:
 
 
 def settled(look: Look, reference: Reference, worst: bool = True) -> Look:
-    """Return a look after further steps for the entries that need them.
+    """Return a `Look` after further steps for the entries that need more steps.
 
     Entries that agree need no more steps; entries that are wrong by far need one more step. All other entries
     get the whole ladder of steps, and entries that are still open after that get wider arithmetic. If the
@@ -122,7 +122,7 @@ def _as_bad(look: Look, worst: Masks) -> Masks:
 
 
 def on_kinks(look: Look, reference: Reference) -> tuple[Look, Masks]:
-    """Return a look with entries on kinks set to the best conventional value, and masks of these entries."""
+    """Return a `Look` with kinked entries set to the best conventional value, and masks of those entries."""
     # If kinks are known, their sides are cheap. If not, only entries that may be on a kink justify a search.
     beyond = look.wrong if reference.objective.tells_kinks else look.doubtful
     kinks = alternatives(reference, look.estimates, union(look.unresolved, beyond))

@@ -40,7 +40,7 @@ class Factor:
 class Definition:
     """A value of the layer: its symbol and its formula.
 
-    where: a remark on the formula that begins with "with"; empty if there is none.
+    where: a remark that follows the formula and starts with the word "with"; empty if no remark is needed.
     """
 
     symbol: str
@@ -91,7 +91,7 @@ class Derivation:
     """The derivation of one layer's gradients, from ∂L/∂output down to the parameters and the inputs.
 
     layer: the layer's name.  kind: the spec's key for this kind of layer.
-    activation: the name of the layer's activation; empty if it has none.
+    activation: the name of the layer's activation; empty if the layer has no activation.
     above: the name of the next layer above, which passes ∂L/∂output down; empty for the output layer.
     normalised: whether a batch normalisation lies between z and the activation.
     takes, gives: the shapes of the layer's input and output, including the batch axis.

@@ -202,7 +202,7 @@ def _link(writer: Writer, i: int, symbol: str, sums: str, formula: str, local: s
 
 
 def _worked(numbers: Numbers, writer: Writer, factors: Sequence[Factor]) -> Iterator[Worked]:
-    """Work out one gradient entry of the first parameter or, if there is none, of the input."""
+    """Work out one gradient entry of the first parameter or, if the layer has no parameters, of the input."""
     names = parameters_of(numbers, writer)
     gradients = [factor for factor in factors if factor.is_gradient]
     if names:

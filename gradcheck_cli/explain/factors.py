@@ -1,4 +1,4 @@
-"""The factors of one layer's derivation, from ∂L/∂output down, each with its reference."""
+"""The factors of one layer's derivation, from ∂L/∂output down, each with a reference to compare it with."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Row:
 
 
 def rows_of(numbers: Numbers, writer: Writer) -> Iterator[Row]:
-    """Yield the factors of a layer: ∂L/∂output, then those of each step, then the layer's gradients."""
+    """Yield the factors of a layer: ∂L/∂output, then the factors of each step, then the layer's gradients."""
     values = _values_inside(numbers, writer) if writer.is_composed else _steps(numbers, writer)
     yield from values
     yield from (_parameter(numbers, writer, name) for name in parameters_of(numbers, writer))
@@ -184,7 +184,7 @@ def of_parameter(numbers: Numbers, i: int, own: str, most: int = ENTRIES) -> Ent
 
 
 def of_input(numbers: Numbers, i: int, number: int, most: int = ENTRIES) -> Entries:
-    """Return some entries of ∂out/∂input of node i; for an activation, all of them."""
+    """Return some entries of ∂out/∂input of node i. For an activation, return all entries."""
     step = numbers.graph.nodes[i].step
     if not isinstance(step, Pointwise) or most < ENTRIES:
         return StepAlone.of(numbers.problem, i, most).of_input(number)

@@ -43,7 +43,7 @@ class Entries:
 
 @dataclass(frozen=True)
 class StepAlone:
-    """A step with its inputs: those of the first sample or, if the step couples samples, of all samples.
+    """A step with the inputs of the first sample or, if the step couples samples, of all samples.
 
     entries: roughly how many entries of each Jacobian to check.
     """

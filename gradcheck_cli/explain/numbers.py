@@ -1,4 +1,4 @@
-"""The numbers of a derivation: backprop, bounds on its rounding, and differences of the whole network."""
+"""The numbers of a derivation: gradients, bounds on their rounding, and differences of the whole network."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ class Writer:
 
     @cached_property
     def is_composed(self) -> bool:
-        """Whether the layer has symbols of its own for its values, since it has many steps."""
+        """Whether the layer has many steps, so that values inside it have symbols of their own."""
         return any(self.graph.nodes[i].symbol for i in self.nodes)
 
     @cached_property
@@ -100,7 +100,7 @@ class Writer:
         return i == group[min(self._now, len(group) - 1)]
 
     def shown(self) -> Iterator[int]:
-        """Yield each node whose output has a symbol, at time step t only."""
+        """Yield each node of time step t whose output has a symbol."""
         return (i for i in self.nodes if self.is_shown(i))
 
     def is_shown(self, i: int) -> bool:
@@ -110,7 +110,7 @@ class Writer:
     # --- values --------------------------------------------------------------------------------------------
 
     def base(self, i: int) -> str:
-        """Return the symbol of node i's output, without a subscript; empty if the output has none."""
+        """Return the symbol of node i's output, without a subscript; empty if the output has no symbol."""
         node = self.graph.nodes[i]
         if not self.is_composed:
             return node.step.formulas.symbol
@@ -285,7 +285,8 @@ class Writer:
     def gradient_above(self, i: int) -> str:
         """Return the symbol of ∂L/∂out for node i.
 
-        If that gradient has no symbol, return the symbol for the first node above whose output has one.
+        If that gradient has no symbol, return the symbol of ∂L/∂out for the first node above whose output has
+        a symbol.
         """
         return self.gradient(self._with_symbol(i) + 1)
 

@@ -55,7 +55,7 @@ def worked_input(numbers: Numbers, writer: Writer, value: int, factor: Factor) -
 
 
 def _writers(writer: Writer, nodes: Iterable[int]) -> list[Writer]:
-    """Return a writer for the layer of each of these nodes, starting with the layer of `writer` itself."""
+    """Return a `Writer` for the layer of each of these nodes, starting with the layer of `writer` itself."""
     layers = dict.fromkeys([writer.layer, *(writer.graph.nodes[i].layer for i in nodes)])
     return [writer.of(layer) for layer in layers]
 

@@ -1,1 +1,1 @@
-"""Plant mistakes in correct gradients, and find out whether a check catches them."""
+"""Plant mistakes in correct gradients, and find out whether a check catches these mistakes."""

@@ -33,7 +33,7 @@ LEFT_OUT = "check: {parameters: all}; this check leaves parameters out"
 """The change to the spec that would reveal a mistake in a tensor that this check leaves out."""
 
 NO_MISTAKE = "nothing: it is not a mistake with this activation"
-"""The answer for a mistake that changes nothing with this activation, such as relu'(a) for relu'(z)."""
+"""The answer for a mistake that has no effect with this activation, such as relu'(a) for relu'(z)."""
 
 NOTICEABLE = 1e-5
 """A mistake counts if it changes a gradient by more than this share of the gradient's largest entry."""
@@ -52,7 +52,7 @@ class Mutant:
     effect: the largest change of a gradient's entry, as a share of the largest entry of its tensor.
     verdict: the verdict of the check; None if the mistake is invisible and the check was not run.
     named: whether the diagnosis names the mistake first.
-    tied: whether the diagnosis names the mistake, but only after an equivalent one.
+    tied: whether the diagnosis names the mistake, but only after an equivalent mistake.
     said: the kinds of mistake in the diagnosis's first answer.
     shown_by: for an invisible mistake, the data, parameters or settings that would show it.
     """
@@ -87,7 +87,7 @@ class Mutation:
     kinked: whether a value of the network lies on a kink, where a mistake may look like a different
     convention.
     applicable: the number of mistakes that apply to the network.
-    planned: the number of mistakes to plant, which may be a sample of those that apply. After an
+    planned: the number of mistakes to plant, which may be a sample of the applicable mistakes. After an
     interruption, there are fewer mutants.
     """
 
@@ -113,7 +113,7 @@ class Mutation:
 
     @property
     def named(self) -> int:
-        """The number of caught mistakes that the diagnosis names, either first or after an equivalent one."""
+        """The number of caught mistakes that the diagnosis names, first or after an equivalent mistake."""
         return sum(mutant.caught and (mutant.named or mutant.tied) for mutant in self.mutants)
 
     @property
@@ -125,7 +125,8 @@ class Mutation:
     def exit_code(self) -> ExitCode:
         """The exit code: 130 after an interruption; 1 if a visible mistake passes and no value is on a kink.
 
-        In all other cases it is 0 if at least one mistake is visible and all visible ones are caught, else 3.
+        In all other cases it is 0 if at least one mistake is visible and all visible mistakes are caught,
+        else 3.
         """
         if self.interrupted:
             return ExitCode.INTERRUPTED
@@ -158,8 +159,8 @@ def mutate(
 
     progress: advances once per mistake, not once per evaluation.
     sample: the number of mistakes to draw at random, with the seed of the check. By default, all mistakes are
-    planted in a chain of dense and convolution layers. In any other network, where a diagnosis takes long,
-    `USUAL` of them are planted.
+    planted in a chain of dense and convolution layers. In any other network, where a diagnosis takes long, a
+    sample of `USUAL` mistakes is planted.
     own: the parameters that the user's code defines, from `to_mutate`; by default, they are read here.
 
     After an interruption, the mistakes not yet checked are left out of the result.
@@ -212,7 +213,7 @@ def _usual(problem: Problem, among: Sequence[Plant]) -> int:
 def _drawn(among: Sequence[Plant], count: int, seed: int) -> list[Plant]:
     """Return a random sample of `count` planted mistakes, in their original order.
 
-    The sample takes one mistake of each kind before it takes a second one of any kind, and so on.
+    The sample takes one mistake of each kind before it takes a second mistake of any kind, and so on.
     """
     order = np.random.default_rng(seed).permutation(len(among))
     kinds: Counter[str] = Counter()
@@ -282,7 +283,7 @@ def _shows_anywhere(plant: Plant, problem: Problem) -> bool:
     """Return whether the mistake changes a gradient at random parameters and inputs.
 
     Random pre-activations lie on both sides of every kink. Yet relu'(a) in place of relu'(z) changes nothing
-    even there, since the two are equal.
+    even at such points, since the two derivatives are equal.
     """
     drawn = np.random.default_rng(0)
     parameters = {name: drawn.normal(size=value.shape) for name, value in problem.parameters.items()}

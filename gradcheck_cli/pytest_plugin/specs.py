@@ -1,4 +1,4 @@
-"""Run specs as tests in pytest: each tensor of a spec is a test that passes or fails on its own."""
+"""Run specs as tests in pytest. Each tensor of a spec is one test, with a result of its own."""
 
 from __future__ import annotations
 

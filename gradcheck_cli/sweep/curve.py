@@ -56,7 +56,7 @@ STRAIGHT = 0.25
 """The largest distance of a straight branch's points from the fitted line, in powers of 2."""
 
 ORDER_WITHIN = 0.2
-"""The amount by which a measured order may fall short of the expected one."""
+"""The amount by which a measured order may fall short of the expected order."""
 
 _LEVEL = 1.5
 """Errors within this factor of each other count as equal.
@@ -136,7 +136,7 @@ _OWN_SIZE = 0.3
 
 
 def _clear(error: np.ndarray, noise: np.ndarray) -> int:
-    """Return the number of errors, in order of falling steps, before the first one that is noise.
+    """Return the number of errors, in order of falling steps, before the first error that is noise.
 
     The bound on rounding is often far too large. On the noise branch, the error is all noise; on other
     branches, the error exceeds the noise. So the smallest ratios of error to bound give the factor by which
@@ -149,7 +149,7 @@ def _clear(error: np.ndarray, noise: np.ndarray) -> int:
 
 
 def _flat(errors: np.ndarray) -> float | None:
-    """Return the level of these errors if there are enough and they are about equal; otherwise None."""
+    """Return the level of these errors if there are enough errors and they nearly agree; else None."""
     if len(errors) < FEWEST or not errors.max() <= _LEVEL * errors.min():
         return None
     return float(np.exp(np.log(errors).mean()))

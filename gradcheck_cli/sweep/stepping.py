@@ -144,7 +144,7 @@ class ByUnits:
 
 @dataclass(frozen=True)
 class Entries:
-    """Some entries of one parameter, by flat index, with their penalty if there is one."""
+    """Some entries of one parameter, by flat index, with the parameter's penalty, if any."""
 
     which: Array
     losses: ByEntries | ByUnits
@@ -164,7 +164,7 @@ class Entries:
 
 
 class Drawing:
-    """A choice of the entries to perturb: all of them, or a random sample if there are too many.
+    """A choice of the entries to perturb: all entries, or a random sample if there are too many.
 
     included: for each tensor, the flat index of an entry that is always in the sample.
     """

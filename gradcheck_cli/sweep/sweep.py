@@ -59,9 +59,9 @@ class Sweep:
     def verdict(self) -> Verdict:
         """The verdict of the check, or unresolved if the check agrees but the curves do not confirm it.
 
-        A curve combines many entries, whereas the check looks at each one. So a gradient that the check calls
-        wrong is wrong even if no curve shows it. A gradient that the check accepts is never called wrong
-        here, since a kink may explain the curve.
+        A curve combines many entries, whereas the check looks at each entry. So a gradient that the check
+        calls wrong is wrong even if no curve shows it. A gradient that the check accepts is never called
+        wrong here, since a kink may explain the curve.
         """
         of_curves = [curve.verdict for curve in self.curves]
         if self.report.verdict is not Verdict.AGREES:

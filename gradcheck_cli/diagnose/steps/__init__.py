@@ -1,6 +1,6 @@
 """Known mistakes in the backward pass of each kind of step, one file per kind.
 
-`variant.py` explains how to add one.
+`variant.py` explains how to add a mistake.
 """
 
 from __future__ import annotations

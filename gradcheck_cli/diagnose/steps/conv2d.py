@@ -79,7 +79,7 @@ def _overwritten(order: Callable[[list[Shape]], list[Shape]], by_channel: bool =
     """Return a function that computes ∂L/∂x with overlapping windows overwriting each other.
 
     order: sorts the positions of a kernel; where windows overlap, the contribution of the last one remains.
-    by_channel: whether the channels of the output overwrite each other, too, so that the last one remains.
+    by_channel: whether the channels of the output also overwrite each other. If so, the last channel remains.
     """
 
     def of(visit: Visit) -> Array | None:

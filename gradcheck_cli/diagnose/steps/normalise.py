@@ -176,7 +176,7 @@ def _of_chains(norm: Norm) -> Iterator[Variant]:
 Mean = Callable[[Visit, Array], Array | None]
 """A function of a visit and an array that returns means over the wrong entries of the array.
 
-The means broadcast to the array's shape. They are None if there are no such means.
+The means broadcast to the array's shape. The result is None if such means do not exist.
 """
 
 _RIGHT = "δ = (g − mean g − ẑ mean(g ẑ)) / √(var z + eps)"

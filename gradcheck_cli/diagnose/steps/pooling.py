@@ -58,7 +58,7 @@ def _first_of_window(visit: Visit) -> Array | None:
 
 
 def _overwritten(visit: Visit) -> Array | None:
-    """Return ∂L/∂x computed with overlapping windows overwriting each other, so that the last one remains."""
+    """Return ∂L/∂x with overlapping windows overwriting each other. The last window's share remains."""
     step, (x,), delta = visit.step, visit.inputs, visit.upstream
     assert isinstance(step, AvgPool)
     axes = len(step.kernel)

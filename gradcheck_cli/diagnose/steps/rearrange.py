@@ -55,7 +55,7 @@ def _as_tiled(visit: Visit) -> Array:
 
 
 def _first_copy(visit: Visit) -> Array | None:
-    """Return ∂L/∂x computed from the first copy of each entry alone."""
+    """Return ∂L/∂x computed from only the first copy of each entry."""
     assert isinstance(visit.step, Repeat)
     step, axis = visit.step, 1 + visit.step.axis
     some = np.zeros_like(visit.upstream)
@@ -65,7 +65,7 @@ def _first_copy(visit: Visit) -> Array | None:
 
 
 def _to_last_step(visit: Visit, _: float) -> Handed | None:
-    """Return the gradients of a loop's outputs with 0 for all but the last one."""
+    """Return the gradients of a loop's outputs with 0 for all outputs but the last."""
     *before, last = visit.right[0]
     return (*(np.zeros_like(each) for each in before), last), {}
 

@@ -38,7 +38,7 @@ def _centred(visit: Visit) -> Array:
 
 
 def _over(axis: int) -> Of:
-    """Return a function that computes ∂L/∂x with its mean over another axis."""
+    """Return a function that computes ∂L/∂x with the mean taken over another axis."""
 
     def of(visit: Visit) -> Array | None:
         g, z = visit.upstream, visit.output
