@@ -79,7 +79,7 @@ def owners(graph: Graph) -> dict[str, str]:
 
 
 def lost_variants(nodes: Sequence[Node]) -> Iterator[Variant]:
-    """Yield variants in which one kind of step in the graph passes no gradient to one of its inputs."""
+    """Yield the variants in which one kind of step passes no gradient to one of its inputs."""
     kinds = dict.fromkeys((type(node.step), slot) for node in nodes for slot in range(len(node.inputs)))
     for kind, slot in kinds:
         yield Variant(SKIP_LOST if issubclass(kind, Add) else BRANCH_LOST, kind, _lost(slot, _branches))

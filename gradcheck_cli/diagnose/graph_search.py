@@ -243,7 +243,7 @@ class GraphSearch:
     # --- one wrong function at several nodes ----------------------------------------------------------------
 
     def _everywhere(self) -> Iterator[Swept]:
-        """Yield, for each mistake that can be made at several nodes, a sweep that makes it at all of them."""
+        """Yield a sweep for each mistake that can be made at several nodes, with the mistake at every one."""
         right = RIGHT[Part.LOSS](loss_site(self.at))
         for each in everywhere(self._variants):
             if self._applies(each) and self._may_fit_at_several(each):
@@ -328,7 +328,7 @@ class GraphSearch:
                 yield from self._ends.settled(swept, i, self.most) if of_node else iter((swept,))
 
     def _fitting(self, made: WithValue, right: Swept, i: int, of_node: bool) -> list[float]:
-        """Return the values of the unknown that best fit the `_first_gradients`, fitted one at a time."""
+        """Return the values of the unknown that best fit each of the gradients in `_first_gradients`."""
         at_zero = self._first_gradients(made(0.0) or right, i, of_node)
         at_one = self._first_gradients(made(1.0) or right, i, of_node)
         values = [

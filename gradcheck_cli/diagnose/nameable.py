@@ -15,4 +15,7 @@ _KNOWN = frozenset(map(id, _OF_CHAINS))
 _OF_STEPS = (variant.wrong for variant in VARIANTS if id(variant.wrong) not in _KNOWN)
 
 NAMEABLE: tuple[Wrong, ...] = (*_OF_CHAINS, *_OF_STEPS, *BRANCH_MISTAKES)
-"""All mistakes that may be named. Several mistakes may be of one kind; at least one of these has code."""
+"""All mistakes that may be named.
+
+Several mistakes may be of the same kind; at least one mistake of each kind has code.
+"""

@@ -87,7 +87,7 @@ def _answers(
 ) -> tuple[list[Answer], int]:
     """Return the answers and the number of wrong formulas tried.
 
-    Single mistakes are tried first, then pairs. Entries of the gradients that are not finite are ignored.
+    Single mistakes are tried first, then pairs. Entries that are not finite are ignored.
     """
     second_best: list[Answer] = []
     if all(target.is_right for target in targets.values()):

@@ -47,7 +47,7 @@ class _Direction:
     slack: float
 
     def change(self, visit: Visit, handed: Handed) -> tuple[float, float]:
-        """Return the change along the direction if a `vjp` is wrong, and a bound on the rounding in it."""
+        """Return the change that a wrong `vjp` causes along the direction, with a bound on its rounding."""
         (shares, own), (right_shares, right_own), node = handed, visit.right, visit.node
         pairs = [
             (wrong - right, self.tangents[k])

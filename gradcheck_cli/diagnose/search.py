@@ -35,7 +35,7 @@ from gradcheck_cli.problem.problem import Problem
 from gradcheck_cli.types import Array
 
 _MOST_STATES = 64
-"""The search continues from a layer with at most this many states, preferring those with few mistakes."""
+"""The search continues from a layer with at most this many states, preferably states with few mistakes."""
 
 W = TypeVar("W", bound=Wrong)
 
@@ -356,7 +356,8 @@ class Search:
     ) -> Iterator[Candidate]:
         """Yield the possible mistakes in one parameter's gradient, each with the gradient that results.
 
-        They are wrong products with the state's δ, wrong penalty terms, or changes to the finished gradient.
+        These mistakes are wrong products with the state's δ, wrong penalty terms, or changes to the finished
+        gradient.
         data, penalty: the two terms of the gradient without such a mistake.
         """
         products = [

@@ -112,7 +112,7 @@ class Site:
         return self.activity.normalised[self.i]
 
     def shape_of(self, part: Part) -> tuple[int, ...]:
-        """Return the correct shape of the result of this part of the layer's backprop."""
+        """Return the shape that the result of this part of the layer's backprop must have."""
         if part is Part.WEIGHT:
             return self.w.shape
         if part in TENSORS:
@@ -158,7 +158,7 @@ class Site:
 
 
 def fitting(part: Part, site: Site, result: Array | None) -> Array | None:
-    """Return a wrong step's result in the shape of the correct one; None if that is impossible.
+    """Return a wrong step's result in the shape of the correct result; None if that is impossible.
 
     If a dense layer passes down a gradient in the flat shape of the layer's input, the gradient is converted
     to rows of the layer below.

@@ -263,9 +263,9 @@ def affine_site(visit: Visit) -> AffineSite:
 
 
 def _before(visit: Visit, kind: type, delta: Array) -> Array:
-    """Return ∂L/∂output of the activation or normalisation directly above, as rows.
+    """Return ∂L/∂output of the step directly above, as rows, if that step is of this kind.
 
-    Returns δ if there is neither directly above.
+    Returns δ otherwise.
     """
     above = visit.taker
     if above < 0 or not isinstance(visit.at.graph.nodes[above].step, kind):

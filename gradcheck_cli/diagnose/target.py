@@ -61,8 +61,8 @@ class Target:
     def can_stand_for(self, other: Target) -> bool:
         """Return whether `other` may hold this tensor's correct gradient by mistake.
 
-        If the gradient of `other` is 0, this counts only if the two are swapped, so that this tensor holds
-        the correct gradient of `other`.
+        If the gradient of `other` is 0, this counts only if the two tensors are swapped, so that this tensor
+        holds the correct gradient of `other`.
         """
         if self.name == other.name or self.right.shape != other.right.shape:
             return False
@@ -85,7 +85,7 @@ class Target:
         return float(np.maximum(np.abs(self.right), summed_from).max(initial=0.0))
 
     def tolerance(self, candidate: Array) -> Array:
-        """Return the rounding error allowed for each entry of a candidate; it grows with the candidate."""
+        """Return the rounding error allowed for each entry of a candidate. Larger candidates may err more."""
         size = np.abs(candidate)
         largest = float(size.max(initial=0.0))
         return self.rtol * size + self._amplified(largest) * self.bound + _TRIFLE * largest

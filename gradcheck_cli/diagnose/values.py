@@ -37,7 +37,7 @@ def diagnose_values(comparisons: Sequence[Comparison], problem: Problem) -> Diag
 
 
 def _of_inputs(found: Array, problem: Problem) -> Iterator[str]:
-    """Yield a sentence naming the mistake in the step from the lowest layer's δ to ∂L/∂x, if one fits."""
+    """Yield a sentence naming the mistake in the step from the lowest layer's δ to ∂L/∂x, if any is found."""
     graph, own = problem.network.graph, problem.parameters
     values = run(graph, own, problem.x)
     above = problem.network.coefficient * problem.network.loss.gradient(values[-1], problem.target)

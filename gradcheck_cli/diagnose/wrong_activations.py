@@ -1,4 +1,4 @@
-"""Mistakes in the use of ∂a/∂z: it is missing, applied twice, or evaluated at the wrong point."""
+"""Mistakes in the factor ∂a/∂z, which is missing, applied twice, or evaluated at the wrong point."""
 
 from __future__ import annotations
 
@@ -87,9 +87,9 @@ def _own_slope(site: Site) -> Array:
 
 
 def _averaged_slope(site: Site, _: float) -> Array | None:
-    """Return c φ'(z). The loss's factor c survives if code divides by the number of samples only later.
+    """Return c φ'(z). The loss's factor c survives if the code divides by the number of samples only later.
 
-    Returns None if c is 1, a case that another row of the table covers.
+    Returns None if c is 1. Another row of the table covers that case.
     """
     c = site.problem.network.coefficient
     return None if c == 1.0 else c * _own_slope(site)

@@ -16,7 +16,7 @@ from gradcheck_cli.network.layer import Layer
 from gradcheck_cli.types import Array
 
 Slope = Callable[[Array, Array, Layer], Array]
-"""A function of y, a and the layer that they belong to; it returns a wrong φ'(z)."""
+"""A function of y, a and their layer that returns a wrong φ'(z)."""
 
 
 # --- an option of the activation ---------------------------------------------------------------------------

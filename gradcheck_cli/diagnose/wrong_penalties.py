@@ -259,8 +259,8 @@ _OTHER_DERIVATIVES: Mapping[str, tuple[tuple[Callable[[Array], Array], str, str]
 }
 """The wrong derivatives of each penalty: a function, the formula and numpy code.
 
-The first rows of the two lists together would swap the two derivatives. That mistake has a kind of its own,
-"elastic net mixed up".
+The first row for l2 and the first row for l1, together, would swap the two derivatives. That mistake has a
+kind of its own, "elastic net mixed up".
 """
 
 _OTHER_KIND = "penalty of the other kind"

@@ -89,7 +89,7 @@ _HALF = 0.5 * (1.0 + 1e-6)
 def _print(right: Array) -> Array | None:
     """Return the gradient rounded to a number of decimals at which its largest entry keeps two digits.
 
-    Returns None if this number is 0 or less, or above `_MOST_DECIMALS`.
+    Returns None if this number of decimals is 0 or less, or above `_MOST_DECIMALS`.
     """
     largest = float(np.abs(right).max(initial=0.0))
     decimals = 1 - int(np.floor(np.log10(largest))) if largest > 0 else 0

@@ -151,7 +151,9 @@ def named(
     on_penalty: bool = False,
     without: frozenset[str] = frozenset(),
 ) -> list[Wrong]:
-    """Return every name that this factor may have, the most likely name first. The last resort is "factor".
+    """Return every name that this factor may have, starting with the most likely name.
+
+    If no name fits, the only name is "factor".
 
     norm: the norm of the author's gradient, which is a round number after clipping; 0 if unknown.
     on_penalty: whether the factor also applies to a penalty, unlike a mean over samples or outputs.

@@ -1,4 +1,4 @@
-"""Slips, which are small mistakes in a formula, in the gradients of focal, dice, cosine and Poisson loss."""
+"""Slips (small mistakes in a formula) in the gradients of the focal, dice, cosine and Poisson losses."""
 
 from __future__ import annotations
 

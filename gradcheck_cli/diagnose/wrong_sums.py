@@ -78,7 +78,7 @@ def _transposed_of_in_out(site: Site) -> Array:
 
 
 _MOST_BEHIND = 32
-"""The search shifts the samples of δ against those of a⁽ʰ⁾ by every number of samples below this."""
+"""The search shifts the samples of δ against the samples of a⁽ʰ⁾ by every number of samples below this."""
 
 
 def _reordered(order: Callable[[Array], Array]) -> Of:

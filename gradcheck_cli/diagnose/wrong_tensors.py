@@ -52,7 +52,7 @@ def _row(
 
 
 def _plainly(change: Callable[[Array], Array | None]) -> tuple[Fits, Callable[[Array], Array | None]]:
-    """Return two functions for a change without an unknown: one that fits it and one that plants it."""
+    """Return, for a change without an unknown, a function that fits the change and one that plants it."""
 
     def fits(target: Target, right: Array) -> Spoilt | None:
         changed = change(right)
@@ -67,12 +67,18 @@ def _transpose(right: Array) -> Array | None:
 
 
 def _reshaped(right: Array) -> Array | None:
-    """Return the transpose, [in, out], read as if it were [out, in]; None if it is square or a vector."""
+    """Return the transpose, [in, out], read as if it were [out, in].
+
+    Returns None if the gradient is square or a vector.
+    """
     return right.T.reshape(right.shape) if _is_oblong(right) else None
 
 
 def _reshaped_of_in_out(right: Array) -> Array | None:
-    """Return the gradient, [out, in], read as if it were [in, out]; None if it is square or a vector."""
+    """Return the gradient, [out, in], read as if it were [in, out].
+
+    Returns None if the gradient is square or a vector.
+    """
     return right.reshape(right.shape[::-1]).T if _is_oblong(right) else None
 
 
@@ -100,8 +106,8 @@ def _is_nearly_zero(target: Target, right: Array) -> Spoilt | None:
 def _permuted(axis: int) -> Fits:
     """Return a `Fits` function for gradients with rows (axis 0) or columns (axis 1) in the wrong order.
 
-    To match the rows or columns of both gradients, they are sorted by a weighted sum of their entries. The
-    weights follow no pattern, since plain sums would all be 0 wherever Σⱼ δⱼ is 0.
+    In each gradient, the rows or columns are sorted by a weighted sum of their entries, and then matched in
+    that order. The weights follow no pattern, because plain sums would all be 0 wherever Σⱼ δⱼ is 0.
     """
 
     def fits(target: Target, right: Array) -> Spoilt | None:

@@ -65,7 +65,7 @@ class Numbers:
 
 
 def evaluations(schemes: Iterable[Scheme], steps: Sequence[float]) -> int:
-    """Return the number of distinct points at which all these steps evaluate each entry.
+    """Return the number of distinct points at which each entry is evaluated, over all schemes and steps.
 
     If a scheme takes complex steps, a point on each side is also needed to look for kinks.
     """
@@ -78,7 +78,10 @@ def evaluations(schemes: Iterable[Scheme], steps: Sequence[float]) -> int:
 
 @dataclass(frozen=True)
 class Stepped:
-    """The slopes of E entries at one step, their noise, and whether each crossed a kink, (E,) each."""
+    """The slopes of E entries at one step, the noise of each slope, and whether the step crossed a kink.
+
+    Each array is (E,).
+    """
 
     value: Array
     noise: Array
@@ -111,8 +114,8 @@ class ByEntries:
 class ByUnits:
     """A parameter's entries that belong to certain units, computed by perturbing the units in every sample.
 
-    uses: for each use of the parameter, the factors by which it enters the site, and the (feature, sample)
-    pairs to perturb.
+    uses: for each use of the parameter, the factors by which the parameter enters a site (see `Site`), and
+    the (feature, sample) pairs to perturb.
     """
 
     uses: tuple[tuple[Factors, Numbers], ...]

@@ -59,4 +59,4 @@ VARIANTS: tuple[Variant, ...] = (
     *RESIDUAL,
     *LEAVING_LOOPS,
 )
-"""The mistakes of all kinds of steps. Within a kind, the most likely mistake comes first."""
+"""The mistakes of all kinds of steps. Within a kind of step, the most likely mistake comes first."""

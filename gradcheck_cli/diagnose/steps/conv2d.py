@@ -1,4 +1,4 @@
-"""Mistakes with strides, grouped convolutions and overlapping windows.
+"""Mistakes specific to strides, grouped convolutions and overlapping windows.
 
 The other mistakes in convolutions are in `dense.py`.
 """
@@ -78,7 +78,8 @@ def _with_next_kernels(visit: Visit) -> Array | None:
 def _overwritten(order: Callable[[list[Shape]], list[Shape]], by_channel: bool = False) -> Of:
     """Return a function that computes ∂L/∂x with overlapping windows overwriting each other.
 
-    order: sorts the positions of a kernel; where windows overlap, the contribution of the last one remains.
+    order: sorts the positions of a kernel; where windows overlap, the contribution of the last position
+    remains.
     by_channel: whether the channels of the output also overwrite each other. If so, the last channel remains.
     """
 

@@ -19,7 +19,7 @@ from gradcheck_cli.network.steps.dense import Dense
 from gradcheck_cli.types import Array
 
 _OF_OTHERS = "another layer's"
-"""Mistakes whose kind begins with this phrase need a chain: they count the layers between two layers."""
+"""Mistakes whose kind begins with this phrase need a chain of layers: they count the layers in between."""
 
 
 def _backward(mistake: Mistake) -> Backward:

@@ -56,7 +56,7 @@ def _part(upstream: Array, kept: tuple[slice, ...], axes: int) -> Array | None:
 
 
 def _first_round(kept: tuple[slice, ...], axes: int, with_bias: bool) -> Backward:
-    """Return a `vjp` that uses only this part of δ.
+    """Return a `vjp` that uses only the part `kept` of δ.
 
     with_bias: whether the bias's gradient uses only this part, too. If not, that gradient is correct.
     """
