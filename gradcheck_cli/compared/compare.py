@@ -115,7 +115,7 @@ def _why(report: Report) -> Diagnosis:
 
 
 def _count(ratio: float) -> int:
-    """Return the ratio or its inverse if it is a whole number of at least 2; 0 if neither is."""
+    """Return whichever of the ratio and its inverse is a whole number of at least 2; 0 if neither is."""
     larger = max(abs(ratio), 1.0 / abs(ratio)) if ratio else 0.0
     whole = round(larger) if larger < 2**31 else 0
     return whole if whole >= 2 and abs(larger - whole) <= 1e-5 * whole else 0

@@ -50,8 +50,8 @@ def diagnose(
     is_its_loss: whether the finite differences belong to the network's own loss. If not, they belong to the
     loss that the author's code returns, which may be different.
     samples: the number of samples, if known.  without: the kinds of mistakes to leave out.
-    in_out: whether the author's file stores weights as [in, out], so that a row of a weight there is a column
-    here.
+    in_out: whether the author's file stores weights as [in, out], in which case a row of a weight in the file
+    is a column here.
     loss: the author's loss, if known.
     """
     found = _diagnosed(comparisons, problem, is_its_loss, samples, without, loss)

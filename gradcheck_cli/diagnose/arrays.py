@@ -118,7 +118,7 @@ def _of_tensor(
 
 
 def _stands_for_all(comparison: Comparison, target: Target) -> bool:
-    """Return whether all randomly drawn entries are wrong, and enough to represent the whole tensor."""
+    """Return whether all sampled entries are wrong and there are enough of them to represent the tensor."""
     return comparison.place == "everything" and int(target.is_known.sum()) >= _FEWEST
 
 

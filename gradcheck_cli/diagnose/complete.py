@@ -75,7 +75,7 @@ class Complete:
         return Made(wrong, self.layer, self.target.name, value, place, early)
 
     def _lost_uses(self, is_allowed: Allowed) -> Iterator[Candidate]:
-        """Yield the gradients that result if one use of the parameter is forgotten, or if only one counts."""
+        """Yield the gradients that leave out one use of the parameter, and those that count only one use."""
         if len(self.uses) < 2 or not is_allowed(USE_LOST.kind):
             return
         data = self.data

@@ -48,7 +48,7 @@ class Answer:
 class Diagnosis:
     """The explanations of the author's gradient and any other facts that are known about it.
 
-    answers: all answers that reproduce the gradient up to rounding, the most likely one first.
+    answers: all answers that reproduce the gradient up to rounding, the most likely answer first.
     tried: how many wrong formulas were computed.
     observations: what else is known, one sentence per fact: where the mistake is, which ratios are constant.
     layers: the layers that contain the mistake, as far as known, from the output down.

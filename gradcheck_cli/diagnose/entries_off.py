@@ -50,7 +50,7 @@ def _lines_or_entries(name: str, off: Array, also: Sequence[str]) -> Iterator[st
 
 
 def _axis(off: Array) -> int | None:
-    """Return the first axis along which only some rows or columns are wrong; None if no axis is like that."""
+    """Return the first axis along which only some rows or columns are wrong; None if no axis qualifies."""
     axes = range(off.ndim if off.ndim > 1 else 0)
     return next((axis for axis in axes if not _lines(off, axis).all()), None)
 

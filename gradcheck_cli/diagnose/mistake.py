@@ -65,7 +65,7 @@ The result has the shape of the correct one. If the step does not apply to the s
 """
 
 Solver = Callable[[Site, Array], Iterable[float]]
-"""A function of a site and the bias's gradient, (out,), that returns possible values of the unknown.
+"""A function of a `Site` and the bias's gradient, (out,), that returns possible values of the unknown.
 
 The gradient has no penalty terms. With batch normalisation, it is the gradient of β instead.
 """

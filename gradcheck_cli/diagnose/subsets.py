@@ -81,7 +81,7 @@ _FEWEST = 3
 
 
 def _tried_one_by_one(sums: Sequence[tuple[Array, Array, Array]], count: int) -> Array | None:
-    """Return the samples' weights, (count, 1), that come nearest to the sum with the most entries.
+    """Return the samples' weights, (count, 1), that best reproduce the sum with the most entries.
 
     The subsets of the samples are tried one by one, since the sums have too few entries to solve for the
     weights. Returns None if even this sum has fewer than `_FEWEST` entries, or if δ or f is not finite.
@@ -124,7 +124,7 @@ def _both_ends(count: int) -> Array:
 
 _WELL_CONDITIONED = 1e12
 _NEAR = 1e-3
-"""The largest relative error of the weights; the gradient that results is compared in full afterwards."""
+"""The largest relative error of the weights. The gradient that results is compared in full afterwards."""
 
 
 MOST_NAMED = 12

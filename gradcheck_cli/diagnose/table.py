@@ -1,4 +1,7 @@
-"""All known mistakes, by the step that they replace. To add one, add a row to the table of its topic."""
+"""All known mistakes, by the step that they replace.
+
+To add a mistake, add a row to the table of its topic.
+"""
 
 from __future__ import annotations
 
@@ -133,7 +136,7 @@ LIKELY: tuple[Wrong, ...] = (
     *TENSOR_MISTAKES,
     OVERFLOW,
 )
-"""All mistakes in a chain of layers, the likeliest first."""
+"""All mistakes in a chain of layers, with the likeliest first."""
 
 ORDER: Mapping[int, int] = {id(wrong): k for k, wrong in reversed(list(enumerate(LIKELY)))}
 """Maps the id of each mistake to its rank by prior likelihood, which is its position in `LIKELY`."""

@@ -1,4 +1,4 @@
-"""A gradient to explain, and the test of whether a candidate equals it up to rounding."""
+"""A gradient to explain, and the test of whether a candidate equals the gradient up to rounding."""
 
 from __future__ import annotations
 

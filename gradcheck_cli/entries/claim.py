@@ -63,7 +63,7 @@ class Claim:
 def claim_of(
     analytic: Analytic, rounding: Mapping[str, Array], rtol: float | None, elsewhere: Mapping[str, Array]
 ) -> Claim:
-    """Return a claim on these gradients.
+    """Return a `Claim` on these gradients.
 
     rtol: the relative tolerance for every tensor; by default, the tolerance for the tensor's dtype.
     elsewhere: for each tensor, the size that an entry of 0 is compared with, as in `Judged`.

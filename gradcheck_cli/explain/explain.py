@@ -195,7 +195,7 @@ def _chain(numbers: Numbers, writer: Writer) -> Iterator[Link]:
 def _link(writer: Writer, i: int, symbol: str, sums: str, formula: str, local: str) -> Link:
     """Return the line of the chain rule for an argument of node i.
 
-    sums: the symbol of a sum over time steps, to precede the product; empty if there is no sum.
+    sums: the symbol of a sum over time steps, which precedes the product; empty if there is no sum.
     """
     factors = writer.through(i, symbol)
     return Link(f"∂L/∂{symbol}", sums + " · ".join(factors), formula, f"{factors[-1]} = {local}")

@@ -220,7 +220,7 @@ def _few(numbers: Numbers, node: Node, i: int) -> Iterator[Entries]:
 
 
 def _kinds(writer: Writer) -> list[int]:
-    """Return the nodes of a layer, but only one of any nodes that differ only in their time step."""
+    """Return the nodes of a layer; of nodes that differ only in their time step, only one is included."""
     kinds = {}
     for i in writer.nodes:
         node = writer.graph.nodes[i]

@@ -74,7 +74,10 @@ class StepAlone:
 
     @cached_property
     def _swept(self) -> list[tuple[tuple[Array, ...], dict[str, Array], tuple[Array, ...], dict[str, Array]]]:
-        """For each checked output, its derivatives with respect to inputs and parameters, with bounds."""
+        """The derivatives of each checked output.
+
+        They are taken with respect to the inputs and the parameters, and come with bounds on their rounding.
+        """
         exact = tuple(np.zeros_like(x) for x in self.inputs)
         known = Known(self.inputs, self.output, exact, np.zeros_like(self.output))
         found = []

@@ -76,7 +76,8 @@ def activation_map(problem: Problem, i: int, activation: Activation) -> Map:
     """Return the map z → a of an activation, node i: a_nj as a function of z_nj for each row n and unit j.
 
     If the activation couples the units of a row, as softmax does, the map is a_nk as a function of z_nj for
-    all units k and j. It then has P = M × units² pairs, for the first M rows; M is as large as stays cheap.
+    all units k and j. It then has P = M × units² pairs, for the first M rows; M is chosen to keep the
+    computation cheap.
     """
     (below,) = problem.network.graph.nodes[i].inputs
     z, a = problem.objective.values[below], problem.objective.values[i + 1]

@@ -30,7 +30,7 @@ class Writer:
     loss: str
 
     def of(self, layer: str) -> Writer:
-        """Return a writer for another layer of the network."""
+        """Return a `Writer` for another layer of the network."""
         return replace(self, layer=layer)
 
     # --- the layer's nodes ---------------------------------------------------------------------------------
@@ -170,7 +170,7 @@ class Writer:
         return text.replace(formulas.index, "[t]") if formulas.index and len(self.group(i)) > 1 else text
 
     def _each(self, inputs: tuple[int, ...]) -> tuple[int, ...]:
-        """Return a node's inputs; if they are one value at all time steps, only the input at step t."""
+        """Return a node's inputs, or only the input at step t if they are one value at all time steps."""
         if not inputs:
             return ()
         alike = self.owns(inputs[0]) and {k - 1 for k in inputs} == set(self.group(inputs[0] - 1))
@@ -301,7 +301,7 @@ _SPELT = (("⁽ʰ⁾", "_h"), ("ẑ", "z_hat"), ("x̂", "x_hat"), ("γ", "gamma"
 
 
 def spelt(symbol: str) -> str:
-    """Return the spelling of a symbol in the names of arrays: z_hat for ẑ."""
+    """Return the spelling of a symbol in the names of arrays, such as z_hat for ẑ."""
     for glyph, name in _SPELT:
         symbol = symbol.replace(glyph, name)
     return symbol.replace("←", "_reverse").translate(_LEVELS)

@@ -161,7 +161,8 @@ def mutate(
     sample: the number of mistakes to draw at random, with the seed of the check. By default, all mistakes are
     planted in a chain of dense and convolution layers. In any other network, where a diagnosis takes long, a
     sample of `USUAL` mistakes is planted.
-    own: the parameters that the user's code defines, from `to_mutate`; by default, they are read here.
+    own: the parameters that the user's code defines, from `to_mutate`; by default, these parameters are read
+    here.
 
     After an interruption, the mistakes not yet checked are left out of the result.
 

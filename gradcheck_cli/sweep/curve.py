@@ -44,10 +44,10 @@ class Point:
 
 
 NOISY = 4.0
-"""An error counts as noise up to this many times the noise estimated from the noise branch."""
+"""An error counts as noise if it is at most this many times the noise estimated from the noise branch."""
 
 FITTED = 5
-"""The order is fitted to this many points: the finest ones, since the coarsest are not yet on a line."""
+"""The order is fitted to this many of the finest points, since the coarsest points are not yet on a line."""
 
 FEWEST = 4
 """The smallest number of points that form a branch."""
@@ -97,9 +97,10 @@ class Curve:
 
     @property
     def verdict(self) -> Verdict:
-        """WRONG if too large an error remains; AGREES if the error falls fast enough; otherwise UNRESOLVED.
+        """The verdict on the gradient, as far as this curve shows it.
 
-        Fast enough means at the scheme's order, or at most `ORDER_WITHIN` below it.
+        It is `WRONG` if too large an error remains, and `AGREES` if the error falls at the scheme's order or
+        at most `ORDER_WITHIN` below that order. Otherwise, it is `UNRESOLVED`.
         """
         if self.flat is not None and self.flat > self.allowed:
             return Verdict.WRONG

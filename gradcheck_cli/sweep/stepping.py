@@ -29,7 +29,7 @@ _POINTS = 16
 
 
 class Numbers:
-    """The entries `which` of a movable, with a cache of the points at which they were evaluated.
+    """The entries `which` of a movable, with a cache of the points at which the entries were evaluated.
 
     The cache saves time, since a halved step reuses points of earlier steps.
     """

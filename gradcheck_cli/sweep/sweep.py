@@ -2,8 +2,8 @@
 
 The error is ‖a − n(h)‖ / max(‖a‖, ‖n‖) over the swept entries. Here a is the analytic gradient, n(h) is the
 plain scheme's value at the step h, and n is the value that the check's default scheme extrapolates from
-several steps. The denominator is the same for every h, so the error of a small gradient may exceed 1 and
-still falls with h.
+several steps. The denominator is the same for every h, so the error of a small gradient may exceed 1, but
+this error still falls with h.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ STEPS = tuple(2.0**-k for k in range(51))
 class Extrapolated:
     """The relative error of the check's default scheme, which extrapolates from several steps.
 
-    steps: the steps that it extrapolates from.  error: the relative error.  bar: the error bar of `error`.
+    steps: the steps that the scheme extrapolates from.  error: the relative error.  bar: the error bar of
+    `error`.
     scale: max(‖a‖, ‖n‖), the denominator of every relative error.
     unknown: the number of entries left out because they are on kinks.
     """

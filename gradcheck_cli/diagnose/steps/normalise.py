@@ -242,7 +242,7 @@ _MEANS: tuple[tuple[Mean, str, str], ...] = (
 
 
 def _code_over(norm: Norm, axis: str) -> str:
-    """Return the code with means over this axis, or "" if the example on the page uses another axis."""
+    """Return the code with means over this axis, or "" if the example in the docs uses another axis."""
     of_g, along = (f"{array}.mean(axis={axis}, keepdims=True)" for array in ("g", "(g * z_hat)"))
     name = "delta_h" if norm.count == "N" else "dL_dx"
     return f"{name} = (g - {of_g} - z_hat * {along}) / deviation" if axis == norm.axis else ""

@@ -25,7 +25,7 @@ Order = tuple[int, ...]
 
 
 def _gates(visit: Visit) -> int:
-    """Return the number of gates in the rows of a recurrent layer's weight; 0 if it has no gates."""
+    """Return the number of gates in the rows of a recurrent layer's weight; 0 if the layer has no gates."""
     value = visit.i + 1
     for _ in range(2):  # the sums of an LSTM are split after an addition
         takers = [(i, visit.at.graph.nodes[i].step) for i, _ in visit.at.consumers(value)]
