@@ -115,7 +115,7 @@ class Rows:
         return self.values[-1]
 
     def handed_down(self, i: int, delta: Array, w: Array) -> Array:
-        """Return ∂L/∂a of the layer below layer i, as rows. If both layers are dense, this is δ w.
+        """Return ∂L/∂a of the layer below layer i, as rows. If both layers are dense, the result is δ w.
 
         delta: δ of layer i, (rows, units).  w: a weight of layer i, (units, K), for K inputs to each unit.
         """

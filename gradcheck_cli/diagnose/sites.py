@@ -183,7 +183,7 @@ class PointwiseSite(NodeSite):
 
 
 def pointwise_site(visit: Visit) -> PointwiseSite:
-    """Return the site for a visit to an activation."""
+    """Return the site (a `Site`) for a visit to an activation."""
     at = visit.at
     return PointwiseSite(at.problem, seen(), 0, at.found, visit.upstream, NOTHING, NOTHING, visit=visit)
 
@@ -256,7 +256,7 @@ class AffineSite(NodeSite):
 
 
 def affine_site(visit: Visit) -> AffineSite:
-    """Return the site for a visit to a dense layer or a convolution."""
+    """Return the site (a `Site`) for a visit to a dense layer or a convolution."""
     at, delta = visit.at, visit.step.by_row(visit.upstream)
     dL_dy, dL_da = _before(visit, Normalise, delta), _before(visit, Pointwise, delta)
     return AffineSite(at.problem, seen(), 0, at.found, dL_da, dL_dy, delta, visit=visit)

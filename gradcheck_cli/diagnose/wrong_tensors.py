@@ -137,7 +137,7 @@ def _rolled(axis: int) -> Callable[[Array], Array | None]:
 
 
 def _ratio(found: Array, right: Array) -> float | None:
-    """Return found / right if this ratio is the same in all entries, else None."""
+    """Return the ratio found / right if it is the same in all entries, else None."""
     with np.errstate(all="ignore"):
         ratios = found / right
     spread = np.ptp(ratios)

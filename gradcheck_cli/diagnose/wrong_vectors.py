@@ -1,4 +1,4 @@
-"""Mistakes in the gradient of losses whose outputs hold several vectors side by side."""
+"""Mistakes in the gradients of losses for outputs that hold several vectors side by side."""
 
 from __future__ import annotations
 

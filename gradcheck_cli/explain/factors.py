@@ -1,4 +1,4 @@
-"""The factors of one layer's derivation, from ∂L/∂output down, each with a reference to compare it with."""
+"""The factors of one layer's derivation, from ∂L/∂output down, each with a reference for comparison."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from gradcheck_cli.problem.problem import Problem
 from gradcheck_cli.types import Array, Shape
 
 ROWS = 8
-"""The largest number of outputs of a step whose derivatives are checked."""
+"""The largest number of a step's outputs whose derivatives are checked."""
 
 ENTRIES = 512
 """Roughly the largest number of entries of a Jacobian that are checked."""

@@ -16,7 +16,7 @@ TERMS = 3
 """The number of products to show."""
 
 _STEP = 1e-6
-"""The step of the differences that find the nonzero products; the products shown come from the vjp."""
+"""The finite-difference step for finding the nonzero products; the products shown come from the vjp."""
 
 
 def worked_parameter(numbers: Numbers, writer: Writer, name: str, factor: Factor) -> Worked:

@@ -1,4 +1,4 @@
-"""The analytic gradients that every source of gradients returns."""
+"""The form in which every source of gradients returns the analytic gradients."""
 
 from __future__ import annotations
 

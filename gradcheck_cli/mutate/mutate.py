@@ -30,7 +30,7 @@ from gradcheck_cli.types import Array
 from gradcheck_cli.verdict import Verdict, default_rtol
 
 LEFT_OUT = "check: {parameters: all}; this check leaves parameters out"
-"""The change to the spec that would reveal a mistake in a tensor that this check leaves out."""
+"""The change to the spec needed to reveal a mistake in a tensor that this check leaves out."""
 
 NO_MISTAKE = "nothing: it is not a mistake with this activation"
 """The answer for a mistake that has no effect with this activation, such as relu'(a) for relu'(z)."""

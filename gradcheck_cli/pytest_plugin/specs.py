@@ -65,7 +65,7 @@ class GradientSpec(pytest.File):
 
 
 class Tensor(pytest.Item):
-    """A test of one tensor, which passes if its gradient agrees as strictly as the spec demands."""
+    """A test that passes if the gradient of one tensor agrees as strictly as the spec demands."""
 
     parent: GradientSpec
 

@@ -17,7 +17,7 @@ from gradcheck_cli.network.steps.convolution import Convolution
 from gradcheck_cli.types import Array, Shape
 
 Mixed = Callable[[Array, int], Array]
-"""A function of images and the number of groups that puts the images' channels into the wrong groups.
+"""A function that puts the channels of images into the wrong groups, for a number of groups.
 
 The images are (N, channels, *positions), for N samples.
 """

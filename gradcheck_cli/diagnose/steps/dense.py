@@ -1,6 +1,7 @@
 """Mistakes in the backward pass of dense layers and convolutions.
 
-These are the mistakes that `table.py` lists for chains of layers, and one more: z in place of the activation.
+These are the mistakes that `table.py` lists for chains of layers, and one more: the use of z for the
+activation.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from gradcheck_cli.network.steps.dense import Dense
 from gradcheck_cli.types import Array
 
 _OF_OTHERS = "another layer's"
-"""Mistakes whose kind begins with this phrase need a chain of layers: they count the layers in between."""
+"""Mistakes whose kind begins with this phrase need a chain, since they count layers between two layers."""
 
 
 def _backward(mistake: Mistake) -> Backward:
