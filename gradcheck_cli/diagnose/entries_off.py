@@ -12,9 +12,9 @@ from gradcheck_cli.types import Array
 
 
 def entries_off(targets: Mapping[str, Target], others: Mapping[str, Target]) -> Iterator[str]:
-    """Yield sentences that say where each partly wrong tensor is wrong.
+    """Yield sentences that say which part of each partly wrong tensor is wrong.
 
-    The last sentence names the tensors in which every wrong entry is 0.
+    If any tensor is 0 in every wrong entry, a last sentence names all such tensors.
 
     others: the tensors to search for errors at the same indices.
     """

@@ -82,7 +82,7 @@ class NormSite(NodeSite):
 
 
 def norm_site(visit: Visit, averaged: Averaged) -> NormSite:
-    """Return the site for a visit to a normalisation. Its upstream gradient is g = ∂L/∂ẑ."""
+    """Return a `NormSite` for a visit to a normalisation. Its upstream gradient is g = ∂L/∂ẑ."""
     norm, at, g = visit.step, visit.at, averaged.rows(visit.upstream)
     assert isinstance(norm, Normalise)
     (z,), over_rows = visit.inputs, replace(Normalise.over_batch(norm.eps), unbiased=norm.unbiased)
@@ -107,7 +107,7 @@ def norm_below(visit: Visit) -> Visit | None:
 
 
 def scale_site(visit: Visit) -> NormSite | None:
-    """Return the site for a visit to a scale y = γ ẑ + β. Its upstream gradient is ∂L/∂y.
+    """Return a `NormSite` for a visit to a scale y = γ ẑ + β. Its upstream gradient is ∂L/∂y.
 
     Returns None if ẑ is not the output of a normalisation.
     """

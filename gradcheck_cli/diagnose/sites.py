@@ -146,7 +146,7 @@ class LossSite(Site):
 
 
 def loss_site(at: Pass) -> LossSite:
-    """Return the site of the loss, where backprop starts."""
+    """Return a `LossSite`, the end of the network, where backprop starts."""
     return LossSite(at.problem, seen(), 0, at.found, NOTHING, NOTHING, NOTHING, at=at)
 
 
@@ -183,7 +183,7 @@ class PointwiseSite(NodeSite):
 
 
 def pointwise_site(visit: Visit) -> PointwiseSite:
-    """Return the site (a `Site`) for a visit to an activation."""
+    """Return a `PointwiseSite` for a visit to an activation."""
     at = visit.at
     return PointwiseSite(at.problem, seen(), 0, at.found, visit.upstream, NOTHING, NOTHING, visit=visit)
 
@@ -233,7 +233,7 @@ class AffineSite(NodeSite):
         return matrix(self.visit.right[1]["weight"])
 
     def image(self, rows: Array) -> Array:
-        """Return the output's rows as an array in the output's own shape."""
+        """Turn rows of the output back into an array of the output's own shape."""
         upstream = self.visit.upstream
         order = self.visit.step.by_row(np.arange(upstream.size).reshape(upstream.shape))
         image = np.empty(upstream.size)
@@ -256,7 +256,7 @@ class AffineSite(NodeSite):
 
 
 def affine_site(visit: Visit) -> AffineSite:
-    """Return the site (a `Site`) for a visit to a dense layer or a convolution."""
+    """Return an `AffineSite` for a visit to a dense layer or a convolution."""
     at, delta = visit.at, visit.step.by_row(visit.upstream)
     dL_dy, dL_da = _before(visit, Normalise, delta), _before(visit, Pointwise, delta)
     return AffineSite(at.problem, seen(), 0, at.found, dL_da, dL_dy, delta, visit=visit)
