@@ -1,4 +1,4 @@
-"""Read gradients from one of two sources: an array file, or a spec whose gradients are computed or read."""
+"""Read gradients from a source: an array file, or a spec whose gradients are computed or read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Search for the mistakes in the backprop of any graph that exactly reproduce the author's gradients.
+"""Search the backprop of any graph for the mistakes that exactly reproduce the author's gradients.
 
 The search is one sweep over the nodes, from the loss down, as in `network/backprop.py`. A `Swept` is a sweep
 with certain mistakes. At every node, the search continues each sweep with the correct `vjp` and with each

@@ -18,7 +18,7 @@ from gradcheck_cli.types import Array
 def faulty_layers(
     problem: Problem, targets: Mapping[str, Target], answers: Sequence[Answer]
 ) -> tuple[str, ...]:
-    """Return the layers to blame, from the output down: where the first answer's mistakes were made.
+    """Return the layers in which the first answer's mistakes were made, from the output down.
 
     If there is no answer, return only the topmost layer with a wrong gradient.
     """

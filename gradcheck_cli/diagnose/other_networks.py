@@ -71,7 +71,7 @@ class OtherNetwork:
                 yield name, self.factors.get(name, 1.0) * (matrix(value) + penalty_on(problem, name))
 
     def with_loss_of(self, second: OtherNetwork) -> OtherNetwork:
-        """Return this network with the loss of `second`; the description names both changes."""
+        """Return this network with the loss of `second`. The new description names both changes."""
         has, says = (f"{a} and {b}" for a, b in ((self.has, second.has), (self.says, second.says)))
         of = second.problem.network
         network = replace(self.problem.network, loss=of.loss, coefficient=of.coefficient)
@@ -92,7 +92,7 @@ class OtherNetwork:
 def explain_gradients(
     problem: Problem, targets: Mapping[str, Target], loss: float | None, eps: float
 ) -> list[Answer]:
-    """Return an answer for each changed network that has these gradients up to rounding, and this loss.
+    """Return an answer for each changed network that has this loss and, up to rounding, these gradients.
 
     The loss counts only if it is known. If no single change explains the gradients, each change of the
     forward pass is combined with each change of the loss.

@@ -243,7 +243,7 @@ class Search:
         return in_rows(self.problem)
 
     def _values(self, unknown: Mistake, state: State, i: int, steps: Steps, at_zero: Site) -> list[float]:
-        """Return the values of the unknown to try: from its solver or, without a solver, the best fits."""
+        """Return the values of the unknown to try: those that its solver proposes, or else the best fits."""
         if unknown.solver is not None:
             return self.found.solved(unknown, at_zero)
         at_one = self._site(state, i, steps, 1.0)

@@ -232,7 +232,9 @@ _OF_A: tuple[tuple[str, str, Callable[[Array], Array], tuple[str, ...], str], ..
         "delta = dL_da * np.where(a > 0, 1, a + 1)",
     ),
 )
-"""Derivatives in terms of a: the activation, the formula, a function, activations to skip, and numpy code.
+"""Derivatives in terms of a.
+
+Each row holds the activation, the formula, a function, the activations to skip, and numpy code.
 
 An activation is skipped if the mistake has another name for it. For instance, if a is never negative, the
 derivative of elu is 1, as if the derivative were missing.

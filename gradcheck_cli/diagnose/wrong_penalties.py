@@ -257,7 +257,7 @@ _OTHER_DERIVATIVES: Mapping[str, tuple[tuple[Callable[[Array], Array], str, str]
         (lambda w: (w > 0).astype(float), "λ where w > 0, else 0", "(w > 0)"),
     ),
 }
-"""The wrong derivatives of each penalty: a function, the formula and numpy code.
+"""The wrong derivatives of each penalty, each as a function, a formula and numpy code.
 
 The first row for l2 and the first row for l1, together, would swap the two derivatives. That mistake has a
 kind of its own, "elastic net mixed up".

@@ -200,7 +200,10 @@ _OUTER: tuple[tuple[Of, str, str, str], ...] = (
         "np.outer(delta.mean(axis=0), a_h.mean(axis=0))",
     ),
 )
-"""Products of sums over the batch, instead of sums of products: the step, a sentence, a formula and code."""
+"""Products of sums over the batch in place of sums of products.
+
+Each row holds the step, a sentence, a formula and code.
+"""
 
 
 _weight = partial(sum_row, Part.WEIGHT)

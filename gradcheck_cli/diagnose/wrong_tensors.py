@@ -1,4 +1,4 @@
-"""Changes to finished gradients: transposed, permuted, set to 0, clipped, or wrong in a few entries."""
+"""Finished gradients that are transposed, permuted, set to 0, clipped, or wrong in a few entries."""
 
 from __future__ import annotations
 

@@ -157,7 +157,7 @@ class StepAlone:
         return Entries(numbers, found.reshape(shape), bounds.reshape(shape))
 
     def _columns(self, row: Array) -> Array:
-        """Return the entries of a Jacobian's row to check, by index: the largest and some others."""
+        """Return the indices of the entries to check in a Jacobian's row: the largest and some others."""
         most = max(2, self.entries // len(self._rows))
         if row.size <= most:
             return np.arange(row.size)

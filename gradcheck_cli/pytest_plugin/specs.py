@@ -118,7 +118,7 @@ class Unchecked(pytest.Item):
 
 
 class _Found(TerminalRepr):
-    """The failure of one tensor: a table, as the command prints it, and one sentence for pytest's summary."""
+    """The failure of one tensor, as a table like the command's and as one sentence for pytest's summary."""
 
     def __init__(self, spec: str, report: Report) -> None:
         self.reprcrash = ReprFileLocation(spec, 1, escaped(sentence(report)))

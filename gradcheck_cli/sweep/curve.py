@@ -61,7 +61,8 @@ ORDER_WITHIN = 0.2
 _LEVEL = 1.5
 """Errors within this factor of each other count as equal.
 
-At order 1, the error falls by a factor of 8 over `FEWEST` points.
+An error that falls is not mistaken for a flat one: at order 1, it falls by a factor of 8 over `FEWEST`
+points.
 """
 
 _ABOVE = 5.0
@@ -133,7 +134,7 @@ def curve_of(scheme: str, expected: int, measured: Sequence[Point], allowed: flo
 
 
 _OWN_SIZE = 0.3
-"""A relative error above this says nothing about noise: a step that changes nothing has error 1."""
+"""A relative error above this says nothing about noise, since a step that changes nothing has error 1."""
 
 
 def _clear(error: np.ndarray, noise: np.ndarray) -> int:

@@ -1,6 +1,6 @@
 """Mistakes in the backward pass of dense layers and convolutions.
 
-These are the mistakes that `table.py` lists for chains of layers, and one more: the use of z for the
+These are the mistakes that `table.py` lists for chains of layers, and one more: the use of z in place of the
 activation.
 """
 

@@ -1,4 +1,4 @@
-"""Mistakes in the backward pass of recurrent layers and of joint projections: parts in the wrong order."""
+"""Mistakes in the order of parts, in the backward pass of recurrent layers and of joint projections."""
 
 from __future__ import annotations
 
