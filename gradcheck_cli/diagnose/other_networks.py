@@ -390,4 +390,4 @@ def _penalties(problem: Problem) -> Iterator[OtherNetwork]:
 OF_FORWARD_PASS: tuple[_Change, ...] = (_activations, _unbiased_variances, _eps_of_norms)
 
 OF_LOSS: tuple[_Change, ...] = (_losses, _smoothings, _penalties)
-"""The changes of the loss. Unless the author's loss is known, they look like a mistake in ∂L/∂a."""
+"""The changes of the loss. Unless the author's loss is known, such a change looks like a mistake in ∂L/∂a."""

@@ -207,7 +207,7 @@ def mutate(
 
 
 def _usual(problem: Problem, among: Sequence[Plant]) -> int:
-    """Return how many mistakes to plant by default, at least one of each kind."""
+    """Return how many mistakes to plant by default, which suffices for at least one of each kind."""
     return len(among) if has_rows(problem) else max(USUAL, len({plant.wrong.kind for plant in among}))
 
 

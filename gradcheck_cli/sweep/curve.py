@@ -61,8 +61,7 @@ ORDER_WITHIN = 0.2
 _LEVEL = 1.5
 """Errors within this factor of each other count as equal.
 
-An error that falls is not mistaken for a flat one: at order 1, it falls by a factor of 8 over `FEWEST`
-points.
+A falling error does not count as flat: at order 1, the error falls by a factor of 8 over `FEWEST` points.
 """
 
 _ABOVE = 5.0
