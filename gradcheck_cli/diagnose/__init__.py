@@ -147,8 +147,8 @@ def _or_of_its_steps(
     """Return the simpler of two diagnoses: `found`, or the one that treats the network as a graph of steps.
 
     `found` treats the network as a chain of layers. The search over graphs knows more mistakes in steps other
-    than dense layers and activations. It is asked if `found` does not explain everything by a single mistake, or
-    only by a factor. A step may be the reason for the factor, as average pooling that does not divide.
+    than dense layers and activations. It is used if `found` does not explain everything by a single mistake,
+    or only by a factor. A step may be the reason for the factor, as average pooling that does not divide.
     """
     plain = all(isinstance(node.step, (Dense, Pointwise)) for node in problem.network.graph.nodes)
     if plain or any(len(answer.causes) == 1 and not _is_factor(answer) for answer in found.answers):
