@@ -49,7 +49,7 @@ def placed(cause: Cause, plant: Plant, case: Case) -> bool:
 CONSTANT_FACTORS = frozenset(
     {
         "bias averaged",
-        "batch norm: gamma or beta averaged",
+        "batch norm: gradient of gamma or beta averaged",
         "class weights normalised by N",
         "clipped by norm",
         "accumulated",

@@ -186,9 +186,9 @@ class Pool(Hand):
 class MaxPool(Pool):
     MISTAKES: ClassVar[Mistakes] = {
         "overlaps overwritten": ("windows overwritten",),
-        "every number": ("gradient to every number of a window",),
-        "shared by all": ("gradient to every number of a window",),
-        "the first number": ("gradient to the first of a window",),
+        "every number": ("gradient to every value in a window",),
+        "shared by all": ("gradient to every value in a window",),
+        "the first number": ("gradient to the first value in a window",),
         "the smallest number": ("gradient of the smallest",),
     }
 
@@ -210,7 +210,7 @@ class AvgPool(Pool):
     MISTAKES: ClassVar[Mistakes] = {
         "overlaps overwritten": ("windows overwritten",),
         "not divided": ("average not divided in backward",),
-        "the first number": ("gradient to the first of a window",),
+        "the first number": ("gradient to the first value in a window",),
     }
 
     def of(self, window: Array) -> float:
@@ -260,7 +260,7 @@ class Norm(Hand):
 
     def backward(self, d: Array) -> Array:
         x_hat = self.apart(self.x_hat)
-        self.found(self.GAMMA, self.over(d * (self.x if self.made("gamma gradient of x") else x_hat)))
+        self.found(self.GAMMA, self.over(d * (self.x if self.made("gamma gradient from x") else x_hat)))
         self.found(self.BETA, self.over(d))
         g = self.grouped(d if self.made("gamma forgotten") else self.scale(self.GAMMA) * d)
         mean, of_variance = g.mean(axis=-1, keepdims=True), (g * self.x_hat).mean(axis=-1, keepdims=True)
@@ -272,7 +272,7 @@ class Norm(Hand):
             of_variance = 0.0
         if self.made("held constant"):
             mean = of_variance = 0.0
-        if self.made("sums for means"):
+        if self.made("sums in place of means"):
             mean, of_variance = (each * g.shape[-1] for each in (mean, of_variance))
         deviation = self.deviation
         if self.made("divided by the variance"):
@@ -286,13 +286,13 @@ class Norm(Hand):
 
 def of_norm(kind: str) -> Mistakes:
     return {
-        "gamma gradient of x": (f"{kind}: gamma gradient of z",),
+        "gamma gradient from x": (f"{kind}: gamma gradient from z",),
         "gamma forgotten": (f"{kind}: gamma forgotten",),
         "mean term missing": (f"{kind}: mean term missing",),
         "mean subtracted twice": (f"{kind}: mean subtracted twice",),
         "variance term missing": (f"{kind}: variance term missing",),
         "held constant": (f"{kind}: statistics held constant",),
-        "sums for means": (f"{kind}: sums for means",),
+        "sums in place of means": (f"{kind}: sums in place of means",),
         "divided by the variance": (f"{kind}: divided by the variance",),
         "eps outside the root": (f"{kind}: eps outside the root",),
         "not divided": (f"{kind}: deviation forgotten",),
@@ -331,7 +331,7 @@ class BatchNormed(Norm):
     """A dense layer, batch normalisation over samples and positions, and tanh."""
 
     MISTAKES: ClassVar[Mistakes] = {
-        key: ("batch norm: gamma gradient of z",) if key == "gamma gradient of x" else kinds
+        key: ("batch norm: gamma gradient from z",) if key == "gamma gradient from x" else kinds
         for key, kinds in of_norm("batch norm").items()
     }
     GAMMA, BETA = "gamma", "beta"
@@ -358,7 +358,7 @@ class RmsNorm(Hand):
         "root held constant": ("rms norm: root held constant",),
         "mean subtracted": ("rms norm: mean subtracted",),
         "weight forgotten": ("rms norm: weight forgotten",),
-        "weight's gradient of x": ("rms norm: gain's gradient of x",),
+        "weight's gradient of x": ("rms norm: gain's gradient from x",),
         "not divided": ("rms norm: root forgotten",),
         "sum for mean": ("rms norm: sum for mean",),
         "x for x_hat": ("rms norm: x for normalised x",),

@@ -37,7 +37,7 @@ FAMILIES: Mapping[str, tuple[str, ...]] = {
     "activation derivative": (
         "activation derivative missing",
         "activation derivative at a",
-        "activation derivative of z used for a",
+        "activation derivative at z instead of a",
         "activation derivative at the input",
         "activation derivative twice",
         "mask of the gradient",
@@ -93,8 +93,8 @@ FAMILIES: Mapping[str, tuple[str, ...]] = {
         "batch norm: gamma forgotten",
         "batch norm: divided by the variance",
         "batch norm: left out",
-        "batch norm: gamma gradient of z",
-        "batch norm: gamma or beta averaged",
+        "batch norm: gamma gradient from z",
+        "batch norm: gradient of gamma or beta averaged",
         "batch norm: mean subtracted twice",
         "batch norm: variance term twice",
         "batch norm: another eps",
@@ -654,7 +654,7 @@ def _any_few(n: int, rng: Rng) -> Array | None:
 LAYERED: Mapping[str, Mapping[str, Parts]] = {
     "activation derivative missing": {"": {"activation": lambda p, i, rng: p.dL_da[i]}},
     "activation derivative at a": {"": {"activation": _at_a}},
-    "activation derivative of z used for a": {"": {"activation": _z_for_a}},
+    "activation derivative at z instead of a": {"": {"activation": _z_for_a}},
     "activation derivative at the input": {"": {"activation": _at_the_input}},
     "activation derivative twice": {"": {"activation": _twice}},
     "upstream gradient dropped": {
@@ -730,8 +730,8 @@ LAYERED: Mapping[str, Mapping[str, Parts]] = {
         "": _normed(lambda g, z_hat, deviation: _unnormed(g, z_hat, deviation**2))
     },
     "batch norm: left out": {"": _normed(lambda g, z_hat, deviation: g)},
-    "batch norm: gamma gradient of z": {"": {"gamma": _gamma_of_z}},
-    "batch norm: gamma or beta averaged": {
+    "batch norm: gamma gradient from z": {"": {"gamma": _gamma_of_z}},
+    "batch norm: gradient of gamma or beta averaged": {
         "gamma": {"gamma": _gamma_averaged},
         "beta": {"beta": _beta_averaged},
         "both": {"gamma": _gamma_averaged, "beta": _beta_averaged},

@@ -163,7 +163,7 @@ class OwnParameters:
         shapes: the shapes that the network requires, by gradcheck's names.
         Raises `InputError` if names or shapes do not fit.
         """
-        help = "map its name under names, or add a parameters section to the spec"
+        help = "map its name to a parameter under 'names', or add a 'parameters' section to the spec"
         headers = {name: Header(name, array.shape, array.dtype) for name, array in self.arrays.items()}
         self.author.refuse_misfits(headers, shapes, None, "parameter", help)
         return self.author.ours(self.arrays, shapes)
@@ -298,8 +298,8 @@ class Dialect:
     def if_transposed(self) -> str:
         """The help message for a weight that the author stored in transposed form."""
         if self.source.layout == "in_out":
-            return "with 'layout: in_out', weights are [in, out]; store its .T, or leave the layout out"
-        return "weights are [out, in], as in PyTorch; store its .T, or add 'layout: in_out'"
+            return "with 'layout: in_out', weights are [in, out]; store the array's .T, or leave 'layout' out"
+        return "weights are [out, in], as in PyTorch; store the array's .T, or add 'layout: in_out'"
 
     def refuse_unfit(self, known: Collection[str] | None = None) -> None:
         """Raise an `InputError` that lists every entry of the spec's `names` that cannot be right.

@@ -37,9 +37,9 @@ class OtherNames:
         found = f"{author} uses different names from the network: {listed(self.pairs)}"
         names = ", ".join(f"{_word(theirs)}: {_word(ours)}" for theirs, ours in self._all(source).items())
         layout = "" if self.layout == source.layout else f", layout: {self.layout}"
-        help = f"matched by shape; add under {section}: names: {{{names}}}{layout}"
+        help = f"names matched by shape; under '{section}', add names: {{{names}}}{layout}"
         if self.guessed:
-            help += f"   (check {listed(self.guessed)}, which share their shape with others)"
+            help += f"   (check {listed(self.guessed)}, which share their shapes with others)"
         return Complaint(found, where, help)
 
     def _all(self, source: Named) -> Mapping[str, str]:

@@ -205,7 +205,7 @@ def refuse_too_large(headers: Iterable[Header], place: Place) -> None:
         size = prod(header.shape) * header.dtype.itemsize
         total += size
         if total > MAX_BYTES:
-            raise place.complain(f"{array}, of shape {shape}, takes the arrays over the limit of 2 GiB")
+            raise place.complain(f"{array}, of shape {shape}, brings the total over the limit of 2 GiB")
         if header.stored is not None and header.stored < size:
             raise place.complain(f"{array} is cut short: the file lacks some of its {shape} entries")
 

@@ -62,8 +62,8 @@ if TYPE_CHECKING:
     "--differences",
     under=Heading.HOW,
     type=click.Choice(get_args(Differences)),
-    help="What to perturb: with units, one unit at a time, which covers all its entries; with literal, one "
-    "entry at a time, which is slow. For code, literal checks every entry, however long that takes.  "
+    help="What to perturb. 'units' perturbs one unit at a time, all of its entries at once; 'literal' perturbs "
+    "one entry at a time, which is slow. For code, 'literal' checks every entry, however long that takes.  "
     "[default: the spec's]",
 )
 @option(
@@ -85,7 +85,8 @@ if TYPE_CHECKING:
     under=Heading.HOW,
     metavar="SEED",
     type=whole(SEED),
-    help="Seed for the random directions, and for the choice of entries that confirm unit differences.",
+    help="Seed for the random directions, and for the choice of the entries at which literal differences "
+    "confirm the unit differences.",
 )
 @jobs_option
 @option(

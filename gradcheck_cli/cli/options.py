@@ -78,7 +78,7 @@ inputs_option = option(
     "--inputs/--no-inputs",
     under=Heading.WHAT,
     default=None,
-    help="Also check the gradient with respect to x, which is listed as input.  [default: the spec's]",
+    help="Also check the gradient with respect to x (shown as 'input' in the report).  [default: the spec's]",
 )
 order_option = option(
     "--order",

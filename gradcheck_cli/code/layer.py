@@ -102,7 +102,7 @@ class Layer:
             needed = (
                 f"forward takes {len(names)} array{'s' if len(names) != 1 else ''} of floats: {listed(names)}"
             )
-            help = "return one for each, in this order, and None for an argument that has no gradient"
+            help = "return one gradient for each, in this order, and None for an argument that has none"
             raise self.backward.complain(f"{found}, but {needed}", help)
         return ((name, each) for name, each in zip(names, results, strict=True) if name in self.floats)
 
@@ -114,9 +114,7 @@ class Layer:
         missing = [name for name in self.floats if name not in {names.get(key) for key in result}]
         if unknown or missing:
             found = f"returns gradients of {listed(map(str, result))}"
-            help = (
-                "name each after its argument, x or dx for x; return None for an argument without a gradient"
-            )
+            help = "name each gradient after its argument (x or dx for x); return None for an argument that has none"
             raise self.backward.complain(f"{found}; gradients of {listed(self.floats)} are needed", help)
         return {names[key]: value for key, value in result.items()}
 
@@ -178,7 +176,7 @@ def _usable(forward: Callee, results: Sequence[Any], convention: Convention) -> 
     for each in results[: convention.outputs]:
         if plain(each).dtype.kind != "f":
             found = a(each) if plain(each).dtype.kind == "O" else f"numbers of type {plain(each).dtype}"
-            raise forward.complain(f"returns {found} for an output; an array of floats is needed")
+            raise forward.complain(f"returns {found} as an output; an array of floats is needed")
     return convention
 
 

@@ -263,7 +263,7 @@ class LayerFunction:
             yield f"backward returns None for {listed(silent)}, whose gradient is therefore not checked"
         fresh = self.handed(passed)
         if any((plain(one) != plain(other)).any() for one, other in zip(fresh, upstreams, strict=True)):
-            yield "backward changes its upstream in place, which the layer above may still need"
+            yield "backward changes its upstream in place, but the layer above may still need it"
 
 
 def arrays_of(values: Mapping[str, Any]) -> dict[str, Array]:

@@ -57,6 +57,6 @@ def _arguments(forward: UserCode, inputs: Inputs) -> dict[str, Any]:
     arguments = {**{str(name): value for name, value in own.items()}, **data, **(inputs.parameters or {})}
     if not arguments:
         file = forward.code.file.name
-        help = f"define inputs in {file}: a dict of its arguments, or a function that returns one"
+        help = f"define 'inputs' in {file}: a dict of the arguments, or a function that returns such a dict"
         raise forward.complain("has no arguments: neither the spec nor its file defines any", help)
     return arguments

@@ -220,7 +220,8 @@ def _point(inputs: Inputs, code: UserCode, nested: Nested | None, dialect: Diale
     if nested is None:
         file = code.code.file.name
         help = (
-            f"define parameters in {file} as a dict of arrays or a function that returns one, or name a file"
+            f"define 'parameters' in {file}, as a dict of arrays or a function that returns such a dict, or "
+            "add a 'parameters' section to the spec"
         )
         raise code.complain(
             "has no parameters to start from: neither the spec nor its file defines any", help
@@ -235,11 +236,11 @@ def _differentiable(x: Any, parameters: Mapping[str, Array], vectorized: bool) -
     elif not isinstance(x, np.ndarray) or x.dtype.kind != "f":
         problem = f"needs an x of real numbers, not {x.dtype if isinstance(x, np.ndarray) else a(x)}"
     elif INPUTS in parameters:
-        problem = f"needs a name for the gradient of x, but a parameter is already named '{INPUTS}'"
+        problem = f"needs the name '{INPUTS}' for the gradient of x, but a parameter already has that name"
     else:
         return x
     raise bad_input(
-        f"'inputs' {problem}", "check", "inputs", help="leave it out to check the parameters alone"
+        f"'inputs' {problem}", "check", "inputs", help="leave 'inputs' out to check the parameters alone"
     )
 
 
@@ -343,7 +344,10 @@ def _hint_at_names(parameters: Mapping[str, Array]) -> Iterator[None]:
 def _on_names(failure: str, parameters: Mapping[str, Array]) -> str | None:
     if "raises KeyError" in failure:
         names = listed(parameters)
-        return f"the parameters are {names}; if the code uses other names, add names: {{ITS: OURS}}"
+        return (
+            f"the parameters are {names}; if the code uses different names, add this to the spec, under "
+            "'gradients': names: {CODE_NAME: SPEC_NAME}"
+        )
     of_a_network = any(name.endswith(".weight") for name in parameters)
     of_shapes = any(word in failure for word in ("matmul", "broadcast", "shapes", "aligned"))
     return _LAYOUT if "raises ValueError" in failure and of_a_network and of_shapes else None

@@ -155,7 +155,7 @@ def read_losses(value: Any, code: Callee) -> Array:
     losses = plain(value)
     if losses.dtype.kind not in "buif" or losses.ndim > 1 or not losses.size:
         found = a(value) if losses.dtype.kind not in "buif" else f"an array of shape {list(losses.shape)}"
-        raise code.complain(f"returns {found} for a loss; a number or one term per sample is needed")
+        raise code.complain(f"returns {found} as its loss; a number or one term per sample is needed")
     return real(losses.reshape(-1))
 
 
@@ -166,7 +166,7 @@ def read_gradients(values: Any, shapes: Mapping[str, tuple[int, ...]], code: Cal
     Raises an `InputError` that lists every gradient that is missing, misshapen or not real.
     """
     if not isinstance(values, Mapping):
-        message = f"returns {a(values)} for the gradients; a dict of arrays by parameter name is needed"
+        message = f"returns {a(values)} as its gradients; a dict of arrays by parameter name is needed"
         raise code.complain(message)
     arrays = {str(name): plain(value) for name, value in values.items()}
     complaints = [
@@ -192,7 +192,7 @@ def first_of_two(value: Any, what: str, code: Callee) -> Array:
     array = plain(value)
     if array.ndim == 0 or len(array) != 2:
         found = f"returns {what} of shape {list(array.shape)} for a stack of 2 points"
-        raise code.complain(f"{found}; its first axis must be that of the stack", _VECTORIZED)
+        raise code.complain(f"{found}; its first axis must run over the points of the stack", _VECTORIZED)
     return array[0]
 
 
@@ -299,7 +299,7 @@ def refuse_unrepeatable(first: Evaluation, second: Evaluation, code: Callee) -> 
             f"seems to accumulate its gradients across calls: the second call returns {ratios[0]:.6g} times"
         )
         raise code.complain(
-            f"{message} the gradient of the first, for {names}",
+            f"{message} the gradients of the first, for {names}",
             "set the gradients to 0 at the start of every call",
         )
     raise code.complain(

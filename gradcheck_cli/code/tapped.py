@@ -148,7 +148,8 @@ class Search:
         names = " and ".join(f"∂L/∂{each}{self._line(each)}" for each in above)
         past = f", or on a path without taps from {name} to the loss" if self._passes(name, above) else ""
         are = "is" if len(above) == 1 else "are"
-        return f"{names} {are} right, but {at}: the fault lies between them{past}"
+        two = "them" if len(above) == 1 else f"{name} and these"
+        return f"{names} {are} right, but {at}: the fault lies between {two}{past}"
 
     def _line(self, name: str) -> str:
         return f" ({self.taps.at[name].place})" if name in self.taps.at else ""

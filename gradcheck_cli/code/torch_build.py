@@ -22,8 +22,8 @@ _LEFT_OUT: Any = object()
 """Stands for a loss that the user left out."""
 
 _FORMS = (
-    "(module, loss), or (function, loss, tensors) with a dict of tensors by name, is needed; the loss may be "
-    "left out"
+    "expected (module, loss) or (function, loss, tensors), where tensors is a dict of tensors by name; the loss "
+    "may be left out"
 )
 
 
@@ -94,12 +94,12 @@ def _leaves(torch: Any, code: Callee, named: Mapping[str, Tensor]) -> list[Leaf]
         raise code.complain("returns nothing that requires a gradient")
     for leaf in leaves:
         if leaf.tensor.layout != torch.strided:
-            help = f"let '{leaf.name}' hold the values, and make it sparse in the forward pass"
-            raise code.complain(f"returns '{leaf.name}' as a sparse tensor; a dense one is needed", help)
+            help = f"let '{leaf.name}' hold the values, and build the sparse tensor in the forward pass"
+            raise code.complain(f"returns '{leaf.name}' as a sparse tensor; a dense tensor is needed", help)
         for part in (f"{leaf.name}.real", f"{leaf.name}.imag"):
             if leaf.own.is_complex and part in named:
                 raise code.complain(
-                    f"calls a tensor '{part}', the name for a part of the complex '{leaf.name}'"
+                    f"names a tensor '{part}', but that name stands for a part of the complex '{leaf.name}'"
                 )
     return leaves
 
@@ -144,7 +144,7 @@ def _of_function(
     if not named or not callable(function):
         raise code.complain(f"returns {a(function)} and {a(tensors)}; {_FORMS}")
     if not all(tensor.is_leaf for tensor in tensors.values()):
-        raise code.complain("returns tensors that were computed from others", "detach() them")
+        raise code.complain("returns tensors that were computed from other tensors", "detach() them")
     if not any(tensor.requires_grad for tensor in tensors.values()):
         for tensor in tensors.values():
             tensor.requires_grad_(tensor.is_floating_point() or tensor.is_complex())

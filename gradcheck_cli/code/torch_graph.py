@@ -23,7 +23,7 @@ from gradcheck_cli.types import Array
 
 Result = TypeVar("Result")
 
-_LAYERS = "name the layers as the module does, or add names: {ITS: OURS} under gradients"
+_LAYERS = "name the layers as the module does, or under 'gradients', add names: {MODULE_NAME: SPEC_NAME}"
 
 
 @dataclass(frozen=True)

@@ -229,8 +229,8 @@ class Modules:
         module = dict(self.root.named_modules())[name]
         called = f"module '{name}'" if name else "the module"
         has_modules = any(True for _ in module.children())
-        inside = ", outside the modules in it," if has_modules else ""
-        passed = f"the gradient that it passes on{' to them' * has_modules}"
+        inside = ", outside its submodules," if has_modules else ""
+        passed = f"the gradient that it passes on{' to its submodules' * has_modules}"
         what = f"the gradient of its {parameters[0]}" if parameters else passed
         kind = f"{type(module).__name__}{_line_of(type(module), self.graph.code.file)}"
         wrong = f"it receives the right gradient, but {what} is wrong"

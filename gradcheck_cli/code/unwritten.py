@@ -70,7 +70,7 @@ def refuse_erratic(first: Mapping[str, Array], again: Mapping[str, Array], origi
     names = [name for name, gradient in first.items() if not same(gradient, again[name], _ERRATIC)]
     if names:
         message = f"the gradient of {listed(names)} changes from call to call"
-        depends = f"after other calls, {origin} gives a different one at the same parameters"
+        depends = f"after other calls, {origin} returns a different gradient at the same parameters"
         raise bad_input(f"{message}: {depends}", "gradients", help=_ERRATIC_HELP)
 
 

@@ -81,7 +81,7 @@ def _refuse_misfits(first: Source, second: Source) -> None:
 def _missing(first: Source, second: Source) -> Iterator[Complaint]:
     names = [name for name in first.values if name not in second.values]
     if names:
-        help = "to compare arrays of different names, add --name THIS=THAT"
+        help = "to compare arrays with different names, add --name THIS=THAT"
         yield Complaint(f"{second.name} has no {listed(names)}, which {first.name} has", help=help)
 
 
@@ -143,7 +143,7 @@ def arbitrated(report: Report, checks: Mapping[str, Report]) -> Report:
 def _judgement(name: str, check: Report) -> str:
     says = {
         Verdict.AGREES: f"finite differences of the loss in {name} agree with the gradients in {name}",
-        Verdict.WRONG: f"by finite differences of the loss in {name}, the gradients in {name} are wrong",
+        Verdict.WRONG: f"finite differences of the loss in {name} disagree with the gradients in {name}",
         Verdict.UNRESOLVED: f"finite differences cannot decide whether the gradients in {name} are right",
     }
     return says[check.verdict]

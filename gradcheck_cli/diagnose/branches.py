@@ -19,7 +19,7 @@ _LOST = "∂L/∂a = Σ over all uses of a but one", "∂L/∂a = Σ over all us
 BRANCH_LOST = Wrong(
     "branch forgotten",
     BRANCHES,
-    "a value is used several times, but the gradient from {where} is lost, as if = were written for +=",
+    "a value is used several times, but the gradient from {where} is lost, as if by = instead of +=",
     *_LOST,
     "δ",
     code="dL_da_1 = y",

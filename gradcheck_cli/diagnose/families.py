@@ -32,7 +32,7 @@ DERIVATIVE = Family(
     in_activation=True,
 )
 FORMULA = Family(
-    "activation formula", "pre-activations on both sides of 0, and further from it", in_activation=True
+    "activation formula", "pre-activations on both sides of 0, and further from 0", in_activation=True
 )
 LOSS = Family("loss", "outputs further from their targets")
 SCALE = Family("scale or reduction", over_samples=True)
@@ -62,4 +62,4 @@ PRELU = Family("prelu", "inputs on both sides of 0, and a slope other than 0 and
 LOOPS = Family("loops", "more than one iteration of each loop")
 GROUP_NORM = Family("group norm", "samples in which the groups differ more")
 RMS_NORM = Family("rms norm", "samples in which the units differ more")
-WEIGHT_NORM = Family("weight norm", "rows of v whose norms differ from 1, and g that differs from 1")
+WEIGHT_NORM = Family("weight norm", "rows of v whose norms are not 1, and a g other than 1")

@@ -133,7 +133,8 @@ def _where(graph: Graph, targets: Mapping[str, Target], off: Sequence[str]) -> s
         )
         return f"{topmost} wrong: the mistake is there, or in ∂L/∂a, the gradient of the loss"
     many = len(checked) > 1
+    them = "those layers" if len(off) > 1 else "that layer"
     return (
         f"layer{'s' if many else ''} {listed(checked)} {'are' if many else 'is'} right: "
-        f"the mistake is in {layers}, or in the gradient passed down to {'them' if len(off) > 1 else 'it'}"
+        f"the mistake is in {layers}, or in the gradient passed down to {them}"
     )

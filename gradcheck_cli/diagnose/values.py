@@ -51,11 +51,11 @@ def _of_inputs(found: Array, problem: Problem) -> Iterator[str]:
             (k for k in graph.readers[i + 1] if isinstance(graph.nodes[k].step, Pointwise)), None
         )
         if _alike(found, delta):
-            yield f"The gradient of input is δ of layer {layer}: the step to x leaves out the weights."
+            yield f"The gradient of 'input' is δ of layer {layer}: the step to x leaves out the weights."
         elif weight.shape[0] == weight.shape[1] and _alike(found, delta @ weight.T):
-            yield f"The gradient of input is δ wᵀ of layer {layer}: the step to x transposes the weights."
+            yield f"The gradient of 'input' is δ wᵀ of layer {layer}: the step to x transposes the weights."
         elif activation is not None and _alike(found, upstream[activation] @ weight):
-            yield f"The gradient of input is ∂L/∂a w of layer {layer}: the step to x leaves out φ'."
+            yield f"The gradient of 'input' is ∂L/∂a w of layer {layer}: the step to x leaves out φ'."
 
 
 def _alike(found: Array, other: Array) -> bool:

@@ -119,7 +119,7 @@ MISPLACED_MISTAKES = (
         "delta = dL_da * sigmoid(a) * (1 - sigmoid(a))",
     ),
     activation_row(
-        "activation derivative of z used for a",
+        "activation derivative at z instead of a",
         DERIVATIVE,
         _z_for_a,
         "in {where}, the derivative of {activation}, {phi}, is evaluated at z instead of a",

@@ -199,12 +199,12 @@ _NORMS: tuple[Mistake, ...] = (
     _norm(
         "batch norm: deviation forgotten",
         lambda at, g, s: at.vjp(g) * at.deviation,
-        "batch normalisation's backward pass does not divide by the deviation",
+        "batch normalisation's backward pass does not divide by the standard deviation",
         "δ = g − mean g − ẑ mean(g ẑ)",
         "delta_h = g - g.mean(axis=0) - z_hat * (g * z_hat).mean(axis=0)",
     ),
     _norm(
-        "batch norm: sums for means",
+        "batch norm: sums in place of means",
         lambda at, g, s: (g - g.sum(axis=0) - at.value * (g * at.value).sum(axis=0)) / at.deviation,
         "batch normalisation's backward pass uses sums instead of means",
         "δ = (g − Σ g − ẑ Σ(g ẑ)) / √(…)",
@@ -313,7 +313,7 @@ _OTHER_EPS = (
 
 _GAMMAS: tuple[Mistake, ...] = (
     _gamma(
-        "batch norm: gamma gradient of z",
+        "batch norm: gamma gradient from z",
         lambda at, g, s: (s.dL_dy * s.activity.z[s.i]).sum(axis=0),
         "γ's gradient uses z instead of ẑ",
         "∂L/∂γ = Σₙ ∂L/∂yₙ zₙ",
@@ -321,7 +321,7 @@ _GAMMAS: tuple[Mistake, ...] = (
         _UNLIKE_Z_HAT,
     ),
     _gamma(
-        "batch norm: gamma gradient of z",
+        "batch norm: gamma gradient from z",
         lambda at, g, s: (s.dL_dy * s.y).sum(axis=0),
         "γ's gradient uses γ ẑ + β instead of ẑ",
         "∂L/∂γ = Σₙ ∂L/∂yₙ yₙ",
@@ -329,7 +329,7 @@ _GAMMAS: tuple[Mistake, ...] = (
         _UNLIKE_Z_HAT,
     ),
     _gamma(
-        "batch norm: gamma gradient of z",
+        "batch norm: gamma gradient from z",
         lambda at, g, s: (s.dL_dy * at.value * at.deviation).sum(axis=0),
         "γ's gradient uses z − mean z instead of ẑ",
         "∂L/∂γ = Σₙ ∂L/∂yₙ (zₙ − mean z)",
@@ -344,21 +344,21 @@ _GAMMAS: tuple[Mistake, ...] = (
         "dL_dgamma = dL_dy_h.sum(axis=0)",
     ),
     _gamma(
-        "batch norm: gamma or beta averaged",
+        "batch norm: gradient of gamma or beta averaged",
         lambda at, g, s: (s.dL_dy * at.value).mean(axis=0),
         "γ's gradient is averaged over the samples, not summed",
         "∂L/∂γ = mean ∂L/∂yₙ ẑₙ",
         "dL_dgamma = (dL_dy_h * z_hat).mean(axis=0)",
     ),
     _gamma(
-        "batch norm: gamma gradient of delta",
+        "batch norm: gamma gradient from delta",
         lambda at, g, s: (s.delta * at.value).sum(axis=0),
-        "γ's gradient uses δ, from below the normalisation",
+        "γ's gradient uses the δ from below the normalisation",
         "∂L/∂γ = Σₙ δₙ ẑₙ",
         "dL_dgamma = (delta_h * z_hat).sum(axis=0)",
     ),
     _gamma(
-        "batch norm: gamma gradient of delta",
+        "batch norm: gamma gradient from delta",
         lambda at, g, s: (g * at.value).sum(axis=0),
         "γ's gradient has an extra factor γ",
         "∂L/∂γ = Σₙ γ ∂L/∂yₙ ẑₙ",
@@ -368,22 +368,22 @@ _GAMMAS: tuple[Mistake, ...] = (
 
 _BETAS: tuple[Mistake, ...] = (
     _beta(
-        "batch norm: gamma or beta averaged",
+        "batch norm: gradient of gamma or beta averaged",
         lambda at, g, s: s.dL_dy.mean(axis=0),
         "β's gradient is averaged over the samples, not summed",
         "∂L/∂β = mean ∂L/∂yₙ",
         "dL_dbeta = dL_dy_h.mean(axis=0)",
     ),
     _beta(
-        "batch norm: beta gradient of delta",
+        "batch norm: beta gradient from delta",
         lambda at, g, s: s.delta.sum(axis=0),
-        "β's gradient is the sum of δ, from below the normalisation",
+        "β's gradient sums the δ from below the normalisation",
         "∂L/∂β = Σₙ δₙ",
         "dL_dbeta = delta_h.sum(axis=0)",
         _OTHER_GAMMA,
     ),
     _beta(
-        "batch norm: beta gradient of delta",
+        "batch norm: beta gradient from delta",
         lambda at, g, s: g.sum(axis=0),
         "β's gradient has an extra factor γ",
         "∂L/∂β = Σₙ γ ∂L/∂yₙ",
@@ -396,9 +396,9 @@ _BETAS: tuple[Mistake, ...] = (
 NORM_MISTAKES: tuple[Mistake, ...] = (
     _row(
         Part.BIAS,
-        "batch norm: bias gradient above it",
+        "batch norm: bias gradient from above it",
         lambda at, g, s: s.dL_dy.sum(axis=0),
-        "the bias's gradient is taken above the normalisation, like β's",
+        "the bias's gradient is taken at the output of the normalisation, as β's is",
         "∂L/∂b = Σₙ ∂L/∂yₙ",
         "dL_db_h = dL_dy_h.sum(axis=0)",
     ),

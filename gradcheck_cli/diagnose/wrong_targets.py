@@ -284,7 +284,7 @@ ENTRY_MISTAKES: tuple[Mistake, ...] = (
     loss_row(
         "target's entry alone",
         _at_the_target,
-        "only the label's entry has a gradient; the others, which share its softmax, have none",
+        "only the label's entry has a gradient; the other entries of the same softmax have none",
         "c · (softmax(a) − y) at y, else 0",
         "dL_da = (p - y) * y / N",
     ),

@@ -27,7 +27,7 @@ def read(source: GradientFile, problem: Problem) -> Analytic:
     factors = factor_shapes(problem)
     known = {**problem.network.shapes, INPUTS: problem.x.shape, **factors}
     shapes = {**known, **({} if LOSS in source.names else {LOSS: ()})}
-    help = "map their names under names, or check fewer parameters with --only PATTERN"
+    help = "map the file's names to parameters under 'names', or check fewer parameters with --only PATTERN"
     needed = (*problem.checked, *problem.checked_values)
     arrays = read_fitting(source, "gradients", "gradient", shapes, needed, help)
     arrays = {name: _no_wider_than_float64(array) for name, array in arrays.items()}

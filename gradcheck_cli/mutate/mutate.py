@@ -29,7 +29,7 @@ from gradcheck_cli.subject.network import NetworkSubject, network_subject
 from gradcheck_cli.types import Array
 from gradcheck_cli.verdict import Verdict, default_rtol
 
-LEFT_OUT = "check: {parameters: all}; this check leaves parameters out"
+LEFT_OUT = "check: {parameters: all}; this check leaves some parameters out"
 """The change to the spec needed to reveal a mistake in a tensor that this check leaves out."""
 
 NO_MISTAKE = "nothing: it is not a mistake with this activation"

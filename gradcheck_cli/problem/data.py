@@ -150,7 +150,7 @@ def _refuse_other_order(name: str, shape: Shape, features: Shape) -> None:
         return
     order = [0, *(1 + axis for axis in _order(shape[1:], features))]
     found = f"'{name}' has samples of shape {list(shape[1:])}, but the network's inputs are {list(features)}"
-    raise bad_input(found, *_FILE, help=f"store {name}.transpose{tuple(order)}, or change inputs")
+    raise bad_input(found, *_FILE, help=f"store {name}.transpose{tuple(order)}, or change 'inputs'")
 
 
 def _order(shape: Shape, features: Shape) -> list[int]:
@@ -177,7 +177,7 @@ def _key_to_say(name: str, held: Collection[str]) -> str | None:
     if name not in _USUAL:
         return did_you_mean(name, held)
     likely = [each for each in held if each.lower().startswith(_USUAL[name])]
-    return f"give its name under data: {name}: {likely[0] if len(likely) == 1 else 'NAME'}"
+    return f"under 'data', give its name: {name}: {likely[0] if len(likely) == 1 else 'NAME'}"
 
 
 def _turned(name: str) -> str:

@@ -81,7 +81,7 @@ def _too_large(graph: Graph) -> Iterator[Complaint]:
         total += math.prod(shape)
         if total > MAX_NUMBERS:
             size = " × ".join(f"{number:,}" for number in shape)
-            message = f"a weight of {size} takes the parameters over the limit of {MAX_NUMBERS:,} numbers"
+            message = f"a weight of {size} brings the parameters over the limit of {MAX_NUMBERS:,} numbers"
             yield Complaint(message, size_of(graph.nodes[uses[0][0]]))
             return
 
@@ -117,7 +117,7 @@ def refuse_too_many(graph: Graph, samples: int) -> None:
         total += samples * numbers
         if total > MAX_NUMBERS:
             message = (
-                f"{samples:,} samples of {numbers:,} units take the activations over the limit of "
+                f"{samples:,} samples of {numbers:,} units bring the activations over the limit of "
                 f"{MAX_NUMBERS:,} numbers"
             )
             raise bad_input(message, *size_of(graph.nodes[i]), help="check a smaller batch")
@@ -132,4 +132,4 @@ def refuse_too_few(graph: Graph, samples: int) -> None:
             if step.count((samples, *features)) == 1:
                 message = "a single number has no unbiased variance"
                 place = ("network", "layers", *node.place[:-1], "batch_norm", "unbiased")
-                raise bad_input(message, *place, help="check more samples, or leave out unbiased")
+                raise bad_input(message, *place, help="check more samples, or leave 'unbiased' out")

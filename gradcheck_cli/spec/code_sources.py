@@ -106,7 +106,7 @@ CODE_SOURCES: tuple[CodeSource, ...] = (
         """,
         reader="gradcheck_cli.code.torch_module",
         brings_parameters=False,
-        without_inputs="a Python function may return the gradient of x as input",
+        without_inputs="a Python function may return the gradient of x as 'input'",
         is_differentiable=True,
     ),
     CodeSource(

@@ -72,7 +72,9 @@ def _decode(data: bytes, name: str) -> str:
     if len(data) > _MAX_MIB * 2**20:
         raise _unreadable(name, f"it is larger than {_MAX_MIB} MiB", "put the numbers into an .npz file")
     if data.startswith(b"PK\x03\x04"):
-        raise _unreadable(name, "it is an .npz, not a spec", "a spec is a YAML file that names the .npz")
+        raise _unreadable(
+            name, "it is an .npz file, not a spec", "a spec is a YAML file that names the .npz file"
+        )
     if data.startswith((BOM_UTF16_LE, BOM_UTF16_BE)):
         raise _unreadable(
             name, "it is UTF-16 text", "save it as UTF-8; in PowerShell, `… | Out-File -Encoding utf8`"

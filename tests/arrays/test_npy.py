@@ -283,7 +283,7 @@ def test_an_absurd_shape_is_refused_by_its_header(file, descr, shape):
     write(file, x=npy_of(header(descr, shape)))
     message = message_of(file)
     assert message.startswith("array 'x' of a.npz, of shape [")
-    assert message.endswith("takes the arrays over the limit of 2 GiB")
+    assert message.endswith("brings the total over the limit of 2 GiB")
 
 
 @pytest.mark.usefixtures("nothing_is_read")
@@ -295,7 +295,7 @@ def test_many_large_arrays_are_refused_together(file):
             info = zipfile.ZipInfo(f"{name}.npy")
             archive.writestr(info, npy_of(header("'|i1'", "(1000000000,)")))
             info.file_size = 2**40  # as a forged directory claims
-    assert message_of(file).startswith("array 'c' of a.npz, of shape [1000000000], takes the arrays over")
+    assert message_of(file).startswith("array 'c' of a.npz, of shape [1000000000], brings the total over")
 
 
 @pytest.mark.parametrize("shape", ["(1000, 1000)", "(3, 3)", "(7,)"])
@@ -425,7 +425,7 @@ def test_a_pipe_in_a_folder_is_refused_without_waiting_for_it(folder):
 def test_headers_in_a_folder_are_checked_before_anything_is_allocated(folder):
     (folder / "a.npy").write_bytes(npy_of(header("'<f8'", "(20, 100000000000)")))
     assert refused(folder) == [
-        "array 'a' of mine, of shape [20, 100000000000], takes the arrays over the limit of 2 GiB"
+        "array 'a' of mine, of shape [20, 100000000000], brings the total over the limit of 2 GiB"
     ]
     (folder / "a.npy").write_bytes(npy_of(header(), np.ones(5).tobytes()))
     assert refused(folder) == ["array 'a' of mine is cut short: the file lacks some of its [2, 3] entries"]

@@ -98,7 +98,7 @@ def test_oversized_arrays_are_refused_before_they_are_read(file, save, monkeypat
     monkeypatch.setattr(stored, "MAX_BYTES", 100)
     save({"a": np.zeros((2, 7))}, file)
     ((message, _),) = refused(file)
-    assert message == "array 'a' of a.safetensors, of shape [2, 7], takes the arrays over the limit of 2 GiB"
+    assert message == "array 'a' of a.safetensors, of shape [2, 7], brings the total over the limit of 2 GiB"
 
 
 def test_a_missing_file_and_a_pipe_are_refused(file):

@@ -131,7 +131,7 @@ def test_without_any_parameters_it_says_what_to_do(written):
     assert complaint.message == (
         "f of net.py has no parameters to start from: neither the spec nor its file defines any"
     )
-    assert complaint.help.startswith("define parameters in net.py")
+    assert complaint.help.startswith("define 'parameters' in net.py")
 
 
 @pytest.mark.parametrize(

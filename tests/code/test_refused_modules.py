@@ -29,8 +29,8 @@ def test_missing_torch_is_reported(built, monkeypatch):
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        ("None", "returns None; (module, loss), or "),
-        ("nn.Linear(3, 2),", "returns 1 values; (module, loss), or "),
+        ("None", "returns None; expected (module, loss) or "),
+        ("nn.Linear(3, 2),", "returns 1 values; expected (module, loss) or "),
         ("nn.LSTM(3, 2), None", "returns None for a loss; "),
         ("nn.Linear(3, 2), 1.0", "returns a float for a loss; "),
         ("(lambda x: x), cross_entropy", "returns a function for a module; "),
@@ -41,7 +41,7 @@ def test_missing_torch_is_reported(built, monkeypatch):
             "returns tensors that were comp",
         ),
         ("nn.ReLU(), cross_entropy", "returns nothing that requires a gradient"),
-        ("nn.Linear(3, 2), lambda a, y: 1.0", "returns a float for a loss; a tensor is needed"),
+        ("nn.Linear(3, 2), lambda a, y: 1.0", "returns a float as its loss; a tensor is needed"),
         ("nn.Linear(3, 2), lambda a, y: a", "returns a loss of shape [5, 2]; "),
         (
             "nn.Linear(3, 2), lambda a, y: (a * 1j).sum()",

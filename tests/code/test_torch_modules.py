@@ -122,7 +122,7 @@ def test_the_module_with_the_wrong_backward_is_named(net, act, kind, tmp_path):
     report = check(spec_of(tmp_path, NETS[net].format(act), 1))
     assert report.verdict is Verdict.WRONG
     (place,) = report.diagnosis.places
-    inside = ", outside the modules in it," if kind == "Scale" else ""
+    inside = ", outside its submodules," if kind == "Scale" else ""
     assert re.match(
         rf"the backward pass of module '[\d.]+(act)?' \({kind}, net\.py:\d+\){inside} is wrong: ", place
     )
@@ -142,7 +142,7 @@ def test_a_fault_between_modules_is_that_of_the_module_around_them(tmp_path):
     report = check(spec_of(tmp_path, f"{net}(nn.Linear(4, 4), nn.Linear(4, 2))", 5))
     (place,) = report.diagnosis.places
     assert place.startswith("the backward pass of the module (Net")
-    assert ", outside the modules in it, is wrong: it receives the right gradient" in place
+    assert ", outside its submodules, is wrong: it receives the right gradient" in place
 
 
 def test_a_module_of_torch_has_no_line(tmp_path):

@@ -133,7 +133,9 @@ def test_data_may_be_complex_and_a_loss_may_take_the_imaginary_part(checked):
 
 def test_a_name_that_collides_with_a_complex_part_is_refused(checked):
     tensors = "{'w': drawn(2, dtype=torch.complex64), 'w.real': drawn(2)}"
-    with pytest.raises(InputError, match=r"calls a tensor 'w.real', the name for a part of the complex 'w'"):
+    with pytest.raises(
+        InputError, match=r"names a tensor 'w.real', but that name stands for a part of the complex 'w'"
+    ):
         checked("", f"(lambda w, r: (w.real * r)), {SUM}, {tensors}")
 
 
@@ -368,7 +370,7 @@ def test_sparse_gradients_and_sparse_constants_are_accepted(checked):
 
 
 def test_a_sparse_parameter_is_refused(checked):
-    with pytest.raises(InputError, match="returns 's' as a sparse tensor; a dense one is needed"):
+    with pytest.raises(InputError, match="returns 's' as a sparse tensor; a dense tensor is needed"):
         checked("", f"(lambda s: s.to_dense()), {SUM}, {{'s': torch.eye(3).to_sparse().requires_grad_()}}")
 
 

@@ -171,7 +171,7 @@ MISTAKES: tuple[tuple[str, str, dict[str, Part]], ...] = (
     ("activation derivative missing", "hidden2", {"sigmoid": lambda dL_da, a: dL_da}),
     ("activation formula", "hidden2", {"sigmoid": lambda dL_da, a: dL_da * a}),
     (
-        "batch norm: gamma gradient of z",
+        "batch norm: gamma gradient from z",
         "hidden2",
         {"gamma": lambda g, z_hat, z: (g * z).sum(axis=(0, 2, 3))},
     ),
@@ -184,7 +184,11 @@ MISTAKES: tuple[tuple[str, str, dict[str, Part]], ...] = (
         "hidden2",
         {"norm": lambda g, h, s, mean: norm(g, h, s, mean) * s / np.sqrt(s**2 - EPS)},
     ),
-    ("batch norm: bias gradient above it", "hidden2", {"bias": lambda d, dL_dy: dL_dy.sum(axis=(0, 2, 3))}),
+    (
+        "batch norm: bias gradient from above it",
+        "hidden2",
+        {"bias": lambda d, dL_dy: dL_dy.sum(axis=(0, 2, 3))},
+    ),
     (
         "kernel's gradient rotated",
         "hidden2",

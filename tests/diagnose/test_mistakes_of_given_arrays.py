@@ -172,7 +172,7 @@ MISTAKES: tuple[tuple[str, type, By], ...] = (
     ("batch norm, fixed: eps forgotten", FixedNormalise, below(lambda v: v.upstream / np.sqrt(VARIANCE))),
     ("batch norm: gamma forgotten", Scale, below(lambda v: v.upstream)),
     (
-        "batch norm: gamma gradient of z",
+        "batch norm: gamma gradient from z",
         Scale,
         gamma(lambda v: (v.upstream * v.at.values[v.i - 1]).sum(axis=(0, 1))),
     ),
@@ -196,15 +196,15 @@ MISTAKES: tuple[tuple[str, type, By], ...] = (
         PaddedSoftmax,
         below(lambda v: of_scores(v.inputs[0], v.upstream, CAUSAL & KEYS) * (PADDING == 0)[:, None, :, None]),
     ),
-    ("gradient to every number of a window", Maxout, below(lambda v: pieces(v, np.ones_like))),
+    ("gradient to every value in a window", Maxout, below(lambda v: pieces(v, np.ones_like))),
     (
-        "gradient to the first of a window",
+        "gradient to the first value in a window",
         Maxout,
         below(lambda v: pieces(v, lambda z: np.broadcast_to([1.0, 0.0], z.shape))),
     ),
     ("gradient of the smallest", Maxout, below(lambda v: pieces(v, lambda z: z < z.max(-1, keepdims=True)))),
     ("initial state averaged over samples", LearnedState, of_state(lambda g: g.mean(axis=0))),
-    ("initial state of one sample", LearnedState, of_state(lambda g: g[-1])),
+    ("initial state's gradient from one sample", LearnedState, of_state(lambda g: g[-1])),
     ("windows overwritten", MaxPool1d, below(lambda v: windows(v, False))),
 )
 

@@ -89,7 +89,7 @@ def layer_norm_backprop(
             {"norm": lambda g, h, s, mean: standardised(g, h, s, mean) * s / np.sqrt(s**2 - EPS)},
         ),
         ("gamma forgotten", {"into_norm": lambda dL_dy, gamma: dL_dy}),
-        ("gamma gradient of z", {"gamma": lambda z_hat, z: z}),
+        ("gamma gradient from z", {"gamma": lambda z_hat, z: z}),
     ],
 )
 def test_a_mistake_in_layer_normalisation_is_named_first(kind, wrong):
@@ -135,8 +135,8 @@ def pooled_down(x: Array, delta: Array, how: str) -> Array:
 @pytest.mark.parametrize(
     ("kind", "how"),
     [
-        ("gradient to every number of a window", "every number"),
-        ("gradient to the first of a window", "first"),
+        ("gradient to every value in a window", "every number"),
+        ("gradient to the first value in a window", "first"),
         ("windows overwritten", "overwritten"),
     ],
 )

@@ -113,9 +113,9 @@ def test_a_mistake_in_a_normalisation_of_groups_is_named_first(kind, backward, o
 
 def test_the_group_of_another_channel_is_named():
     wrong = group_norm(GROUP, GROUPS, takes=lambda c, groups: c % groups)
-    assert kinds(why_alone(GROUP, wrong))[0] == ("group norm: group of another channel",)
+    assert kinds(why_alone(GROUP, wrong))[0] == ("group norm: statistics of another group",)
     wrong = group_norm(GROUP, GROUPS, backward=over_every_other_channel)
-    assert kinds(why_alone(GROUP, wrong))[0] == ("group norm: group of another channel",)
+    assert kinds(why_alone(GROUP, wrong))[0] == ("group norm: statistics of another group",)
 
 
 @pytest.mark.parametrize("axes", [(0,), (1,), (1, 2), (0, 1, 2)])

@@ -123,7 +123,7 @@ SLIPS: tuple[tuple[str, Problem, Callable[..., Array], Parts], ...] = (
     ("contrastive: margin", CONTRASTIVE, contrastive, {"clipped": False}),
     ("contrastive: labels inverted", CONTRASTIVE, contrastive, {"inverted": True}),
     ("contrastive: distance not normalised", CONTRASTIVE, contrastive, {"unit": False}),
-    ("contrastive: sign of the second", CONTRASTIVE, contrastive, {"sign": 1.0}),
+    ("contrastive: sign of the second gradient", CONTRASTIVE, contrastive, {"sign": 1.0}),
     ("kl: factor of a part", GAUSSIAN, gaussian, {"logvar": lambda v: np.exp(v) - 1}),
     ("kl: term missing", GAUSSIAN, gaussian, {"logvar": lambda v: np.exp(v) / 2}),
     ("kl: gradient of sigma", GAUSSIAN, gaussian, {"logvar": lambda v: np.exp(v / 2) - np.exp(-v / 2)}),

@@ -51,7 +51,7 @@ def test_a_mistake_in_prelu_is_named_first(kind, wrong, of):
 
 def test_a_shared_slope_of_one_channel_is_named():
     found = why_alone(SHARED, prelu(SHARED, channels=slice(-1, None)))
-    assert kinds(found)[0] == ("prelu: slope's gradient of one channel",)
+    assert kinds(found)[0] == ("prelu: slope's gradient from one channel",)
 
 
 # --- tokens and positions ----------------------------------------------------------------------------------

@@ -379,8 +379,8 @@ def test_help_for_other_array_names_is_the_key_to_set(held, said, tmp_path):
     with pytest.raises(InputError) as caught:
         read_arrays(DataFile(file=tmp_path / "b.npz"))
     assert [complaint.help for complaint in caught.value.complaints] == [
-        f"give its name under data: x: {said[0]}",
-        f"give its name under data: y: {said[1]}",
+        f"under 'data', give its name: x: {said[0]}",
+        f"under 'data', give its name: y: {said[1]}",
     ]
 
 

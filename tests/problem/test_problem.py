@@ -266,7 +266,7 @@ def nothing_is_allocated(monkeypatch):
 def test_a_weight_beyond_the_limit_is_refused_before_it_is_allocated():
     assert refused(spec_of((1_000_000, "relu"), inputs=1_000_000)) == [
         (
-            "a weight of 1,000,000 × 1,000,000 takes the parameters over the limit of 250,000,000 numbers",
+            "a weight of 1,000,000 × 1,000,000 brings the parameters over the limit of 250,000,000 numbers",
             ("network", "layers", 0, "units"),
         )
     ]
@@ -301,7 +301,7 @@ def test_activations_beyond_the_limit_are_refused_before_the_parameters_are_draw
         problem_of((9, "relu"), (9, "relu"), samples=100)
     (complaint,) = caught.value.complaints
     assert complaint.message == (
-        "100 samples of 9 units take the activations over the limit of 1,000 numbers"
+        "100 samples of 9 units bring the activations over the limit of 1,000 numbers"
     )
     assert (complaint.where, complaint.help) == (("network", "layers", 1, "units"), "check a smaller batch")
 

@@ -140,7 +140,7 @@ def test_axes_in_another_order_are_refused(tmp_path, shape, inputs, axes):
     (complaint,) = caught.value.complaints
     expected = f"'x' has samples of shape {list(shape)}, but the network's inputs are {inputs}"
     assert complaint.message == expected
-    assert complaint.help == f"store x.transpose{axes}, or change inputs"
+    assert complaint.help == f"store x.transpose{axes}, or change 'inputs'"
 
 
 def test_the_targets_of_an_autoencoder_are_rescaled_like_its_inputs(tmp_path):

@@ -52,7 +52,7 @@ _ROWS: tuple[tuple[str, Of, str, str, str], ...] = (
     (
         "training formula",
         _of_the_batch,
-        "the backward pass is that of training, with the batch's own statistics",
+        "the backward pass is the one for training, with the batch's own statistics",
         "∂L/∂z = (g − mean g − ẑ mean(g ẑ)) / √(variance of the batch + eps)",
         (
             "spread = np.sqrt(z.var(axis=0) + eps)\n"
@@ -119,7 +119,7 @@ def _gamma_of(name: str) -> Of:
 
 def _gamma(name: str, code: str = "") -> Wrong:
     return Wrong(
-        f"batch norm: gamma gradient of {name}",
+        f"batch norm: gamma gradient from {name}",
         NORM,
         f"in {{where}}, the gradient of γ uses {name} instead of ẑ",
         f"∂L/∂γ = Σ ∂L/∂y {name}",

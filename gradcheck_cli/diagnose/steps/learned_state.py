@@ -16,14 +16,14 @@ _ROWS: tuple[tuple[str, Of, str, str, str], ...] = (
         "dL_dh_0 = dL_dh.mean(axis=0, keepdims=True)",
     ),
     (
-        "initial state of one sample",
+        "initial state's gradient from one sample",
         lambda v: v.upstream[-1],
         "the gradient of the initial state is that of the last sample alone (= instead of +=)",
         "∂L/∂h₀ = ∂L/∂h₀ₙ of the last sample",
         "dL_dh_0 = dL_dh[-1:]",
     ),
     (
-        "initial state of one sample",
+        "initial state's gradient from one sample",
         lambda v: v.upstream[0],
         "the gradient of the initial state is that of the first sample alone",
         "∂L/∂h₀ = ∂L/∂h₀ₙ of the first sample",

@@ -100,14 +100,14 @@ def _without_stride(visit: Visit) -> Array | None:
 
 _ROWS: tuple[tuple[str, Of, str, str, str], ...] = (
     (
-        "gradient to every number of a window",
+        "gradient to every value in a window",
         _spread(lambda x, _: np.ones_like(x)),
         "{pooling}'s gradient goes to every value in a window, not only to the largest",
         "∂L/∂x = Σ δ over the windows that hold x",
         "largest = np.ones_like(seen)\ndL_dz = added_back(largest * y[..., None, None], 2, z.shape)",
     ),
     (
-        "gradient to every number of a window",
+        "gradient to every value in a window",
         _spread(_equally),
         "{pooling}'s gradient is shared among all values in a window, as in average pooling",
         "∂L/∂x = Σ δ / n over the windows that hold x",
@@ -128,7 +128,7 @@ _ROWS: tuple[tuple[str, Of, str, str, str], ...] = (
         "gets = gets * ((seen == a[:, :, None]).sum(axis=2, keepdims=True) == 1)",
     ),
     (
-        "gradient to the first of a window",
+        "gradient to the first value in a window",
         _spread(_first_place),
         "{pooling}'s gradient goes to the first value in a window, not to the largest",
         "∂L/∂x = δ at the first place of a window, else 0",

@@ -295,7 +295,7 @@ def _gamma_of_other_groups(visit: Visit, unknown: float) -> Handed | None:
     return shares, {**gradients, gamma: wrong[gamma]}
 
 
-_OF_ANOTHER = "group norm: group of another channel"
+_OF_ANOTHER = "group norm: statistics of another group"
 _WORDS = "group normalisation's"
 
 _OTHERS = (

@@ -98,7 +98,7 @@ POOLING: tuple[Variant, ...] = (
     ),
     variant(
         AvgPool,
-        "gradient to the first of a window",
+        "gradient to the first value in a window",
         POOLING_FAMILY,
         share(_first_of_window),
         "the gradient of pooling goes only to the first value in each window",

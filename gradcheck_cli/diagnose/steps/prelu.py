@@ -103,9 +103,9 @@ _SLOPES: tuple[tuple[str, Of, str, str, str], ...] = (
         "dL_dslope = (y * np.minimum(x, 0)).mean().reshape(1)",
     ),
     (
-        "prelu: slope's gradient of one channel",
+        "prelu: slope's gradient from one channel",
         _of_one_channel,
-        "the slope that all channels share has the gradient of the last channel alone",
+        "the gradient of the slope, which all channels share, comes from the last channel alone",
         "∂L/∂w = Σ g min(x, 0) over one channel",
         "dL_dslope = (y * np.minimum(x, 0))[:, -1].sum().reshape(1)",
     ),

@@ -108,7 +108,7 @@ _ROWS: tuple[tuple[str, Of, str, str, str], ...] = (
 )
 
 _OF_X = Wrong(
-    "rms norm: gain's gradient of x",
+    "rms norm: gain's gradient from x",
     RMS_NORM_FAMILY,
     "in {where}, the gradient of RMS normalisation's weight uses x instead of x̂",
     "∂L/∂w = Σ ∂L/∂y x",

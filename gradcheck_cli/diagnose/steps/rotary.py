@@ -61,7 +61,8 @@ ROTARY: tuple[Variant, ...] = (
         "rotation of other pairs",
         ATTENTION,
         share(_other_pairs),
-        "the rotary embedding's backward pass pairs neighbours, its forward pass pairs halves, or vice versa",
+        "the rotary embedding pairs neighbours in the backward pass, but halves in the forward pass, or vice "
+        "versa",
         "∂L/∂x = other pairs of g, turned back by t θ",
         _RIGHT,
         code="dL_dunturned = turned(y[..., [0, 2, 1, 3]], -angles)[..., [0, 2, 1, 3]]",
@@ -71,7 +72,7 @@ ROTARY: tuple[Variant, ...] = (
         "rotation of another token",
         ATTENTION,
         share(_next_token),
-        "the rotary embedding's backward pass rotates each token by the angle of the one before",
+        "the rotary embedding's backward pass rotates each token by the angle of the token before it",
         "∂L/∂x = g turned back by (t − 1) θ",
         _RIGHT,
         code="dL_dunturned = turned(y, -np.roll(angles, 1, axis=0))",

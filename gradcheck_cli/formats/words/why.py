@@ -101,5 +101,5 @@ def besides(diagnosis: Diagnosis) -> Iterator[Said]:
 NETWORK_TELLS_MORE = (
     "If the code is a dense network, describe that network in the spec, so that gradcheck can look for the "
     "wrong formula. Add network: {inputs: N, layers: [{units: N, activation: NAME}, …], loss: NAME}. Under "
-    "gradients, add names: {YOURS: hidden1.weight, …} and, for weights [in, out], layout: in_out."
+    "'gradients', add names: {YOURS: hidden1.weight, …} and, if your weights are [in, out], layout: in_out."
 )

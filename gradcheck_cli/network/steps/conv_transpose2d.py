@@ -52,14 +52,16 @@ class ConvTranspose2d(Step):
     formulas = Formulas(
         "z",
         "{weight} ∗ᵀ {x} + {bias}",
-        (Argument("a⁽ʰ⁾", "{weight}, at the positions that it is added to", "{weight} ∗ {g}"),),
+        (Argument("a⁽ʰ⁾", "{weight}, at the output positions to which it contributes", "{weight} ∗ {g}"),),
         {
             "weight": Argument(
-                "w", "{x}, at the positions that w adds it to", "{x}ᵀ times the patches of {g}"
+                "w",
+                "{x}, at the output positions to which each entry of w contributes it",
+                "{x}ᵀ times the patches of {g}",
             ),
             "bias": Argument("b", "1", "Σₙ {g}ₙ"),
         },
-        "with ∗ᵀ: every number of a⁽ʰ⁾ adds its multiple of the kernel to z",
+        "with ∗ᵀ: every value in a⁽ʰ⁾ adds its multiple of the kernel to z",
     )
 
     @classmethod

@@ -27,7 +27,7 @@ class Maxout(MaxPool):
     name: str = "maxout"
     formulas = Formulas(
         "out",
-        "the largest piece of {x} of each unit",
+        "the largest piece of {x} in each unit",
         (Argument("z", "1 for the largest piece of the unit, else 0", "{g} at the largest piece, else 0"),),
     )
 

@@ -54,7 +54,11 @@ class Rotary(Linear):
         if len(features) < 2 or features[-1] % 2:
             needed = "samples [tokens, features] with an even number of features"
             message = f"a rotation needs {needed}; it gets {list(features)}"
-            raise UnfitError(message, "rotary", "it turns pairs of features by an angle for each token")
+            raise UnfitError(
+                message,
+                "rotary",
+                "it rotates pairs of features by an angle that depends on the token's position",
+            )
         tokens, d = features[-2:]
         return cls.of_angles(tokens, d, options["base"], options["interleaved"])
 

@@ -67,7 +67,9 @@ class ResidualSpec(LayerItem):
         around = builder.through(self.residual, value, "residual")
         there, here = builder.features(around), builder.features(value)
         if there != here:
-            message = f"the layers of this residual turn {list(here)} into {list(there)}"
+            message = (
+                f"the layers in this residual block turn samples of shape {list(here)} into {list(there)}"
+            )
             raise UnfitError(
                 message, "residual", "their output is added to their input: make the shapes equal"
             )

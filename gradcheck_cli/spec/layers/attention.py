@@ -96,9 +96,11 @@ class AttentionSpec(LayerItem):
     def _refuse_unfit(self, tokens: int, width: int) -> None:
         heads, shared = self.attention, self.kv_heads or self.attention
         if width % heads:
-            raise UnfitError(f"{heads} heads do not divide the width {width}", self.kind, _divisors(width))
+            raise UnfitError(
+                f"the width {width} cannot be split evenly into {heads} heads", self.kind, _divisors(width)
+            )
         if heads % shared:
-            message = f"{shared} heads of keys and values do not divide {heads} heads"
+            message = f"{heads} heads cannot be shared out evenly among {shared} heads of keys and values"
             raise UnfitError(message, "kv_heads", _divisors(heads))
         if heads * tokens * tokens > MAX_NUMBERS:
             scores = f"{heads} × {tokens:,} × {tokens:,} attention scores"

@@ -28,7 +28,7 @@ class Starter:
 
 
 STARTERS = {
-    "backprop": Starter("gradcheck's own: a demo without code"),
+    "backprop": Starter("gradcheck's own network: a demo that needs no code"),
     "file": Starter("a file of arrays", has_code=True, is_run=True),
     **{source.key: Starter(source.what, has_code=True) for source in CODE_SOURCES},
 }
