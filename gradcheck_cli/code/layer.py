@@ -114,7 +114,9 @@ class Layer:
         missing = [name for name in self.floats if name not in {names.get(key) for key in result}]
         if unknown or missing:
             found = f"returns gradients of {listed(map(str, result))}"
-            help = "name each gradient after its argument (x or dx for x); return None for an argument that has none"
+            help = (
+                "name each gradient after its argument (x or dx for x); return None if an argument has none"
+            )
             raise self.backward.complain(f"{found}; gradients of {listed(self.floats)} are needed", help)
         return {names[key]: value for key, value in result.items()}
 

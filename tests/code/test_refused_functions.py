@@ -118,7 +118,7 @@ def test_gradients_that_accumulate_are_named_as_such(returning):
     )
     assert complaint.message == (
         "f of net.py seems to accumulate its gradients across calls: the second call returns 2 times the "
-        "gradient of the first, for 'w', 'b'"
+        "gradients of the first, for 'w', 'b'"
     )
 
 
