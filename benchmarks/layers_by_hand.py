@@ -88,7 +88,7 @@ class Conv2d(Hand):
         "bias averaged over positions": ("bias averaged over positions",),
         "bias over channels": ("bias summed over the wrong axes",),
         "bias over everything": ("bias summed over everything",),
-        "bias of the first position": ("bias of one position",),
+        "bias of the first position": ("bias gradient from one position",),
         "bias averaged over samples": ("bias averaged", "1/N twice"),
         "last sample lost": ("last sample lost",),
     }
@@ -189,7 +189,7 @@ class MaxPool(Pool):
         "every number": ("gradient to every value in a window",),
         "shared by all": ("gradient to every value in a window",),
         "the first number": ("gradient to the first value in a window",),
-        "the smallest number": ("gradient of the smallest",),
+        "the smallest number": ("gradient to the smallest value",),
     }
 
     def of(self, window: Array) -> float:
@@ -360,8 +360,8 @@ class RmsNorm(Hand):
         "weight forgotten": ("rms norm: weight forgotten",),
         "weight's gradient of x": ("rms norm: gain's gradient from x",),
         "not divided": ("rms norm: root forgotten",),
-        "sum for mean": ("rms norm: sum for mean",),
-        "x for x_hat": ("rms norm: x for normalised x",),
+        "sum for mean": ("rms norm: sum in place of mean",),
+        "x for x_hat": ("rms norm: x in place of normalised x",),
     }
 
     def forward(self, x: Array) -> Array:

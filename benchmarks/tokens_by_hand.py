@@ -40,7 +40,7 @@ class Embedding(Hand):
 class Positions(Hand):
     MISTAKES: ClassVar[Mistakes] = {
         "averaged": ("positions averaged over samples", "1/N twice"),
-        "the last sample": ("positions of one sample",),
+        "the last sample": ("positions' gradient from one sample",),
         "all positions": ("positions summed",),
     }
 

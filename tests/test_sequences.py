@@ -123,11 +123,16 @@ EMBEDDED = {"embedding": 5, "embedding_dim": 4}
 @pytest.mark.parametrize(
     ("layers", "inputs", "message", "place"),
     [
-        ([{"lstm": 3}], 4, r"needs samples \[steps, features\], but gets .* \[4\]", (0, "lstm")),
+        ([{"lstm": 3}], 4, r"needs samples of shape \[steps, features\], but gets .* \[4\]", (0, "lstm")),
         ([{"rnn": 3, "num_layers": 2}], [501, 2], "1,002 time steps in all; at most 1,000", (0, "rnn")),
-        ([{"attention": 2}], 4, r"needs samples \[tokens, width\]", (0, "attention")),
+        ([{"attention": 2}], 4, r"needs samples of shape \[tokens, width\]", (0, "attention")),
         ([{"attention": 3}], [2, 4], "the width 4 cannot be split evenly into 3 heads", (0, "attention")),
-        ([{"attention": 4, "kv_heads": 3}], [2, 4], "3 heads of keys .* do not divide 4", (0, "kv_heads")),
+        (
+            [{"attention": 4, "kv_heads": 3}],
+            [2, 4],
+            "4 heads cannot be shared out evenly among 3",
+            (0, "kv_heads"),
+        ),
         ([{"attention": 1}], [20_000, 1], "1 × 20,000 × 20,000 attention scores", (0, "attention")),
         ([{"swiglu": 3}], [1, 4, 4], "gets samples of 1 × 4 × 4 numbers", (0, "swiglu")),
         ([EMBEDDED, {"units": 5, "weight": "hidden7"}], 3, "no layer below has a weight", (1, "weight")),

@@ -108,7 +108,7 @@ class Upstream:
     def plus(self, other: Upstream) -> Upstream:
         """Return the sum of two upstreams."""
         both = zip(self.weights, other.weights, strict=True)
-        return replace(self, weights=tuple(c + d for c, d in both), told="c is the sum of two draws.")
+        return replace(self, weights=tuple(c + d for c, d in both), told="c is the sum of two random draws.")
 
     def __str__(self) -> str:
         layout = (

@@ -31,7 +31,7 @@ def read(source: FromCode, inputs: Inputs, load: Load = load) -> Function:
     together, change their arguments, or return different results for the same arguments.
     """
     if inputs.problem is not None:
-        help = "leave the network out; the layer is checked on its own, with the loss Σ c · out"
+        help = "leave 'network' out; the layer is checked on its own, with the loss Σ c · out"
         raise bad_input("a spec for a layer cannot have a network", "network", help=help)
     forward = load(source.code, source.where)
     backward = _backward(source, forward)

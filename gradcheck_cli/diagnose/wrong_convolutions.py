@@ -151,14 +151,14 @@ _BIASES: tuple[tuple[str, Of, str, str, str], ...] = (
         "dL_db_k = delta_k.sum(axis=0).mean(axis=(1, 2))",
     ),
     (
-        "bias of one position",
+        "bias gradient from one position",
         _at(0),
         "the bias's gradient is summed over the samples at the first position only",
         "∂L/∂b = Σₙ δₙ at the first position",
         "dL_db_k = delta_k[:, :, 0, 0].sum(axis=0)",
     ),
     (
-        "bias of one position",
+        "bias gradient from one position",
         _at(-1),
         "the bias's gradient is summed over the samples at the last position only",
         "∂L/∂b = Σₙ δₙ at the last position",

@@ -118,7 +118,7 @@ PRECISION_MISTAKES: tuple[WrongTensor, ...] = (
     WrongTensor(
         "few decimals",
         PRECISION,
-        "the gradient of {tensor} is rounded to {place}, as if printed",
+        "the gradient of {tensor} is rounded to {place}, as if it had been printed",
         "∂L/∂w to {place}",
         "as computed",
         code="dL_dw = np.round(delta.T @ a_h, 3)",
@@ -130,7 +130,7 @@ PRECISION_MISTAKES: tuple[WrongTensor, ...] = (
     WrongTensor(
         "few digits",
         PRECISION,
-        "the gradient of {tensor} is rounded to {place}, as if printed",
+        "the gradient of {tensor} is rounded to {place}, as if it had been printed",
         "∂L/∂w to {place}",
         "as computed",
         code='dL_dw = np.vectorize(lambda g: float(f"{g:.3g}"))(delta.T @ a_h)',

@@ -134,7 +134,7 @@ def _notes(network: NetworkSpec) -> Iterator[str]:
     if network.loss.label_smoothing:
         yield f"y: the targets, smoothed by {network.loss.label_smoothing:g}"
     if network.loss.weight:
-        yield "y: the targets, multiplied by their class weights; softmax(a) is multiplied by their sum"
+        yield "y: the targets times their class weights; softmax(a) is multiplied by the sum of y"
     terms = {"l2": "½ · {:g} · Σ w²", "l1": "{:g} · Σ |w|"}
     for name, strength in network.penalty.strengths.items():
         yield f"plus a penalty {terms[name].format(strength)} in L"

@@ -173,7 +173,9 @@ def _network(spec: NetworkSpec, dtype: np.dtype[np.floating]) -> Network:
 def _refuse_tokens(spec: Spec, network: Network) -> None:
     if spec.check.inputs and network.tokens:
         message = "'inputs' needs numbers in x, but the first layer takes tokens, which have no gradient"
-        raise bad_input(message, "check", "inputs", help="leave it out; the embedding's weight is checked")
+        raise bad_input(
+            message, "check", "inputs", help="leave 'inputs' out; the weight of the embedding is checked"
+        )
 
 
 def _samples(spec: Spec, described: NetworkSpec, network: Network) -> tuple[Batch, Array, Array, float]:

@@ -46,12 +46,12 @@ def _targets(problem: Problem) -> Iterator[str]:
     beyond = (target < low) | (target > high)
     outside = int(beyond.reshape(len(target), -1).any(axis=1).sum())
     if outside:
-        yield f"targets of {outside} of {len(target)} samples are not between {low:g} and {high:g}"
+        yield f"in {outside} of {len(target)} samples, the targets are not between {low:g} and {high:g}"
     off = np.abs(target.sum(axis=-1) - 1) > _SUM_APART
     given = loss.target == "distribution" and problem.y.ndim == target.ndim  # labels may be ignored
     apart = int(off.reshape(len(off), -1).any(axis=1).sum()) if given else 0
     if apart:
-        yield f"targets of {apart} of {len(target)} samples do not add up to 1, as probabilities do"
+        yield f"in {apart} of {len(target)} samples, the targets do not add up to 1, as probabilities do"
 
 
 def _data(problem: Problem) -> Iterator[str]:

@@ -65,7 +65,7 @@ CODE_SOURCES: tuple[CodeSource, ...] = (
         """,
         reader="gradcheck_cli.code.layer_source",
         brings_parameters=False,
-        without_inputs="leave it out; every array of floats that forward takes is checked",
+        without_inputs="leave 'inputs' out; every array of floats that forward takes is checked",
         is_network=False,
         functions=("backward",),
         file_key="python",

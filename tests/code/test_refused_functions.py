@@ -21,8 +21,8 @@ from gradcheck_cli.errors import InputError
         ("'no', g", "returns a str as its loss; a number or one term per sample is needed"),
         ("None, g", "returns None as its loss; a number or one term per sample is needed"),
         ("1j, g", "returns a complex as its loss; a number or one term per sample is needed"),
-        ("np.ones((2, 2)), g", "returns an array of shape [2, 2] for a loss; "),
-        ("[], g", "returns an array of shape [0] for a loss; "),
+        ("np.ones((2, 2)), g", "returns an array of shape [2, 2] as its loss; "),
+        ("[], g", "returns an array of shape [0] as its loss; "),
         ("float('nan'), g", "returns nan for the loss; a finite number is needed"),
         ("loss / [1, 0], g", "returns inf for loss term 1 of 2; a finite number is needed"),
         (

@@ -48,7 +48,7 @@ def test_its_losses_may_be_totals(vectorized):
         ("0.5 * (z * z).sum()", "returns a loss of shape [] for a stack of 2 points"),
         ("0.5 * (z * z).sum(axis=2)[:1]", "returns a loss of shape [1, 2] for a stack of 2 points"),
         ("0.5 * (z * z).sum(axis=(0, 2))", "returns a different result for a point in a stack"),
-        ("0.5 * (z * z)[:, :, :1]", "returns an array of shape [2, 1] for a loss"),
+        ("0.5 * (z * z)[:, :, :1]", "returns an array of shape [2, 1] as its loss"),
         (
             "0.5 * ((z - z.mean(axis=0)) ** 2).sum(axis=2)",
             "returns a different result for a point in a stack",

@@ -165,7 +165,7 @@ MISTAKES: tuple[tuple[str, type, By], ...] = (
     ),
     ("batch norm, fixed: left out", FixedNormalise, below(lambda v: v.upstream)),
     (
-        "batch norm, fixed: variance for deviation",
+        "batch norm, fixed: variance in place of deviation",
         FixedNormalise,
         below(lambda v: v.upstream / (VARIANCE + EPS)),
     ),
@@ -192,7 +192,7 @@ MISTAKES: tuple[tuple[str, type, By], ...] = (
         below(lambda v: of_scores(v.inputs[0], v.upstream, CAUSAL)),
     ),
     (
-        "padding of queries",
+        "padding mask over queries",
         PaddedSoftmax,
         below(lambda v: of_scores(v.inputs[0], v.upstream, CAUSAL & KEYS) * (PADDING == 0)[:, None, :, None]),
     ),
@@ -202,7 +202,11 @@ MISTAKES: tuple[tuple[str, type, By], ...] = (
         Maxout,
         below(lambda v: pieces(v, lambda z: np.broadcast_to([1.0, 0.0], z.shape))),
     ),
-    ("gradient of the smallest", Maxout, below(lambda v: pieces(v, lambda z: z < z.max(-1, keepdims=True)))),
+    (
+        "gradient to the smallest value",
+        Maxout,
+        below(lambda v: pieces(v, lambda z: z < z.max(-1, keepdims=True))),
+    ),
     ("initial state averaged over samples", LearnedState, of_state(lambda g: g.mean(axis=0))),
     ("initial state's gradient from one sample", LearnedState, of_state(lambda g: g[-1])),
     ("windows overwritten", MaxPool1d, below(lambda v: windows(v, False))),

@@ -97,7 +97,7 @@ def test_a_mistake_in_an_embedding_is_named_first(kind, wrong):
     ("kind", "of"),
     [
         ("positions averaged over samples", lambda g: g.mean(axis=0)),
-        ("positions of one sample", lambda g: g[-1]),
+        ("positions' gradient from one sample", lambda g: g[-1]),
         ("positions summed", lambda g: np.tile(g.sum(axis=(0, 1)), (4, 1))),
     ],
 )

@@ -114,8 +114,8 @@ OWN: tuple[tuple[str, str, dict[str, Part]], ...] = (
         for name in ("hidden1", "hidden2")
         for kind, part in (
             ("bias averaged over positions", lambda delta: delta.mean(axis=(2, 3)).sum(axis=0)),
-            ("bias of one position", lambda delta: delta[:, :, 0, 0].sum(axis=0)),
-            ("bias of one position", lambda delta: delta[:, :, -1, -1].sum(axis=0)),
+            ("bias gradient from one position", lambda delta: delta[:, :, 0, 0].sum(axis=0)),
+            ("bias gradient from one position", lambda delta: delta[:, :, -1, -1].sum(axis=0)),
             ("bias summed over the wrong axes", lambda delta: delta.sum(axis=(0, 1, 2))),
             ("bias summed over the wrong axes", lambda delta: delta.sum(axis=(0, 1, 3))),
         )

@@ -148,7 +148,7 @@ def test_options_of_the_loss_are_noted():
     explanation = explain(spec_of((4, "tanh"), (3, "identity"), loss=loss, penalty={"l2": 0.1, "l1": 1e-3}))
     assert explanation.notes == (
         "y: the targets, smoothed by 0.1",
-        "y: the targets, multiplied by their class weights; softmax(a) is multiplied by their sum",
+        "y: the targets times their class weights; softmax(a) is multiplied by the sum of y",
         "plus a penalty ½ · 0.1 · Σ w² in L",
         "plus a penalty 0.001 · Σ |w| in L",
     )

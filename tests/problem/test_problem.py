@@ -275,7 +275,7 @@ def test_a_weight_beyond_the_limit_is_refused_before_it_is_allocated():
 @pytest.mark.usefixtures("nothing_is_allocated")
 def test_many_layers_are_refused_together_where_they_pass_the_limit():
     ((message, where),) = refused(spec_of(*[(15_000, "relu")] * 1000, inputs=1))
-    assert message.startswith("a weight of 15,000 × 15,000 takes the parameters over the limit")
+    assert message.startswith("a weight of 15,000 × 15,000 brings the parameters over the limit")
     assert where == ("network", "layers", 2, "units")
 
 

@@ -104,7 +104,7 @@ _OWN: tuple[tuple[str, Family, str, Of, str, str, str, str], ...] = (
         CONVOLUTION,
         "weight",
         _swapped_channels,
-        "the kernel's gradient is [out, in], like a convolution's, not [in, out]",
+        "the kernel's gradient has the axes [out, in], like a convolution's, not [in, out]",
         "∂L/∂w[o, i] = Σ xᵢ δₒ",
         "∂L/∂w[i, o] = Σ xᵢ δₒ",
         "dL_dw_up = dL_dw_up.swapaxes(0, 1)",

@@ -76,7 +76,7 @@ _ROWS: tuple[tuple[str, Of, str, str, str], ...] = (
         "dL_dz_fixed = g",
     ),
     (
-        "variance for deviation",
+        "variance in place of deviation",
         lambda v: v.upstream / (_per_channel(v, _norm(v).variance) + _norm(v).eps),
         "the backward pass divides by the variance, not by its root",
         "∂L/∂z = ∂L/∂ẑ / (running variance + eps)",

@@ -162,7 +162,7 @@ _ROWS: tuple[tuple[str, Of, str, str, str], ...] = (
         ),
     ),
     (
-        "gradient of the smallest",
+        "gradient to the smallest value",
         _spread(_smallest),
         "{pooling}'s gradient goes to the smallest value in a window",
         "∂L/∂x = Σ δ where x is the smallest",

@@ -30,14 +30,14 @@ _ROWS: tuple[tuple[str, Of, str, str, str], ...] = (
         "dL_dpositions = y.mean(axis=0)",
     ),
     (
-        "positions of one sample",
+        "positions' gradient from one sample",
         lambda v: v.upstream[-1],
         "the gradient of the positions is that of the last sample alone (= instead of +=)",
         "∂L/∂w = δ of the last sample",
         "dL_dpositions = y[-1]",
     ),
     (
-        "positions of one sample",
+        "positions' gradient from one sample",
         lambda v: v.upstream[0],
         "the gradient of the positions is that of the first sample alone",
         "∂L/∂w = δ of the first sample",

@@ -82,7 +82,7 @@ _SLOPES: tuple[tuple[str, Of, str, str, str], ...] = (
         "dL_dslope = (y * x).sum().reshape(1)",
     ),
     (
-        "prelu: slope's gradient of a",
+        "prelu: slope's gradient from a",
         lambda v: _slope(v, np.minimum(v.output, 0.0), v.upstream),
         "the slope's gradient uses the output instead of x",
         "∂L/∂w = Σ g min(a, 0)",

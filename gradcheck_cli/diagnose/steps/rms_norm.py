@@ -79,7 +79,7 @@ _ROWS: tuple[tuple[str, Of, str, str, str], ...] = (
         "dL_dx = (dL_dx_hat - x_hat * mean(dL_dx_hat * x_hat)) / np.sqrt(mean(x**2))",
     ),
     (
-        "sum for mean",
+        "sum in place of mean",
         lambda v: (
             (v.upstream - v.output * (v.upstream * v.output).sum(axis=_axes(v), keepdims=True)) / _root(v)
         ),
@@ -88,7 +88,7 @@ _ROWS: tuple[tuple[str, Of, str, str, str], ...] = (
         "dL_dx = (dL_dx_hat - x_hat * (dL_dx_hat * x_hat).sum(axis=1, keepdims=True)) / root",
     ),
     (
-        "x for normalised x",
+        "x in place of normalised x",
         lambda v: (
             (v.upstream - v.inputs[0] * (v.upstream * v.inputs[0]).mean(axis=_axes(v), keepdims=True))
             / _root(v)

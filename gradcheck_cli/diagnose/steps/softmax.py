@@ -106,7 +106,7 @@ _SOFTMAX = (
         ),
     ),
     (
-        "padding of queries",
+        "padding mask over queries",
         _with_padded_queries,
         "the padding mask leaves out queries in the backward pass, but keys in the forward pass",
         "∂L/∂z = 0 in the rows of padding",
@@ -130,7 +130,7 @@ _LOG_SOFTMAX = (
         "dL_dlogits = y * (1 - np.exp(a))",
     ),
     (
-        "log-softmax for softmax",
+        "log-softmax in place of softmax",
         lambda v: np.exp(v.output) * (v.upstream - _row_sum(v.upstream * np.exp(v.output))),
         "the backward pass is written for softmax, not for its logarithm",
         "∂L/∂z = eᵃ ⊙ (g − Σ g eᵃ)",

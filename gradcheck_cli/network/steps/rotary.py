@@ -52,7 +52,7 @@ class Rotary(Linear):
     @classmethod
     def of(cls, features: Shape, **options: Any) -> Rotary:
         if len(features) < 2 or features[-1] % 2:
-            needed = "samples [tokens, features] with an even number of features"
+            needed = "samples of shape [tokens, features] with an even number of features"
             message = f"a rotation needs {needed}; it gets {list(features)}"
             raise UnfitError(
                 message,

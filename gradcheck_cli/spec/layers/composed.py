@@ -20,8 +20,8 @@ def sequence_of(builder: Builder, value: int, kind: str, axes: str) -> tuple[int
     features = builder.features(value)
     if len(features) == 2:
         return features[0], features[1]
-    message = f"this layer needs samples {axes}, but gets samples of shape {list(features)}"
-    raise UnfitError(message, kind, f"write inputs: {axes}, or put an embedding before it")
+    message = f"this layer needs samples of shape {axes}, but gets samples of shape {list(features)}"
+    raise UnfitError(message, kind, f"write inputs: {axes}, or put an embedding before this layer")
 
 
 def refuse_images(builder: Builder, value: int, key: str = "") -> None:

@@ -29,7 +29,7 @@ class EmbeddingSpec(LayerItem):
 
     def build(self, builder: Builder, value: int) -> int:
         if value != INPUT:
-            raise UnfitError("an embedding takes the tokens of x, so it comes first", "embedding")
+            raise UnfitError("an embedding takes the tokens of x, so it must come first", "embedding")
         return super().build(builder, value)
 
 
