@@ -289,7 +289,7 @@ def test_if_a_file_cannot_be_put_in_place_all_are_taken_back(folder):
     Path("case").mkdir()
     Path("case/a.npy").write_text("before")
     Path("case/b.npy").mkdir()
-    with pytest.raises(InputError, match=r"'b.npy' in it is a folder"):
+    with pytest.raises(InputError, match=r"it holds a folder named 'b.npy'"):
         write({"a": np.ones(1), "b": np.ones(1)}, Output("--output", "case"), force=True)
     assert Path("case/a.npy").read_text() == "before"
     assert sorted(os.listdir("case")) == ["a.npy", "b.npy"]

@@ -135,14 +135,19 @@ EMBEDDED = {"embedding": 5, "embedding_dim": 4}
         ),
         ([{"attention": 1}], [20_000, 1], "1 × 20,000 × 20,000 attention scores", (0, "attention")),
         ([{"swiglu": 3}], [1, 4, 4], "gets samples of 1 × 4 × 4 numbers", (0, "swiglu")),
-        ([EMBEDDED, {"units": 5, "weight": "hidden7"}], 3, "no layer below has a weight", (1, "weight")),
+        (
+            [EMBEDDED, {"units": 5, "weight": "hidden7"}],
+            3,
+            "no layer below has a weight named",
+            (1, "weight"),
+        ),
         (
             [EMBEDDED, {"units": 6, "weight": "embedding1"}],
             3,
             r"shape \[5, 4\].*needs \[6, 4\]",
             (1, "weight"),
         ),
-        ([{"units": 4, "weight": "output"}], 4, "no layer below has a weight", (0, "weight")),
+        ([{"units": 4, "weight": "output"}], 4, "no layer below has a weight named", (0, "weight")),
     ],
 )
 def test_layers_that_do_not_fit_are_refused_where_they_are(layers, inputs, message, place):

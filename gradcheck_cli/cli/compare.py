@@ -55,7 +55,8 @@ _SPECS = (".yaml", ".yml")
     under=Heading.WHAT,
     multiple=True,
     metavar="THIS=THAT",
-    help="Compare the array THIS of A with the array THAT of B.  [repeatable; default: the same names]",
+    help="Compare the array THIS of A with the array THAT of B.  [repeatable; "
+    "default: arrays with the same name]",
 )
 @no_code_option
 @rtol_option

@@ -138,7 +138,7 @@ _HANDED_DOWN: tuple[Mistake, ...] = (
         "weights left out on the way down",
         PRODUCT,
         _summed_over_units,
-        "δ is passed down without the weights, summed over the units",
+        "δ is summed over the units and passed down without the weights",
         "∂L/∂a⁽ʰ⁾ᵢ = Σⱼ δⱼ",
     ),
     _below(

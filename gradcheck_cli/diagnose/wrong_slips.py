@@ -265,14 +265,14 @@ _COSINE: tuple[Row, ...] = (
 
 _POISSON: tuple[Row, ...] = (
     (
-        "poisson: gradient of the rate",
+        "poisson: gradient with respect to the rate",
         lambda a, t: 1.0 - t / np.exp(a),
         "the gradient is that of the rate e^a: the derivative of the exponential is missing",
         "(1 − y / e^a)",
         "dL_da = (1 - y / rate) / N",
     ),
     (
-        "poisson: gradient of the rate",
+        "poisson: gradient with respect to the rate",
         lambda a, t: 1.0 - t / a,
         "the gradient treats the outputs as rates, not as logarithms of rates",
         "(1 − y / a)",

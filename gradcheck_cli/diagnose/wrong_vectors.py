@@ -267,14 +267,14 @@ _KL: tuple[Row, ...] = (
         _kl("mu, 0 * logvar - 0.5"),
     ),
     (
-        "kl: gradient of sigma",
+        "kl: gradient with respect to sigma",
         _gaussian(lambda mu, lv: (mu, np.exp(0.5 * lv) - np.exp(-0.5 * lv))),
         "the gradient is that of σ, not of logvar",
         "(mu, σ − 1/σ)",
         _kl("mu, np.exp(logvar / 2) - np.exp(-logvar / 2)"),
     ),
     (
-        "kl: gradient of sigma",
+        "kl: gradient with respect to sigma",
         _gaussian(lambda mu, lv: (mu, -0.5 * np.expm1(-lv))),
         "the gradient is that of the variance σ², not of logvar",
         "(mu, ½ (1 − 1/σ²))",

@@ -121,7 +121,7 @@ def _moves(files: Sequence[Path], folder: Path, old: Path) -> Iterator[tuple[Pat
     for file in files:
         place = folder / file.name
         if place.is_dir():
-            raise IsADirectoryError(errno.EISDIR, f"'{file.name}' in it is a folder")
+            raise IsADirectoryError(errno.EISDIR, f"it holds a folder named '{file.name}'")
         if os.path.lexists(place):
             yield place, old / file.name
         yield file, place

@@ -137,7 +137,7 @@ _OF_FIXED_LENGTH = {
 def _missing(place: Place) -> Complaint:
     *parent, step = place.where
     if isinstance(step, int):  # a list of a fixed length
-        needed = _OF_FIXED_LENGTH.get(str(parent[-1]), "two numbers, [height, width], or one for both")
+        needed = _OF_FIXED_LENGTH.get(str(parent[-1]), "two numbers, [height, width], or one number for both")
         return Complaint(f"{Place(tuple(parent)).name} must be {needed}", tuple(parent))
     others = f"; other kinds need {' or '.join(place.other_kinds)}" if place.other_kinds else ""
     return Complaint(f"missing key '{step}'", tuple(parent), f"allowed here: {', '.join(place.keys)}{others}")

@@ -129,7 +129,9 @@ def _syntax_complaint(error: Exception, source: Source) -> Complaint:
     if isinstance(error, ReaderError):
         before = Source(source.name, source.text[: error.position]).lines
         position = source.position(len(before) - 1, len(before[-1]))
-        return Complaint(f"this is not YAML: U+{error.character:04X} is not allowed", position=position)
+        return Complaint(
+            f"this is not YAML: the character U+{error.character:04X} is not allowed", position=position
+        )
     problem = getattr(error, "problem", None) or next(iter(str(error).splitlines()), type(error).__name__)
     mark = getattr(error, "problem_mark", None)
     if mark is None:

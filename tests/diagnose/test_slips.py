@@ -126,7 +126,12 @@ SLIPS: tuple[tuple[str, Problem, Callable[..., Array], Parts], ...] = (
     ("contrastive: sign of the second gradient", CONTRASTIVE, contrastive, {"sign": 1.0}),
     ("kl: factor of a part", GAUSSIAN, gaussian, {"logvar": lambda v: np.exp(v) - 1}),
     ("kl: term missing", GAUSSIAN, gaussian, {"logvar": lambda v: np.exp(v) / 2}),
-    ("kl: gradient of sigma", GAUSSIAN, gaussian, {"logvar": lambda v: np.exp(v / 2) - np.exp(-v / 2)}),
+    (
+        "kl: gradient with respect to sigma",
+        GAUSSIAN,
+        gaussian,
+        {"logvar": lambda v: np.exp(v / 2) - np.exp(-v / 2)},
+    ),
 )
 
 

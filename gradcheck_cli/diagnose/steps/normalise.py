@@ -323,7 +323,7 @@ _GROUPS = (
         _OF_ANOTHER,
         GROUP_NORM_FAMILY,
         share(_with_other_statistics),
-        f"{_WORDS} backward pass uses, for a channel, the mean and the variance of another group",
+        f"{_WORDS} backward pass takes a channel's mean and variance from another group",
         "δ = (g − mean g − ẑ mean(g ẑ)) / √(var of another group + eps)",
         _RIGHT,
         f"{_OTHERS}dL_dx = (g - mean(g) - other * mean(g * other)) / deviation[:, first]",

@@ -105,7 +105,7 @@ def _tied(layer: str, needed: Shape, known: Mapping[str, Shape]) -> str:
     if weight not in known:
         layers = [name.removesuffix(".weight") for name in known if name.endswith(".weight")]
         help = did_you_mean(layer, layers) or f"layers below with a weight: {', '.join(layers[:8]) or 'none'}"
-        raise UnfitError(f"no layer below has a weight '{weight}'", "weight", help)
+        raise UnfitError(f"no layer below has a weight named '{weight}'", "weight", help)
     if known[weight] != needed:
         message = f"'{weight}' has the shape {list(known[weight])}, but this layer needs {list(needed)}"
         raise UnfitError(message, "weight", "a dense layer's weight is [units, inputs]")
