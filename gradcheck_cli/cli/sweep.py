@@ -50,7 +50,8 @@ _SCHEMES = plain_schemes()
     allow_from_autoenv=False,  # a scheme from a project or a variable is meant for `check`
     metavar="SCHEME",
     type=click.Choice(_SCHEMES),
-    help=f"Sweep this scheme: {', '.join(_SCHEMES)} (not for code).  [repeatable; default: all]",
+    help=f"Sweep this scheme: {', '.join(_SCHEMES)}. 'complex' does not work with code.  ["
+    "repeatable; default: all]",
 )
 @only_option
 @inputs_option

@@ -299,7 +299,7 @@ _OTHER_EPS = (
     _other_eps(
         _divided_with,
         _eps_found(lambda at, g: [at.vjp(g) * at.deviation]),
-        "batch normalisation's backward pass divides by a root with eps = {value}",
+        "batch normalisation's backward pass uses eps = {value} in the root it divides by",
         "δ = (…) / √(var z + {value})",
     ),
     _other_eps(

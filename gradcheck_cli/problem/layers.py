@@ -58,7 +58,7 @@ def refuse_impossible(spec: NetworkSpec, network: Network) -> None:
     if vectors and outputs % len(vectors):
         message = (
             f"{spec.loss.name} splits the outputs into {listed(vectors)} of equal width, "
-            f"which is impossible for {outputs}"
+            f"which is impossible for {outputs} outputs"
         )
         help = f"give the last layer a multiple of {len(vectors)} units"
         complaints.append(Complaint(message, size_of(network.graph.nodes[-1]), help))

@@ -59,7 +59,7 @@ def any_axis_of(features: Shape, dim: int) -> int:
     axes = len(features)
     if not -axes <= dim < axes:
         message = f"dim is {dim}; samples of {list(features)} have the axes 0 to {axes - 1}"
-        raise UnfitError(message, "dim", "the batch axis does not count")
+        raise UnfitError(message, "dim", "do not count the batch axis")
     return dim % axes
 
 

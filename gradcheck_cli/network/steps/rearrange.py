@@ -92,7 +92,9 @@ class Permute(_Rearranged):
         order, axes = options["permute"], len(features)
         if sorted(order) != list(range(axes)):
             message = f"{list(order)} does not name each axis of samples of {list(features)} exactly once"
-            raise UnfitError(message, "permute", f"give the axes 0 to {axes - 1}; the batch does not count")
+            raise UnfitError(
+                message, "permute", f"give the axes 0 to {axes - 1}; do not count the batch axis"
+            )
         return cls(axes, order)
 
     @property
