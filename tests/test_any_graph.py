@@ -268,10 +268,10 @@ def test_a_perturbation_may_pass_a_layer_that_is_off_by_the_side_of_it():
 @pytest.mark.parametrize(
     ("layers", "inputs", "message", "place"),
     [
-        ([{"residual": [{"units": 3}]}], 4, r"turn \[4\] into \[3\]", (0, "residual")),
+        ([{"residual": [{"units": 3}]}], 4, r"turn samples of shape \[4\] into \[3\]", (0, "residual")),
         ([{"residual": [{"max_pool2d": 2}]}], 4, "pooling needs images", (0, "residual", 0, "max_pool2d")),
         ([{"layer_norm": [5]}], 4, r"the last axes of \[4\] are not \[5\]", (0, "layer_norm")),
-        ([{"units": 2}, {"embedding": 3, "embedding_dim": 2}], 4, "it comes first", (1, "embedding")),
+        ([{"units": 2}, {"embedding": 3, "embedding_dim": 2}], 4, "it must come first", (1, "embedding")),
         ([{"max_pool2d": 3, "padding": 2}], [1, 5, 5], "more than half the window", (0, "padding")),
         ([{"max_pool2d": 9}], [1, 5, 5], "does not fit into images of 5 × 5", (0, "max_pool2d")),
         ([{"flatten": True}], [1, 5, 5], "there is nothing to check", ()),

@@ -210,7 +210,7 @@ def test_float32_inputs_are_checked_in_float64():
         (relu_forward, lambda dout, cache: dout[:2], X, "[2, 4]"),
         (relu_forward, lambda dout, cache: None, X, "returns no gradient, only None"),
         (relu_forward, lambda dout, a, b, c: dout, X, "does not fit relu_forward: forward returns 2 results"),
-        (lambda x: (x > 0, x), lambda dout, cache: dout, X, "returns numbers of type bool for an output"),
+        (lambda x: (x > 0, x), lambda dout, cache: dout, X, "returns numbers of type bool as an output"),
         (relu_forward, relu_backward, X * np.nan, "holds numbers that are not finite"),
         (relu_forward, relu_backward, X * (1 + 1j), "has no arguments to differentiate"),
     ],

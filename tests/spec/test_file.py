@@ -350,8 +350,8 @@ def test_a_root_that_is_not_a_mapping_is_refused_by_its_type(text, found, line):
             2,
             "expected <block end>, but found '<block mapping start>'",
         ),
-        ("a: 1\nb: x\x01y\n", 2, 5, "U+0001 is not allowed"),
-        ("a: \x00\n", 1, 4, "U+0000 is not allowed"),
+        ("a: 1\nb: x\x01y\n", 2, 5, "the character U+0001 is not allowed"),
+        ("a: \x00\n", 1, 4, "the character U+0000 is not allowed"),
         ("%YAML 3.0\n---\na: 1\n", 1, 1, "found incompatible YAML document (version 1.* is required)"),
     ],
 )
