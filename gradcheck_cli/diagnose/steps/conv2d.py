@@ -137,7 +137,7 @@ def _rows() -> Iterator[Variant]:
             "dL_dw_g = np.concatenate(parts)",
         )
         below = _wrong(
-            f"each group's channels get the gradient of {which}",
+            f"each group's channels get the gradient that belongs to {which}",
             "∂L/∂a⁽ʰ⁾ = δ w, for other channels",
             "∂L/∂a⁽ʰ⁾ = δ w",
             "δ",

@@ -50,7 +50,9 @@ def axis_of(features: Shape, dim: int, key: str) -> int:
     Raises an `UnfitError` if there is no such axis, or if it is the only one.
     """
     if len(features) == 1:
-        raise UnfitError(f"samples of {list(features)} have a single axis, which cannot be dropped", key)
+        raise UnfitError(
+            f"samples of shape {list(features)} have a single axis, which cannot be dropped", key
+        )
     return any_axis_of(features, dim)
 
 
@@ -58,7 +60,7 @@ def any_axis_of(features: Shape, dim: int) -> int:
     """Return the axis that `dim` names, counted from 0. Raises an `UnfitError` if there is no such axis."""
     axes = len(features)
     if not -axes <= dim < axes:
-        message = f"dim is {dim}; samples of {list(features)} have the axes 0 to {axes - 1}"
+        message = f"dim is {dim}; samples of shape {list(features)} have the axes 0 to {axes - 1}"
         raise UnfitError(message, "dim", "do not count the batch axis")
     return dim % axes
 

@@ -57,8 +57,10 @@ class Reshape(_Rearranged):
         known = math.prod(size for size in shape if size > 0)
         open_, rest = shape.count(-1), divmod(numbers, known)
         if 0 in shape or open_ > 1 or rest[1] or (not open_ and rest[0] != 1):
-            message = f"samples {list(features)}, with {numbers} values, do not fit into {list(shape)}"
-            raise UnfitError(message, "reshape", "give sizes whose product is that number; one may be -1")
+            message = (
+                f"samples of shape {list(features)}, with {numbers} values, do not fit into {list(shape)}"
+            )
+            raise UnfitError(message, "reshape", f"give sizes whose product is {numbers}; one may be -1")
         return cls(len(features), tuple(rest[0] if size == -1 else size for size in shape))
 
     @property
@@ -91,7 +93,9 @@ class Permute(_Rearranged):
     def of(cls, features: Shape, **options: Any) -> Permute:
         order, axes = options["permute"], len(features)
         if sorted(order) != list(range(axes)):
-            message = f"{list(order)} does not name each axis of samples of {list(features)} exactly once"
+            message = (
+                f"{list(order)} does not name each axis of samples of shape {list(features)} exactly once"
+            )
             raise UnfitError(
                 message, "permute", f"give the axes 0 to {axes - 1}; do not count the batch axis"
             )
@@ -187,7 +191,8 @@ class Select(_Rearranged):
         axis, index = axis_of(features, options["dim"], "select"), options["select"]
         if not -features[axis] <= index < features[axis]:
             message = (
-                f"select is {index}; axis {axis} of samples of {list(features)} has {features[axis]} numbers"
+                f"select is {index}, but axis {axis} of samples of shape {list(features)} has only "
+                f"{features[axis]} numbers"
             )
             raise UnfitError(message, "select", f"give {-features[axis]} to {features[axis] - 1}")
         return cls(len(features), axis, index)

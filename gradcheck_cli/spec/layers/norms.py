@@ -94,7 +94,10 @@ def _grouped(builder: Builder, value: int, groups: int, eps: float, affine: bool
     features = builder.features(value)
     step = GroupNormalise(eps=eps, groups=groups, positions=len(features) - 1)
     if math.prod(features) == groups:
-        message = f"in samples {list(features)}, each of {groups} groups has a single value, which becomes 0"
+        message = (
+            f"in samples of shape {list(features)}, each of {groups} groups has a single value, which "
+            "becomes 0"
+        )
         raise UnfitError(message, builder.kind, "normalise more values together")
     value = builder.add(step, value)
     scale = Scale((features[0],), len(features) - 1, names=("weight", "bias"))
