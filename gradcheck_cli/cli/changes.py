@@ -86,7 +86,7 @@ def _gradients(spec: Spec, named: Mapping[str, str]) -> Gradients:
     """
     if len(named) > 1:
         first, second, *_ = named
-        raise InputError(Complaint(f"--{first} and --{second}: choose one of them"))
+        raise InputError(Complaint(f"--{first} and --{second} cannot be used together; choose one of them"))
     for option, name in named.items():
         return _of_file(spec, Path(name)) if option == "gradients" else _of_code(spec, option, name)
     return spec.gradients
