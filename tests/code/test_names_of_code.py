@@ -93,7 +93,7 @@ def test_other_names_are_one_error_with_the_line_to_paste(checked):
     with pytest.raises(InputError) as caught:
         checked(book("1.0"), f"{NETWORK}gradients: {{python: net.py:f}}\n")
     (complaint,) = caught.value.complaints
-    assert f"add under gradients: {NAMES}, layout: in_out" in complaint.help
+    assert f"under 'gradients', add {NAMES}, layout: in_out" in complaint.help
 
 
 # --- data --------------------------------------------------------------------------------------------------
