@@ -22,8 +22,8 @@ _LEFT_OUT: Any = object()
 """Stands for a loss that the user left out."""
 
 _FORMS = (
-    "expected (module, loss) or (function, loss, tensors), where tensors is a dict of tensors by name; the loss "
-    "may be left out"
+    "expected (module, loss) or (function, loss, tensors), where tensors is a dict of tensors by name; "
+    "the loss may be left out"
 )
 
 
@@ -65,7 +65,7 @@ def _parts(torch: Any, code: Callee, built: Any) -> tuple[Any, Any, Any]:
 
 def _own_loss(torch: Any, code: Callee, loss: Any, y: Tensor | None) -> OwnLoss:
     if not callable(loss):
-        raise code.complain(f"returns {a(loss)} for a loss; a function of the output and y is needed")
+        raise code.complain(f"returns {a(loss)} as the loss; a function of the output and y is needed")
     return OwnLoss(torch, code, _without_y(loss) if y is None else loss)
 
 

@@ -57,7 +57,7 @@ class OwnLoss:
     def __call__(self, output: Any, *y: Tensor) -> Tensor:
         terms = self.function(output, *y)
         if not isinstance(terms, self.torch.Tensor):
-            raise self.code.complain(f"returns {a(terms)} for a loss; a tensor is needed")
+            raise self.code.complain(f"returns {a(terms)} as its loss; a tensor is needed")
         if terms.is_complex():
             help = "take its .real, or .abs().square() for a distance"
             raise self.code.complain(f"returns a loss in {_type_name(terms)}; a real loss is needed", help)

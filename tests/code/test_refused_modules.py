@@ -30,7 +30,8 @@ def test_missing_torch_is_reported(built, monkeypatch):
     ("build", "message"),
     [
         ("None", "returns None; expected (module, loss) or "),
-        ("nn.Linear(3, 2)", "returns a Linear; expected (module, loss) or "),
+        ("nn.Linear(3, 2),", "returns 1 values; expected (module, loss) or "),
+        ("nn.LSTM(3, 2), None", "returns None as the loss; "),
         ("nn.Linear(3, 2), 1.0", "returns a float as the loss; "),
         ("(lambda x: x), cross_entropy", "returns a function for a module; "),
         ("abs, cross_entropy, [1]", "returns a builtin_function_or_method and a list; "),

@@ -56,7 +56,11 @@ COMMANDS = [
     ("sweep wrong.yaml --julia right.py:f", 0, "f of right.py"),
     ("check right.yaml --no-code", 2, "this spec runs f of right.py, and --no-code forbids it"),
     ("check right.yaml --julia f", 2, "--julia must be FILE.py:NAME, not 'f'"),
-    ("check right.yaml --julia a.py:f --torch b.py:f", 2, "--torch and --julia: choose one of them"),
+    (
+        "check right.yaml --julia a.py:f --torch b.py:f",
+        2,
+        "--torch and --julia cannot be used together; choose one of them",
+    ),
     ("check right.yaml --julia gone.py:f", 2, "error: right.yaml: --julia: there is no file 'gone.py'"),
     ("check gone.yaml", 2, "gone.yaml:1:20: error: there is no file 'gone.py'"),
     ("check misspelt.yaml", 2, "unknown key 'jula'"),
