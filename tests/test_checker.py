@@ -29,7 +29,7 @@ def report_of(raw):
     return None if problem_or_none(raw) is None else check(Spec.model_validate(raw))
 
 
-@pytest.mark.parametrize("seed", first(4, range(8)))
+@pytest.mark.parametrize("seed", first(3, range(5)))
 @pytest.mark.parametrize("family", FAMILIES)
 def test_right_gradients_are_never_called_wrong(family, seed):
     report = report_of(FAMILIES[family](seed))
@@ -78,7 +78,7 @@ TARGETS = {
 }
 
 
-@pytest.mark.parametrize("offset", [0.0, 1e3, 1e6, 1e9])
+@pytest.mark.parametrize("offset", [0.0, 1e4, 1e9])
 @pytest.mark.parametrize("targets", TARGETS)
 @pytest.mark.parametrize("activation", ["sigmoid", "softmax", "identity", "elu"])
 @pytest.mark.parametrize("loss", ["mse", "l1", "huber"])
@@ -384,7 +384,7 @@ def test_interacting_kinks_are_not_judged_one_by_one(tmp_path):
         assert check(spec).wrong == 0
 
 
-@pytest.mark.parametrize("seed", first(5, range(20)))
+@pytest.mark.parametrize("seed", first(4, range(10)))
 def test_zeros_of_identical_samples_are_not_a_mistake(seed):
     """Batch normalisation reduces them to rounding errors, which a relu may or may not pass."""
     rng = np.random.default_rng(seed)

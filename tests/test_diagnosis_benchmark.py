@@ -148,10 +148,10 @@ def test_the_mistakes_of_one_network_are_named():
 
 @pytest.mark.slow
 def test_the_mistakes_of_a_few_networks_are_named():
-    """Every second kind is planted once, spread over a few networks."""
+    """Every third kind is planted once, spread over a few networks."""
     tally, families = Tally(), list(NETWORKS)
     for i in range(COUNT):
-        tally += examine(families[i % len(families)], SEED + i, list(KINDS)[2 * i :: 2 * COUNT], most_pairs=2)
+        tally += examine(families[i % len(families)], SEED + i, list(KINDS)[3 * i :: 3 * COUNT], most_pairs=2)
     assert_single_mistakes_are_named(tally)
     assert_the_layer_at_fault_is_found_without_a_name_for_it(tally)
     assert_pairs_are_mostly_named(tally)
@@ -159,7 +159,7 @@ def test_the_mistakes_of_a_few_networks_are_named():
 
 def assert_single_mistakes_are_named(tally: Tally) -> None:
     count = tally.count("known", "planted")
-    assert count >= 20
+    assert count >= 15
     assert tally.count("known", "tied") >= count - 1
     assert tally.count("known", "wrong family") <= 1
     assert tally.count("known", "where") >= tally.count("known", "found") - 1

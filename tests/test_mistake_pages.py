@@ -136,7 +136,9 @@ def test_a_page_has_the_formulas_the_code_and_what_hides_it():
         assert part in text
 
 
-@pytest.mark.parametrize("name", first(3, ["sign", "batch norm: left out", "penalty forgotten", *KINDS]))
+@pytest.mark.parametrize(
+    "name", first(3, ["sign", "batch norm: left out", "penalty forgotten", *list(KINDS)[::3]])
+)
 def test_a_page_is_what_its_program_and_its_spec_lead_to(name, tmp_path, monkeypatch, capsys):
     """As a reader would: the spec and the script off the page, and the commands."""
     assert KINDS[name].own.cause.kind == name

@@ -16,7 +16,7 @@ from gradcheck_cli.network.losses import LOSSES
 from gradcheck_cli.numerical.estimate import Estimate
 
 PENALTIES = ({}, {"l2": 0.1}, {"l2": 1e3}, {"l1": 0.1}, {"l1": 0.1, "l2": 0.2})
-OF_ZEROS = [(number, *pair) for number, pair in enumerate(pairs(list(ACTIVATIONS), list(LOSSES)))]
+OF_ZEROS = [(number, *pair) for number, pair in enumerate(pairs(list(ACTIVATIONS), list(LOSSES), 2))]
 """Pairs of an activation and a loss, with the penalties, types and batch normalisation in turns."""
 
 

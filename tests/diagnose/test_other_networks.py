@@ -29,7 +29,7 @@ def others(changes: Any, share: int) -> list[Any]:
     return [
         pytest.param(of, each, id=label, marks=() if k % share == 0 else (pytest.mark.slow,))
         for k, (of, each, label) in enumerate(found)
-        if k % share == 0 or k % 8 == 1
+        if k % share == 0 or k % 16 == 1
     ]
 
 

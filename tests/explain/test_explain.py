@@ -29,10 +29,9 @@ def test_every_factor_of_a_right_gradient_agrees(activation, loss):
     explanation = explain(spec_of((4, "tanh"), (3, activation), loss=loss, penalty={"l2": 0.1}))
     assert [[factor.symbol for factor in layer.factors] for layer in explanation.layers] == [SYMBOLS] * 2
     assert all(factor.verdict is not Verdict.WRONG for factor in explanation.factors)
-    # An inactive relu with a target of 0 (l1) or 1 (huber, smooth_l1) is exactly on the loss's kink, and so
-    # are two embeddings of inactive relus, which are equal (contrastive).
+    # An inactive relu with a target of 0 (l1) or 1 (huber, smooth_l1) is exactly on the loss's kink.
     on_a_kink = any(np.isinf(factor.comparison.error).any() for factor in explanation.factors)
-    assert on_a_kink == (activation == "relu" and loss in ("l1", "huber", "smooth_l1", "contrastive"))
+    assert on_a_kink == (activation == "relu" and loss in ("l1", "huber", "smooth_l1"))
     assert explanation.verdict is (Verdict.UNRESOLVED if on_a_kink else Verdict.AGREES)
 
 
