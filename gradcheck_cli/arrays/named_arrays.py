@@ -203,7 +203,7 @@ def _read(file: Path, dialect: Dialect, accept: Accept, needless: Collection[str
     """Return all arrays of the file under the file's own names.
 
     Raises `InputError` if the file lacks an array that appears in the spec's `names`.
-    needless: gradcheck's names of arrays that may be missing anyway.
+    needless: gradcheck's names for the arrays that may be missing even if `names` lists them.
     """
     place = Place(file, (dialect.section, "file"))
     named = [theirs for theirs, ours in dialect.source.names.items() if ours not in needless]

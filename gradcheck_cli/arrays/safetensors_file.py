@@ -37,7 +37,7 @@ def read_safetensors(file: Path, where: Location, accept: Accept = as_they_are) 
     where: the place in the spec that names the file.
     accept: a function that checks the headers before any array is read.
     Raises an `InputError` that points at `where` if the file cannot be read, `accept` refuses it, or the
-    package safetensors is not installed.
+    safetensors package is not installed.
     """
     place = Place(file, where)
     with reading(place, "a .safetensors file", "write one with safetensors.numpy.save_file(arrays, file)"):

@@ -84,8 +84,8 @@ def sweep(
     the norm of the gradient. If the gradient is right, the error falls with the step, at the order of the
     scheme, until rounding noise takes over. If it is wrong, no step lowers the error.
 
-    In large networks and code, only some entries, drawn at random, are swept. The verdict is never better
-    than that of `gradcheck check`, which checks every entry.
+    For a large network or large code, only a random sample of the entries is swept. The verdict is never
+    better than that of `gradcheck check`, which checks every entry.
     """
     from gradcheck_cli.spec.file import read_spec
 

@@ -57,7 +57,7 @@ def say(*lines: str) -> None:
 
 
 def print_traceback() -> None:
-    """Print the traceback of the exception being handled on stderr."""
+    """Print to stderr the traceback of the exception being handled."""
     import traceback
 
     say(*traceback.format_exc().rstrip().split("\n"))

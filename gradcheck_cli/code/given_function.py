@@ -18,7 +18,7 @@ from gradcheck_cli.errors import InputError, Location, bad_input
 
 
 def read(function: Callable[..., Any], parameters: Any, x: Any, y: Any) -> tuple[Function, Inputs]:
-    """Return the function and its inputs in the same form as a function that a spec names.
+    """Return the function and its inputs, in the form used for functions that a spec names.
 
     function: the user's function, called as function(parameters, x, y) or function(parameters).
     parameters: a single array, or arrays in dicts, lists, tuples and dataclasses, nested to any depth. The

@@ -75,7 +75,7 @@ def read_torch(
 def read_jax(
     function: Callable[..., Any], parameters: Any, x: Any, y: Any, how: CheckSpec
 ) -> tuple[Function, Inputs]:
-    """Return a jax function and its inputs in the same form as a function that a spec names.
+    """Return a jax function and its inputs, in the form used for functions that a spec names.
 
     parameters: a single array, or arrays in dicts, lists, tuples and pytrees, nested to any depth.
     Raises `InputError` if it cannot be checked.

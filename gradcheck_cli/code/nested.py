@@ -42,7 +42,8 @@ class Nested:
     def by_path(self, gradients: Any) -> Any:
         """Convert gradients that are nested like the example to a dict keyed by path. None counts as 0.
 
-        Gradients that are already keyed by path are left unchanged, and so are any further entries of a dict.
+        Gradients that are already keyed by path are left unchanged, and so are entries of a dict
+        that the example does not have.
         """
         if gradients is None:
             return None

@@ -51,7 +51,7 @@ def build_graph(torch: Any, code: Callee, built: Any, x: Array | None, y: Array 
 
 
 def _parts(torch: Any, code: Callee, built: Any) -> tuple[Any, Any, Any]:
-    """Return the module or function, its loss or `_LEFT_OUT`, and the tensors of a function or None."""
+    """Return the module or function; its loss, or `_LEFT_OUT`; and a function's tensors, or None."""
     if isinstance(built, torch.nn.Module):
         return built, _LEFT_OUT, None
     if not isinstance(built, tuple | list) or len(built) not in (2, 3):

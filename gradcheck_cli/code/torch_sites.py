@@ -237,9 +237,9 @@ class _Search:
         yield _Spot(place, call, Layout((1, *shape), 0), terms[None])
 
     def _are_separate(self, spots: Sequence[_Spot]) -> bool:
-        """Return whether a change in some samples of these spots changes no loss term of another sample.
+        """Return whether changing some samples at these spots leaves all other samples' loss terms unchanged.
 
-        Every two samples are separated by some bit of their indices.
+        Any two samples differ in some bit of their indices.
         """
         for bit in range(max((ceil(log2(len(spot.terms))) for spot in spots), default=0)):
             for side in (0, 1):

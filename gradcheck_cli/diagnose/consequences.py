@@ -68,8 +68,8 @@ class Consequences:
     def solved(self, repeated: Repeated) -> Repeated:
         """Return the mistake with the value of its unknown that fits best, if it has an unknown.
 
-        The gradients depend on the value as a polynomial, because each round of a loop makes the mistake. So
-        each step solves for the value as if they were affine in it, from the value before.
+        The gradients are polynomials in the value, because each round of a loop repeats the mistake. So each
+        step starts from the previous value and solves for the next as if the gradients were affine in it.
         """
         value = repeated.value
         for _ in range(_MOST_STEPS if repeated.variant.wrong.unknown else 0):

@@ -21,7 +21,7 @@ def carried(nodes: Sequence[Node]) -> frozenset[Taken]:
 
 
 def _loops(nodes: Sequence[Node]) -> Iterator[Sequence[int]]:
-    """Yield, for each loop, the index of the first node with parameters in each round."""
+    """For each loop, yield the indices of the first node with parameters in every round."""
     users: dict[tuple[str, ...], list[int]] = {}
     for i, node in enumerate(nodes):
         if node.names:

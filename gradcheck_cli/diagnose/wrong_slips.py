@@ -267,7 +267,7 @@ _POISSON: tuple[Row, ...] = (
     (
         "poisson: gradient with respect to the rate",
         lambda a, t: 1.0 - t / np.exp(a),
-        "the gradient is that of the rate e^a: the derivative of the exponential is missing",
+        "the gradient is with respect to the rate e^a: the derivative of the exponential is missing",
         "(1 − y / e^a)",
         "dL_da = (1 - y / rate) / N",
     ),

@@ -1,4 +1,4 @@
-"""The gradients to judge, and the errors that correct gradients may have."""
+"""The gradients to judge, and how large an error a correct gradient may have."""
 
 from __future__ import annotations
 

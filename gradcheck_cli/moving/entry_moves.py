@@ -74,7 +74,7 @@ class EntryMoves(Moves):
 
     @cached_property
     def _output_rounding(self) -> Array:
-        """The rounding error of the network's outputs that the step's own rounding causes.
+        """The rounding error in the network's outputs caused by the step's own rounding.
 
         It has the shape (N, *outputs), for N samples, and is in units of machine epsilon.
         """

@@ -96,10 +96,10 @@ class Numbered:
 class Kinks:
     """The elements of a network's values that are on a kink.
 
-    of_nodes: the elements on a kink of each node whose step has kinks, by the node's index.
+    of_nodes: for each node whose step has kinks, by the node's index, the elements that are on a kink.
     of_loss: a mask of the outputs on a kink of the loss, (N, *outputs), for N samples.
     of_parameters: masks of the entries on a kink of a penalty, by the parameter's name.
-    exact_of_loss: a mask of the outputs that are on a kink of the loss in any arithmetic.
+    exact_of_loss: a mask of the outputs that are on a kink of the loss, whatever the arithmetic.
     at_tips: whether a vector of outputs is at a cone's tip, where slopes in all directions meet.
     """
 

@@ -32,7 +32,7 @@ class Activation:
     value:      φ(z), in the shape of z.
     derivative: ∂a/∂z: φ'(z), in the shape of z; for a coupled activation, the Jacobian, (…, units, units).
     pieces:     for a φ with kinks, the smooth piece that each z is on, as a number or a truth value.
-    branch:     for a φ with kinks, φ(z) computed from the smooth pieces that it is passed, even where z is on
+    branch:     for a φ with kinks, a function that computes φ(z) from given smooth pieces, even where z is on
                 another piece; in the shape of z.
     in_place:   a function that overwrites a real z with φ(z); None if that would not be faster.
     coupled:    whether each a depends on the whole row of z, as in softmax.
@@ -42,7 +42,7 @@ class Activation:
                 shape of z.
     shares:     whether every a is between 0 and 1, like a probability.
     flat_left:  whether φ is constant to the left of its kink.
-    rounding:   bounds on the rounding errors of value and derivative; the default works for any row.
+    rounding:   bounds on the rounding errors of value and derivative; the default works for any φ.
     options:    the names and defaults of φ's options, such as a slope.
     formula:    the derivative as a textbook writes it.
     """

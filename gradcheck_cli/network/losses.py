@@ -47,8 +47,8 @@ class Loss:
     value:      ℓ for each sample, summed over the sample's outputs, (…, N).
     gradient:   ∂ℓ/∂a, (…, N, C).
     pieces:     for a loss with kinks, the smooth piece that each a is on, (…, N, C).
-    branch:     for a loss with kinks, ℓ computed from the smooth pieces that it is passed, even where a is on
-                another piece, (…, N).
+    branch:     for a loss with kinks, a function that computes ℓ from given smooth pieces, even where `a` is
+                on another piece, (…, N).
     sides:      for a loss with kinks, the pieces whose slopes are common choices at the kink.
     margin:     for a loss with one kink per sample, a number that is positive on one side of the kink and
                 negative on the other, (…, N).
@@ -57,18 +57,18 @@ class Loss:
     per_entry:  whether ℓ is a sum of one term per entry of a vector. If so, `mean` also divides by the number
                 of these entries.
     target:     the kind of y: "values", one for each output (labels become one-hot); "first vector", a value
-                for each entry of the first vector; "upstream", a gradient ∂ℓ/∂a (synthetic data draw it);
-                "distribution", probabilities of the outputs (or labels); "labels"; "pairs", 1 for two
-                embeddings that are alike, else 0; or "nothing", if y is ignored.
+                for each entry of the first vector; "upstream", a gradient ∂ℓ/∂a, which is drawn at
+                random for synthetic data; "distribution", probabilities of the outputs (or labels); "labels";
+                "pairs", 1 for two embeddings that are alike, else 0; or "nothing", if y is ignored.
     of_target:  the names of the options that change the target or leave out samples.
-    weighted_mean: whether a mean divides by the sum of the samples' class weights, not by their number.
+    weighted_mean: whether a mean divides by the sum of the samples' class weights, not by N.
     ignored:    the labels of samples that do not count.
     vectors:    the names of the vectors, all of the same width, that the outputs consist of; empty if the
                 outputs are a single vector.
     applies:    the activation that the loss applies to its logits; None if it applies none.
-    unbounded:  whether a may have any size, like logits, or scores that are compared with a margin.
+    unbounded:  whether the outputs may have any size, as logits do, or scores compared with a margin.
     limits:     the range in which each target should be.
-    rounding:   bounds on the rounding errors of value and gradient; the default works for any row.
+    rounding:   bounds on the rounding errors of value and gradient; the default works for any loss.
     options:    the names and defaults of the loss's options, such as delta.
     formula:    the gradient as a textbook writes it.
     """

@@ -136,7 +136,7 @@ class Step:
     def centre(self, name: str) -> float | None:
         """Return the value around which a scale (1) or a bias (0) is initialised; None for a weight.
 
-        Initialisers always draw weights. Penalties apply to weights only, unless a spec asks for more.
+        An initialiser always draws the weights. Penalties apply to weights only, unless a spec asks for more.
         """
         return None if len(self.shapes[name]) > 1 else 0.0
 

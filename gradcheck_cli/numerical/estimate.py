@@ -17,7 +17,7 @@ from gradcheck_cli.types import EPS, Array
 
 
 class Progress(Protocol):
-    """Receives progress reports. Work is counted in evaluations of one perturbation each."""
+    """Receives progress reports. The unit of work is the evaluation of one perturbation."""
 
     def expect(self, evaluations: int) -> None:
         """Announce that this many more evaluations will follow."""
@@ -90,7 +90,7 @@ class Estimate:
         """Return a copy in which the errors at `mask` cover any disagreement with the slopes at a short step.
 
         shortly: the slopes at the short step. Their noise excuses part of the disagreement.
-        hidden: the most that undetected kinks whose slopes nearly cancel could add to each slope.
+        hidden: a bound on what undetected kinks with nearly cancelling slopes could add to each slope.
         """
         error = self.error.copy()
         with np.errstate(invalid="ignore"):

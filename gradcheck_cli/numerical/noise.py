@@ -65,7 +65,7 @@ def _are_short_decimals(values: Array) -> Array:
 
 
 def largest_jump(values: Array) -> Array:
-    """Return the largest estimate of the noise σ from a single fourth difference, (…).
+    """Estimate the noise σ from each fourth difference, and return the largest estimate, (…).
 
     This is for values that form a staircase. With few stairs, most differences are 0, and `noise_level` would
     ignore the rest. A single stair of height s counts as 0.7 s.

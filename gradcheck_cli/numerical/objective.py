@@ -77,7 +77,7 @@ class Movable(Protocol):
         """The S terms of the unperturbed loss, (S,), if `Moved.crossed` does not report kinks; else None."""
 
     def move(self, which: Array, to: Array) -> Moved:
-        """Return B losses. For loss i, only number which[i] is set to to[i].
+        """Return B losses. For loss i, only the number at index `which[i]` is changed, to `to[i]`.
 
         which, to: (B,).
         """

@@ -138,8 +138,8 @@ class UnitDifferences:
     def _pairs_of(self, entries: Mapping[str, Array]) -> dict[Site, Array]:
         """Return, for each site, a mask of the (feature, sample) pairs that these entries sum over.
 
-        A mask has the shape (F, N), for F features and N samples. A site without such pairs is left out. An
-        example is a site that only the row of a padding token enters.
+        A mask has the shape (F, N), for F features and N samples. A site without such pairs is left out,
+        such as one that uses only the row of a padding token.
         """
         by_site: dict[Site, list[Any]] = {}
         for name, mask in entries.items():

@@ -70,7 +70,7 @@ class NetworkSubject:
     ) -> Report:
         """Check every entry, in as many processes as `how` asks for.
 
-        looks: the function that takes looks at the network, possibly with a cache.
+        looks: the function that evaluates the network for a `Look`, possibly with a cache.
         """
         with shared_work(self.objective, how.jobs, clock):
             return report_of(self, self._checked(how, progress, looks), how.strict)

@@ -79,7 +79,7 @@ _BELOW: tuple[tuple[str, Of, str, str, str], ...] = (
     (
         "padding forgotten on the way down",
         _without_padding,
-        "a transposed convolution passes δ down without its padding",
+        "a transposed convolution's backward pass ignores the layer's padding",
         "∂L/∂x = δ ∗ w, shifted by the padding",
         (
             "shifted = np.pad(y, ((0, 0), (0, 0), (0, 2), (0, 2)))\n"

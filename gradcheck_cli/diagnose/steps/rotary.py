@@ -61,8 +61,8 @@ ROTARY: tuple[Variant, ...] = (
         "rotation of other pairs",
         ATTENTION,
         share(_other_pairs),
-        "the rotary embedding pairs neighbours in the backward pass, but halves in the forward pass, or vice "
-        "versa",
+        "the rotary embedding pairs adjacent features in one pass, but pairs the first half of the features "
+        "with the second half in the other",
         "∂L/∂x = other pairs of g, turned back by t θ",
         _RIGHT,
         code="dL_dunturned = turned(y[..., [0, 2, 1, 3]], -angles)[..., [0, 2, 1, 3]]",

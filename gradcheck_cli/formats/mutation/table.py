@@ -51,7 +51,7 @@ def render(mutation: Mutation, view: View, spec: str) -> str:
 
 
 def _planted(mutation: Mutation) -> str:
-    """Say how many mistakes were planted: ``167 mistakes``, or ``40 of 167 mistakes,``."""
+    """Say how many mistakes were planted, such as ``167 mistakes``."""
     all_of_them = count(max(mutation.applicable, len(mutation.mutants)), "mistake")
     return f"{len(mutation.mutants):,} of {all_of_them}," if _is_a_share(mutation) else all_of_them
 

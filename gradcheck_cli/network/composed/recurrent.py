@@ -122,7 +122,7 @@ CELLS: Mapping[str, Cell] = {"rnn": RnnCell(), "lstm": LstmCell(), "gru": GruCel
 
 
 class Initial(Protocol):
-    """The source of a state before the first step, for all levels and directions in torch's order."""
+    """Where a state's initial value comes from, for all levels and directions in torch's order."""
 
     def __call__(self, nodes: Nodes, x: int) -> int | None:
         """Add the nodes of the state, and return its index; None if the state is 0.

@@ -1,6 +1,6 @@
 """The most common losses: squares, absolute values, cross-entropies and the hinge.
 
-Every function takes C outputs a of N samples, (…, N, C), and a target y, (N, C).
+Every function takes `a`, the C outputs of N samples, (…, N, C), and a target y, (N, C).
 """
 
 from __future__ import annotations

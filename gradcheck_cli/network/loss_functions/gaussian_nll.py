@@ -13,7 +13,7 @@ from gradcheck_cli.types import Array
 
 
 def _parts(a: Array, target: Array) -> tuple[Array, Array]:
-    """Return mean − y and the variance, each (…, N, C / 2), for the C outputs a of N samples."""
+    """Return mean − y and the variance, each (…, N, C / 2), for `a`, the C outputs of N samples."""
     half = a.shape[-1] // 2
     return a[..., :half] - target[..., :half], a[..., half:]
 

@@ -1,7 +1,7 @@
 """The multi-class margin loss, like torch.nn.MultiMarginLoss: w_y / C Σ max(0, margin − a_y + aⱼ)^p.
 
-The sum is over j ≠ y. Every function takes C outputs a of N samples, (…, N, C), and a target (N, C), which is
-the class weight w_y at the label y and 0 elsewhere.
+The sum is over j ≠ y. Every function takes `a`, the C outputs of N samples, (…, N, C), and a target,
+(N, C). The target is the class weight w_y at the label y and 0 elsewhere.
 """
 
 from __future__ import annotations

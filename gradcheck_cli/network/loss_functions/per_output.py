@@ -1,6 +1,6 @@
 """Losses of probabilities, counts and real numbers. Most are sums of one term per output.
 
-Every function takes C outputs a of N samples, (…, N, C), and a target y, (N, C).
+Every function takes `a`, the C outputs of N samples, (…, N, C), and a target y, (N, C).
 """
 
 from __future__ import annotations

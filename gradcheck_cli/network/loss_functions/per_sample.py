@@ -1,8 +1,8 @@
 """Losses that compare whole vectors of outputs, so that every output of a sample affects every slope.
 
-Every function takes C outputs a of N samples, (…, N, C), and a target y, (N, C). A loss with a kink has one
-kink per sample, where its margin, (…, N), changes sign. The first column of the pieces, (…, N, C), holds the
-piece of each sample.
+Every function takes `a`, the C outputs of N samples, (…, N, C), and a target y, (N, C).
+A loss with a kink has one kink per sample, where its margin, (…, N), changes sign. The first column of the
+pieces, (…, N, C), holds the piece of each sample.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ class WeightNorm(Step):
 
     The parameters are `weight_g`, (units, 1, …), `weight_v`, in the shape of the weight, and `bias`.
 
-    plain: the same step without the normalisation, whose parameter is the weight w itself.
+    plain: the same step without the normalisation; its parameter is the weight w itself.
     """
 
     plain: Step
