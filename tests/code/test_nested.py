@@ -105,7 +105,7 @@ def test_gradients_may_be_named_by_path():
     [
         ({"a": np.ones(2)}, "there is no gradient for 'b.c', of shape [3]"),
         ({"a": np.ones(2), "b": {"c": np.ones(3)}, "d": 1.0}, "'d' is not a parameter"),
-        (None, "returns None for the gradients"),
+        (None, "returns None as its gradients"),
     ],
 )
 def test_gradients_that_do_not_fit_are_refused(gradients, said):
