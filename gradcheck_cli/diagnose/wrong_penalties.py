@@ -139,7 +139,7 @@ _MIXED: tuple[WrongPenalty, ...] = (
     _row(
         "elastic net mixed up",
         _by_share,
-        "l1's share of the total penalty strength is {value}, not the spec's",
+        "the l1 penalty's share of the total penalty strength is {value}, not the spec's",
         "… + (l1 + l2) ({value} sign(w) + (1 − {value}) w)",
         "l1_ratio",
         0.15,
