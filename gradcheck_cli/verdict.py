@@ -342,7 +342,10 @@ def by_convention(
             np.take_along_axis(each, nearest, axis=0)[0] for each in (kinks.values, kinks.errors, excess)
         )
         slack = np.take_along_axis(allowed + ERROR_BARS * kinks.errors, nearest, axis=0)[0]
-        beyond = (analytic < kinks.low - slack) | (analytic > kinks.high + slack)
+        beyond = np.zeros(analytic.shape, dtype=bool)
+        if (kinks.at & ~(excess <= 0)).any():
+            low, high = kinks.bounds()
+            beyond = (analytic < low - slack) | (analytic > high + slack)
         fits = (apart <= allowed) | ~kinks.at
     unexplained = ~(excess <= 0) & ~beyond
     by_one = fits.all(axis=tuple(range(1, fits.ndim))).any()

@@ -26,15 +26,15 @@ class Alternatives:
 
     at: a mask, in the tensor's shape, of the entries whose gradient is a matter of convention.
     values, errors: the gradients under each of K conventions, and their errors, (K, *shape).
-    low, high: bounds, in the tensor's shape, on the gradients under any mixture of conventions.
+    bounds: returns the lower and upper bounds, in the tensor's shape, on the gradients under any mixture of
+        conventions. This may take many evaluations.
     mixtures: returns the gradients of the entries at `at` under every mixture; None if they are unknown.
     """
 
     at: Array
     values: Array
     errors: Array
-    low: Array
-    high: Array
+    bounds: Callable[[], tuple[Array, Array]]
     mixtures: Callable[[], Mixtures | None] = lambda: None
 
 
@@ -71,7 +71,7 @@ def _by_convention(
         at = mask & (unsure | (spread > ERROR_BARS * errors.max(axis=0)))
         if at.any():
             mixtures = partial(reference.mixtures, name, at)
-            result[name] = Alternatives(at, values, errors, *reference.between(name, mask), mixtures)
+            result[name] = Alternatives(at, values, errors, partial(reference.between, name, mask), mixtures)
     return result
 
 
@@ -108,7 +108,7 @@ def _one_sided(reference: LiteralDifferences, name: str, mask: Array) -> Alterna
 
     values = np.stack([spread(down + share * (up - down)) for share in SHARES])
     errors = np.broadcast_to(spread(error), values.shape)
-    return Alternatives(at, values, errors, spread(low), spread(high))
+    return Alternatives(at, values, errors, lambda: (spread(low), spread(high)))
 
 
 def _shares() -> tuple[float, ...]:

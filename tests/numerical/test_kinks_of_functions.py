@@ -66,8 +66,9 @@ def test_on_a_kink_either_side_or_their_mean_is_an_alternative():
     _, kinks = open_at(lambda x: 3.0 * relu(x) - 0.5 * x + 1.0, [0.0, 0.3, -0.2])
     np.testing.assert_array_equal(kinks.at, [True, False, False])
     np.testing.assert_allclose(kinks.values[[0, len(SHARES) // 2, -1], 0], [-0.5, 1.0, 2.5], rtol=1e-6)
-    assert kinks.low[0] < -0.5
-    assert kinks.high[0] > 2.5
+    low, high = kinks.bounds()
+    assert low[0] < -0.5
+    assert high[0] > 2.5
 
 
 @pytest.mark.parametrize("function", [np.tanh, np.exp, lambda x: x**4, lambda x: relu(x) ** 2, np.cos])
