@@ -96,7 +96,7 @@ def check_gradients(
     function cannot be checked. Exceptions raised by the function propagate.
     """
     __tracebackhide__ = True
-    how = {"parameters": only, "scheme": scheme, "rtol": rtol, "strict": strict, **_way(fast)}
+    how = _how(only, scheme, rtol, fast, strict)
     return _passed(_check(partial(read, loss_and_gradients, parameters, x, y), how), allow_undecided)
 
 
@@ -132,7 +132,7 @@ def check_layer(
     Returns the `Report`. Raises the same errors as `check_gradients`.
     """
     __tracebackhide__ = True
-    how = {"parameters": only, "scheme": scheme, "rtol": rtol, "strict": strict, **_way(fast)}
+    how = _how(only, scheme, rtol, fast, strict)
     return _passed(_check(partial(read_layer, forward, backward, inputs, outputs), how), allow_undecided)
 
 
@@ -171,10 +171,9 @@ def check_torch(
     __tracebackhide__ = True
     from gradcheck_cli.code.given_module import kept, read_torch
 
-    how = {"parameters": only, "scheme": scheme, "rtol": rtol, "strict": strict, **_way(fast)}
-    how |= {"order": order, "forward_mode": forward_mode}
+    how = _how(only, scheme, rtol, fast, strict, order=order, forward_mode=forward_mode)
     with kept(module, loss, tensors):
-        report = _check(partial(read_torch, module, tensors, x, y, loss, _how(how)), how)
+        report = _check(partial(read_torch, module, tensors, x, y, loss, how), how)
     return _passed(report, allow_undecided)
 
 
@@ -208,9 +207,8 @@ def check_jax(
     __tracebackhide__ = True
     from gradcheck_cli.code.given_module import read_jax
 
-    how = {"parameters": only, "scheme": scheme, "rtol": rtol, "strict": strict, **_way(fast)}
-    how |= {"order": order, "forward_mode": forward_mode}
-    return _passed(_check(partial(read_jax, function, parameters, x, y, _how(how)), how), allow_undecided)
+    how = _how(only, scheme, rtol, fast, strict, order=order, forward_mode=forward_mode)
+    return _passed(_check(partial(read_jax, function, parameters, x, y, how), how), allow_undecided)
 
 
 def _passed(report: Report, allow_undecided: bool) -> Report:
@@ -220,26 +218,31 @@ def _passed(report: Report, allow_undecided: bool) -> Report:
     raise failure_of(report)
 
 
-@np.errstate(all="ignore")
-def _check(read: Callable[[], tuple[Function, Inputs]], how: Mapping[str, Any]) -> Report:
+def _how(
+    only: str | Sequence[str], scheme: str, rtol: float | None, fast: bool | None, strict: bool, **more: Any
+) -> CheckSpec:
+    """Return these settings as a spec has them; `more` holds further ones by name."""
     __tracebackhide__ = True
+    settings = {"parameters": only, "scheme": scheme, "rtol": rtol, "strict": strict, **_way(fast), **more}
     try:
-        checked = _how(how)
-        function, inputs = read()
-        return subject_of_function(function, inputs, checked).check(checked)
-    except InputError as error:
-        complaints = (replace(complaint, where=()) for complaint in error.complaints)
-        raise InputError(*complaints) from error.__cause__
+        return CheckSpec.model_validate(settings)
+    except ValidationError as error:
+        from gradcheck_cli.spec.messages import explain  # only failing runs need it
+
+        complaints = (complaint for complaint, _ in explain(error.errors(include_url=False)))
+        raise InputError(*(replace(complaint, where=()) for complaint in complaints)) from None
 
 
 def _way(fast: bool | None) -> Mapping[str, Any]:
     return {} if fast is None else {"fast": True} if fast else {"differences": "literal"}
 
 
-def _how(how: Mapping[str, Any]) -> CheckSpec:
+@np.errstate(all="ignore")
+def _check(read: Callable[[], tuple[Function, Inputs]], how: CheckSpec) -> Report:
+    __tracebackhide__ = True
     try:
-        return CheckSpec.model_validate(how)
-    except ValidationError as error:
-        from gradcheck_cli.spec.messages import explain  # only failing runs need it
-
-        raise InputError(*(complaint for complaint, _ in explain(error.errors(include_url=False)))) from None
+        function, inputs = read()
+        return subject_of_function(function, inputs, how).check(how)
+    except InputError as error:
+        complaints = (replace(complaint, where=()) for complaint in error.complaints)
+        raise InputError(*complaints) from error.__cause__

@@ -11,7 +11,7 @@ have T positions, (N, T, C), each position has its own loss, and a sample's loss
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from math import inf
 from typing import Any, Literal
@@ -136,51 +136,6 @@ class Loss:
         branch = None if self.branch is None else summed(self.branch)
         rounding = RoundingOfPositions(self, axes)
         return replace(self, value=summed(self.value), branch=branch, rounding=rounding)
-
-
-def _switched(margin: Array, a: Array, lengths: Sequence[Array]) -> Array:
-    """Return the smooth pieces of a loss with one kink per sample, (…, N, C), for N samples and C outputs.
-
-    margin: the loss's margin, (…, N), whose sign shows the side of the kink.
-    lengths: the lengths of vectors, (…, N). A length has a kink at 0, and a perturbation far larger than the
-        length cannot distinguish it from 0. So a length that leaves its order of magnitude counts as having
-        crossed a kink.
-    """
-    pieces = per_sample.in_first_column(margin.real > 0, a.shape[-1]).astype(np.float64)
-    if a.shape[-1] == 1:
-        return pieces
-    for k, length in enumerate(lengths):
-        pieces[..., -1] += _MAGNITUDES**k * _magnitude(length.real)
-    return pieces
-
-
-_LEAST_MAGNITUDE, _BETWEEN = 1024.0, 0.2071
-_MAGNITUDES = 4.0 * _LEAST_MAGNITUDE
-"""A number larger than the number of orders of magnitude that a length can have."""
-
-
-def _magnitude(length: Array) -> Array:
-    """Return the order of magnitude of each length, in powers of 4.
-
-    No round number lies on the border between two orders.
-    """
-    with np.errstate(divide="ignore"):
-        order: Array = np.floor(0.5 * np.log2(length) + _BETWEEN)
-    return np.maximum(order, -_LEAST_MAGNITUDE)
-
-
-def _cosine_pieces(a: Array, y: Array, eps: float) -> Array:
-    return _switched(per_sample.cosine_margin(a, y, eps), a, per_sample.cosine_lengths(a, y, eps))
-
-
-def _triplet_pieces(a: Array, y: Array, margin: float, eps: float) -> Array:
-    lengths = per_sample.triplet_lengths(a, y, margin, eps)
-    return _switched(per_sample.triplet_margin(a, y, margin, eps), a, lengths)
-
-
-def _contrastive_pieces(a: Array, y: Array, margin: float) -> Array:
-    lengths = per_sample.contrastive_lengths(a, y, margin)
-    return _switched(per_sample.contrastive_margin(a, y, margin), a, lengths)
 
 
 _ROWS: tuple[Loss, ...] = (
@@ -333,7 +288,7 @@ _ROWS: tuple[Loss, ...] = (
         "cosine",
         per_sample.cosine,
         per_sample.cosine_gradient,
-        pieces=_cosine_pieces,
+        pieces=per_sample.cosine_pieces,
         branch=per_sample.cosine_branch,
         sides=(False, True),
         margin=per_sample.cosine_margin,
@@ -346,7 +301,7 @@ _ROWS: tuple[Loss, ...] = (
         "triplet",
         per_sample.triplet,
         per_sample.triplet_gradient,
-        pieces=_triplet_pieces,
+        pieces=per_sample.triplet_pieces,
         branch=per_sample.triplet_branch,
         sides=(False, True),
         margin=per_sample.triplet_margin,
@@ -361,7 +316,7 @@ _ROWS: tuple[Loss, ...] = (
         "contrastive",
         per_sample.contrastive,
         per_sample.contrastive_gradient,
-        pieces=_contrastive_pieces,
+        pieces=per_sample.contrastive_pieces,
         branch=per_sample.contrastive_branch,
         sides=(False,),
         margin=per_sample.contrastive_margin,

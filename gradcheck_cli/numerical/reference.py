@@ -18,24 +18,22 @@ perturb every entry for the whole batch, do not rely on this, so they serve as t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial, reduce
+from functools import reduce
 from typing import Any, Protocol
 
 import numpy as np
 
+from gradcheck_cli.numerical.corners import Corners, unbounded
 from gradcheck_cli.numerical.estimate import Estimate, Progress, certify, differentiate
 from gradcheck_cli.numerical.looks import Look, Looks, taken
-from gradcheck_cli.numerical.mixtures import MixedCorner, Mixtures
-from gradcheck_cli.numerical.objective import Corner, Factors, Objective, Site, UnitObjective
-from gradcheck_cli.numerical.schemes import DEFAULT_SCHEME, SCHEMES, Scheme
+from gradcheck_cli.numerical.mixtures import Mixtures
+from gradcheck_cli.numerical.objective import Factors, Objective, Site, UnitObjective
+from gradcheck_cli.numerical.schemes import Scheme, escalated
 from gradcheck_cli.types import EPS, Array
 
 Estimates = dict[str, Estimate]
-
-_MOST_MIXED = 2**22
-"""The most numbers to keep of the gradients under all mixtures of pieces."""
 
 
 class Reference(Protocol):
@@ -159,7 +157,7 @@ class UnitDifferences:
         """
         for site, mask in self._pairs_of(undecided).items():
             pairs = self._pairs[site]
-            scheme, which = _escalated(self.scheme), np.flatnonzero(mask)
+            scheme, which = escalated(self.scheme), np.flatnonzero(mask)
             finer = self._look(differentiate, objective, site, scheme, self._finer_step, which)
             if not self.scheme.escalates:
                 self._pairs[site] = pairs.widened(mask, finer)
@@ -197,114 +195,26 @@ class UnitDifferences:
         return estimates | {name: self._assemble(name) for name in affected}
 
     def between(self, name: str, undecided: Array) -> tuple[Array, Array]:
-        """Return the least and the greatest gradient of each entry over all choices of sides at kinks.
+        return self._corners.between(name, undecided)
 
-        The slope of a (feature, sample) pair is linear in the weights of the pieces that meet at each kink,
-        so its extremes are at the corners, where every kink is wholly on one piece. For kinks that share a
-        piece in all samples, the extremes of an entry are at the corners, too.
-        """
-        own = [_penalty_slopes(each, name, self.scheme) for each in self.objective.conventions]
-        bounds = self._literally_within if not self.objective.uses(name) else self._within
-        each = [bounds(corner, name, undecided) for corner in self.objective.corners]
-        if not each:
-            return self._literal.between(name, undecided)
-        low, high = zip(*each, strict=True)
-        return np.min(low, axis=0) + np.min(own, axis=0), np.max(high, axis=0) + np.max(own, axis=0)
+    def mixtures(self, name: str, undecided: Array) -> Mixtures | None:
+        return self._corners.mixtures(name, undecided)
 
-    def _within(self, corner: Corner, name: str, undecided: Array) -> tuple[Array, Array]:
-        """Return the extremes of each entry's slope over the choices of single kinks, without penalties."""
-        low = high = np.zeros(undecided.shape)
-        for site, factors in self.objective.uses(name):
-            fed = np.broadcast_to(factors.feeding(undecided)[:, None], self.objective.site_shape(site))
-            least, most = _extremes(corner, partial(self._slopes_of_pairs, site, fed))
-            middle, half = factors.sums(0.5 * (least + most)), factors.sizes(0.5 * (most - least))
-            low, high = low + middle - half, high + middle + half
-        return low, high
+    @property
+    def _corners(self) -> Corners:
+        return Corners(self.objective, self.scheme, self._slopes_of_pairs)
 
     def _slopes_of_pairs(self, site: Site, fed: Array, objective: UnitObjective) -> Array:
         """Return the slopes (F, N) of the marked pairs of a site, and 0 for all others."""
         slopes, which = np.zeros(fed.shape), np.flatnonzero(fed)
-        scheme, step = _escalated(self.scheme), self._finer_step
+        scheme, step = escalated(self.scheme), self._finer_step
         slopes.flat[which] = self._look(differentiate, objective, site, scheme, step, which).value
-        return slopes
-
-    def mixtures(self, name: str, undecided: Array) -> Mixtures | None:
-        """Return the gradients of the marked entries under all mixtures of pieces at kinks.
-
-        Returns None if they are unknown, or too many to keep.
-        """
-        corners = [self._mixed(corner, name, undecided) for corner in self.objective.corners]
-        known = [corner for corner in corners if corner is not None and np.isfinite(corner.base).all()]
-        if not known or len(known) < len(corners):
-            return None
-        each = [_penalty_slopes(each, name, self.scheme) for each in self.objective.conventions]
-        own = np.stack([slopes[undecided] for slopes in each])
-        middle, half = 0.5 * (own.min(axis=0) + own.max(axis=0)), 0.5 * np.ptp(own, axis=0)
-        return Mixtures([replace(corner, base=corner.base + middle) for corner in known], half)
-
-    def _mixed(self, corner: Corner, name: str, undecided: Array) -> MixedCorner | None:
-        """Return the gradients of the marked entries under the choices of single kinks, without penalties."""
-        uses, base = self.objective.uses(name), np.zeros(np.count_nonzero(undecided))
-        samples = self.objective.site_shape(uses[0].site)[1] if uses and corner.in_sample else 1
-        if not uses or sum(map(len, corner.single)) * samples * len(base) > _MOST_MIXED:
-            return None
-        shares: list[list[list[Array]]] = []
-        for site, factors in uses:
-            fed = np.broadcast_to(factors.feeding(undecided)[:, None], self.objective.site_shape(site))
-            slopes = partial(self._slopes_of_pairs, site, fed)
-            at_rest = slopes(corner.base)
-            base = base + factors.sums(at_rest)[undecided]
-            added = [np.stack([slopes(each) - at_rest for each in others]) for others in corner.single]
-            shares.append([list(_by_kink(pieces, factors, undecided, corner.in_sample)) for pieces in added])
-        total = [sum(parts) for groups in zip(*shares, strict=True) for parts in zip(*groups, strict=True)]
-        return MixedCorner(base, tuple(each for each in total if each.any()))
-
-    def _literally_within(self, corner: Corner, name: str, undecided: Array) -> tuple[Array, Array]:
-        """Return the extremes of each entry's slope over the choices of single kinks, without penalties.
-
-        An entry's slope is the sum over all samples, so the extremes are unknown if the piece of a single
-        sample's kink cannot be chosen on its own.
-        """
-        if corner.single and corner.in_sample:
-            return self._literal.between(name, undecided)
-        return _extremes(corner, partial(self._slopes_of_entries, name, undecided))
-
-    def _slopes_of_entries(self, name: str, undecided: Array, objective: UnitObjective) -> Array:
-        """Return the slopes of the marked entries; those of all others are unknown."""
-        slopes, which = np.full(undecided.shape, np.nan), np.flatnonzero(undecided)
-        entries, scheme = objective.entries(name), _escalated(self.scheme)
-        slopes.flat[which] = differentiate(entries, scheme, None, which).value
         return slopes
 
     def _assemble(self, name: str) -> Estimate:
         shares = [(factors, self._pairs[site]) for site, factors in self.objective.uses(name)]
         total = assembled(shares, self.scheme.extrapolate)
         return _with_penalty(total, self.objective, name, self.scheme, self.step)
-
-
-def _by_kink(pieces: Array, factors: Factors, undecided: Array, in_sample: bool) -> Iterator[Array]:
-    """Yield, for each kink that `pieces` holds, what each of its pieces adds to the marked entries.
-
-    pieces: (pieces, F, N), what is added to the slope of each pair, by one kink of each sample.
-    """
-    columns = np.eye(pieces.shape[-1]) if in_sample else np.ones((1, pieces.shape[-1]))
-    for column in columns:
-        yield np.stack([factors.sums(piece * column)[undecided] for piece in pieces])
-
-
-def _extremes(corner: Corner, slopes: Callable[[UnitObjective], Array]) -> tuple[Array, Array]:
-    """Return the least and the greatest slopes over all choices of single kinks.
-
-    slopes: returns the slopes of an objective, in any shape.
-    """
-    low = high = base = slopes(corner.base)
-    for others in corner.single:
-        shares = [slopes(each) - base for each in others]
-        low, high = (
-            low + np.minimum(0.0, np.min(shares, axis=0)),
-            high + np.maximum(0.0, np.max(shares, axis=0)),
-        )
-    return low, high
 
 
 def assembled(shares: Sequence[tuple[Factors, Estimate]], independent: bool = True) -> Estimate:
@@ -390,8 +300,7 @@ class LiteralDifferences:
 
     def between(self, name: str, undecided: Array) -> tuple[Array, Array]:
         """Return infinite bounds: literal differences cannot separate the kinks of individual samples."""
-        shape = self.objective.shapes[name]
-        return np.full(shape, -np.inf), np.full(shape, np.inf)
+        return unbounded(self.objective.shapes[name])
 
     def mixtures(self, name: str, undecided: Array) -> None:
         """Return None: literal differences cannot separate the kinks of individual samples."""
@@ -401,7 +310,7 @@ class LiteralDifferences:
         estimate = self.plainly(name, which, look)
         if self.scheme.escalates:
             return estimate
-        default = replace(self, scheme=_escalated(self.scheme), step=None)
+        default = replace(self, scheme=escalated(self.scheme), step=None)
         return estimate.widened(np.ones(len(which), dtype=bool), default.plainly(name, which))
 
     def plainly(self, name: str, which: Array, look: Look = differentiate) -> Estimate:
@@ -412,20 +321,6 @@ class LiteralDifferences:
     def _look(self, look: Look, name: str, which: Array) -> Estimate:
         entries, of = self.objective.entries(name), (self.objective, name)
         return self.looks(look, of, entries, self.scheme, self.step, which, self.progress)
-
-
-def _escalated(scheme: Scheme) -> Scheme:
-    """Return the scheme to apply to entries that this scheme calls wrong.
-
-    A plain scheme takes its error from the differences between its three steps. Such an error means nothing
-    if all three steps are far too large. So the default scheme must agree before a gradient is called wrong.
-    """
-    return scheme if scheme.escalates else SCHEMES[DEFAULT_SCHEME]
-
-
-def _penalty_slopes(objective: Objective, name: str, scheme: Scheme) -> Array:
-    penalty, shape = objective.penalty(name), objective.shapes[name]
-    return np.zeros(shape) if penalty is None else differentiate(penalty, scheme).value.reshape(shape)
 
 
 def _with_penalty(

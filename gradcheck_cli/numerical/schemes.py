@@ -72,6 +72,15 @@ SCHEMES: Mapping[str, Scheme] = {row.name: row for row in _ROWS}
 DEFAULT_SCHEME = "adaptive"
 
 
+def escalated(scheme: Scheme) -> Scheme:
+    """Return the scheme to apply to entries that this scheme calls wrong.
+
+    A plain scheme takes its error from the differences between its three steps. Such an error means nothing
+    if all three steps are far too large. So the default scheme must agree before a gradient is called wrong.
+    """
+    return scheme if scheme.escalates else SCHEMES[DEFAULT_SCHEME]
+
+
 def plain_schemes() -> tuple[str, ...]:
     """Return the names of the schemes that use a single step, without extrapolation."""
     return tuple(scheme.name for scheme in SCHEMES.values() if not scheme.extrapolate)

@@ -7,6 +7,8 @@ pieces, (…, N, C), holds the piece of each sample.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from gradcheck_cli.network.functions import row_sums, sigmoid
@@ -22,6 +24,37 @@ def in_first_column(on: Array, outputs: int) -> Array:
     pieces = np.zeros((*on.shape, outputs), dtype=np.int8)
     pieces[..., 0] = on
     return pieces
+
+
+def _switched(margin: Array, a: Array, lengths: Sequence[Array]) -> Array:
+    """Return the smooth pieces of a loss with one kink per sample, (…, N, C), for N samples and C outputs.
+
+    margin: the loss's margin, (…, N), whose sign shows the side of the kink.
+    lengths: the lengths of vectors, (…, N). A length has a kink at 0, and a perturbation far larger than the
+        length cannot distinguish it from 0. So a length that leaves its order of magnitude counts as having
+        crossed a kink.
+    """
+    pieces = in_first_column(margin.real > 0, a.shape[-1]).astype(np.float64)
+    if a.shape[-1] == 1:
+        return pieces
+    for k, length in enumerate(lengths):
+        pieces[..., -1] += _MAGNITUDES**k * _magnitude(length.real)
+    return pieces
+
+
+_LEAST_MAGNITUDE, _BETWEEN = 1024.0, 0.2071
+_MAGNITUDES = 4.0 * _LEAST_MAGNITUDE
+"""A number larger than the number of orders of magnitude that a length can have."""
+
+
+def _magnitude(length: Array) -> Array:
+    """Return the order of magnitude of each length, in powers of 4.
+
+    No round number lies on the border between two orders.
+    """
+    with np.errstate(divide="ignore"):
+        order: Array = np.floor(0.5 * np.log2(length) + _BETWEEN)
+    return np.maximum(order, -_LEAST_MAGNITUDE)
 
 
 def _norm(v: Array) -> Array:
@@ -88,6 +121,11 @@ def cosine_lengths(a: Array, target: Array, eps: float) -> tuple[Array, ...]:
     return (np.maximum(_norm(a).real, eps),)
 
 
+def cosine_pieces(a: Array, target: Array, eps: float) -> Array:
+    """Return the smooth piece of each sample: the side of its margin, and the magnitudes of its lengths."""
+    return _switched(cosine_margin(a, target, eps), a, cosine_lengths(a, target, eps))
+
+
 # --- triplet -----------------------------------------------------------------------------------------------
 
 
@@ -110,6 +148,12 @@ def triplet_lengths(a: Array, target: Array, margin: float, eps: float) -> tuple
     """Return ‖anchor − positive + eps‖ and ‖anchor − negative + eps‖."""
     positive, negative = _to_positive_and_negative(a, eps)
     return _norm(positive), _norm(negative)
+
+
+def triplet_pieces(a: Array, target: Array, margin: float, eps: float) -> Array:
+    """Return the smooth piece of each sample: the side of its margin, and the magnitudes of its lengths."""
+    lengths = triplet_lengths(a, target, margin, eps)
+    return _switched(triplet_margin(a, target, margin, eps), a, lengths)
 
 
 def triplet(a: Array, target: Array, margin: float, eps: float) -> Array:
@@ -150,6 +194,12 @@ def contrastive_margin(a: Array, target: Array, margin: float) -> Array:
 def contrastive_lengths(a: Array, target: Array, margin: float) -> tuple[Array, ...]:
     """Return the distance of the two embeddings; 1 for a pair that is alike, whose loss d² is smooth at 0."""
     return (np.where(target[..., 0] < 1, _norm(_apart(a)), 1.0),)
+
+
+def contrastive_pieces(a: Array, target: Array, margin: float) -> Array:
+    """Return the smooth piece of each sample: the side of its margin, and the magnitudes of its lengths."""
+    lengths = contrastive_lengths(a, target, margin)
+    return _switched(contrastive_margin(a, target, margin), a, lengths)
 
 
 def contrastive_tip(a: Array, target: Array, margin: float) -> Array:

@@ -1,0 +1,139 @@
+"""Bound and mix the gradients of a network's parameters over all choices of sides at its kinks.
+
+The slope of a (feature, sample) pair is linear in the weights of the pieces that meet at each kink, so its
+extremes are at the corners, where every kink is wholly on one piece. For kinks that share a piece in all
+samples, the extremes of an entry are at the corners, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+
+from gradcheck_cli.numerical.estimate import differentiate
+from gradcheck_cli.numerical.mixtures import MixedCorner, Mixtures
+from gradcheck_cli.numerical.objective import Corner, Factors, Objective, Site, UnitObjective
+from gradcheck_cli.numerical.schemes import Scheme, escalated
+from gradcheck_cli.types import Array, Shape
+
+_MOST_MIXED = 2**22
+"""The most numbers to keep of the gradients under all mixtures of pieces."""
+
+
+@dataclass(frozen=True)
+class Corners:
+    """The gradients of a network's parameters at its corners.
+
+    scheme: the scheme for penalties and, if it can decide on its own, for losses.
+    slopes_of_pairs: returns the slopes (F, N) of the marked pairs of a site, and 0 for all others.
+    """
+
+    objective: UnitObjective
+    scheme: Scheme
+    slopes_of_pairs: Callable[[Site, Array, UnitObjective], Array]
+
+    def between(self, name: str, undecided: Array) -> tuple[Array, Array]:
+        """Return the least and the greatest gradient of each entry over all choices of sides at kinks."""
+        own = [_penalty_slopes(each, name, self.scheme) for each in self.objective.conventions]
+        bounds = self._literally_within if not self.objective.uses(name) else self._within
+        each = [bounds(corner, name, undecided) for corner in self.objective.corners]
+        if not each:
+            return unbounded(undecided.shape)
+        low, high = zip(*each, strict=True)
+        return np.min(low, axis=0) + np.min(own, axis=0), np.max(high, axis=0) + np.max(own, axis=0)
+
+    def _within(self, corner: Corner, name: str, undecided: Array) -> tuple[Array, Array]:
+        """Return the extremes of each entry's slope over the choices of single kinks, without penalties."""
+        low = high = np.zeros(undecided.shape)
+        for site, factors in self.objective.uses(name):
+            fed = np.broadcast_to(factors.feeding(undecided)[:, None], self.objective.site_shape(site))
+            least, most = _extremes(corner, partial(self.slopes_of_pairs, site, fed))
+            middle, half = factors.sums(0.5 * (least + most)), factors.sizes(0.5 * (most - least))
+            low, high = low + middle - half, high + middle + half
+        return low, high
+
+    def mixtures(self, name: str, undecided: Array) -> Mixtures | None:
+        """Return the gradients of the marked entries under all mixtures of pieces at kinks.
+
+        Returns None if they are unknown, or too many to keep.
+        """
+        corners = [self._mixed(corner, name, undecided) for corner in self.objective.corners]
+        known = [corner for corner in corners if corner is not None and np.isfinite(corner.base).all()]
+        if not known or len(known) < len(corners):
+            return None
+        each = [_penalty_slopes(each, name, self.scheme) for each in self.objective.conventions]
+        own = np.stack([slopes[undecided] for slopes in each])
+        middle, half = 0.5 * (own.min(axis=0) + own.max(axis=0)), 0.5 * np.ptp(own, axis=0)
+        return Mixtures([replace(corner, base=corner.base + middle) for corner in known], half)
+
+    def _mixed(self, corner: Corner, name: str, undecided: Array) -> MixedCorner | None:
+        """Return the gradients of the marked entries under the choices of single kinks, without penalties."""
+        uses, base = self.objective.uses(name), np.zeros(np.count_nonzero(undecided))
+        samples = self.objective.site_shape(uses[0].site)[1] if uses and corner.in_sample else 1
+        if not uses or sum(map(len, corner.single)) * samples * len(base) > _MOST_MIXED:
+            return None
+        shares: list[list[list[Array]]] = []
+        for site, factors in uses:
+            fed = np.broadcast_to(factors.feeding(undecided)[:, None], self.objective.site_shape(site))
+            slopes = partial(self.slopes_of_pairs, site, fed)
+            at_rest = slopes(corner.base)
+            base = base + factors.sums(at_rest)[undecided]
+            added = [np.stack([slopes(each) - at_rest for each in others]) for others in corner.single]
+            shares.append([list(_by_kink(pieces, factors, undecided, corner.in_sample)) for pieces in added])
+        total = [sum(parts) for groups in zip(*shares, strict=True) for parts in zip(*groups, strict=True)]
+        return MixedCorner(base, tuple(each for each in total if each.any()))
+
+    def _literally_within(self, corner: Corner, name: str, undecided: Array) -> tuple[Array, Array]:
+        """Return the extremes of each entry's slope over the choices of single kinks, without penalties.
+
+        An entry's slope is the sum over all samples, so the extremes are unknown if the piece of a single
+        sample's kink cannot be chosen on its own.
+        """
+        if corner.single and corner.in_sample:
+            return unbounded(undecided.shape)
+        return _extremes(corner, partial(self._slopes_of_entries, name, undecided))
+
+    def _slopes_of_entries(self, name: str, undecided: Array, objective: UnitObjective) -> Array:
+        """Return the slopes of the marked entries; those of all others are unknown."""
+        slopes, which = np.full(undecided.shape, np.nan), np.flatnonzero(undecided)
+        entries, scheme = objective.entries(name), escalated(self.scheme)
+        slopes.flat[which] = differentiate(entries, scheme, None, which).value
+        return slopes
+
+
+def unbounded(shape: Shape) -> tuple[Array, Array]:
+    """Return bounds that exclude no gradient, for entries whose kinks cannot be separated."""
+    return np.full(shape, -np.inf), np.full(shape, np.inf)
+
+
+def _by_kink(pieces: Array, factors: Factors, undecided: Array, in_sample: bool) -> Iterator[Array]:
+    """Yield, for each kink that `pieces` holds, what each of its pieces adds to the marked entries.
+
+    pieces: (pieces, F, N), what is added to the slope of each pair, by one kink of each sample.
+    """
+    columns = np.eye(pieces.shape[-1]) if in_sample else np.ones((1, pieces.shape[-1]))
+    for column in columns:
+        yield np.stack([factors.sums(piece * column)[undecided] for piece in pieces])
+
+
+def _extremes(corner: Corner, slopes: Callable[[UnitObjective], Array]) -> tuple[Array, Array]:
+    """Return the least and the greatest slopes over all choices of single kinks.
+
+    slopes: returns the slopes of an objective, in any shape.
+    """
+    low = high = base = slopes(corner.base)
+    for others in corner.single:
+        shares = [slopes(each) - base for each in others]
+        low, high = (
+            low + np.minimum(0.0, np.min(shares, axis=0)),
+            high + np.maximum(0.0, np.max(shares, axis=0)),
+        )
+    return low, high
+
+
+def _penalty_slopes(objective: Objective, name: str, scheme: Scheme) -> Array:
+    penalty, shape = objective.penalty(name), objective.shapes[name]
+    return np.zeros(shape) if penalty is None else differentiate(penalty, scheme).value.reshape(shape)
