@@ -211,8 +211,6 @@ class _Function:
             return self.graph.gradients(parameters, self.upstream)
 
     def sites(self, names: Sequence[str]) -> Sites:
-        if not self.graph.loss.is_first:  # a gradient depends on a parameter in more ways than one output
-            return NO_SITES
         with suppress(InputError), self.code.running("with its modules watched"):
             return find_sites(self.graph, self.parameters, self.upstream.weights, names)
         return NO_SITES
