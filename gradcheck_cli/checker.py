@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 
 from gradcheck_cli.numerical.estimate import Progress
 from gradcheck_cli.parallel.clock import Clock, now
 from gradcheck_cli.report import Report
+from gradcheck_cli.spec.file import load_spec
 from gradcheck_cli.spec.spec import Spec
 from gradcheck_cli.subject.load import subject_of
 
 
 @np.errstate(all="ignore")  # numbers that are not finite get a verdict or an error, not a warning
-def check(spec: Spec, progress: Progress | None = None, clock: Clock = now) -> Report:
-    """Compare the analytic gradients that `spec` names with finite differences, entry by entry.
+def check(
+    spec: Spec | str | os.PathLike[str], progress: Progress | None = None, clock: Clock = now
+) -> Report:
+    """Compare the analytic gradients that a spec names with finite differences, entry by entry.
 
+    spec: the spec, or the path of its YAML file.
     progress: receives the number of evaluations as they finish.
     clock: measures the speed of the user's code; slow code is checked along random directions.
 
-    Raises `InputError` if the spec does not fit its data or its code, and `UntrustedReferenceError` if unit
-    and literal differences contradict each other.
+    Raises `InputError` if the spec is invalid or does not fit its data or its code, and
+    `UntrustedReferenceError` if unit and literal differences contradict each other.
     """
-    return subject_of(spec).check(spec.check, progress, clock)
+    given = spec if isinstance(spec, Spec) else load_spec(spec)
+    return subject_of(given).check(given.check, progress, clock)

@@ -115,7 +115,7 @@ MAY_IMPORT = {
         "spec",
         "verdict",
     },
-    "checker": {"numerical.estimate", "parallel.clock", "report", "spec.spec", "subject"},
+    "checker": {"numerical.estimate", "parallel.clock", "report", "spec.file", "spec.spec", "subject"},
     "dump": {
         "arrays",
         "code.sources",

@@ -442,7 +442,7 @@ def test_a_perfect_fit_agrees(monkeypatch):
 
 
 def test_the_report_says_what_was_not_exercised(configs):
-    report = check(load_spec(configs / "digits_mlp.yaml"))
+    report = check(configs / "digits_mlp.yaml")
     assert report.unexercised == ("all biases are 0: a bias left out of the forward pass would not show",)
 
 
