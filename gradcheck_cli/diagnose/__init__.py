@@ -48,10 +48,11 @@ def diagnose(
 
     problem: the network, if the spec describes one.
     is_its_loss: whether the finite differences belong to the network's own loss. If not, they belong to the
-    loss that the author's code returns, which may be different.
-    samples: the number of samples, if known.  without: the kinds of mistakes to leave out.
+        loss that the author's code returns, which may be different.
+    samples: the number of samples, if known.
+    without: the kinds of mistakes to leave out.
     in_out: whether the author's file stores weights as [in, out], in which case a row of a weight in the file
-    is a column here.
+        is a column here.
     loss: the author's loss, if known.
     """
     found = _diagnosed(comparisons, problem, is_its_loss, samples, without, loss)
@@ -148,7 +149,8 @@ def _or_of_its_steps(
 
     `found` treats the network as a chain of layers. The search over graphs knows more mistakes in steps other
     than dense layers and activations. It is used if `found` does not explain everything by a single mistake,
-    or only by a factor. A step may be the reason for the factor, as average pooling that does not divide.
+    or only by a factor. A step may be the reason for the factor: an average pooling may forget to divide, for
+    example.
     """
     plain = all(isinstance(node.step, (Dense, Pointwise)) for node in problem.network.graph.nodes)
     if plain or any(len(answer.causes) == 1 and not _is_factor(answer) for answer in found.answers):
@@ -167,7 +169,7 @@ def _is_factor(answer: Answer) -> bool:
 
 
 def _distinct(answers: Sequence[Answer]) -> list[Answer]:
-    """Return the first answer with each set of kinds."""
+    """Return the answers, leaving out each one that names the same kinds of mistakes as an earlier one."""
     kinds: dict[tuple[str, ...], Answer] = {}
     for answer in answers:
         kinds.setdefault(tuple(cause.kind for cause in answer.causes), answer)

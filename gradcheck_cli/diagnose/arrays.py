@@ -57,7 +57,7 @@ def _of_fewest_mistakes(answers: Sequence[Answer]) -> list[Answer]:
 
 
 def _target(comparison: Comparison) -> Target:
-    """Return the gradient to explain, with its finite differences in place of the correct gradient.
+    """Return a `Target` in which the finite differences take the place of the correct gradient.
 
     An entry without a finite difference gets an infinite error bound, unless a derivative along a random
     direction limits the entry's error.
@@ -123,7 +123,7 @@ def _stands_for_all(comparison: Comparison, target: Target) -> bool:
 
 
 def _in_place_of(target: Target, targets: Mapping[str, Target]) -> Iterator[Made]:
-    """Yield a swap with every tensor whose correct gradient equals the author's gradient of this tensor.
+    """Yield a swap for each other tensor whose correct gradient the author returned for this tensor.
 
     Only entries with a known correct value are compared.
     """

@@ -79,7 +79,7 @@ def owners(graph: Graph) -> dict[str, str]:
 
 
 def lost_variants(nodes: Sequence[Node]) -> Iterator[Variant]:
-    """Yield the variants in which one kind of step passes no gradient to one of its inputs."""
+    """Yield a `Variant` for each kind of step and each of its inputs: no gradient reaches that input."""
     kinds = dict.fromkeys((type(node.step), slot) for node in nodes for slot in range(len(node.inputs)))
     for kind, slot in kinds:
         yield Variant(SKIP_LOST if issubclass(kind, Add) else BRANCH_LOST, kind, _lost(slot, _branches))
@@ -108,7 +108,7 @@ def _state_lost(visit: Visit, _: float) -> Handed | None:
 
 
 def _multiplies_state(visit: Visit, slot: int) -> bool:
-    """Return whether a node multiplies the state by its parameters, as it does at every time step."""
+    """Return whether a node's parameters multiply the state hₜ₋₁ at some time step."""
     nodes, own = visit.at.graph.nodes, visit.node.names
     return bool(own) and any(at == slot and nodes[i].names == own for i, at in visit.at.carried)
 

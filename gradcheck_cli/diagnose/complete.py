@@ -22,10 +22,11 @@ Allowed = Callable[[str], bool]
 
 
 def allowed_after(made: Sequence[Made], most: int, without: frozenset[str]) -> Allowed:
-    """Return a function that tells whether a kind of mistake in a single tensor may be added to `made`.
+    """Return a function that tells whether one more kind of mistake in a single tensor is allowed.
 
-    most: the largest number of mistakes. If `made` already holds that many, only kinds that are in `made` are
-    allowed.
+    made: the mistakes made so far.
+    most: the largest number of mistakes. If `made` already holds that many, only the kinds in `made` are
+        allowed.
     """
     known = {each.wrong.kind for each in made}
     if number_of(made) >= most:
@@ -39,8 +40,8 @@ class Complete:
     """The complete gradient of a parameter, as a matrix or a vector.
 
     layer: the name of the parameter's layer.
-    uses: maps a description of each use of the parameter to the part of the gradient from that use.
-    penalty: the terms that the correct penalties add.
+    uses: the parts of the gradient, each from one use of the parameter. A key describes the use.
+    penalty: the correct penalty terms of the gradient.
     """
 
     problem: Problem
@@ -58,8 +59,8 @@ class Complete:
     def wrong(self, is_allowed: Allowed, targets: Mapping[str, Target]) -> Iterator[Candidate]:
         """Yield each mistake that this gradient may contain, with the gradient that results.
 
-        is_allowed: returns whether mistakes of a kind may be tried.  targets: the gradients of all
-        parameters.
+        is_allowed: a function that returns whether a kind of mistake may be tried.
+        targets: the gradients of all parameters.
         """
         data = self.data
         sums = [((), data), *self._lost_uses(is_allowed)]
@@ -75,7 +76,7 @@ class Complete:
         return Made(wrong, self.layer, self.target.name, value, place, early)
 
     def _lost_uses(self, is_allowed: Allowed) -> Iterator[Candidate]:
-        """Yield the gradients that leave out one use of the parameter, and those that count only one use."""
+        """Yield the gradients that miss one use of the parameter, and the gradients of one use alone."""
         if len(self.uses) < 2 or not is_allowed(USE_LOST.kind):
             return
         data = self.data

@@ -1,8 +1,8 @@
-"""Compute how a mistake at several nodes changes the gradients, without a sweep of the search.
+"""Compute how a mistake at several nodes changes the gradients, without running the search.
 
 A right `vjp` is linear in the upstream gradient. So the difference between a backprop with the mistake and
-the right backprop can itself be passed down through the right `vjp`s. It starts at the topmost node with the
-mistake, and nodes whose upstream gradient does not change cost nothing.
+the right backprop can itself be passed down through the right `vjp`s. The difference begins at the topmost
+node with the mistake. Nodes whose upstream gradient does not change cost nothing.
 """
 
 from __future__ import annotations
@@ -21,21 +21,22 @@ from gradcheck_cli.diagnose.variant import Handed, Visit
 from gradcheck_cli.types import Array
 
 _MOST_STEPS = 12
-"""The number of steps after which the solution for an unknown is given up."""
+"""The largest number of steps in solving for an unknown."""
 
 _AHEAD = 1e-5
-"""How far ahead of a value the gradients are computed for their slope."""
+"""The step of the finite difference that gives the slope of the gradients with respect to an unknown."""
 
 _SETTLED = 1e-10
-"""A step that is smaller than this share of the value ends the solution for an unknown."""
+"""An unknown counts as solved after a step that is smaller than this fraction of its value."""
 
 
 class Consequences:
     """Tests mistakes at several nodes by the gradients that result.
 
-    visited: how many nodes the mistakes tested so far have changed.
-    visits: the visits of a backprop without mistakes, by node.
+    visits: the `Visit` to each node in a backprop without mistakes, by the node's index.
+    targets: the author's gradients, by parameter.
     complete: for each node, the checked parameters whose gradients are complete after the visit to the node.
+    visited: the number of visits to nodes that the tests have computed so far.
     """
 
     def __init__(
@@ -50,9 +51,9 @@ class Consequences:
         self.visited = 0
 
     def reproduce(self, repeated: Repeated) -> bool:
-        """Return whether this mistake, made in an otherwise right backprop, gives the gradients found.
+        """Return whether this mistake, made in an otherwise right backprop, gives the author's gradients.
 
-        Returns True, too, if the gradients that result are not finite.
+        Also returns True if the resulting gradients are not finite.
         """
         for i, changed in self._changed(repeated):
             if not all(self._matches(name, changed) for name in self.complete[i]):
@@ -60,7 +61,7 @@ class Consequences:
         return True
 
     def explain_one(self, repeated: Repeated) -> bool:
-        """Return whether the mistake alone gives any of the wrong gradients found."""
+        """Return whether the mistake alone gives any of the author's wrong gradients."""
         *_, (_, changed) = self._changed(repeated)
         wrong = [name for name, target in self.targets.items() if not target.is_right and name in changed]
         return any(self._matches(name, changed) for name in wrong)
@@ -83,7 +84,7 @@ class Consequences:
         return replace(repeated, value=value)
 
     def _offs(self, repeated: Repeated) -> Array:
-        """Return how far the gradients found are from those with the mistake, each in units of its size."""
+        """Return (author's gradient − gradient with the mistake) / size of all tensors, as one vector."""
         *_, (_, changed) = self._changed(repeated)
         return np.concatenate(
             [
@@ -93,7 +94,7 @@ class Consequences:
         )
 
     def _changed(self, repeated: Repeated) -> Iterator[tuple[int, Mapping[str, Array]]]:
-        """Yield every node, from the last one down, and what has changed in the parameters' gradients."""
+        """Yield the index of every node, from the last one down, with the changes in the gradients so far."""
         top = max(repeated.nodes)
         arrived = {i: visit.upstream for i, visit in self.visits.items() if i > top}
         upstream, own = dict[int, Array](), dict[str, Array]()
@@ -110,10 +111,11 @@ class Consequences:
         upstream: dict[int, Array],
         own: dict[str, Array],
     ) -> None:
-        """Add what the visit to node i changes.
+        """Visit node i, and add the changes that result to `arrived`, `upstream` and `own`.
 
-        arrived: ∂L/∂output of the nodes visited before.  upstream, own: what the mistake has changed so far,
-        by the index of the value and by parameter.
+        arrived: ∂L/∂output of each node visited before.
+        upstream: the changes in ∂L/∂value, by the index of the value.
+        own: the changes in the parameters' gradients, by parameter.
         """
         right, change = self.visits[i], upstream.get(i + 1)
         visit = right if change is None else replace(right, upstream=right.upstream + change)
@@ -151,6 +153,6 @@ K = TypeVar("K", int, str)
 
 
 def _add(total: dict[K, Array], key: K, change: Array) -> None:
-    """Add a change to a total, unless the change is 0: then the nodes below have nothing to compute."""
+    """Add a change to a total. A change of 0 is left out, so that the nodes below compute nothing."""
     if change.any():
         total[key] = total[key] + change if key in total else change

@@ -1,4 +1,4 @@
-"""The gradients of parameters that are complete in a sweep, and every way to explain them."""
+"""Every way to explain the parameter gradients that a sweep has completed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ from gradcheck_cli.types import Array
 
 
 class Endings:
-    """Compares each gradient in `targets` with a sweep, as soon as the sweep has completed that gradient."""
+    """Compares each gradient in `targets` with a sweep, as soon as the sweep has completed that gradient.
+
+    A sweep is a backprop with certain mistakes (see `graph_search.py`).
+    """
 
     def __init__(self, at: Pass, targets: Mapping[str, Target], without: frozenset[str]) -> None:
         self.at = at
@@ -44,7 +47,7 @@ class Endings:
     def settled(self, swept: Swept, i: int, most: int) -> Iterator[Swept]:
         """Yield the sweep once for each way to explain all gradients that are complete after node i.
 
-        most: the limit on mistakes, those of the sweep included.
+        most: the largest number of mistakes, including the mistakes that the sweep already has.
         """
         ways = [swept]
         for name in self.complete[i]:
@@ -75,7 +78,7 @@ class Endings:
         return owners(self.at.graph)
 
     def _in_words(self, uses: Mapping[int, Array]) -> dict[str, Array]:
-        """Return the parts of a gradient, by a description of each use of the parameter.
+        """Return the parts of a gradient, one per use of the parameter, by a description of the use.
 
         The description names the layer or, if a layer uses the parameter more than once, numbers the use.
         """
@@ -86,7 +89,10 @@ class Endings:
 
 
 def _scales(swept: Swept, penalty: Array) -> Iterator[float]:
-    """Yield the sweep's factors on an upstream gradient, which may also apply to the penalty."""
+    """Yield each factor by which a mistake of the sweep scales an upstream gradient.
+
+    The author may have scaled the penalty by the same factor. Without a penalty, nothing is yielded.
+    """
     for made in swept.made if penalty.any() else ():
         if made.wrong is SCALED and made.value:
             yield made.value

@@ -32,14 +32,14 @@ def times(site: Site, factor: float) -> Site:
 
 
 def projected(found: Array, candidate: Array) -> float:
-    """Return the factor that brings the candidate nearest to the gradient `found`, by least squares."""
+    """Return the factor on `candidate` that fits the gradient `found` best, by least squares."""
     known = np.isfinite(found)
     size = float(np.square(candidate[known]).sum())
     return float((found[known] * candidate[known]).sum() / size) if size > 0 else np.nan
 
 
 def affine(found: Array, at_zero: Array, at_one: Array) -> float:
-    """Return the value of the unknown that brings the candidate gradient nearest to the gradient `found`.
+    """Return the value of the unknown with which the candidate gradient fits the gradient `found` best.
 
     The candidate is affine in the unknown.
 

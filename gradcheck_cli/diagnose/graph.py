@@ -45,7 +45,8 @@ def diagnose_graph(
 ) -> Diagnosis:
     """Return a diagnosis: the mistakes that, if made in our own backprop, reproduce the author's gradients.
 
-    comparisons: the author's gradients.  right: the correct gradients, by parameter name.
+    comparisons: the author's gradients.
+    right: the correct gradients, by parameter name.
     without: the kinds of mistakes to leave out, as if they were unknown.
     most: the largest number of simultaneous mistakes to search for.
     """
@@ -92,7 +93,10 @@ def _blamed(answers: Sequence[Answer]) -> tuple[str, ...]:
 
 
 def topmost_wrong(graph: Graph, targets: Mapping[str, Target]) -> list[str]:
-    """Return the layers with a wrong gradient that have no such layer above them, from the output down."""
+    """Return the topmost layers with a wrong gradient, from the output down.
+
+    A layer is left out if any layer above it has a wrong gradient.
+    """
     highest, owner = _highest_use(graph), owners(graph)
     wrong = [name for name in highest if name in targets and not targets[name].is_right]
     above = {name: _layers_above(graph, highest[name]) for name in wrong}

@@ -42,7 +42,10 @@ Way = tuple[Iterator[Swept], int]
 """The sweeps to continue with, and the index of the next node to visit; -1 if no node is left."""
 
 WithValue = Callable[[float], Swept | None]
-"""A function of a mistake's unknown: the sweep with the mistake, or None if the mistake changes nothing."""
+"""A function that takes the value of a mistake's unknown and returns the sweep with the mistake.
+
+It returns None if the mistake changes nothing.
+"""
 
 
 class GraphSearch:
@@ -61,7 +64,7 @@ class GraphSearch:
         self._ends = Endings(at, targets, without)
 
     def run(self, most: int) -> list[State]:
-        """Return the state of each sweep that reproduces every gradient with up to `most` mistakes."""
+        """Return a `State` for each sweep that reproduces every gradient with up to `most` mistakes."""
         self.most = most
         found: list[State] = []
         last = len(self._nodes) - 1  # depth first, so that few arrays are kept
@@ -83,18 +86,18 @@ class GraphSearch:
         return found
 
     def _limit(self, found: Sequence[State]) -> int:
-        """Return after how many visits the search gives up.
+        """Return the number of visits to nodes after which the search gives up.
 
         If every single mistake can be tested without a sweep, the search for one mistake tries all of them.
-        So it finds all mistakes that give the same gradients. The longer these tests take, the earlier the
-        search for two mistakes gives up.
+        So it finds all mistakes that give the same gradients. The search for two mistakes gives up earlier,
+        the more visits the tests of mistakes at several nodes have taken.
         """
         if self.most == 1 and self._probe is not None:
             return _MOST_VISITS
         return _ENOUGH if found else max(_MOST_VISITS - self._consequences.visited, _ENOUGH)
 
     def _is_fair(self, state: State) -> bool:
-        """Return whether the state has mistakes, and each of them affects a gradient that is really wrong."""
+        """Return whether the state has mistakes and each of them affects a gradient that is really wrong."""
         if not state.made or not state.informed:
             return False
         for made in state.made:
@@ -156,8 +159,9 @@ class GraphSearch:
     def _is_allowed(self, wrong: Wrong, swept: Swept, i: int) -> bool:
         """Return whether this mistake may be made next, at node i, without exceeding the limit on mistakes.
 
-        A repeated mistake counts only once, except in a loop, where any of the rounds could repeat it. No
-        other mistake is allowed until a gradient has confirmed those made so far.
+        Repeats of a mistake at other nodes do not count. In a loop they do count, since otherwise every
+        subset of the rounds would be tried. No other mistake is allowed until a gradient has confirmed the
+        mistakes made so far.
         """
         is_known = i not in self._looped and any(made.wrong is wrong for made in swept.made)
         return swept.is_proven and (is_known or number_of(swept.made) < self.most)
@@ -181,7 +185,7 @@ class GraphSearch:
         return frozenset().union(*loops)
 
     def _settled(self, swept: Swept, visit: Visit, handed: Handed) -> Iterator[Swept]:
-        """Yield the sweep after such a visit, once for each way to explain the gradients complete by then."""
+        """Yield the sweep after a visit, once for each way to explain the gradients that it completes."""
         yield from self._ends.settled(self._after(swept, visit, handed), visit.i, self.most)
 
     def _with_variant(self, swept: Swept, visit: Visit, variant: Variant) -> Iterator[Swept]:
@@ -243,7 +247,7 @@ class GraphSearch:
     # --- one wrong function at several nodes ----------------------------------------------------------------
 
     def _everywhere(self) -> Iterator[Swept]:
-        """Yield a sweep for each mistake that can be made at several nodes, with the mistake at every one."""
+        """Yield a sweep for each mistake that can be made at several nodes. It is made at all of them."""
         right = RIGHT[Part.LOSS](loss_site(self.at))
         for each in everywhere(self._variants):
             if self._applies(each) and self._may_fit_at_several(each):
@@ -260,13 +264,20 @@ class GraphSearch:
                     yield self._continued(replace(before[top], always=(solved,)), top), top - 1
 
     def _applies(self, repeated: Repeated) -> bool:
-        """Return whether the mistake changes anything; its unknown is solved for if there is no other one."""
+        """Return whether the mistake changes anything.
+
+        If a second mistake may follow, a mistake with an unknown counts as one that changes nothing, because
+        its unknown is solved for only if there is no other mistake.
+        """
         if repeated.variant.wrong.unknown and self.most > 1:
             return False
         return repeated.applies(self._right_visits)
 
     def _may_fit_at_several(self, repeated: Repeated) -> bool:
-        """Return whether the mistake gives all gradients or, if a second one may follow, a wrong one."""
+        """Return whether the mistake gives all of the author's gradients.
+
+        If a second mistake may follow, it is enough that the mistake gives one of the wrong gradients.
+        """
         tests = self._consequences
         return tests.explain_one(repeated) if self.most > 1 else tests.reproduce(repeated)
 
@@ -276,7 +287,7 @@ class GraphSearch:
 
     @cached_property
     def _right_visits(self) -> dict[int, Visit]:
-        """The visits of a backprop without mistakes, by node. The author's gradients do not affect them."""
+        """The visits of a backprop without mistakes, by node. The author's gradients play no part in them."""
         last, visits = len(self._nodes), dict[int, Visit]()
         swept = Swept(upstream={last: RIGHT[Part.LOSS](loss_site(self.at))})
         for i in reversed(range(last)):
@@ -286,7 +297,10 @@ class GraphSearch:
         return visits
 
     def _right_down(self) -> dict[int, Swept]:
-        """Return, by node, the sweep without mistakes that reaches it, down to the first wrong gradient."""
+        """Return, for each node, the sweep without mistakes that has reached the node.
+
+        Nodes below the first wrong gradient are left out.
+        """
         last, found = len(self._nodes), dict[int, Swept]()
         swept: Swept | None = Swept(upstream={last: RIGHT[Part.LOSS](loss_site(self.at))})
         for i in reversed(range(last)):
@@ -297,7 +311,7 @@ class GraphSearch:
         return found
 
     def _as_always(self, swept: Swept, visit: Visit) -> Iterator[Swept]:
-        """Yield the sweeps after this visit, for a sweep that makes one mistake at several nodes."""
+        """Yield the sweeps after this visit, for a sweep that makes the same mistake at several nodes."""
         (repeated_mistake,) = swept.always
         handed = repeated_mistake.made(visit)
         shows = () if handed is None else self._shows(visit, handed)
@@ -317,7 +331,8 @@ class GraphSearch:
     ) -> Iterator[Swept]:
         """Yield the sweep with a mistake, once for each value of the mistake's unknown that fits.
 
-        made: returns the sweep with the mistake, or None if the mistake changes nothing.
+        made: a function that takes the unknown's value and returns the sweep with the mistake. It returns
+            None if the mistake changes nothing.
         right: the sweep without the mistake.
         i: the node just visited if `of_node` is set, else the next node to visit.
         """
@@ -328,7 +343,7 @@ class GraphSearch:
                 yield from self._ends.settled(swept, i, self.most) if of_node else iter((swept,))
 
     def _fitting(self, made: WithValue, right: Swept, i: int, of_node: bool) -> list[float]:
-        """Return the values of the unknown that best fit each of the gradients in `_first_gradients`."""
+        """Return, for each of the gradients in `_first_gradients`, the unknown that fits it best."""
         at_zero = self._first_gradients(made(0.0) or right, i, of_node)
         at_one = self._first_gradients(made(1.0) or right, i, of_node)
         values = [
@@ -338,10 +353,9 @@ class GraphSearch:
         return unlike([value for value in values if np.isfinite(value)])
 
     def _first_gradients(self, swept: Swept, i: int, of_node: bool) -> dict[str, Array]:
-        """Return the gradients completed at the first node below at which a wrong gradient is completed.
+        """Return the gradients of the next node down that completes at least one wrong gradient.
 
-        These gradients are computed with correct steps from node i on. The result is empty if none of the
-        author's gradients below is wrong.
+        All steps from node i on are correct. The result is empty if no such node is left.
         """
         at = i
         while at >= 0:

@@ -16,7 +16,8 @@ Places = frozenset[int]
 class Repeated:
     """A mistake that is made at several nodes of a graph.
 
-    nodes: the indices of all these nodes.  value: the value of the mistake's unknown, if it has one.
+    nodes: the indices of all these nodes.
+    value: the value of the mistake's unknown, if it has one.
     """
 
     variant: Variant
@@ -39,7 +40,7 @@ class Repeated:
 
 
 def everywhere(variants: Sequence[Sequence[Variant]]) -> Iterator[Repeated]:
-    """Yield each mistake that can be made at several nodes, as a mistake made at all of these nodes.
+    """Yield each mistake that can be made at several nodes. It is then made at all of these nodes.
 
     variants: the mistakes that can be made at each node.
     """
@@ -49,9 +50,11 @@ def everywhere(variants: Sequence[Sequence[Variant]]) -> Iterator[Repeated]:
 
 
 def in_loops(nodes: Sequence[Node], variants: Sequence[Sequence[Variant]]) -> Iterator[Repeated]:
-    """Yield each mistake in a statement of a loop, as a mistake made at all nodes of the statement.
+    """Yield each mistake in a statement of a loop. It is then made at all nodes of the statement.
 
-    variants: the mistakes that can be made at each node.  An unknown has the value 0.1 at first.
+    If the mistake has an unknown, its value is 0.1 at first.
+
+    variants: the mistakes that can be made at each node.
     """
     loops = [loop for loop in statements(nodes) if len(loop) > 1]
     for variant, places in _by_variant(variants).items():

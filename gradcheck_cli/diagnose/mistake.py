@@ -17,22 +17,23 @@ from gradcheck_cli.types import Array
 class Wrong:
     """A mistake in words and formulas.
 
-    kind: a name that scripts can rely on.  family: the group that this kind belongs to.
+    kind: a name that scripts can rely on.
+    family: the group that this kind belongs to.
     sentence: what happened. {where} stands for the layers, {tensor} for the tensors, {it} for the wrong
-    gradient, {activation} for the activation's name, {loss} for the loss's name, {value} for the unknown, and
-    {place} for the entries.
+        gradient, {activation} for the activation's name, {loss} for the loss's name, {value} for the unknown,
+        and {place} for the entries.
     wrong, right: the wrong formula and the correct one. {phi} stands for the derivative of the layer's
-    activation, {dloss} for the derivative of the loss.
+        activation, {dloss} for the derivative of the loss.
     factor: the wrong factor of the chain rule.
     unknown: the name of the number to solve for; empty if no number is unknown.
     code: the wrong statements in numpy, with the variables of docs/_generate/mistake_pages/programs.py.
     shown_by: the data or parameters needed to reveal the mistake, for when it has no effect on the current
-    gradients. By default, the family's text is used.
+        gradients. By default, the family's text is used.
     refined_by: the kinds of mistakes that say the same more precisely.
     freedom: how freely the unknown can be fitted. The more freely it can be fitted, the less a fit explains.
-    A factor of any value explains least.
+        A factor of any value explains least.
     describes: whether the mistake only says where the gradient is wrong. A mistake that says why is
-    preferred.
+        preferred.
     """
 
     kind: str
@@ -50,7 +51,7 @@ class Wrong:
 
     @property
     def what_shows_it(self) -> str:
-        """The data or parameters needed to reveal the mistake, for when it has no effect on the gradients."""
+        """The data or parameters that would reveal a mistake whose gradients happen to be right."""
         return self.shown_by or self.family.shown_by
 
     def is_said_by(self, kinds: Collection[str]) -> bool:
@@ -59,15 +60,15 @@ class Wrong:
 
 
 Step = Callable[[Site, float], Array | None]
-"""A function of a `Site` and a mistake's unknown that returns the result of a wrong step.
+"""A function that takes a `Site` and an unknown's value, and returns the result of a wrong step.
 
 The result has the shape of the correct one. If the step does not apply to the site, the result is None.
 """
 
 Solver = Callable[[Site, Array], Iterable[float]]
-"""A function of a `Site` and the bias's gradient, (out,), that returns possible values of the unknown.
+"""A function that takes a `Site` and the bias's gradient, and returns values to try for the unknown.
 
-The gradient has no penalty terms. With batch normalisation, it is the gradient of β instead.
+The gradient, (out,), has no penalty terms. With batch normalisation, it is the gradient of β instead.
 """
 
 
@@ -77,9 +78,10 @@ class Mistake(Wrong):
 
     part: the part of backprop that the step replaces.
     step: the wrong step. Its result is affine in the unknown unless there is a solver.
-    solver: proposes values of the unknown.
+    solver: a function that proposes values of the unknown.
     planted: the value of the unknown when the mistake is planted.
-    alike: whether the mistake differs from a plantable one only in a number, such as a distance in layers.
+    alike: whether another mistake differs from this one only in a number, such as a distance in layers. Only
+        that other mistake is planted.
     """
 
     part: Part
@@ -106,7 +108,7 @@ Steps = dict[Part, Mistake]
 """The wrong steps that lead to a layer's ∂L/∂a and δ, by part of backprop. All other parts are correct."""
 
 Term = Callable[[Problem, str, float], Array | None]
-"""A function of the problem, a parameter's name and the unknown that returns a wrong penalty term.
+"""A function that takes the problem, a parameter's name and the unknown, and returns a wrong penalty term.
 
 The result is None if the mistake does not apply to the parameter.
 """
@@ -132,11 +134,12 @@ class Spoilt(NamedTuple):
 class WrongTensor(Wrong):
     """A mistake that spoils one tensor's finished gradient.
 
-    fits: spoils a correct gradient, with unknowns read off the author's gradient; returns None if it cannot
-    fit.
-    plant: spoils a correct gradient with preset unknowns; returns None if the mistake does not apply.
+    fits: a function that takes the gradient to explain and the correct gradient, and spoils the correct one.
+        It determines unknowns from the author's gradient, and returns None if the mistake cannot fit.
+    plant: a function that spoils a correct gradient with preset unknowns. It returns None if the mistake does
+        not apply.
     of_units: whether the mistake spoils whole units: their rows of the weight's gradient and their entries of
-    the bias's gradient.
+        the bias's gradient.
     """
 
     fits: Callable[[Target, Array], Spoilt | None]

@@ -42,7 +42,8 @@ def diagnose_network(
 ) -> Diagnosis:
     """Return a diagnosis: the mistakes that, if made in our own backprop, reproduce the author's gradients.
 
-    comparisons: the author's gradients.  right: the correct gradients, by parameter name.
+    comparisons: the author's gradients.
+    right: the correct gradients, by parameter name.
     without: the kinds of mistakes to leave out, as if they were unknown.
     """
     targets = {c.name: target_of(c, right[c.name]) for c in comparisons}
@@ -59,7 +60,7 @@ def diagnose_network(
 
 
 def target_of(comparison: Comparison, right: Array) -> Target:
-    """Return the gradient to explain, with a tolerance that suits its precision."""
+    """Return a `Target`: the gradient to explain, with a tolerance that suits its precision."""
     rtol = max(RTOL, 16.0 * comparison.eps) if comparison.eps > _DOUBLE else RTOL
     bound, eps = comparison.rounding, comparison.eps
     return Target(comparison.name, comparison.analytic, right, bound, rtol, eps=eps)
@@ -104,7 +105,7 @@ def _answers(
 
 
 def _is_solved(wrong: Wrong) -> bool:
-    """Return whether the mistake has an unknown and the solved value of the unknown has no name.
+    """Return whether the mistake has an unknown whose value has no name.
 
     A factor such as 1/N does have a name.
     """
@@ -114,8 +115,10 @@ def _is_solved(wrong: Wrong) -> bool:
 class Setting(NamedTuple):
     """The facts that decide how mistakes are named.
 
-    problem: the network, if known.  sizes: the numbers of samples and outputs.
-    norms: the norm of each of the author's gradients.  without: the kinds that must not be named.
+    problem: the network, if known.
+    sizes: the numbers of samples and outputs.
+    norms: the norm of each of the author's gradients.
+    without: the kinds of mistakes that must not be named.
     """
 
     problem: Problem | None
@@ -124,7 +127,7 @@ class Setting(NamedTuple):
     without: frozenset[str]
 
     def norm(self, made: Sequence[Made]) -> float:
-        """Return the joint norm of all gradients that a factor scales; 0 if it scales any gradient twice."""
+        """Return the joint norm of all gradients that a factor scales; 0 if there are several factors."""
         if self.problem is None or made[0].tensor:
             names = {each.tensor for each in made if each.tensor} or set(self.norms)
         elif len(made) > 1:
@@ -247,7 +250,7 @@ def _says_less(group: Sequence[Made], setting: Setting) -> bool:
 def with_overflow(
     answers: list[Answer], targets: Mapping[str, Target], problem: Problem | None
 ) -> list[Answer]:
-    """Return the answers, with one more mistake in each if any gradient has entries that are not finite."""
+    """Return the answers, each with an overflow added if any gradient has entries that are not finite."""
     made = [_overflow(target) for target in targets.values() if not target.finite.all()]
     if not made:
         return answers
@@ -268,10 +271,10 @@ def _overflow(target: Target) -> Made:
 
 
 def _arises(layer: str, problem: Problem) -> str:
-    """Return a clause that says where the first non-finite number arose.
+    """Return a clause that says in which layer the first NaN or inf arose.
 
-    layer: the topmost layer with a non-finite gradient. Backprop starts at the output layer, so all layers
-    above this one are finite.
+    layer: the topmost layer with a gradient that is not finite. Backprop starts at the output layer, so the
+        gradients of all layers above this one are finite.
     """
     if layer == problem.network.output.name:
         return f"it arises in layer {layer} or in the loss"

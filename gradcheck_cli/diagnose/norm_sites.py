@@ -1,4 +1,4 @@
-"""Present normalisations and their scales as sites whose means are taken over the columns of an array."""
+"""Present a normalisation, or the scale above it, as a `Site` whose means are taken over columns."""
 
 from __future__ import annotations
 
@@ -19,10 +19,12 @@ from gradcheck_cli.types import Array, Shape
 
 @dataclass(frozen=True)
 class Averaged:
-    """A view of a normalisation's arrays as matrices, (R, M), with each of the M means taken over R rows.
+    """Reshapes a normalisation's arrays to matrices, (R, M): each of the M means is taken over R rows.
 
-    axes: the axes that the means are taken over.  shape: the shape in which the arrays are viewed; in a group
-    normalisation, one axis of this shape is for the groups.  original: the shape that the arrays really have.
+    axes: the axes that the means are taken over.
+    shape: the shape that the arrays are first reshaped to. In a group normalisation, one axis of this shape
+        is for the groups.
+    original: the shape of the arrays in the network.
     """
 
     axes: tuple[int, ...]

@@ -77,7 +77,7 @@ def _is_known_right(target: Target) -> bool:
 
 
 _TELLING = 1e-2
-"""A gradient says nothing about the layers above if more than this share of it may be rounding error."""
+"""The largest relative rounding error at which a gradient still says something about the layers above."""
 
 
 def constant_ratios(targets: Mapping[str, Target]) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Graphs that the author may have meant: the spec's graph with one option of its steps changed."""
+"""Graphs that the author may have meant: the spec's graph with one option changed."""
 
 from __future__ import annotations
 
@@ -20,10 +20,11 @@ from gradcheck_cli.problem.problem import Problem
 
 @dataclass(frozen=True)
 class Change:
-    """A change of one option in all steps of a kind.
+    """A change of one option in every step that has the option.
 
-    has, says: what the author's network has and what the spec says, in words.
-    step: returns the changed step, or None if a step does not have this option.
+    has: the option in the author's network, in words.
+    says: the option in the spec, in words.
+    step: a function that returns the changed step, or None if a step does not have this option.
     """
 
     has: str

@@ -1,8 +1,8 @@
 """Networks that the author may have meant: the spec's network with one or two changes.
 
 A spec is copied from code by hand, and a slip in the spec makes correct gradients look wrong. So the
-gradients of the changed networks are computed, too: if all tensors match, the spec is wrong and the author's
-backprop is right.
+gradients of the changed networks are computed, too. If all gradients of a changed network match the author's,
+the spec is wrong and the author's backprop is right.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from gradcheck_cli.problem.problem import Problem
 from gradcheck_cli.types import Array
 
 KIND = ANOTHER_NETWORK.name
-"""The name of this kind of mistake, and of its family. The mistake is in the spec, not in backprop."""
+"""The name of this kind of mistake and of its family. The mistake is in the spec, not in backprop."""
 
 OTHER_NETWORK = Wrong(
     KIND,
@@ -48,9 +48,11 @@ class OtherNetwork:
     """The spec's network with one or two changes.
 
     problem: the changed network with its data.
-    has, says: the change in words, and what the spec says instead.
+    has: the change, in words.
+    says: what the spec says instead of the change, in words.
     layers: the layers that differ, from the output down.
-    factors: by parameter name, the factor that corrects a gradient if `problem` holds a scaled parameter.
+    factors: factors on the gradients, by parameter name. If a parameter in `problem` is scaled, its factor
+        turns the gradient into the gradient of the unscaled parameter.
     """
 
     problem: Problem
@@ -94,8 +96,8 @@ def explain_gradients(
 ) -> list[Answer]:
     """Return an answer for each changed network that has this loss and, up to rounding, these gradients.
 
-    The loss counts only if it is known. If no single change explains the gradients, each change of the
-    forward pass is combined with each change of the loss.
+    The losses are compared only if the author's loss is known. If no single change explains the gradients,
+    each change of the forward pass is combined with each change of the loss.
     """
     changes = OF_FORWARD_PASS if loss is None else (*OF_FORWARD_PASS, *OF_LOSS)
 
@@ -150,10 +152,10 @@ def _is_off(gradient: Array, c: Comparison) -> bool:
 def _pairs(problem: Problem, fits: Callable[[Problem, Activity], bool]) -> Iterator[OtherNetwork]:
     """Yield networks that differ from the spec's in two ways: once in the forward pass and once in the loss.
 
-    fits: a cheap test that such a network must pass. It takes a problem with the changed loss, and the
-    changed forward pass.
-
     Each forward pass and each loss is computed only once.
+
+    fits: a cheap test that such a network must pass. The test takes a problem with the changed loss, and the
+        changed forward pass.
     """
     losses = list(_losses(problem))
     for other in other_networks(problem, OF_FORWARD_PASS):
@@ -390,4 +392,4 @@ def _penalties(problem: Problem) -> Iterator[OtherNetwork]:
 OF_FORWARD_PASS: tuple[_Change, ...] = (_activations, _unbiased_variances, _eps_of_norms)
 
 OF_LOSS: tuple[_Change, ...] = (_losses, _smoothings, _penalties)
-"""The changes of the loss. Unless the author's loss is known, such a change looks like a mistake in ∂L/∂a."""
+"""The changes of the loss. If the author's loss is unknown, such a change looks like a mistake in ∂L/∂a."""

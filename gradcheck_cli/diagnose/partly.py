@@ -17,14 +17,14 @@ from gradcheck_cli.types import Array
 
 
 def rows_as(site: Site, target: Target, penalty: Array) -> Array:
-    """Return, for each unit, whether the site reproduces the unit's row of the author's weight gradient."""
+    """Return, for each unit, whether the site gives the author's weight gradient in the unit's row."""
     return np.asarray(target.same(target.found, RIGHT[Part.WEIGHT](site) + penalty).all(axis=1))
 
 
 def in_some_units(
     wrong: Site, right: Site, right_rows: Array, target: Target, penalty: Array
 ) -> tuple[str, Site] | None:
-    """Return the names of the wrong units, and a site that is wrong in these units and correct in all others.
+    """Return the names of the wrong units, and a site that is wrong in only these units.
 
     Returns None unless some rows of the weight's gradient match the wrong site and all other rows match the
     correct site.
@@ -59,8 +59,8 @@ def _sums_over_samples(
 ) -> Iterator[tuple[Array, Array, Array]]:
     """Yield each of the author's gradients that is a sum Σₙ δₙᵀ fₙ over samples n, as (gradient, δ, f).
 
-    Every term must come from the loss of one sample. Nothing below the topmost batch normalisation is
-    therefore yielded: each term there depends on all samples.
+    Each term of such a sum comes from the loss of one sample. So no gradient below the topmost batch
+    normalisation is yielded: each of its terms depends on all samples.
     """
     for site in reversed(sites):
         if not site.is_of_samples:
@@ -88,7 +88,10 @@ def _sum_over_samples(site: Site, part: Part, found: Array) -> tuple[Array, Arra
 
 
 def _through_the_norm(site: Site, norm: Normalised, found: Array) -> Iterator[tuple[Array, Array, Array]]:
-    """Yield the gradient of a weight below a normalisation, as a sum with one term for each sample's loss."""
+    """Yield the gradient of a weight below a normalisation, as a sum with one term for each sample's loss.
+
+    Nothing is yielded if the computation would take too long.
+    """
     if site.samples**2 * found.size > _MOST_PRODUCTS:
         return
     alone = np.eye(site.samples)[:, :, None] * (site.gamma * site.dL_dy)
@@ -97,7 +100,7 @@ def _through_the_norm(site: Site, norm: Normalised, found: Array) -> Iterator[tu
 
 
 _MOST_PRODUCTS = 10_000_000
-"""The largest number of products to compute; more would take too long."""
+"""The largest number of products that the terms of a weight below a normalisation may take."""
 
 
 def sum_over_some(site: Site, part: Part, found: Array) -> tuple[str, Array] | None:

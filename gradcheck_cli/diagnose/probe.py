@@ -3,7 +3,7 @@
 Backprop below a node is linear in the gradients that the node passes down. Suppose that a mistake changes
 ∂L/∂v, for a value v of the graph, by D. Then it changes ⟨r, ∂L/∂w⟩, for any direction r of the parameters w,
 by ⟨D, t⟩. Here t is the tangent of v: the derivative of v along r. So two random directions are enough to
-test every mistake; a single forward pass per direction computes all tangents. A mistake that fails the test
+test every mistake. A single forward pass per direction computes all tangents. A mistake that fails the test
 cannot fit. A mistake that passes is then tried in a full sweep.
 """
 
@@ -24,17 +24,18 @@ _STEP = 1e-30
 """The imaginary step that gives the tangents. It may be tiny, since no difference is computed."""
 
 _ROUNDING = 1e-9
-"""The rounding allowed in a sum of products, as a share of the sum of their sizes."""
+"""The rounding error allowed in a sum of products, relative to the sum of their absolute values."""
 
 _KINKED = 1e-6
-"""A node is on a kink if its `vjp` and its tangents disagree by more than this share."""
+"""The relative disagreement between a node's `vjp` and its tangents above which the node is on a kink."""
 
 
 @dataclass(frozen=True)
 class _Direction:
     """A random direction of the parameters whose gradients are complete at one node.
 
-    at: the node's index.  along: the direction, by parameter name.
+    at: the node's index.
+    along: the direction, by parameter name.
     tangents: the derivative of every value of the graph along the direction.
     off: the error of the author's gradients along the direction.
     slack: how much of this error may be rounding.
@@ -75,7 +76,7 @@ class _Direction:
 
 
 class Probe:
-    """A test of mistakes by the changes they make along random directions.
+    """Tests mistakes by the changes they make along random directions.
 
     complete: for each node, the checked parameters whose gradients are complete once the node is visited.
     """
@@ -89,7 +90,7 @@ class Probe:
         ]
 
     def is_reliable(self, visits: Mapping[int, Visit]) -> bool:
-        """Return whether all tangents agree with correct backprop. If a value is on a kink, they do not."""
+        """Return whether all tangents agree with correct backprop. They disagree if a value is on a kink."""
         return all(
             each.agrees(visit) for visit in visits.values() for group in self._groups for each in group
         )

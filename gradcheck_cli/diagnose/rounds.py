@@ -1,7 +1,7 @@
-"""The rounds of a loop over time, in a graph in which the loop is unrolled, and what they hand on.
+"""The rounds of an unrolled loop over time, and the state that each round passes to the next.
 
-The nodes of a round follow each other in the graph. Each round begins with the first of the products whose
-parameters all rounds share.
+The nodes of a round follow each other in the graph. Some products use the same parameters in every round. A
+round begins with the first of these products.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ Taken = tuple[int, int]
 
 
 def carried(nodes: Sequence[Node]) -> frozenset[Taken]:
-    """Return the inputs that take the state from an earlier round of the same loop."""
+    """Return the inputs that take their value from an earlier round of the same loop."""
     return frozenset(taken for begins in _loops(nodes) for taken in _carried_in(nodes, begins))
 
 
 def _loops(nodes: Sequence[Node]) -> Iterator[Sequence[int]]:
-    """For each loop, yield the indices of the first node with parameters in every round."""
+    """For each loop, yield the index of the node that begins each round."""
     users: dict[tuple[str, ...], list[int]] = {}
     for i, node in enumerate(nodes):
         if node.names:
@@ -45,6 +45,6 @@ def _carried_in(nodes: Sequence[Node], begins: Sequence[int]) -> Iterator[Taken]
 
 
 def _is_after(node: Node, begins: Sequence[int]) -> bool:
-    """Return whether a node takes values of every round, as the outputs of the loop are collected."""
+    """Return whether a node takes values from every round, as the node that stacks a loop's outputs does."""
     rounds = {bisect_right(begins, value - 1) for value in node.inputs}
     return len(rounds - {0}) == len(begins)

@@ -79,7 +79,7 @@ class Rows:
 
     @cached_property
     def inputs(self) -> tuple[Array, ...]:
-        """Each layer's input a⁽ʰ⁾, one row per sample or, in a convolution, one patch per position."""
+        """The input a⁽ʰ⁾ of each layer, with one row per sample or, in a convolution, one per position."""
         network = self.problem.network
         each = [
             layer.step.rows(self.values[at.input])
@@ -98,7 +98,7 @@ class Rows:
 
     @cached_property
     def outputs(self) -> tuple[Array, ...]:
-        """Each layer's activation a, (rows, units)."""
+        """The activation a of each layer, (rows, units)."""
         return self._by_row(lambda at: at.a)
 
     @cached_property
@@ -117,7 +117,8 @@ class Rows:
     def handed_down(self, i: int, delta: Array, w: Array) -> Array:
         """Return ∂L/∂a of the layer below layer i, as rows. If both layers are dense, the result is δ w.
 
-        delta: δ of layer i, (rows, units).  w: a weight of layer i, (units, K), for K inputs to each unit.
+        delta: δ of layer i, (rows, units).
+        w: a weight of layer i, (units, K), for K inputs to each unit.
         """
         network = self.problem.network
         layer, at, below = network.layers[i], network.places[i], network.layers[i - 1] if i else None
@@ -130,12 +131,16 @@ class Rows:
         return self.to_layer_below(i, dL_dinput)
 
     def image(self, i: int, rows: Array) -> Array:
-        """Return layer i's rows in the shape of its z, (N, units, *positions), for N samples."""
+        """Reshape layer i's rows to the shape of its z, (N, units, *positions), for N samples."""
         count, units, *positions = self.values[self.problem.network.places[i].z].shape
         return np.moveaxis(rows.reshape(count, *positions, units), -1, 1)
 
     def to_layer_below(self, i: int, dL_dinput: Array) -> Array:
-        """Return ∂L/∂a of the layer below layer i, as rows, from ∂L/∂(input of layer i's own step)."""
+        """Return ∂L/∂a of the layer below layer i, as rows.
+
+        dL_dinput: ∂L/∂(input of layer i's own step). Other steps may lie between this input and the layer
+            below.
+        """
         network = self.problem.network
         layer, at, upstream = network.layers[i], network.places[i], dL_dinput
         for number, step in reversed(list(enumerate(layer.before, at.input - len(layer.before) + 1))):

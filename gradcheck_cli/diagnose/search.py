@@ -1,10 +1,10 @@
 """Search for mistakes that, if made in our own backprop, exactly reproduce the author's gradients.
 
-The search goes from the output layer down, as backprop does. A state is a backprop with certain mistakes that
-has reproduced every gradient so far. At the next layer, the state is continued with the correct steps and
-with every wrong one; continuations that do not reproduce the layer's gradients are dropped. So a candidate
-costs no more time after the first layer that rules it out. Mistakes in several layers are found together,
-each with its effect on the layers below.
+The search goes from the output layer down, as backprop does. A `State` is a backprop with certain mistakes
+that has reproduced every gradient so far. At the next layer, the state is continued with the correct steps
+and with every wrong one; continuations that do not reproduce the layer's gradients are dropped. So a
+candidate costs no more time after the first layer that rules it out. Mistakes in several layers are found
+together, each with its effect on the layers below.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ class Search:
     def _allowed(self, options: Iterable[W], state: State, steps: Steps | None = None) -> list[W]:
         """Return the options that can be combined with the state's mistakes and these steps.
 
-        Together, these mistakes may have up to `most` kinds of mistake, and the steps may have one unknown.
+        Together, the mistakes may be of up to `most` kinds. Only one of the steps may have an unknown.
         """
         fresh = {mistake.kind for mistake in (steps or {}).values()} - state.kinds
         full = state.number + len(fresh) >= self.most
@@ -191,7 +191,8 @@ class Search:
     def _sites(self, state: State, i: int, steps: Steps) -> Iterator[tuple[float, Site]]:
         """Yield each possible value of the steps' unknown, with layer i's site after these steps.
 
-        If the steps have no unknown, the value is 0. Sites that equal the correct one are left out.
+        If the steps have no unknown, the value is 0. A site is left out if it equals the site without the
+        wrong steps.
         """
         site = self._site(state, i, steps, 0.0)
         if site is None:
@@ -230,7 +231,7 @@ class Search:
         return None if delta is None else site(dL_da, dL_dy, delta)
 
     def _plain(self, state: State, i: int) -> Site | None:
-        """Return layer i's site if its own steps are correct and only the mistakes above it are made."""
+        """Return layer i's site if only the state's mistakes are made. They all lie above layer i."""
         if self._latest is None or self._latest[0] is not state or self._latest[1] != i:
             self._latest = state, i, self._site(state, i, {}, 0.0)
         return self._latest[2]
@@ -243,7 +244,10 @@ class Search:
         return in_rows(self.problem)
 
     def _values(self, unknown: Mistake, state: State, i: int, steps: Steps, at_zero: Site) -> list[float]:
-        """Return the values of the unknown to try: those that its solver proposes, or else the best fits."""
+        """Return the values of the unknown to try.
+
+        They are proposed by the mistake's solver. A mistake without a solver gets the values that fit best.
+        """
         if unknown.solver is not None:
             return self.found.solved(unknown, at_zero)
         at_one = self._site(state, i, steps, 1.0)
@@ -336,9 +340,10 @@ class Search:
                 yield self._reproduced(replace(state, made=(*state.made, *made)), target, candidate)
 
     def _scales(self, state: State, name: str) -> Iterator[float]:
-        """Yield the state's factors on ∂L/∂a, each of which may also multiply the parameter's penalty.
+        """Yield each factor by which a mistake of the state scales ∂L/∂a.
 
-        Nothing is yielded if the parameter has no penalty.
+        The author may have scaled the parameter's penalty by the same factor. Nothing is yielded if the
+        parameter has no penalty.
         """
         for made in state.made if name in self.found.penalized else ():
             if made.wrong is SCALED and made.value:
@@ -358,6 +363,7 @@ class Search:
 
         These mistakes are wrong products with the state's δ, wrong penalty terms, or changes to the finished
         gradient.
+
         data, penalty: the two terms of the gradient without such a mistake.
         """
         products = [

@@ -25,7 +25,7 @@ from gradcheck_cli.types import Array
 class Part(StrEnum):
     """The parts of backprop that can be wrong.
 
-    The steps of a layer come first, in order, and then changes to a whole gradient.
+    The first parts are the steps of a layer, in order. The last parts change a gradient as a whole.
     """
 
     LOSS = "loss"
@@ -39,14 +39,14 @@ class Part(StrEnum):
     WEIGHT = "weight"
     PENALTY = "penalty"
     FINISHED = "finished"
-    """The part for changes to the finished gradient of one tensor."""
+    """A change to the finished gradient of one tensor."""
 
 
 TENSORS = {Part.BETA: "beta", Part.GAMMA: "gamma", Part.BIAS: "bias", Part.WEIGHT: "weight"}
 """The parts that compute a parameter's gradient, each with the suffix of that parameter's name.
 
-The first parts are cheap to check and rule out the most mistakes. With batch normalisation, the bias's
-gradient rules out the fewest, since it is 0.
+The order is the order in which the search checks the gradients. The first ones are cheap to check and rule
+out the most mistakes. With batch normalisation, the bias's gradient rules out the fewest, since it is 0.
 """
 
 
@@ -57,9 +57,10 @@ class Site:
     The arrays have one row per sample, or one per position of a sample (see `rows.py`). The shapes below are
     for N samples with one row each.
 
-    activity: the forward pass.  i: the layer's index.
+    activity: the forward pass.
+    i: the layer's index.
     found: the author's gradients, by parameter name. A mistake may depend on them: the author's code may have
-    updated the parameters too early, for example.
+        updated the parameters too early, for example.
     dL_da: ∂L/∂a, (N, out), from the layer above or from the loss.
     dL_dy, delta: ∂L/∂y and δ, (N, out); empty until the earlier steps have computed them.
     above: δ of each layer above; the nearest layer comes last.
@@ -153,7 +154,7 @@ class Site:
         return self.rows == self.samples
 
     def of_rows(self, of_samples: Array) -> Array:
-        """Return an array of rows, made by repeating each sample's entry for all rows of the sample."""
+        """Repeat each sample's entry, so that the array has one entry for each row of the layer."""
         return np.repeat(of_samples, self.rows // self.samples, axis=0)
 
 

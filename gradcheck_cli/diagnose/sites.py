@@ -28,10 +28,11 @@ NOTHING = np.empty((0, 0))
 
 @dataclass(frozen=True)
 class SeenLayer:
-    """A node that acts as a layer, with the attributes of `Layer` that mistakes read.
+    """A node that acts as a layer, with those attributes of `Layer` that mistakes read.
 
     features: the shape of one sample of the input.
-    inputs, units: the numbers of inputs and outputs of a row; -1 if the node has no rows.
+    inputs: the number of inputs of a row; -1 if the node has no rows.
+    units: the number of outputs of a row; -1 if the node has no rows.
     """
 
     node: Node
@@ -60,7 +61,7 @@ class SeenLayer:
 
 @dataclass(frozen=True)
 class SeenActivity:
-    """The forward pass at a node, with the attributes of `Rows` that mistakes read.
+    """The forward pass at a node, with those attributes of `Rows` that mistakes read.
 
     z: the input of a normalisation, as rows; empty at other nodes.
     """
@@ -263,10 +264,7 @@ def affine_site(visit: Visit) -> AffineSite:
 
 
 def _before(visit: Visit, kind: type, delta: Array) -> Array:
-    """Return ∂L/∂output of the step directly above, as rows, if that step is of this kind.
-
-    Returns δ otherwise.
-    """
+    """Return ∂L/∂output of the step directly above, as rows, if it is of type `kind`, and δ if it is not."""
     above = visit.taker
     if above < 0 or not isinstance(visit.at.graph.nodes[above].step, kind):
         return delta
@@ -276,14 +274,17 @@ def _before(visit: Visit, kind: type, delta: Array) -> Array:
 
 
 def _taker_of(at: Pass, node: int) -> int:
-    """Return the index of the scale directly above a normalisation; `node` itself if there is no scale."""
+    """Return the index of the scale directly above a normalisation, or `node` if there is no scale.
+
+    node: the index of the normalisation.
+    """
     takers = [i for i, _ in at.consumers(node + 1)]
     is_scale = len(takers) == 1 and isinstance(at.graph.nodes[takers[0]].step, Scale)
     return takers[0] if is_scale else node
 
 
 def result_of(mistake: Mistake, site: Site, value: float) -> Array | None:
-    """Return the wrong result of a mistake at a site; None if the mistake does not apply to the site."""
+    """Return the wrong result that a mistake gives at a site; None if the mistake does not apply to it."""
     try:
         return mistake.made(site, value)
     except (IndexError, ValueError):

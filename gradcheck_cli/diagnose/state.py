@@ -1,4 +1,4 @@
-"""Mistakes made in specific places, and the states of a search: partial backprops with mistakes."""
+"""A mistake made in a specific place, and a state of the search: a partial backprop with mistakes."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from gradcheck_cli.types import Array
 class Made:
     """A mistake that was made in a specific place.
 
-    layer: the layer's name; empty if unknown.  tensor: the tensor's name, if the mistake affects a single
-    tensor.
+    layer: the layer's name; empty if unknown.
+    tensor: the tensor's name if the mistake affects a single tensor, else empty.
     value: the value of the mistake's unknown.
     place: the units, samples or entries affected, in words; for swapped tensors, the other tensor.
     early: whether the mistake spoilt the gradient before the penalty was added.
@@ -77,7 +77,7 @@ class State:
 
 
 def distinct(states: Sequence[State]) -> list[State]:
-    """Return the first state with each combination of mistakes."""
+    """Return the states, leaving out each one that has the same mistakes as an earlier state."""
     seen: dict[object, State] = {}
     for state in states:
         key = tuple(

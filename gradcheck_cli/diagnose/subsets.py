@@ -1,4 +1,4 @@
-"""Find out which samples were left out of a sum, and put lists of indices into words."""
+"""Find out which samples were left out of a sum, and name lists of indices in words."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ def kept_samples(sums: Sequence[tuple[Array, Array, Array]]) -> Array | None:
 
     sums: for each sum, the author's value, (out, in), its factor δ, (N, out), and its factor f, (N, in).
 
-    The weight is 0 for every sample left out. All samples kept have the same weight: 1, or N divided by the
-    number of samples kept. The weights are solved for by least squares. The normal equations need only the
-    inner products ⟨δₙᵀ fₙ, δₘᵀ fₘ⟩ = (δₙ · δₘ) (fₙ · fₘ), so no product δₙᵀ fₙ is formed.
+    A sample that is left out has the weight 0. All other samples have the same weight: 1, or N divided by
+    their number. The weights are solved for by least squares. The normal equations need only the inner
+    products ⟨δₙᵀ fₙ, δₘᵀ fₘ⟩ = (δₙ · δₘ) (fₙ · fₘ), so no product δₙᵀ fₙ is formed.
     """
     if not sums or not all(np.isfinite(found).all() for found, _, _ in sums):
         return None
@@ -84,7 +84,8 @@ def _tried_one_by_one(sums: Sequence[tuple[Array, Array, Array]], count: int) ->
     """Return the samples' weights, (count, 1), that best reproduce the sum with the most entries.
 
     The subsets of the samples are tried one by one, since the sums have too few entries to solve for the
-    weights. Returns None if even this sum has fewer than `_FEWEST` entries, or if δ or f is not finite.
+    weights. Returns None if even the largest sum has fewer than `_FEWEST` entries, or if δ or f is not
+    finite.
     """
     found, delta, f = max(sums, key=lambda each: each[0].size)
     if not (np.isfinite(delta).all() and np.isfinite(f).all()) or found.size < _FEWEST:
@@ -116,7 +117,7 @@ def _all_subsets(count: int) -> Array:
 def _both_ends(count: int) -> Array:
     """Return the subsets at either end of the samples, each as a row of 0 and 1.
 
-    They are the first 1, 2, … and count − 1 samples, followed by the complements of these subsets.
+    The rows select the first 1, 2, … and count − 1 samples. The complements of these subsets follow.
     """
     first = np.tri(count - 1, count, dtype=int)
     return np.vstack([first, 1 - first])
@@ -124,11 +125,11 @@ def _both_ends(count: int) -> Array:
 
 _WELL_CONDITIONED = 1e12
 _NEAR = 1e-3
-"""The largest relative error of the weights. The gradient that results is compared in full afterwards."""
+"""The largest relative error of the weights. The gradient that results is compared exactly afterwards."""
 
 
 MOST_NAMED = 12
-"""The largest number of rows, columns, samples or entries to list; for more, only their number is given."""
+"""The largest number of rows, columns, samples or entries to list. More than these are only counted."""
 
 
 _PLURALS = {"entry": "entries", "index": "indices"}
@@ -148,7 +149,10 @@ def listed(words: Sequence[str]) -> str:
 
 
 def as_sentence(text: str, names: Collection[str] = ()) -> str:
-    """Return the text with a full stop, and with a capital unless a symbol or one of `names` comes first."""
+    """Return the text as a sentence, with a full stop and a capital letter.
+
+    A first word that is a symbol or one of `names` keeps its letters.
+    """
     begins = text.split(" ", 1)[0].rstrip(",")
     is_word = begins.isalpha() and begins.isascii() and begins not in names
     return f"{text[0].upper() if is_word else text[0]}{text[1:]}."

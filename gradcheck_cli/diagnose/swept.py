@@ -14,7 +14,7 @@ from gradcheck_cli.types import Array
 class MadeAt(Made):
     """A mistake made in a graph.
 
-    shows_in: the parameters whose gradients are the first that the mistake changes in backprop.
+    shows_in: the first parameters in backprop whose gradients the mistake changes.
     """
 
     shows_in: tuple[str, ...] = ()
@@ -24,11 +24,11 @@ class MadeAt(Made):
 class Swept:
     """An unfinished backprop, with certain mistakes, that has reproduced every gradient so far.
 
-    upstream: maps the index of each value to the sum of the shares of ∂L/∂value that have arrived.
+    upstream: the sum of the parts of ∂L/∂value that have arrived, by the index of the value.
     arrived: ∂L/∂output of each node visited, by the node's index.
     always: the mistake that is made at several nodes, in a tuple; empty if no such mistake was made.
     uses: for each parameter, the parts of its gradient computed so far, by the index of the node that uses
-    the parameter.
+        the parameter.
     informed, apart, on_penalty: see `State`.
     """
 

@@ -94,7 +94,7 @@ TENSOR_KINDS = frozenset(
         *TENSOR_MISTAKES,
     )
 )
-"""The kinds of mistake that affect a single tensor."""
+"""The kinds of mistakes that affect a single tensor."""
 
 ALL_ZERO = Wrong(
     ZERO.kind,

@@ -14,10 +14,10 @@ RTOL = 1e-8
 """The relative tolerance for a candidate in float64. A wrong entry hardly ever meets it by chance."""
 
 _CANCELLED = 1e-9
-"""An entry counts as 0 if it is smaller than this share of the terms that add up to it."""
+"""A sum counts as 0 if it is smaller than this fraction of the size of its terms."""
 
 _TRIFLE = 1e-11
-"""An entry counts as 0 if it is smaller than this share of the tensor's largest entry."""
+"""An entry counts as 0 if it is smaller than this fraction of the tensor's largest entry."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Target:
 
     @cached_property
     def is_known(self) -> Array:
-        """A mask of the entries whose correct value is known and whose found value is finite."""
+        """A mask of the entries with a known correct value and a finite value in the author's gradient."""
         return self.finite & np.isfinite(self.bound)
 
     @cached_property
@@ -59,7 +59,7 @@ class Target:
         return bool(np.isfinite(nothing) and (np.abs(self.found) <= nothing).all())
 
     def can_stand_for(self, other: Target) -> bool:
-        """Return whether `other` may hold this tensor's correct gradient by mistake.
+        """Return whether the author may have returned this tensor's correct gradient for `other` by mistake.
 
         If the gradient of `other` is 0, this counts only if the two tensors are swapped, so that this tensor
         holds the correct gradient of `other`.
@@ -73,7 +73,10 @@ class Target:
         return not self.same(self.found, self.right)[self.is_known].any()
 
     def without(self, penalty: Array) -> Target:
-        """Return the target with a penalty subtracted: the data's part, if the penalty was added last."""
+        """Return the target with a penalty subtracted from both gradients.
+
+        The author's gradient is then the data's part, if the author's code added the penalty last.
+        """
         found = self.found - penalty
         found[np.abs(found) <= 4.0 * self.eps * np.abs(penalty)] = 0.0
         return replace(self, found=found, right=self.right - penalty)
@@ -95,7 +98,7 @@ class Target:
         return max(1.0, largest / self.size) if self.size > 0 else 1.0
 
     def same(self, found: Array, candidate: Array) -> Array:
-        """Return a mask of the entries that agree up to rounding, or whose found value is not finite."""
+        """Return a mask of the entries that agree up to rounding. Entries that are not finite agree, too."""
         with np.errstate(invalid="ignore"):
             return (np.abs(found - candidate) <= self.tolerance(candidate)) | ~self.finite
 
@@ -106,7 +109,7 @@ class Target:
         return bool(self.same(self.found, candidate).all())
 
     def _is_off_at_probe(self, candidate: Array, largest: float) -> bool:
-        """Return whether the candidate is off at one entry. This cheap test rejects most candidates."""
+        """Return whether the candidate is wrong at one entry. This cheap test rejects most candidates."""
         if self._probe is None:
             return False
         k, found, bound = self._probe
@@ -116,7 +119,7 @@ class Target:
 
     @cached_property
     def _probe(self) -> tuple[int, float, float] | None:
-        """The index of the largest known entry, its value, and its bound; None if no entry is known."""
+        """The index, value and error bound of the largest known entry; None if no entry is known."""
         if not self.is_known.any():
             return None
         k = int(np.argmax(np.where(self.is_known, np.abs(self.found), -1.0)))

@@ -1,4 +1,4 @@
-"""Swap the words for rows and columns if the author's file stores every weight as [in, out]."""
+"""Swap the words "row" and "column" in a diagnosis if the author's file stores every weight as [in, out]."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from gradcheck_cli.diagnose.families import BIAS, EMBEDDING, LOOPS, SOFTMAX
 _OTHER = {"row": "column", "column": "row", "Row": "Column", "Column": "Row"}
 
 ROWS_OF_OTHERS = frozenset(family.name for family in (BIAS, EMBEDDING, LOOPS, SOFTMAX))
-"""The families of mistakes whose rows are rows of images, scores or a table of tokens, not of a weight."""
+"""The families of mistakes in which "row" means a row of an image, of scores or of a table of tokens."""
 
 _NOTE = " (Rows and columns are counted as in the file, [in, out].)"
 
 
 def turned(diagnosis: Diagnosis) -> Diagnosis:
-    """Return the diagnosis with the words for rows and columns swapped."""
+    """Return the diagnosis with the words "row" and "column" swapped."""
     return replace(
         diagnosis,
         answers=tuple(_answer(answer) for answer in diagnosis.answers),

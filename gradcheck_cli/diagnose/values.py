@@ -19,7 +19,7 @@ from gradcheck_cli.problem.problem import Problem
 from gradcheck_cli.types import Array
 
 _ALIKE = 1e-5
-"""Two gradients count as equal if they differ by less than this share of the largest entry."""
+"""Two gradients count as equal if they differ by less than this fraction of the largest entry."""
 
 
 @np.errstate(all="ignore")
@@ -37,7 +37,7 @@ def diagnose_values(comparisons: Sequence[Comparison], problem: Problem) -> Diag
 
 
 def _of_inputs(found: Array, problem: Problem) -> Iterator[str]:
-    """Yield a sentence naming the mistake in the step from the lowest layer's δ to ∂L/∂x, if any is found."""
+    """Yield a sentence that names the mistake between the lowest layer's δ and ∂L/∂x, if any is found."""
     graph, own = problem.network.graph, problem.parameters
     values = run(graph, own, problem.x)
     above = problem.network.coefficient * problem.network.loss.gradient(values[-1], problem.target)

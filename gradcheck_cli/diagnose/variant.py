@@ -29,7 +29,7 @@ Handed = tuple[Inputs, dict[str, Array]]
 
 @dataclass(frozen=True)
 class Pass:
-    """A forward pass for backprop to go through, together with the author's gradients.
+    """A forward pass, together with the author's gradients.
 
     values: x and the output of every node, by their indices in the graph.
     found: the author's gradients, by parameter name, with weights as matrices. A mistake may depend on them.
@@ -70,7 +70,8 @@ def pass_through(problem: Problem, found: Mapping[str, Array]) -> Pass:
 class Visit:
     """One visit of backprop to node `i`.
 
-    at: the forward pass.  upstream: ∂L/∂output of the node.
+    at: the forward pass.
+    upstream: ∂L/∂output of the node.
     arrived: ∂L/∂output of every node visited before, by the node's index.
     """
 
@@ -107,7 +108,7 @@ class Visit:
 
     @property
     def feeder(self) -> int:
-        """The index of the node that computes the first input; -1 if there is no input or if it is x."""
+        """The index of the node that computes the first input; -1 if there is none or if the input is x."""
         return self.node.inputs[0] - 1 if self.node.inputs else -1
 
     @property
@@ -118,7 +119,7 @@ class Visit:
 
 
 Backward = Callable[[Visit, float], Handed | None]
-"""A function of a visit and a mistake's unknown that returns the result of a wrong `vjp`.
+"""A function that takes a visit and the value of a mistake's unknown, and returns a wrong `vjp`'s result.
 
 It returns None if the mistake does not apply.
 """
@@ -129,9 +130,9 @@ class Variant:
     """A mistake in the backward pass of one kind of step.
 
     wrong: the mistake in words.
-    step: the kind of step.
-    backward: the wrong `vjp`. If the mistake has an unknown, its result is affine in the unknown.
-    everywhere: whether the mistake, if it is made, is made at every node with this kind of step.
+    step: the class of the step.
+    backward: the wrong `vjp`. If the mistake has an unknown, the result is affine in the unknown.
+    everywhere: whether the author must have made the mistake at every node with this kind of step or at none.
     """
 
     wrong: Wrong
@@ -162,14 +163,15 @@ def variant(
 ) -> Variant:
     """Return a `Variant` for a mistake in the gradients that a step passes down.
 
-    sentence: what happened; it follows the words "in layer …".  code: see `Wrong`.
+    sentence: what happened; it follows the words "in layer …".
+    code: see `Wrong`.
     """
     told = Wrong(kind, family, f"in {{where}}, {sentence}", wrong, right, "δ", code=code)
     return Variant(told, step, backward)
 
 
 def share(of: Of, slot: int = 0) -> Backward:
-    """Return a `vjp` that passes a wrong gradient to one input and is otherwise correct."""
+    """Return a `vjp` that passes a wrong gradient to the input `slot` and is otherwise correct."""
 
     def backward(visit: Visit, _: float) -> Handed | None:
         result, (shares, gradients) = of(visit), visit.right
@@ -181,7 +183,7 @@ def share(of: Of, slot: int = 0) -> Backward:
 
 
 def gradient(name: str, of: Of) -> Backward:
-    """Return a `vjp` that has a wrong gradient for one parameter and is otherwise correct."""
+    """Return a `vjp` that gives parameter `name` a wrong gradient and is otherwise correct."""
 
     def backward(visit: Visit, _: float) -> Handed | None:
         result, (shares, gradients) = of(visit), visit.right
@@ -206,4 +208,4 @@ def _differ(right: Array, wrong: Array) -> bool:
 
 
 _SAME = 1e-13
-"""A difference smaller than this share of the largest entry is nothing but rounding error."""
+"""A difference smaller than this fraction of the largest entry is only rounding error."""

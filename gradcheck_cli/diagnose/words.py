@@ -14,7 +14,7 @@ from gradcheck_cli.problem.problem import Problem
 
 
 def cause_of(made: Sequence[Made], problem: Problem | None) -> Cause:
-    """Describe, in words, one mistake that was made in one or several places.
+    """Return a `Cause` that describes a mistake made in one or several places.
 
     problem: the network, if known.
     """
@@ -35,7 +35,7 @@ def cause_of(made: Sequence[Made], problem: Problem | None) -> Cause:
 
 
 def _words(made: Sequence[Made], problem: Problem | None) -> dict[str, str]:
-    """Return the words to fill the placeholders of a sentence or formula."""
+    """Return the words for the placeholders of a sentence or formula."""
     first = made[0]
     layers = _layers(made)
     tensors = _in_order([each.tensor for each in made if each.tensor], problem)

@@ -1,4 +1,4 @@
-"""Mistakes in the factor ∂a/∂z, which is missing, applied twice, or evaluated at the wrong point."""
+"""Mistakes in the factor ∂a/∂z: the factor is missing, applied twice, or evaluated at the wrong point."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ _OF_A: Mapping[str, OfA] = {
     "softplus": lambda a, site: site.dL_da * -np.expm1(-a),
     "softmax": lambda a, site: a * (site.dL_da - (site.dL_da * a).sum(axis=-1, keepdims=True)),
 }
-"""Maps each activation to a function that computes ∂L/∂z with φ' written in terms of a, as in textbooks."""
+"""Maps each activation to a function that computes ∂L/∂z from a, with the textbook formula for φ' in a."""
 
 
 def _z_for_a(site: Site, _: float) -> Array | None:
@@ -89,7 +89,7 @@ def _own_slope(site: Site) -> Array:
 def _averaged_slope(site: Site, _: float) -> Array | None:
     """Return c φ'(z). The loss's factor c survives if the code divides by the number of samples only later.
 
-    Returns None if c is 1. Another row of the table covers that case.
+    Returns None if c is 1, because another row of the table covers that case.
     """
     c = site.problem.network.coefficient
     return None if c == 1.0 else c * _own_slope(site)

@@ -1,4 +1,4 @@
-"""Mistakes that only convolutions can have: in the kernel, padding or stride, or in the sum for the bias.
+"""Mistakes that only convolutions can have: in the kernel, padding or stride, or in the bias's sum.
 
 Here δ and ∂L/∂input are (N, channels, *positions), for N samples, and w is (channels, in, *kernel).
 """
@@ -29,7 +29,7 @@ def _turned(w: Array) -> Array:
 # --- the gradient passed down ------------------------------------------------------------------------------
 
 HandDown = Callable[[Convolution, Array, Array, Shape], Array | None]
-"""A function of the step, δ, w and the shape of the input that returns a wrong ∂L/∂input.
+"""A function that takes the step, δ, w and the input's shape, and returns a wrong ∂L/∂input.
 
 It returns None if the mistake makes no difference.
 """
@@ -93,7 +93,7 @@ def _unit_stride(step: Convolution) -> Convolution:
 
 
 def _box(start: Shape, size: Shape) -> tuple[slice, ...]:
-    """Return the index of a box of positions, from `start` on, in all samples and channels."""
+    """Return the index of a box of positions in all samples and channels. The box begins at `start`."""
     positions = (slice(first, first + n) for first, n in zip(start, size, strict=True))
     return (slice(None), slice(None), *positions)
 
@@ -137,9 +137,9 @@ _AXES: tuple[tuple[tuple[int, ...], str, str], ...] = (
     ((0, 1), "samples and channels", "∂L/∂b = Σ δ over n, c"),
     ((1, 2), "channels and positions", "∂L/∂b = Σ δ over c, x"),
 )
-"""The axes over which a bias may be summed by mistake, with their names and the formula.
+"""The axes over which a bias may be summed by mistake, with the names of the axes and the wrong formula.
 
-The sum has the bias's shape if the one axis that is left is as long as the channel axis.
+Such a sum has the bias's shape only if the axis that is left is as long as the channel axis.
 """
 
 _BIASES: tuple[tuple[str, Of, str, str, str], ...] = (

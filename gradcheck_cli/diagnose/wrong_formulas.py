@@ -16,7 +16,7 @@ from gradcheck_cli.network.layer import Layer
 from gradcheck_cli.types import Array
 
 Slope = Callable[[Array, Array, Layer], Array]
-"""A function of y, a and their layer that returns a wrong φ'(z)."""
+"""A function that takes y, a and their layer, and returns a wrong φ'(z)."""
 
 
 # --- an option of the activation ---------------------------------------------------------------------------
@@ -35,7 +35,7 @@ def _elu(site: Site, alpha: float) -> Array | None:
 
 
 def _elu_of_a(site: Site, alpha: float) -> Array | None:
-    """Return ∂L/∂a · φ'(z) for elu if its slope below 0 is computed as a + alpha with the wrong alpha."""
+    """Return ∂L/∂a · φ'(z) for an elu whose slope below 0 is computed as a + alpha with the wrong alpha."""
     if site.layer.activation.name != "elu":
         return None
     return site.dL_da * np.where(site.y > 0, 1.0, site.a + alpha)
@@ -232,12 +232,11 @@ _OF_A: tuple[tuple[str, str, Callable[[Array], Array], tuple[str, ...], str], ..
         "delta = dL_da * np.where(a > 0, 1, a + 1)",
     ),
 )
-"""Derivatives in terms of a.
+"""Derivatives that are written in terms of a.
 
-Each row holds the activation, the formula, a function, the activations to skip, and numpy code.
-
-An activation is skipped if the mistake has another name for it. For instance, if a is never negative, the
-derivative of elu is 1, as if the derivative were missing.
+Each row holds the activation, the formula, a function, the activations to skip, and numpy code. An activation
+is skipped if the mistake has another name for it. For instance, if a is never negative, the derivative of elu
+is 1, as if the derivative were missing.
 """
 
 

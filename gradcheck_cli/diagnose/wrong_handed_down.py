@@ -60,8 +60,7 @@ def _square(of: Of) -> Of:
 def _through_another(by: int) -> Of:
     """Return a step that passes δ down through the weight of another layer.
 
-    by: the number of layers from the site's layer up to the other layer; negative if the other layer is
-    below.
+    by: how many layers the other layer is above the site's layer; negative if it is below.
     """
 
     def step(site: Site) -> Array | None:
@@ -83,8 +82,8 @@ def _below_before(site: Site) -> Array | None:
 def _summed_over_units(site: Site) -> Array | None:
     """Return Σⱼ δⱼ of each sample, repeated for every input of the layer.
 
-    Returns None if the terms cancel in every sample, as for a softmax. Only rounding error would be left
-    then.
+    Returns None if the terms cancel in every sample, as for a softmax, because the sum would be only rounding
+    error.
     """
     total = site.delta.sum(axis=1, keepdims=True)
     if (np.abs(total) <= _CANCELLED * np.abs(site.delta).sum(axis=1, keepdims=True)).all():
@@ -93,7 +92,7 @@ def _summed_over_units(site: Site) -> Array | None:
 
 
 _CANCELLED = 1e-12
-"""A sum smaller than this share of its terms' sizes is nothing but rounding error."""
+"""A sum smaller than this fraction of the size of its terms is only rounding error."""
 
 
 _ASYMMETRIC = "a weight that is not symmetric"

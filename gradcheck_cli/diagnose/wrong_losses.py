@@ -15,7 +15,7 @@ from gradcheck_cli.network.losses import LOSSES
 from gradcheck_cli.types import Array
 
 Gradient = Callable[[Array, Array], Array]
-"""A function of the output a and the target that returns ∂ℓ/∂a.
+"""A function that takes the output a and the target, and returns ∂ℓ/∂a.
 
 All three arrays are (N, C), for N samples and C outputs; ℓ is the loss of a sample.
 """
@@ -43,7 +43,7 @@ def loss_row(
 def of_loss(gradient: Gradient, *losses: str) -> Step:
     """Return a step that computes a wrong gradient of the loss, times the network's coefficient.
 
-    losses: the names of the losses that the step applies to; by default, all.
+    losses: the names of the losses that the step applies to; by default, it applies to all losses.
     """
 
     def step(site: Site, _: float) -> Array | None:
@@ -61,7 +61,7 @@ def total_of(target: Array) -> Array:
 
 
 NOT_ZERO = "targets other than 0"
-"""The data that would show a mistake in the use of the target."""
+"""The data that would reveal a mistake in the use of the target."""
 
 
 # --- losses of logits --------------------------------------------------------------------------------------
@@ -70,9 +70,11 @@ NOT_ZERO = "targets other than 0"
 def _of_logits(
     loss: str, name: str, p: Callable[[Array], Array], total: Callable[[Array], Array]
 ) -> Iterator[Mistake]:
-    """Yield the mistakes for a loss of logits a, with ∂ℓ/∂a = p(a) · total(y) − y.
+    """Yield the mistakes for a loss of logits a whose gradient is ∂ℓ/∂a = p(a) · total(y) − y.
 
-    name: the symbol of p, the function that turns logits into probabilities.
+    loss: the name of the loss.
+    name: the symbol of p.
+    p: the function that turns logits into probabilities.
     total: a function of the targets y that returns the factor on p, such as the sum of a sample's targets.
     """
     function = LOSSES[loss].applies or ""
@@ -181,7 +183,10 @@ _OTHERS: Mapping[str, tuple[str, Gradient, str]] = {
         "2 * (over * margins - y * (over * margins).sum(axis=1, keepdims=True))",
     ),
 }
-"""The gradient of each loss: its formula, a function that computes it, and numpy code."""
+"""Gradients that may be taken by mistake, by the name of their loss.
+
+Each row holds the formula, a function that computes the gradient, and numpy code.
+"""
 
 
 def _squared_hinge(a: Array, target: Array) -> Array:
@@ -225,14 +230,14 @@ def _huber(site: Site, delta: float) -> Array | None:
 
 
 _MOST_SIZES = 2000
-"""If a − y has more entries than this, the intervals between the entries take too long to try."""
+"""The largest number of entries in a − y for which all intervals between their sizes are tried."""
 
 
 def _thresholds(site: Site, found: Array) -> Sequence[float]:
     """Return the thresholds delta of a Huber loss that may explain the gradient of the output layer's bias.
 
-    Between neighbouring values of |a − y|, the gradient is affine in delta. So one delta fits best for each
-    interval. It is returned if it lies in the interval.
+    Between neighbouring values of |a − y|, the gradient is affine in delta. So each interval between two such
+    values has one delta that fits best. This delta is returned if it lies in the interval.
 
     found: the gradient of the bias, (C,), for C outputs.
     """
@@ -250,11 +255,11 @@ def _thresholds(site: Site, found: Array) -> Sequence[float]:
 
 
 def _bias_parts(site: Site, low: float) -> tuple[Array, Array]:
-    """Return `fixed` and `slope`; the gradient of the bias is fixed + delta · slope.
+    """Return `fixed` and `slope`, with which the gradient of the bias is fixed + delta · slope.
 
     Both are (C,), for C outputs.
 
-    low: entries with |a − y| above this are clipped to ± delta.
+    low: the largest |a − y| that is not clipped. All entries above this are clipped to ± delta.
     """
     d, c = site.a - site.problem.target, site.problem.network.coefficient
     beyond = np.abs(d) > low

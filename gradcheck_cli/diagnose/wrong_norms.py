@@ -22,7 +22,7 @@ _FORMULAS = {
 """Maps each part to its correct formula and to the factor of the chain rule that the part computes."""
 
 Of = Callable[[Normalised, Array, Site], Array]
-"""A function of ẑ, g = γ ∂L/∂y and the site that returns the result of a wrong step."""
+"""A function that takes ẑ, g = γ ∂L/∂y and the site, and returns the result of a wrong step."""
 
 
 def _row(part: Part, kind: str, of: Of, sentence: str, wrong: str, code: str, shown_by: str = "") -> Mistake:
@@ -42,7 +42,7 @@ def _row(part: Part, kind: str, of: Of, sentence: str, wrong: str, code: str, sh
 
 
 def _normed(of: Of) -> Step:
-    """Return a step that computes `of`. The step applies only to layers with batch normalisation."""
+    """Return a step that computes `of`. It applies only to layers with batch normalisation."""
 
     def step(site: Site, _: float) -> Array | None:
         return None if site.normalised is None else of(site.normalised, site.gamma * site.dL_dy, site)
@@ -228,19 +228,19 @@ _NORMS: tuple[Mistake, ...] = (
 
 
 def _variance(at: Normalised, site: Site) -> Array:
-    """Return var z without eps, but at least the smallest normal float, so that dividing by it is safe."""
+    """Return var z without eps, but at least the smallest normal float, so that it can be divided by."""
     variance: Array = np.maximum(at.deviation**2 - (site.layer.batch_norm or 0.0), np.finfo(float).tiny)
     return variance
 
 
 def _divided_with(at: Normalised, g: Array, site: Site, eps: float) -> Array:
-    """Return δ with this eps only in the divisor, while ẑ keeps the eps of the forward pass."""
+    """Return δ with `eps` only in the divisor, while ẑ keeps the eps of the forward pass."""
     divided: Array = at.vjp(g) * at.deviation / np.sqrt(_variance(at, site) + eps)
     return divided
 
 
 def _throughout_with(at: Normalised, g: Array, site: Site, eps: float) -> Array:
-    """Return the exact δ of a normalisation that uses this eps in place of the forward pass's eps."""
+    """Return the exact δ of a normalisation that uses `eps` in place of the forward pass's eps."""
     deviation = np.sqrt(_variance(at, site) + eps)
     return (_centred(g) - _along(at.value * at.deviation / deviation, g)) / deviation
 
@@ -250,8 +250,8 @@ def _eps_found(terms: Callable[[Normalised, Array], Sequence[Array]]) -> Solver:
 
     The row belongs to the unit with the smallest variance, for which eps matters most.
 
-    terms: writes δ as a polynomial in r = 1 / √(var z + eps), and returns the coefficient of r and, if r³
-    occurs, the coefficient of r³. Each is (N, out), for N samples.
+    terms: a function that writes δ as a polynomial in r = 1 / √(var z + eps). It returns the coefficient of r
+        and, if r³ occurs, the coefficient of r³. Each coefficient is (N, out), for N samples.
     """
 
     def solve(site: Site, _: Array) -> Iterator[float]:

@@ -46,7 +46,7 @@ def _row(
 def _times(multiple: Callable[[Problem], float], *only: str) -> Term:
     """Return a `Term` that multiplies the penalties by a factor.
 
-    multiple: returns the factor.
+    multiple: a function that returns the factor.
     only: the one penalty to multiply if the parameter has several; by default, all are multiplied.
     """
 
@@ -61,7 +61,7 @@ def _times(multiple: Callable[[Problem], float], *only: str) -> Term:
 
 
 def _swapped(problem: Problem, name: str, _: float) -> Array | None:
-    """Return the penalty term with the strengths of l1 and l2 swapped; None unless both apply."""
+    """Return the penalty term with the strengths of l1 and l2 swapped; None if only one of them applies."""
     strengths = problem.network.penalties_on(name)
     if len(strengths) < 2:
         return None
@@ -74,7 +74,7 @@ def _mixture(problem: Problem, name: str, l1: float, l2: float) -> Array:
 
 
 def _by_share(problem: Problem, name: str, l1_ratio: float) -> Array | None:
-    """Return the penalty term with l1's share of the total strength set to `l1_ratio`.
+    """Return the penalty term that results if l1 makes up the share `l1_ratio` of the total strength.
 
     Returns None unless both l1 and l2 apply.
     """
@@ -86,7 +86,7 @@ def _by_share(problem: Problem, name: str, l1_ratio: float) -> Array | None:
 
 
 def _one_strength(of: str) -> Term:
-    """Return a `Term` that gives both penalties the strength of the penalty `of`."""
+    """Return a `Term` that gives both penalties the strength of one of them, which is named by `of`."""
 
     def term(problem: Problem, name: str, _: float) -> Array | None:
         strengths = problem.network.penalties_on(name)
@@ -96,9 +96,9 @@ def _one_strength(of: str) -> Term:
 
 
 def _other_strength(of: str) -> Term:
-    """Return a `Term` that multiplies the strength of the penalty `of` by the unknown.
+    """Return a `Term` that multiplies the strength of one penalty, which is named by `of`, by the unknown.
 
-    It applies only if there are two penalties.
+    The mistake applies only if there are two penalties.
     """
 
     def term(problem: Problem, name: str, multiple: float) -> Array | None:
@@ -259,8 +259,8 @@ _OTHER_DERIVATIVES: Mapping[str, tuple[tuple[Callable[[Array], Array], str, str]
 }
 """The wrong derivatives of each penalty, each as a function, a formula and numpy code.
 
-The first row for l2 and the first row for l1, together, would swap the two derivatives. That mistake has a
-kind of its own, "elastic net mixed up".
+The first rows of l2 and of l1 together would swap the two derivatives. That mistake has a kind of its own,
+"elastic net mixed up".
 """
 
 _OTHER_KIND = "penalty of the other kind"

@@ -17,7 +17,7 @@ Fits = Callable[[Target, Array], Spoilt | None]
 
 
 def _precision(dtype: type[np.floating]) -> Fits:
-    """Return a `Fits` function for correct gradients that were rounded to `dtype`."""
+    """Return a `Fits` function that recognises correct gradients that were rounded to `dtype`."""
 
     def fits(target: Target, right: Array) -> Spoilt | None:
         found = target.found
@@ -35,7 +35,10 @@ _ROUNDINGS = 64.0
 """The largest rounding error of a sum, in units of the type's machine epsilon."""
 
 _CANCELLED = 1e-3
-"""If a sum is smaller than this share of its terms, its rounding error depends on the size of the terms."""
+"""The fraction of the size of its terms below which a sum counts as cancelled.
+
+The rounding error of such a sum depends on the size of the terms, not on the sum.
+"""
 
 
 def _round(dtype: type[np.floating]) -> Callable[[Array], Array | None]:
@@ -58,13 +61,14 @@ def _to_digits(value: Array, digits: int) -> tuple[Array, Array]:
 
 
 _MOST_DECIMALS = 8
-"""The largest number of decimals to try; with more decimals, rounding hardly changes a gradient."""
+"""The largest number of decimals to try. With more decimals, rounding hardly changes a gradient."""
 
 
 def _printed(to: Callable[[Array, int], tuple[Array, Array]], noun: str) -> Fits:
-    """Return a `Fits` function for gradients that are correct but rounded to a few decimals or digits.
+    """Return a `Fits` function that recognises correct gradients rounded to a few decimals or digits.
 
-    to: rounds a value to a number of decimals or digits.  noun: "decimal" or "digit".
+    to: a function that rounds a value to a number of decimals or digits.
+    noun: "decimal" or "digit".
     """
 
     def fits(target: Target, right: Array) -> Spoilt | None:
@@ -87,7 +91,7 @@ _HALF = 0.5 * (1.0 + 1e-6)
 
 
 def _print(right: Array) -> Array | None:
-    """Return the gradient rounded to a number of decimals at which its largest entry keeps two digits.
+    """Return the gradient, rounded to as many decimals as leave its largest entry with two digits.
 
     Returns None if this number of decimals is 0 or less, or above `_MOST_DECIMALS`.
     """

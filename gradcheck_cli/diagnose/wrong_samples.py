@@ -23,7 +23,8 @@ class Subset(NamedTuple):
     """A subset of the samples that code may use by mistake.
 
     kind, sentence, wrong: see `Wrong`.
-    samples: a function of the number of samples that returns the slice to keep.  code: the slice in numpy.
+    samples: a function that takes the number of samples and returns the slice to keep.
+    code: the slice in numpy.
     """
 
     kind: str
@@ -90,13 +91,13 @@ SUBSETS: tuple[Subset, ...] = (
 _SOME = SOME, SAMPLES, "{it} is summed over {place} only"
 SOME_OF_LOSS = Wrong(*_SOME, "L = c Σₙ ℓₙ over these", "L = c Σₙ ℓₙ", "∂L/∂a", refined_by=REFINED)
 SOME_OF_TENSOR = Wrong(*_SOME, "Σₙ over these", "Σₙ", "", refined_by=REFINED)
-"""The mistake of including only some samples, in the loss or in a single product or sum."""
+"""The mistake of including only some samples in a single product or sum. `SOME_OF_LOSS` is in the loss."""
 
 
 def _only(samples: Samples, mean: bool) -> Step:
-    """Return a step that computes a loss over these samples only.
+    """Return a step that computes the gradient of a loss over only the samples in `samples`.
 
-    mean: whether the mean is over these samples, not over all samples.
+    mean: whether the mean is taken over these samples, not over all samples.
     """
 
     def step(site: Site, _: float) -> Array | None:

@@ -14,7 +14,7 @@ from gradcheck_cli.diagnose.wrong_biases import AVERAGED
 from gradcheck_cli.problem.problem import Problem
 
 SAME = 1e-7
-"""The largest relative difference at which two factors count as the same."""
+"""The largest relative difference at which two factors count as equal."""
 
 
 def _wrong(kind: str, sentence: str, wrong: str, right: str, code: str, family: Family = SCALE) -> Wrong:
@@ -22,7 +22,7 @@ def _wrong(kind: str, sentence: str, wrong: str, right: str, code: str, family: 
 
 
 class Sizes(NamedTuple):
-    """The numbers of samples and outputs, if known, and for each, whether the loss averages over it."""
+    """The numbers of samples and of outputs, if known, and whether the loss averages over each of them."""
 
     samples: int | None = None
     outputs: int | None = None
@@ -52,9 +52,10 @@ def _means(
 ) -> Iterator[Named]:
     """Yield the factors that result if a mean over samples or outputs is missing or is taken twice.
 
-    letter, count, noun: the number of samples or outputs as a symbol, the same number in digits, and the word
-    "samples" or "outputs".
+    letter: the symbol for the number of samples or outputs, "N" or "C".
+    count: the number of samples or outputs.
     over: whether the loss averages over these samples or outputs.
+    noun: "samples" or "outputs".
     refined_by: the kinds of mistakes that say more precisely that a mean is taken twice.
     """
     if count is None:
@@ -115,7 +116,7 @@ _BATCHES = tuple(2**k for k in range(2, 11))
 
 
 def _of_another_count(factor: float, sizes: Sizes) -> Iterator[Wrong]:
-    """Yield a name for the factor if it comes from a wrong number of samples, such as N − 1 for N."""
+    """Yield a name for the factor if it comes from a wrong number of samples, such as N − 1 instead of N."""
     count = sizes.samples
     if count is None or not (sizes.over_samples or sizes.outputs is None):
         return
@@ -205,7 +206,7 @@ SCALED = Mistake(
     step=lambda site, factor: factor * site.dL_da,
     planted=1.7,
 )
-"""A factor of any value on a layer's ∂L/∂a, and therefore on all gradients of this and lower layers."""
+"""A factor of any value on a layer's ∂L/∂a, and therefore on the gradients of this and all lower layers."""
 
 _ANY = Sizes(11, 3, over_samples=True, over_outputs=True)
 

@@ -15,16 +15,16 @@ from gradcheck_cli.network.functions import sigmoid, softplus
 from gradcheck_cli.types import Array
 
 Slip = Callable[..., Array]
-"""A function of the output a, the target and the loss's options that returns a wrong ∂ℓ/∂a.
+"""A function that takes the output a, the target and the loss's options, and returns a wrong ∂ℓ/∂a.
 
 All three arrays are (N, C), for N samples and C outputs; ℓ is the loss of a sample.
 """
 
 
 def slip(loss: str, of: Slip) -> Step:
-    """Return a step that computes a slip's gradient times the network's coefficient.
+    """Return a step that computes a slip's gradient, times the network's coefficient.
 
-    The step applies only to `loss`.
+    The step applies only to the loss with the name `loss`.
     """
 
     def step(site: Site, _: float) -> Array | None:
@@ -54,13 +54,13 @@ def slip_rows(loss: str, rows: tuple[Row, ...], shown_by: str) -> tuple[Mistake,
 
 
 def total(array: Array) -> Array:
-    """Return the sum over the last axis, which is kept with length 1."""
+    """Return the sum over the last axis. The axis is kept, with length 1."""
     summed: Array = array.sum(axis=-1, keepdims=True)
     return summed
 
 
 def unit(v: Array) -> Array:
-    """Return v divided by its length, along the last axis."""
+    """Return v divided by its length along the last axis."""
     along: Array = v / np.sqrt(total(v * v))
     return along
 
@@ -76,7 +76,7 @@ def _focal(
     """Return a `Slip`: the gradient of the focal loss with a wrong weight or a wrong term.
 
     weight: a function of the target and alpha that returns the weight of each entry.
-    of_bce: the factor on the cross-entropy's term.
+    of_bce: a factor on the term that differentiates the cross-entropy.
     of_power: the derivative of (1 − pₜ)^gamma, where pₜ is the probability of the target.
     """
 
@@ -150,8 +150,10 @@ def _dice_sums(p: Array, t: Array, smooth: float) -> tuple[Array, Array]:
 
 
 def _dice(of: Callable[[Array, Array, Array, Array], Array], keeps_smooth: bool = True) -> Slip:
-    """Return a `Slip` that computes `of`, a function of p = σ(a), the target, the overlap and the size.
+    """Return a `Slip` that computes `of` from p = σ(a), the target, the overlap and the size.
 
+    of: a function of these four arrays that returns a wrong ∂ℓ/∂a. The overlap is 2 Σ p y + smooth and the
+        size is Σ p + Σ y + smooth, for the target y.
     keeps_smooth: whether the overlap and the size include `smooth`.
     """
 
@@ -224,7 +226,7 @@ _DICE: tuple[Row, ...] = (
 
 
 def _cosine(of: Callable[[Array, Array, Array], Array]) -> Slip:
-    """Return a `Slip` that computes `of`, a function of a / |a|, y / |y| and |a|.
+    """Return a `Slip` that computes `of` from a / |a|, y / |y| and |a|.
 
     Here a is an output and y its target; both are vectors.
     """

@@ -55,7 +55,7 @@ FORMULAS = {
 
 
 def before_activation(site: Site) -> Array | None:
-    """Return the site's ∂L/∂a; None if δ is the same array."""
+    """Return the site's ∂L/∂a, or None if δ is the same array."""
     return None if site.dL_da is site.delta else site.dL_da
 
 
@@ -68,17 +68,17 @@ def _weight_before(site: Site) -> Array | None:
 
 
 def _transposed(site: Site) -> Array:
-    """Return a⁽ʰ⁾ᵀ δ, whose shape is [in, out], read as if its shape were [out, in]."""
+    """Return a⁽ʰ⁾ᵀ δ, which is [in, out], reshaped as if it were [out, in]."""
     return (site.a_h.T @ site.delta).reshape(site.w.shape)
 
 
 def _transposed_of_in_out(site: Site) -> Array:
-    """Return δᵀ a⁽ʰ⁾, whose shape is [out, in], read as if its shape were [in, out]."""
+    """Return δᵀ a⁽ʰ⁾, which is [out, in], reshaped as if it were [in, out]."""
     return (site.delta.T @ site.a_h).reshape(site.w.shape[::-1]).T
 
 
 _MOST_BEHIND = 32
-"""The search shifts the samples of δ against the samples of a⁽ʰ⁾ by every number of samples below this."""
+"""The number of samples below which every shift of δ against a⁽ʰ⁾ is tried."""
 
 
 def _reordered(order: Callable[[Array], Array]) -> Of:
@@ -127,7 +127,7 @@ def _pre_activation(site: Site, of: Callable[[Site, int], Array]) -> Array | Non
 def _other_input(by: int) -> Of:
     """Return a step that multiplies δ by the input of another layer.
 
-    by: the number of layers from this layer up to the other layer; negative if the other layer is below.
+    by: how many layers the other layer is above this layer; negative if it is below.
     """
 
     def step(site: Site) -> Array | None:
@@ -142,8 +142,7 @@ def _other_input(by: int) -> Of:
 def other_delta(by: int) -> Of:
     """Return a function of a site that returns δ of another layer, or None if the shapes differ.
 
-    by: the number of layers from the site's layer up to the other layer; negative if the other layer is
-    below.
+    by: how many layers the other layer is above the site's layer; negative if it is below.
     """
 
     def delta(site: Site) -> Array | None:
@@ -200,7 +199,7 @@ _OUTER: tuple[tuple[Of, str, str, str], ...] = (
         "np.outer(delta.mean(axis=0), a_h.mean(axis=0))",
     ),
 )
-"""Products of sums over the batch in place of sums of products.
+"""Products of sums over the batch, which code may use in place of sums of products.
 
 Each row holds the step, a sentence, a formula and code.
 """

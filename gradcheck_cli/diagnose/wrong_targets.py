@@ -19,7 +19,7 @@ from gradcheck_cli.types import Array
 def _with_target(change: Callable[[Array], Array], *losses: str) -> Step:
     """Return a step that computes the correct gradient of the loss for a changed target.
 
-    losses: the names of the losses that the step applies to; by default, all.
+    losses: the names of the losses that the step applies to; by default, it applies to all losses.
     """
 
     def step(site: Site, _: float) -> Array | None:
@@ -122,8 +122,8 @@ def _no_smoothing(site: Site, _: float) -> Array | None:
 def _weight_per_sample(site: Site) -> float:
     """Return the mean class weight of the samples.
 
-    Dividing a weighted sum by the number of samples, not by their total weight, multiplies the loss by this
-    mean.
+    If code divides a weighted sum by the number of samples, not by their total weight, the loss is multiplied
+    by this mean.
     """
     weights, plain = _weights(site), site.problem.plain_target
     return float((plain * (1.0 if weights is None else weights)).sum()) / plain[..., 0].size
@@ -272,7 +272,7 @@ CLASS_MISTAKES: tuple[Mistake, ...] = (
 
 
 def _at_the_target(site: Site, _: float) -> Array | None:
-    """Return ∂L/∂a with 0 everywhere but at the label; None if the loss is not cross-entropy."""
+    """Return ∂L/∂a with 0 in every entry except the label's; None if the loss is not cross-entropy."""
     if site.problem.network.loss.name != "cross_entropy":
         return None
     return np.where(site.problem.plain_target > 0, RIGHT[Part.LOSS](site), 0.0)

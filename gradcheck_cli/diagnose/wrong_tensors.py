@@ -20,7 +20,7 @@ UNIT_ZEROED = "unit zeroed"
 """The kind of mistake that sets all gradients of some units to 0."""
 
 _MOST_ENTRIES = 3
-"""The largest number of wrong entries that are still listed one by one."""
+"""The largest number of wrong entries that are listed one by one."""
 
 
 def _row(
@@ -52,7 +52,7 @@ def _row(
 
 
 def _plainly(change: Callable[[Array], Array | None]) -> tuple[Fits, Callable[[Array], Array | None]]:
-    """Return, for a change without an unknown, a function that fits the change and one that plants it."""
+    """Return a function that fits a change without an unknown, and a function that plants the change."""
 
     def fits(target: Target, right: Array) -> Spoilt | None:
         changed = change(right)
@@ -67,7 +67,7 @@ def _transpose(right: Array) -> Array | None:
 
 
 def _reshaped(right: Array) -> Array | None:
-    """Return the transpose, [in, out], read as if it were [out, in].
+    """Return the transpose, which is [in, out], reshaped as if it were [out, in].
 
     Returns None if the gradient is square or a vector.
     """
@@ -75,7 +75,7 @@ def _reshaped(right: Array) -> Array | None:
 
 
 def _reshaped_of_in_out(right: Array) -> Array | None:
-    """Return the gradient, [out, in], read as if it were [in, out].
+    """Return the gradient, which is [out, in], reshaped as if it were [in, out], then transposed.
 
     Returns None if the gradient is square or a vector.
     """
@@ -91,12 +91,15 @@ def _zero(right: Array) -> Array | None:
 
 
 def _is_zero(target: Target, right: Array) -> Spoilt | None:
-    """Fit the mistake of a gradient that is exactly 0. A sum whose terms cancel is hardly ever exactly 0."""
+    """Fit the mistake of a gradient that is exactly 0.
+
+    A sum whose terms cancel is hardly ever exactly 0.
+    """
     return None if target.found.any() else Spoilt(np.zeros_like(right))
 
 
 def _is_nearly_zero(target: Target, right: Array) -> Spoilt | None:
-    """Fit the mistake of a gradient that is 0 only up to rounding, like a sum whose terms cancel."""
+    """Fit the mistake of a gradient that is 0 only up to rounding, such as a sum whose terms cancel."""
     return Spoilt(target.found) if target.is_nothing and target.found.any() else None
 
 
@@ -104,10 +107,10 @@ def _is_nearly_zero(target: Target, right: Array) -> Spoilt | None:
 
 
 def _permuted(axis: int) -> Fits:
-    """Return a `Fits` function for gradients with rows (axis 0) or columns (axis 1) in the wrong order.
+    """Return a `Fits` function that recognises rows (axis 0) or columns (axis 1) in the wrong order.
 
     In each gradient, the rows or columns are sorted by a weighted sum of their entries, and then matched in
-    that order. The weights follow no pattern, because plain sums would all be 0 wherever Σⱼ δⱼ is 0.
+    that order. The weights follow no pattern, because plain sums would all be 0 if Σⱼ δⱼ is 0.
     """
 
     def fits(target: Target, right: Array) -> Spoilt | None:
@@ -168,7 +171,7 @@ def _is_a_line(off: Array) -> bool:
 
 
 def _lines(axis: int, kind: str) -> Fits:
-    """Return a `Fits` function for wrong rows (axis 0) or columns (axis 1).
+    """Return a `Fits` function that recognises wrong rows (axis 0) or columns (axis 1).
 
     It fits only if at least half of the rows or columns are correct.
     """
@@ -193,9 +196,9 @@ def _named_lines(kind: str, lines: Array) -> str:
 
 
 def _zeroed(axis: int, kind: str) -> Fits:
-    """Return a `Fits` function for gradients with some rows (axis 0) or columns (axis 1) of zeros.
+    """Return a `Fits` function that recognises rows (axis 0) or columns (axis 1) of zeros.
 
-    Rows of units whose bias also has a gradient of 0 are left to `_unit_zeroed`.
+    If the bias of a unit also has a gradient of 0, the unit's row is left to `_unit_zeroed`.
     """
 
     def fits(target: Target, right: Array) -> Spoilt | None:
@@ -278,9 +281,9 @@ ZERO = _row(
     _zero,
     code="dL_dw = np.zeros_like(w)",
 )
-"""A gradient that is exactly 0.
+"""The mistake of a gradient that is exactly 0.
 
-It was probably never computed, so this mistake ranks above a sum whose terms cancel.
+Such a gradient was probably never computed. So this mistake ranks above a sum whose terms cancel.
 """
 
 _ASYMMETRIC = "a weight whose gradient is not symmetric"

@@ -59,10 +59,11 @@ def _triplet(
 ) -> Slip:
     """Return a `Slip`: a wrong gradient of the triplet loss.
 
-    over: returns which samples count, given d(anchor, positive) − d(anchor, negative) and the margin.
-    parts: returns the gradients of the anchor, the positive and the negative. It takes the directions u and
-    v, which point from the positive and from the negative to the anchor.
-    along: turns a difference of embeddings into a direction.
+    over: a function that returns which samples count. It takes d(anchor, positive) − d(anchor, negative),
+        where d is the distance, and the margin.
+    parts: a function that returns the gradients of the anchor, the positive and the negative. It takes the
+        directions u and v, which point from the positive and from the negative to the anchor.
+    along: a function that turns a difference of embeddings into a direction.
     """
 
     def gradient(a: Array, t: Array, margin: float, eps: float) -> Array:
@@ -147,9 +148,9 @@ def _contrastive(
 ) -> Slip:
     """Return a `Slip`: a wrong gradient of the contrastive loss.
 
-    of_first: returns the gradient of the first embedding. It takes the difference d of the two embeddings,
-    the direction of d, the labels (1 for pairs that are alike, else 0), and how far each pair is short of the
-    margin.
+    of_first: a function that returns the gradient of the first embedding. It takes the difference d of the
+        two embeddings, the direction of d, the labels (1 for pairs that are alike, else 0), and how far each
+        pair is short of the margin.
     second: the factor that turns the gradient of the first embedding into the gradient of the second.
     clipped: whether pairs that are further apart than the margin have no gradient.
     """
