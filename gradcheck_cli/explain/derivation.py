@@ -1,4 +1,4 @@
-"""The parts of a derivation: definitions, the chain rule, and factors with their comparisons."""
+"""The parts of a derivation: definitions, lines of the chain rule, and factors with their comparisons."""
 
 from __future__ import annotations
 
@@ -66,7 +66,8 @@ class Link:
 class Worked:
     """One entry of a gradient in numbers: a sum of products ∂L/∂out · ∂out/∂entry.
 
-    terms: the largest products, from gradcheck's own backprop.  count: the number of all products.
+    terms: the largest products, from gradcheck's own backprop.
+    count: the number of all products.
     penalty: the derivative of the penalties.
     total: the sum of all products, plus the derivative of the penalties.
     analytic: the entry of the gradient that is checked.
@@ -90,7 +91,8 @@ class Worked:
 class Derivation:
     """The derivation of one layer's gradients, from ∂L/∂output down to the parameters and the inputs.
 
-    layer: the layer's name.  kind: the spec's key for this kind of layer.
+    layer: the layer's name.
+    kind: the spec's key for this kind of layer.
     activation: the name of the layer's activation; empty if the layer has no activation.
     above: the name of the next layer above, which passes ∂L/∂output down; empty for the output layer.
     normalised: whether a batch normalisation lies between z and the activation.
@@ -116,7 +118,7 @@ class Derivation:
     def unseen(self, factor: Factor) -> tuple[Factor, ...]:
         """Return the factors that `factor` is computed from and that the user's file leaves out.
 
-        Factors that no file can contain are not included. Neither are factors on which `factor` depends only
+        Factors that no file can contain are not included. Neither are factors that affect `factor` only
         through a factor in the file.
         """
         reached = self._reached(factor)
@@ -142,11 +144,12 @@ class Derivation:
 class Explanation:
     """The derivation of the gradients of one spec, with the output layer first.
 
-    network: a description of the network.  loss: the name of its loss.
+    network: a description of the network.
+    loss: the name of the network's loss.
     coefficient: the loss's coefficient c, such as 1/N for a mean over N samples.
     notes: one line each about smoothed targets, weighted targets and penalties.
-    unusual: warnings about settings that are allowed but rarely intended, and about a loss in the gradient
-    file that differs from the network's.
+    unusual: warnings about settings that are allowed but rarely intended, and a warning if the gradient file
+        holds a loss that differs from the network's.
     whole: the name of the layer to show step by step; empty if all layers are shown in brief.
     """
 

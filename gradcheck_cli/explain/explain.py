@@ -1,9 +1,9 @@
 """Derive gradients by the chain rule, and check each factor against finite differences of its own step.
 
-∂L/∂w = ∂L/∂a · ∂a/∂z · ∂z/∂w = δᵀ a⁽ʰ⁾          ∂L/∂b = ∂L/∂a · ∂a/∂z · ∂z/∂b = Σₙ δₙ
+    ∂L/∂w = ∂L/∂a · ∂a/∂z · ∂z/∂w = δᵀ a⁽ʰ⁾          ∂L/∂b = ∂L/∂a · ∂a/∂z · ∂z/∂b = Σₙ δₙ
 
-In the output layer, ∂L/∂a comes from the loss; in every other layer it is δ w of the layer above. Layers of
-other kinds have formulas of their own, from `Step.formulas`; the module `symbols` combines these.
+In the output layer, ∂L/∂a comes from the loss; in every other layer, it is δ w of the layer above. Layers of
+other kinds have formulas of their own, from `Step.formulas`. The module `symbols` combines these formulas.
 """
 
 from __future__ import annotations
@@ -42,12 +42,11 @@ def explain(spec: Spec, only: str = "") -> Explanation:
     """Derive the gradients of `spec` layer by layer, and check every factor.
 
     The gradients come from the source that the spec names, and so do the factors that a gradient file
-    contains. All other factors are computed by gradcheck's own backprop.
+    contains. All other factors are computed by gradcheck's own backprop. Raises an `InputError` if the spec
+    does not fit its data, or if it has no layer named `only`.
 
     only: the name of the one layer to derive, with the layers inside it. By default, every layer with a
-    checked parameter is derived or, if all parameters are checked, every layer.
-
-    Raises an `InputError` if the spec does not fit its data, or if it has no layer named `only`.
+        checked parameter is derived or, if all parameters are checked, every layer.
     """
     problem, analytic, layers = _network_and_gradients(spec, only)
     given = not isinstance(spec.gradients, Backprop)
@@ -103,7 +102,7 @@ def _checked_layers(problem: Problem) -> list[str]:
 
 
 def _from_the_output(graph: Graph) -> list[str]:
-    """Return the names of all layers, from the output down; a layer comes before the layers inside it."""
+    """Return the names of all layers, from the output down. A layer comes before the layers inside it."""
     return list(dict.fromkeys(node.layer for node in reversed(graph.nodes)))
 
 
@@ -141,7 +140,7 @@ def _notes(network: NetworkSpec) -> Iterator[str]:
 
 
 def _in_part(numbers: Numbers, writers: Sequence[Writer]) -> Iterator[str]:
-    """Yield a note if some ∂L/∂value is checked for its first samples only."""
+    """Yield a note if only the first samples of some ∂L/∂value are checked."""
     values = {i + 1 for writer in writers for i in writer.nodes}.union(*(writer.inputs for writer in writers))
     if any(numbers.samples(value) < len(numbers.values[value]) for value in values):
         yield f"if a ∂L/∂value has more than {MOST:,} elements, only the first samples are checked"

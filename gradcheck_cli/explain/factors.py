@@ -1,4 +1,4 @@
-"""The factors of one layer's derivation, from ∂L/∂output down, each with a reference for comparison."""
+"""The factors of one layer's derivation, from ∂L/∂output down, each with an estimate to compare it with."""
 
 from __future__ import annotations
 
@@ -24,9 +24,10 @@ from gradcheck_cli.types import Array
 class Row:
     """One factor to check in the derivation of a layer.
 
-    symbol, formula: how to write the factor.  name: the factor's name in a gradient file.
+    symbol, formula: the symbol and the formula of the factor.
+    name: the factor's name in a gradient file.
     value: the factor as gradcheck's own backprop computes it or, for a parameter's gradient, the array to
-    check.
+        check.
     numerical: the map whose derivative is the factor, or an estimate of the factor.
     rounding: bounds on the rounding error of `value`.
     parts: the symbols of the factors in the formula.
@@ -95,7 +96,7 @@ def _value(
 ) -> Row:
     """Return the factor ∂L/∂v for a value v.
 
-    For a value at all T time steps, the factor is (N, T, *features), for N samples.
+    If v exists at all T time steps, the factor is (N, T, *features), for N samples.
     """
     shown = next((value for value in values if writer.owns(value) and writer.is_shown(value - 1)), values[0])
     symbol, name = writer.gradient(shown), _name_of_gradient(writer, shown)
@@ -170,8 +171,11 @@ def _local(writer: Writer, i: int, argument: Argument, symbol: str, entries: Ent
 def of_parameter(numbers: Numbers, i: int, own: str, most: int = ENTRIES) -> Entries:
     """Return some entries of ∂out/∂parameter of node i.
 
-    For a step z = a wᵀ + b on rows, return one entry of ∂z/∂w for each row and input, or one entry of ∂z/∂b
-    for each row and unit, unless `most` is smaller than the default.
+    For a step z = a wᵀ + b on rows, the entries are ∂z/∂w for each row and input, or ∂z/∂b for each row and
+    unit, unless `most` is smaller than the default.
+
+    own: the parameter's name in the step.
+    most: roughly the largest number of entries.
     """
     node, eps = numbers.graph.nodes[i], numbers.arithmetic.eps
     rows = node.step.rows(numbers.values[node.inputs[0]])
@@ -184,7 +188,11 @@ def of_parameter(numbers: Numbers, i: int, own: str, most: int = ENTRIES) -> Ent
 
 
 def of_input(numbers: Numbers, i: int, number: int, most: int = ENTRIES) -> Entries:
-    """Return some entries of ∂out/∂input of node i. For an activation, return all entries."""
+    """Return some entries of ∂out/∂input of node i. For an activation, return all entries.
+
+    number: the position of the input.
+    most: roughly the largest number of entries.
+    """
     step = numbers.graph.nodes[i].step
     if not isinstance(step, Pointwise) or most < ENTRIES:
         return StepAlone.of(numbers.problem, i, most).of_input(number)
@@ -220,7 +228,7 @@ def _few(numbers: Numbers, node: Node, i: int) -> Iterator[Entries]:
 
 
 def _kinds(writer: Writer) -> list[int]:
-    """Return the nodes of a layer; of nodes that differ only in their time step, only one is included."""
+    """Return the nodes of a layer, with only one of all nodes that differ only in their time step."""
     kinds = {}
     for i in writer.nodes:
         node = writer.graph.nodes[i]

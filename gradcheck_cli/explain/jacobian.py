@@ -33,7 +33,8 @@ class Entries:
     """Some entries of a Jacobian.
 
     map: the map to differentiate by finite differences; its derivatives are the entries.
-    value: the entries as the step's vjp computes them.  rounding: bounds on their rounding errors.
+    value: the entries as the step's vjp computes them.
+    rounding: bounds on the rounding errors of `value`.
     """
 
     map: Map
@@ -64,7 +65,7 @@ class StepAlone:
 
     @cached_property
     def _rows(self) -> Array:
-        """The flat indices of the outputs whose derivatives are checked, spread over all outputs."""
+        """The flat indices of the outputs whose derivatives are checked, spread evenly over all outputs."""
         count = min(ROWS, self.output.size, self.entries)
         return np.unique(np.linspace(0, self.output.size - 1, count).astype(int))
 
@@ -74,9 +75,9 @@ class StepAlone:
 
     @cached_property
     def _swept(self) -> list[tuple[tuple[Array, ...], dict[str, Array], tuple[Array, ...], dict[str, Array]]]:
-        """The derivatives of each checked output.
+        """The derivatives of each checked output with respect to the inputs and to the parameters.
 
-        They are taken with respect to the inputs and the parameters, and come with bounds on their rounding.
+        Each entry also holds bounds on the rounding errors of these derivatives.
         """
         exact = tuple(np.zeros_like(x) for x in self.inputs)
         known = Known(self.inputs, self.output, exact, np.zeros_like(self.output))
@@ -131,10 +132,10 @@ class StepAlone:
         """Return some entries of ∂out/∂x for an argument x of the step.
 
         values: for each checked output, its derivatives with respect to x, and bounds on their rounding
-        errors.
+            errors.
         outputs: a function of `columns` and `to`, (B,) each. It returns the B outputs of the step, (B, …),
-        that result when entry columns[b] of x is set to to[b].
-        pieces: the corresponding function for the smooth pieces of the step, if the step has any.
+            that result if entry columns[b] of x is set to to[b].
+        pieces: the same function for the smooth pieces of the step, if the step has any.
         """
         each = [self._columns(value) for value, _ in values]
         columns, rows = np.concatenate(each), np.repeat(self._rows, [len(of_row) for of_row in each])

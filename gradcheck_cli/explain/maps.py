@@ -21,8 +21,10 @@ class Map:
     shape: the shape of the derivative, which has P entries; the pairs follow its C order.
     position: the unperturbed input entries, (P,).
     magnitude: the sizes of the outputs, (P,).
-    observe(which, to): the outputs of the pairs `which` when their inputs are set to `to`, one at a time.
-    pieces(which, to): the smooth piece of the map on which each of these inputs lies.
+    observe: a function of `which` and `to`. It returns the outputs of the pairs `which`, each with its own
+        input set to the entry of `to`.
+    pieces: a function of `which` and `to`. It returns the smooth piece of the map on which each of these
+        inputs lies.
     batch: the largest number of pairs to observe at once.
     """
 

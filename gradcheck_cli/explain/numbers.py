@@ -1,4 +1,4 @@
-"""The numbers of a derivation: gradients, bounds on their rounding, and differences of the whole network."""
+"""The numbers of a derivation: gradients, bounds on their rounding errors, and finite differences."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from gradcheck_cli.spec.check import CheckSpec
 from gradcheck_cli.types import Array
 
 MOST = 2**14
-"""The largest number of entries of ∂L/∂value to check. If a value has more, its first samples are checked."""
+"""The largest number of entries of ∂L/∂value to check. In larger arrays, the first samples are checked."""
 
 
 @dataclass(frozen=True)
 class Numbers:
-    """A problem with its analytic gradients, and everything that a derivation compares.
+    """A problem with its analytic gradients, and all arrays that a derivation compares.
 
     how: the settings of the check.
     """
@@ -56,7 +56,7 @@ class Numbers:
 
     @cached_property
     def upstream(self) -> tuple[Array, ...]:
-        """∂L/∂value by gradcheck's own backprop, for x and the output of every node."""
+        """∂L/∂value, computed by gradcheck's own backprop, for x and for the output of every node."""
         problem, network = self.problem, self.problem.network
         dL_dout = network.coefficient * network.loss.gradient(self.values[-1], problem.target)
         swept = {at.node: at.upstream for at in sweep(self.graph, problem.parameters, self.values, dL_dout)}

@@ -20,7 +20,7 @@ _LATER = {0: "ₜ", 1: "ₜ₊₁", -1: "ₜ₋₁"}
 
 @dataclass(frozen=True)
 class Writer:
-    """A writer of the symbols and formulas of one layer.
+    """Writes the symbols and formulas of one layer.
 
     loss: the formula of ∂L/∂output.
     """
@@ -65,7 +65,7 @@ class Writer:
     def readers(self, value: int) -> list[int]:
         """Return the layer's nodes that read a value and pass a gradient to it.
 
-        A single node stands for all time steps.
+        If a step repeats at every time step, only one of its nodes is returned.
         """
         readers = [i for i in dict.fromkeys(self.graph.readers[value]) if self._hands_down(i, value)]
         return [i for i in readers if self._is_now(i) or len(set(readers).intersection(self.group(i))) == 1]
@@ -79,7 +79,7 @@ class Writer:
         return value != INPUT and self.graph.nodes[value - 1].layer == self.layer
 
     def group(self, i: int) -> tuple[int, ...]:
-        """Return the counterparts of node i at all time steps; node i alone if there are no others."""
+        """Return the counterparts of node i at all time steps, or node i alone if it has none."""
         symbol = self.graph.nodes[i].symbol
         return self._groups[symbol] if symbol else (i,)
 
@@ -117,7 +117,7 @@ class Writer:
         return node.symbol or ("out" if i == self.last else "")
 
     def value(self, value: int) -> str:
-        """Return the symbol of a value that the layer computes or reads; its formula if it has no symbol."""
+        """Return the symbol of a value that the layer computes or reads; without a symbol, its formula."""
         if not self.owns(value):
             return self._external(value)
         i = value - 1
@@ -170,7 +170,7 @@ class Writer:
         return text.replace(formulas.index, "[t]") if formulas.index and len(self.group(i)) > 1 else text
 
     def _each(self, inputs: tuple[int, ...]) -> tuple[int, ...]:
-        """Return a node's inputs, or only the input at step t if they are one value at all time steps."""
+        """Return a node's inputs, or only the input at step t if the inputs are one value at all steps."""
         if not inputs:
             return ()
         alike = self.owns(inputs[0]) and {k - 1 for k in inputs} == set(self.group(inputs[0] - 1))
@@ -188,7 +188,7 @@ class Writer:
         return f"∂L/∂{symbol}"
 
     def formula(self, value: int) -> str:
-        """Return ∂L/∂value as a sum over the steps that read the value; this layer's steps come first."""
+        """Return ∂L/∂value as a sum over the steps that read the value. This layer's steps come first."""
         here = self._products(value)
         above = [term for layer in self._others(value) for term in self._from(layer, value)]
         return " + ".join([*here, *above]) or self._unread(value)
@@ -273,7 +273,7 @@ class Writer:
     def through(self, i: int, symbol: str) -> tuple[str, ...]:
         """Return the factors of the chain rule from ∂L/∂output down to an argument of node i.
 
-        In a layer of many steps, the factors begin at the first value from node i up that has a symbol.
+        In a layer of many steps, the factors begin at the first value above the argument that has a symbol.
         """
         if self.is_composed:
             value = self.value(self._with_symbol(i) + 1)
@@ -285,8 +285,8 @@ class Writer:
     def gradient_above(self, i: int) -> str:
         """Return the symbol of ∂L/∂out for node i.
 
-        If that gradient has no symbol, return the symbol of ∂L/∂out for the first node above whose output has
-        a symbol.
+        If the output of node i has no symbol, return the symbol of ∂L/∂out for the first node above whose
+        output has a symbol.
         """
         return self.gradient(self._with_symbol(i) + 1)
 

@@ -16,7 +16,7 @@ TERMS = 3
 """The number of products to show."""
 
 _STEP = 1e-6
-"""The finite-difference step for finding the nonzero products; the products shown come from the vjp."""
+"""The finite-difference step for finding the nonzero products. The products shown come from the vjp."""
 
 
 def worked_parameter(numbers: Numbers, writer: Writer, name: str, factor: Factor) -> Worked:
@@ -88,7 +88,7 @@ def _penalty(numbers: Numbers, name: str, entry: int) -> float:
 
 
 def _of_use(numbers: Numbers, i: int, own: str, entry: int) -> Iterator[tuple[float, float]]:
-    """Yield the two factors (∂L/∂out, ∂out/∂entry) of each product in a step that uses the parameter."""
+    """Yield the two factors, (∂L/∂out, ∂out/∂entry), of each product in a step that uses the parameter."""
     node = numbers.graph.nodes[i]
     p, inputs = node.own(numbers.problem.parameters), tuple(numbers.values[k] for k in node.inputs)
     at = p[own].flat[entry]
@@ -104,7 +104,7 @@ def _of_use(numbers: Numbers, i: int, own: str, entry: int) -> Iterator[tuple[fl
 
 
 def _of_input(numbers: Numbers, i: int, number: int, entry: int) -> Iterator[tuple[float, float]]:
-    """Yield the two factors (∂L/∂out, ∂out/∂entry) of each product in a step that reads the value."""
+    """Yield the two factors, (∂L/∂out, ∂out/∂entry), of each product in a step that reads the value."""
     node = numbers.graph.nodes[i]
     p, inputs = node.own(numbers.problem.parameters), [numbers.values[k] for k in node.inputs]
     at = inputs[number].flat[entry]
@@ -124,7 +124,7 @@ def _of_input(numbers: Numbers, i: int, number: int, entry: int) -> Iterator[tup
 def _products(numbers: Numbers, i: int, slopes: Array) -> Iterator[tuple[int | None, float, float]]:
     """Yield (output, ∂L/∂out, slope) for every nonzero product.
 
-    The output is None for products that are too small to be shown.
+    The output is the index of an entry of out; it is None for products that are too small to be shown.
     """
     upstream = numbers.upstream[i + 1]
     sizes = np.abs(upstream * slopes).ravel()

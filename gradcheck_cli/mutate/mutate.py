@@ -30,13 +30,13 @@ from gradcheck_cli.types import Array
 from gradcheck_cli.verdict import Verdict, default_rtol
 
 LEFT_OUT = "check: {parameters: all}; this check leaves some parameters out"
-"""The change to the spec needed to reveal a mistake in a tensor that this check leaves out."""
+"""The change to the spec that would reveal a mistake in a tensor that this check leaves out."""
 
 NO_MISTAKE = "nothing: it is not a mistake with this activation"
-"""The answer for a mistake that has no effect with this activation, such as relu'(a) for relu'(z)."""
+"""The remark on a mistake that has no effect with this activation, such as relu'(a) for relu'(z)."""
 
 NOTICEABLE = 1e-5
-"""A mistake counts if it changes a gradient by more than this share of the gradient's largest entry."""
+"""A mistake counts if it changes an entry by more than this fraction of the gradient's largest entry."""
 
 
 USUAL = 100
@@ -48,13 +48,14 @@ class Mutant:
     """One mistake that was planted in one place.
 
     kind, family: the kind of mistake, and the group that this kind belongs to.
-    where: the layer; empty if the mistake concerns the whole network.  wrong: the wrong formula.
-    effect: the largest change of a gradient's entry, as a share of the largest entry of its tensor.
+    where: the layer; empty if the mistake concerns the whole network.
+    wrong: the wrong formula.
+    effect: the largest change of a gradient's entry, as a fraction of the largest entry of its tensor.
     verdict: the verdict of the check; None if the mistake is invisible and the check was not run.
     named: whether the diagnosis names the mistake first.
     tied: whether the diagnosis names the mistake, but only after an equivalent mistake.
-    said: the kinds of mistake in the diagnosis's first answer.
-    shown_by: for an invisible mistake, the data, parameters or settings that would show it.
+    said: the kinds of mistakes in the diagnosis's first answer.
+    shown_by: for an invisible mistake, the data, parameters or settings that would reveal it.
     """
 
     kind: str
@@ -83,12 +84,12 @@ class Mutation:
 
     network: a description of the network.
     right: the verdict on the gradients without a mistake.
-    mutants: the planted mistakes, with what the check found.
-    kinked: whether a value of the network lies on a kink, where a mistake may look like a different
-    convention.
+    mutants: the planted mistakes, with the results of the check.
+    kinked: whether a value of the network lies on a kink. A mistake there may look like a different
+        convention.
     applicable: the number of mistakes that apply to the network.
     planned: the number of mistakes to plant, which may be a sample of the applicable mistakes. After an
-    interruption, there are fewer mutants.
+        interruption, there are fewer mutants.
     """
 
     network: str
@@ -118,15 +119,15 @@ class Mutation:
 
     @property
     def passed(self) -> tuple[Mutant, ...]:
-        """The visible mistakes for which the check says that the gradients agree."""
+        """The visible mistakes that the check does not notice: it says that the gradients agree."""
         return tuple(mutant for mutant in self.mutants if mutant.verdict is Verdict.AGREES)
 
     @property
     def exit_code(self) -> ExitCode:
         """The exit code: 130 after an interruption; 1 if a visible mistake passes and no value is on a kink.
 
-        In all other cases it is 0 if at least one mistake is visible and all visible mistakes are caught,
-        else 3.
+        In all other cases the exit code is 0 if at least one mistake is visible and all visible mistakes are
+        caught, else 3.
         """
         if self.interrupted:
             return ExitCode.INTERRUPTED
@@ -138,8 +139,8 @@ class Mutation:
 def to_mutate(spec: Spec) -> tuple[Spec, OwnParameters | None]:
     """Return the spec with gradcheck's own backprop as its source, and the parameters of the user's code.
 
-    The parameters are None if the spec names parameters itself, or if no code defines any.
-    Mistakes are judged by the parameters' gradients alone.
+    The parameters are None if the spec names parameters itself, or if no code defines any. Mistakes are
+    judged only by the gradients of the parameters.
     """
     spec, own = with_own_inputs(spec)
     parameters_only = spec.check.model_copy(update={"inputs": False})
@@ -155,19 +156,16 @@ def mutate(
 ) -> Mutation:
     """Plant each applicable mistake in the network of `spec`, and check and diagnose the wrong gradients.
 
-    The gradients that the spec names are not used.
+    The gradients that the spec names are not used. After an interruption, the mistakes not yet checked are
+    left out of the result. Raises an `InputError` if the spec has no network or does not fit its data, and an
+    `UntrustedReferenceError` if the check calls the correct gradients wrong.
 
     progress: advances once per mistake, not once per evaluation.
     sample: the number of mistakes to draw at random, with the seed of the check. By default, all mistakes are
-    planted in a chain of dense and convolution layers. In any other network, where a diagnosis takes long, a
-    sample of `USUAL` mistakes is planted.
-    own: the parameters that the user's code defines, from `to_mutate`; by default, these parameters are read
-    here.
-
-    After an interruption, the mistakes not yet checked are left out of the result.
-
-    Raises an `InputError` if the spec has no network or does not fit its data, and an
-    `UntrustedReferenceError` if the check calls the correct gradients wrong.
+        planted in a chain of dense and convolution layers. In any other network, where a diagnosis takes
+        long, a sample of `USUAL` mistakes is planted.
+    own: the parameters that the user's code defines, from `to_mutate`. By default, `mutate` reads these
+        parameters itself.
     """
     spec, own = to_mutate(spec) if own is None else (spec, own)
     problem = build_problem(spec, own)
@@ -207,7 +205,7 @@ def mutate(
 
 
 def _usual(problem: Problem, among: Sequence[Plant]) -> int:
-    """Return how many mistakes to plant by default, which suffices for at least one of each kind."""
+    """Return how many mistakes to plant by default. The number suffices for at least one of each kind."""
     return len(among) if has_rows(problem) else max(USUAL, len({plant.wrong.kind for plant in among}))
 
 
@@ -254,7 +252,7 @@ def _effect(wrong: Array, right: Array) -> float:
 
 
 def _is_visible(subject: NetworkSubject, name: str, wrong: Array) -> bool:
-    """Return whether comparing `wrong` with the exact gradient of tensor `name` finds wrong entries."""
+    """Return whether `wrong` has wrong entries in a comparison with the exact gradient of tensor `name`."""
     right = subject.analytic.values[name].astype(np.float64)
     exact = Estimate(right, np.zeros(right.shape))
     rtol = default_rtol(subject.analytic.dtypes[name])
@@ -298,7 +296,7 @@ def _shows_anywhere(plant: Plant, problem: Problem) -> bool:
 
 
 def by_kind(mutants: Sequence[Mutant]) -> dict[str, list[Mutant]]:
-    """Return the mutants grouped by kind; the kinds are in order of first occurrence."""
+    """Return the mutants grouped by kind. The kinds are in order of first occurrence."""
     kinds: dict[str, list[Mutant]] = {}
     for mutant in mutants:
         kinds.setdefault(mutant.kind, []).append(mutant)

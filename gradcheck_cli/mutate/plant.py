@@ -22,7 +22,8 @@ from gradcheck_cli.types import Array
 class Plant:
     """A mistake planted in one layer or in the whole network, and the gradients that result.
 
-    wrong: the mistake.  where: the layer's name; empty if the mistake concerns the whole network.
+    wrong: the mistake.
+    where: the layer's name; empty if the mistake concerns the whole network.
     gradients: all gradients of the network, computed with the mistake.
     """
 
@@ -46,7 +47,7 @@ def plants(problem: Problem) -> Iterator[Plant]:
 
 @np.errstate(all="ignore")
 def planted_like(problem: Problem, plant: Plant) -> Iterator[Plant]:
-    """Yield the same mistake as in `plant`, planted in the same place of another problem."""
+    """Yield the mistake of `plant`, planted in the same layer of another problem."""
     known = any(plant.wrong is wrong for wrong in PLANTABLE)
     every = planted(problem, [plant.wrong]) if has_rows(problem) and known else plants(problem)
     yield from (each for each in every if each.wrong is plant.wrong and each.where == plant.where)
@@ -120,7 +121,7 @@ def _penalties(problem: Problem, wrong: WrongPenalty, right: Mapping[str, Array]
 
 
 def _tensors(problem: Problem, wrong: WrongTensor, right: Mapping[str, Array]) -> Iterator[Plant]:
-    """Yield, for each parameter that is a matrix, the mistake of spoiling that parameter's gradient."""
+    """Yield the mistake once for each parameter that is a matrix: it spoils that parameter's gradient."""
     owner = owners(problem.network.graph)
     for name in (name for name in problem.network.shapes if right[name].ndim == 2):
         spoilt, bias = wrong.plant(right[name]), f"{name.rpartition('.')[0]}.bias"
@@ -146,10 +147,11 @@ def _backprop(
 ) -> dict[str, Array] | None:
     """Return all gradients, computed with the mistake in one layer and with correct penalties.
 
+    Returns None if the mistake does not apply to the layer.
+
     mistake: the mistake to make; None to compute the correct gradients.
     layer: the index of the layer in which to make the mistake.
     right_deltas: the correct δ of every layer, by the layer's index.
-    Returns None if the mistake does not apply to the layer.
     """
     activity, nothing = in_rows(problem), np.empty(0)
     gradients: dict[str, Array] = {}

@@ -1,4 +1,4 @@
-"""Plant mistakes in the backprop of a network whose layers form any graph of steps."""
+"""Plant mistakes in the backprop of a network whose steps form an arbitrary graph."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ from gradcheck_cli.types import Array
 class Planted:
     """A mistake planted in one layer, and the gradients that result.
 
-    wrong: the mistake.  where: the layer's name.
+    wrong: the mistake.
+    where: the layer's name.
     gradients: all gradients of the network, as matrices and without penalties.
     """
 
@@ -47,7 +48,7 @@ def planted_in_graph(problem: Problem) -> Iterator[Planted]:
 
 
 def planted_in_steps(problem: Problem, kinds: Collection[type]) -> Iterator[Planted]:
-    """Yield every mistake that applies to a step of one of these kinds, planted once in every such step."""
+    """Yield every mistake in steps of these kinds, planted once in every step to which it applies."""
     yield from _in_steps(_backprop(problem), kinds)
 
 
@@ -67,7 +68,7 @@ class _Backprop:
         return RIGHT[Part.LOSS](loss_site(self.at))
 
     def uses(self, of_loss: Array) -> dict[str, list[Array]]:
-        """Return, for each parameter, what each of its uses adds to its gradient, from the output down.
+        """Return, for each parameter, the parts of its gradient: one per use, from the output down.
 
         of_loss: the gradient of the loss with respect to the output.
         """
@@ -83,7 +84,7 @@ class _Backprop:
     def _swept(
         self, of_loss: Array, wrong: Repeated | None = None
     ) -> tuple[dict[str, list[Array]], list[int]]:
-        """Return what each use adds to its parameter's gradient, and the nodes where the mistake is made."""
+        """Return the parts of each parameter's gradient, one per use, and the nodes with the mistake."""
         upstream, arrived = {len(self.at.graph.nodes): of_loss}, dict[int, Array]()
         found: dict[str, list[Array]] = {}
         made_at: list[int] = []

@@ -32,8 +32,8 @@ class Point:
 
     noise: a bound on the part of the error that is due to rounding.
     crossed: the number of entries for which the step crossed a kink.
-    branch: the branch that `curve_of` assigns; None if the error or its noise is not finite,
-        as when the step is too small to change anything.
+    branch: the branch that `curve_of` assigns. It is None if the error or its noise is not finite, as when
+        the step is too small to change anything.
     """
 
     step: float
@@ -53,19 +53,19 @@ FEWEST = 4
 """The smallest number of points that form a branch."""
 
 STRAIGHT = 0.25
-"""The largest distance of a straight branch's points from the fitted line, in powers of 2."""
+"""The largest distance between the points of a straight branch and the fitted line, in powers of 2."""
 
 ORDER_WITHIN = 0.2
-"""The amount by which a measured order may fall short of the expected order."""
+"""The largest amount by which a measured order may fall short of the scheme's order."""
 
 _LEVEL = 1.5
 """Errors within this factor of each other count as equal.
 
-A falling error does not count as flat: at order 1, the error falls by a factor of 8 over `FEWEST` points.
+A falling error does not count as equal: at order 1, the error falls by a factor of 8 over `FEWEST` points.
 """
 
 _ABOVE = 5.0
-"""The order is measured at points whose errors are more than this many times the flat level."""
+"""The order is measured only at points whose errors are more than this many times the flat level."""
 
 
 @dataclass(frozen=True)
@@ -74,8 +74,8 @@ class Curve:
 
     expected: the scheme's order.
     order: the measured order; None if no branch is long and straight enough.
-    flat: the error that remains however small the step; None if no such error stands out from the noise.
-    allowed: the largest relative error allowed to a correct gradient.
+    flat: the level at which the error stops falling; None if no such level stands out from the noise.
+    allowed: the largest relative error that a correct gradient may have.
     """
 
     scheme: str
@@ -99,8 +99,8 @@ class Curve:
     def verdict(self) -> Verdict:
         """The verdict on the gradient, as far as this curve shows it.
 
-        It is `WRONG` if too large an error remains, and `AGREES` if the error falls at the scheme's order or
-        at most `ORDER_WITHIN` below that order. Otherwise, it is `UNRESOLVED`.
+        The verdict is `WRONG` if the error stops falling at too high a level. It is `AGREES` if the measured
+        order is at least the scheme's order minus `ORDER_WITHIN`. Otherwise, it is `UNRESOLVED`.
         """
         if self.flat is not None and self.flat > self.allowed:
             return Verdict.WRONG
@@ -159,8 +159,8 @@ def _flat(errors: np.ndarray) -> float | None:
 def _order(steps: np.ndarray, error: np.ndarray, falling: np.ndarray, expected: int) -> float | None:
     """Return the measured order: the slope of log error against log step at the finest points on a line.
 
-    The finest points may already be close to a flat level or to noise. If their errors fall too
-    slowly, coarser points are used. Returns None if no points are on a line.
+    The finest points may already be close to a flat level or to noise. If their errors fall too slowly,
+    coarser points are used. Returns None if no points are on a line.
     """
     if not len(falling):
         return None

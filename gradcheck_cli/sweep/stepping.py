@@ -1,4 +1,4 @@
-"""Apply plain schemes to tensor entries at one step after another, even if a step crosses a kink."""
+"""Apply plain difference schemes to tensor entries at one step after another, even across kinks."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ These batches cover all entries, except in large networks.
 """
 
 ENTRIES = 64
-"""The number of entries of a user's function to perturb, over all tensors together."""
+"""The number of entries to perturb, over all tensors together, if the gradients come from code."""
 
 _POINTS = 16
 """The number of points to cache, which is enough for two steps of every scheme."""
 
 
 class Numbers:
-    """The entries `which` of a movable, with a cache of the points at which the entries were evaluated.
+    """Perturbs the entries `which` of a `Movable`, and caches the points at which they were evaluated.
 
     The cache saves time, since a halved step reuses points of earlier steps.
     """
@@ -67,7 +67,7 @@ class Numbers:
 def evaluations(schemes: Iterable[Scheme], steps: Sequence[float]) -> int:
     """Return the number of distinct points at which each entry is evaluated, over all schemes and steps.
 
-    If a scheme takes complex steps, a point on each side is also needed to look for kinks.
+    If a scheme takes complex steps, one more real point on each side is needed to look for kinks.
     """
     schemes = list(schemes)
     points = {offset * step for scheme in schemes for offset in scheme.offsets for step in steps}
@@ -112,10 +112,10 @@ class ByEntries:
 
 @dataclass(frozen=True)
 class ByUnits:
-    """A parameter's entries that belong to certain units, computed by perturbing the units in every sample.
+    """The entries of a parameter that belong to certain units. The units are perturbed in every sample.
 
     uses: for each use of the parameter, the factors by which the parameter enters a site (see `Site`), and
-    the (feature, sample) pairs to perturb.
+        the (feature, sample) pairs to perturb.
     """
 
     uses: tuple[tuple[Factors, Numbers], ...]
@@ -167,7 +167,7 @@ class Entries:
 
 
 class Drawing:
-    """A choice of the entries to perturb: all entries, or a random sample if there are too many.
+    """Chooses the entries to perturb: all entries, or a random sample if there are too many.
 
     included: for each tensor, the flat index of an entry that is always in the sample.
     """
@@ -215,7 +215,7 @@ class Drawing:
         return Entries(which, ByUnits(tuple(uses), samples), _penalty(objective, name, which))
 
     def _rows_of(self, objective: UnitObjective, name: str) -> Array:
-        """Return the sampled rows of a parameter; parameters with the same sites share them."""
+        """Return the sampled rows of a parameter. Parameters with the same sites have the same rows."""
         (units, *inputs), sites = objective.shapes[name], tuple(use.site for use in objective.uses(name))
         if (sites, units) not in self._rows:
             included = self._included.get(name)
@@ -225,12 +225,12 @@ class Drawing:
         return self._rows[sites, units]
 
     def _most(self, objective: UnitObjective, site: Site, units: int) -> int:
-        """Return how many of a parameter's units fit a few batches of the site."""
+        """Return how many of a parameter's units fit into a few batches of the site."""
         features, samples = objective.site_shape(site)
         return max(1, BATCHES * objective.units(site).batch // (samples * max(1, features // units)))
 
     def _numbers(self, objective: UnitObjective, site: Site, pairs: Array) -> Numbers:
-        """Return the (feature, sample) pairs of a site; parameters that perturb the same pairs share them."""
+        """Return the `Numbers` for (feature, sample) pairs of a site. The same pairs give the same object."""
         key = (site, pairs.tobytes())
         if key not in self._sites:
             self._sites[key] = Numbers(objective.units(site), pairs, self._progress)

@@ -2,7 +2,7 @@
 
 The error is ‖a − n(h)‖ / max(‖a‖, ‖n‖) over the swept entries. Here a is the analytic gradient, n(h) is the
 plain scheme's value at the step h, and n is the value that the check's default scheme extrapolates from
-several steps. The denominator is the same for every h, so the error of a small gradient may exceed 1, but
+several steps. The denominator is the same for every h. So the error of a small gradient may exceed 1, but
 this error still falls with h.
 """
 
@@ -34,9 +34,11 @@ STEPS = tuple(2.0**-k for k in range(51))
 class Extrapolated:
     """The relative error of the check's default scheme, which extrapolates from several steps.
 
-    steps: the steps that the scheme extrapolates from.  error: the relative error.  bar: the error bar of
-    `error`.
-    scale: max(‖a‖, ‖n‖), the denominator of every relative error.
+    steps: the steps that the scheme extrapolates from.
+    error: the relative error.
+    bar: the error bar of `error`.
+    scale: max(‖a‖, ‖n‖), the denominator of every relative error, for the analytic gradient a and the
+        extrapolated estimate n.
     unknown: the number of entries left out because they are on kinks.
     """
 
@@ -79,9 +81,9 @@ class Sweep:
 def sweep(spec: Spec, schemes: Sequence[str] = (), progress: Progress | None = None) -> Sweep:
     """Compare the checked gradients of `spec` with plain schemes at steps from 1 down to 2⁻⁵⁰.
 
-    schemes: names of plain schemes; by default, all that apply.
-
     Raises the same errors as `check`.
+
+    schemes: the names of the plain schemes to use. By default, all plain schemes that apply are used.
     """
     subject = subject_of(spec)
     named = _applicable(schemes, subject)
@@ -128,7 +130,7 @@ def _drawn(subject: Subject, report: Report, spec: Spec, progress: Progress | No
 
 
 def _evaluations(entries: Sequence[Entries], named: Sequence[str]) -> int:
-    """Return the number of evaluations of the sweep; a layer's weight and bias share their evaluations."""
+    """Return the number of evaluations of the sweep. A layer's weight and bias share their evaluations."""
     moved = {id(numbers): len(numbers.which) for of in entries for numbers in of.losses.moved}
     return sum(moved.values()) * evaluations([SCHEMES[name] for name in named], STEPS)
 

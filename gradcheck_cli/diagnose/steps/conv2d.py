@@ -17,7 +17,7 @@ from gradcheck_cli.network.steps.convolution import Convolution
 from gradcheck_cli.types import Array, Shape
 
 Mixed = Callable[[Array, int], Array]
-"""A function that puts the channels of images into the wrong groups, for a number of groups.
+"""A function that takes images and a number of groups, and puts the channels into the wrong groups.
 
 The images are (N, channels, *positions), for N samples.
 """
@@ -78,8 +78,8 @@ def _with_next_kernels(visit: Visit) -> Array | None:
 def _overwritten(order: Callable[[list[Shape]], list[Shape]], by_channel: bool = False) -> Of:
     """Return a function that computes ∂L/∂x with overlapping windows overwriting each other.
 
-    order: sorts the positions of a kernel; where windows overlap, the contribution of the last position
-    remains.
+    order: a function that sorts the positions of a kernel. If windows overlap, the contribution of the last
+        position remains.
     by_channel: whether the channels of the output also overwrite each other. If so, the last channel remains.
     """
 
@@ -159,7 +159,7 @@ def _rows() -> Iterator[Variant]:
 
 
 def _in_small_steps(visit: Visit) -> Handed | None:
-    """Return the `vjp` of the convolution with stride 1, with δ in the first windows and 0 in the others.
+    """Return the result of the `vjp` with stride 1, with δ in the first windows and 0 in all others.
 
     Returns None if the stride is 1 already, or if there are too few windows.
     """

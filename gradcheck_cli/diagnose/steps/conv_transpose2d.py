@@ -25,7 +25,7 @@ def _turned(visit: Visit) -> Array:
 
 
 def _without_stride(visit: Visit) -> Array | None:
-    """Return ∂L/∂x from windows of δ that lie next to each other, as if the stride were 1."""
+    """Return ∂L/∂x as if the stride were 1: neighbouring windows of δ start one position apart."""
     down, (x,) = _down(visit), visit.inputs
     if down.stride == (1, 1):
         return None
@@ -37,7 +37,7 @@ def _without_stride(visit: Visit) -> Array | None:
 
 
 def _without_padding(visit: Visit) -> Array | None:
-    """Return ∂L/∂x from windows of δ that start in the corner of δ, as if no rows had been cut off."""
+    """Return ∂L/∂x computed from windows that start in the corner of δ, as if nothing had been cut off."""
     down, (x,) = _down(visit), visit.inputs
     if not any(down.padding):
         return None

@@ -20,7 +20,7 @@ from gradcheck_cli.network.steps.dense import Dense
 from gradcheck_cli.types import Array
 
 _OF_OTHERS = "another layer's"
-"""Mistakes whose kind begins with this phrase need a chain, since they count layers between two layers."""
+"""The first words of the kinds of mistakes that need a chain, because they count layers."""
 
 
 def _backward(mistake: Mistake) -> Backward:
@@ -46,7 +46,7 @@ def _of_chains(step: type[Step]) -> Iterator[Variant]:
 
 
 def _of_pre_activation(visit: Visit) -> Array | None:
-    """Return the weight's gradient with z in place of a = φ(z); None if no activation feeds the step."""
+    """Return the weight's gradient with z in place of a = φ(z); None if no activation precedes the step."""
     below = visit.at.graph.nodes[visit.feeder] if visit.feeder >= 0 else None
     if below is None or not below.step.is_activation:
         return None

@@ -42,7 +42,7 @@ def _as_in_training(visit: Visit) -> Array:
 
 
 def _of_the_batch(visit: Visit) -> Array:
-    """Return ∂L/∂z as in training, where the mean and the variance are the batch's own."""
+    """Return ∂L/∂z as in training, which uses the batch's own mean and variance."""
     step, z = _norm(visit), visit.inputs[0]
     own = Normalise(step.eps, _axes(visit), "batch")
     return own.vjp({}, (z,), own.forward({}, z), visit.upstream)[0][0]
@@ -93,7 +93,7 @@ _ROWS: tuple[tuple[str, Of, str, str, str], ...] = (
 
 
 def _below(visit: Visit) -> Visit | None:
-    """Return the visit to the fixed normalisation below a scale; None if another step is below."""
+    """Return the visit to the fixed normalisation just below a scale; None if another step is there."""
     nodes, i = visit.at.graph.nodes, visit.feeder
     fixed = i >= 0 and isinstance(nodes[i].step, FixedNormalise)
     return Visit(visit.at, i, visit.upstream, visit.arrived) if fixed else None
@@ -104,7 +104,10 @@ def _without_gamma(visit: Visit) -> Array | None:
 
 
 def _gamma_of(name: str) -> Of:
-    """Return a function that computes γ's gradient with z, or with z − mean, in place of ẑ."""
+    """Return a function that computes γ's gradient with z or z − mean in place of ẑ.
+
+    name: the quantity that takes the place of ẑ, "z" or "z − mean".
+    """
 
     def of(visit: Visit) -> Array | None:
         below = _below(visit)

@@ -40,14 +40,17 @@ _LOOPS: tuple[tuple[tuple[slice, ...], int, str], ...] = (
     ((_ALL, _ALL, _FIRST), 4, "the first row"),
     ((_ALL, _ALL, _FIRST, _FIRST), 4, "the first position"),
 )
-"""The parts of δ that a loop may have covered if it ended after its first iteration.
+"""The parts of δ that a loop covers if it ends after its first iteration.
 
 Each row holds the part, the number of axes that δ must have (0 for any), and the words for the part.
 """
 
 
 def _part(upstream: Array, kept: tuple[slice, ...], axes: int) -> Array | None:
-    """Return δ with 0 outside the part; None if the part is all of δ or needs another number of axes."""
+    """Return δ with 0 outside the part `kept`.
+
+    Returns None if the part is all of δ, or if δ does not have the number of axes that the part needs.
+    """
     if (axes and upstream.ndim != axes) or upstream[kept].size == upstream.size:
         return None
     only = np.zeros_like(upstream)

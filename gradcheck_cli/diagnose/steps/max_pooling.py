@@ -1,4 +1,4 @@
-"""Mistakes in the backward pass of max pooling, and of maxout, which is max pooling over pieces."""
+"""Mistakes in the backward pass of max pooling and of maxout, which takes the largest piece of each unit."""
 
 from __future__ import annotations
 
@@ -39,13 +39,14 @@ def _axes(visit: Visit) -> tuple[int, ...]:
 
 
 Shares = Callable[[Array, tuple[int, ...]], Array]
-"""A function of a window and its axes that returns the share of every value in the window."""
+"""A function that takes a window and its axes, and returns each value's share of the gradient."""
 
 
 def _spread(shares: Shares, added: bool = True) -> Of:
     """Return a function that computes ∂L/∂x by giving every value in a window a share of δ.
 
-    shares: returns the shares of the values in a window.  added: whether overlapping windows add up.
+    shares: a function that returns the shares of the values in a window.
+    added: whether the shares from overlapping windows add up. If not, the last window's share remains.
     """
 
     def of(visit: Visit) -> Array:
@@ -87,7 +88,10 @@ def _first_place(x: Array, axes: tuple[int, ...]) -> Array:
 
 
 def _without_stride(visit: Visit) -> Array | None:
-    """Return ∂L/∂x with the windows next to each other, as if the stride were 1."""
+    """Return ∂L/∂x computed with a stride of 1, so that neighbouring windows start one position apart.
+
+    Returns None if the stride is 1 already.
+    """
     step = _pool(visit)
     if set(step.stride) == {1}:
         return None
@@ -174,13 +178,14 @@ _ROWS: tuple[tuple[str, Of, str, str, str], ...] = (
 )
 
 _OVERLAP = ("windows overwritten", "stride forgotten on the way down")
-"""The mistakes that maxout cannot have, since the pieces of two units do not overlap."""
+"""The kinds of mistakes that maxout cannot have, because no two of its units share a piece."""
 
 
 def _rows(step: type[MaxPool], pooling: str, window: str) -> Iterator[Variant]:
     """Yield the mistakes of one kind of step.
 
-    pooling, window: the words for the step and for one of its windows.
+    pooling: the words for the step.
+    window: the words for one of the step's windows.
     """
     for kind, of, sentence, wrong, code in _ROWS:
         if step is not Maxout or kind not in _OVERLAP:

@@ -34,11 +34,12 @@ W = TypeVar("W", bound=Wrong)
 class Norm:
     """A kind of normalisation.
 
-    name: the first words of the kinds of its mistakes.  words: its name in sentences.
+    name: the first words of the kinds of its mistakes.
+    words: its name in sentences.
     family: the family of its mistakes.
     count: the symbol for the number of entries in a mean.
     axis: the wrong axis in the example on a mistake's page in the documentation.
-    includes: returns whether a step is of this kind.
+    includes: a function that returns whether a step is of this kind.
     """
 
     name: str
@@ -71,10 +72,10 @@ _MEANS_OF_SAMPLES = (
 
 
 def _of_samples(code: str) -> str:
-    """Return code for batch normalisation rewritten with means over the units of a sample.
+    """Return code for batch normalisation, rewritten with means over the units of a sample.
 
-    A function `mean` takes these means. Sums for γ and β stay sums over the samples, and over the positions
-    if there are any.
+    In the new code, a function `mean` takes these means. The sums for γ and β stay sums over the samples and
+    any positions.
     """
     if code.startswith(("dL_dgamma", "dL_dbeta")):
         code = code.replace("z_h.mean(axis=0)", "mean(x)").replace("axis=0", "axis=over")
@@ -174,7 +175,7 @@ def _of_chains(norm: Norm) -> Iterator[Variant]:
 # --- means over other entries ------------------------------------------------------------------------------
 
 Mean = Callable[[Visit, Array], Array | None]
-"""A function of a visit and an array that returns means over the wrong entries of the array.
+"""A function that takes a visit and an array, and returns means over the wrong entries of the array.
 
 The means broadcast to the array's shape. The result is None if such means do not exist.
 """
@@ -183,7 +184,7 @@ _RIGHT = "δ = (g − mean g − ẑ mean(g ẑ)) / √(var z + eps)"
 
 
 def _over(*axes: int) -> Mean:
-    """Return a function that takes means over these axes. It returns None if an axis does not exist."""
+    """Return a `Mean` function that averages over these axes. It returns None if an axis does not exist."""
 
     def mean(visit: Visit, array: Array) -> Array | None:
         known = {axis % array.ndim for axis in axes if -array.ndim <= axis < array.ndim}
@@ -242,7 +243,7 @@ _MEANS: tuple[tuple[Mean, str, str], ...] = (
 
 
 def _code_over(norm: Norm, axis: str) -> str:
-    """Return the code with means over this axis, or "" if the example in the docs uses another axis."""
+    """Return numpy code with means over `axis`, or "" if the example in the docs uses another axis."""
     of_g, along = (f"{array}.mean(axis={axis}, keepdims=True)" for array in ("g", "(g * z_hat)"))
     name = "delta_h" if norm.count == "N" else "dL_dx"
     return f"{name} = (g - {of_g} - z_hat * {along}) / deviation" if axis == norm.axis else ""

@@ -21,7 +21,7 @@ def _with_slope(visit: Visit, slope: Array) -> Array:
 
 
 def _slope(visit: Visit, x: Array, upstream: Array) -> Array:
-    """Return the slope's gradient Σ g x for this x and this upstream gradient g."""
+    """Return the slope's gradient Σ g x for the given x and upstream gradient g."""
     _, gradients = visit.step.vjp(visit.p, (-np.abs(x),), visit.output, -np.sign(x) * upstream)
     return gradients["weight"]
 
@@ -31,7 +31,7 @@ def _averaged(visit: Visit) -> Array:
 
 
 def _of_one_channel(visit: Visit) -> Array | None:
-    """Return a shared slope's gradient from the last channel only; None if each channel has its own slope."""
+    """Return a shared slope's gradient from the last channel only; None if the slope is not shared."""
     step = visit.step
     assert isinstance(step, PReLU)
     channels = visit.inputs[0].shape[1]

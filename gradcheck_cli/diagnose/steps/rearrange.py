@@ -1,4 +1,4 @@
-"""Mistakes in the backward pass of steps that only rearrange, select or repeat entries."""
+"""Mistakes in the backward pass of steps that rearrange, select or repeat entries."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def _to_all(visit: Visit) -> Array | None:
 
 
 def _as_tiled(visit: Visit) -> Array:
-    """Return ∂L/∂x with the copies summed as if the forward pass had used numpy.tile, not numpy.repeat."""
+    """Return ∂L/∂x with the copies summed as if numpy.tile had made them, not numpy.repeat."""
     assert isinstance(visit.step, Repeat)
     shape, axis, times = visit.upstream.shape, 1 + visit.step.axis, visit.step.times
     copies = visit.upstream.reshape(*shape[:axis], times, shape[axis] // times, *shape[axis + 1 :])
@@ -65,7 +65,7 @@ def _first_copy(visit: Visit) -> Array | None:
 
 
 def _to_last_step(visit: Visit, _: float) -> Handed | None:
-    """Return the gradients of a loop's outputs with 0 for all outputs but the last."""
+    """Keep the gradient of a loop's last output, and set the gradients of all other outputs to 0."""
     *before, last = visit.right[0]
     return (*(np.zeros_like(each) for each in before), last), {}
 

@@ -1,4 +1,7 @@
-"""Mistakes in the order of parts, in the backward pass of recurrent layers and of joint projections."""
+"""Mistakes in the order of gates in recurrent layers, or of q, k and v in a joint projection.
+
+Here q, k and v stand for queries, keys and values.
+"""
 
 from __future__ import annotations
 

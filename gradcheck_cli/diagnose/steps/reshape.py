@@ -12,7 +12,7 @@ from gradcheck_cli.types import Array
 
 
 def _in_order(order: tuple[int, ...]) -> Of:
-    """Return a function that reshapes δ as if the axes had been permuted before the image was flattened."""
+    """Return a function that reshapes δ as if the image's axes had been permuted before it was flattened."""
 
     def of(visit: Visit) -> Array | None:
         shape = visit.inputs[0].shape

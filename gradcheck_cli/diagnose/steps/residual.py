@@ -1,4 +1,4 @@
-"""Mistakes in skip connections that go around a normalisation or end just below it."""
+"""Mistakes in skip connections around a normalisation, or around a branch with a normalisation above it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _KIND = "skip connection on the wrong side of the norm"
 
 
 def _around(visit: Visit) -> Array | None:
-    """Return the gradient that the skip connection around a normalisation passes down to the norm's input.
+    """Return the gradient that the skip connection around a normalisation passes to the norm's input.
 
     Returns None if no skip connection starts at the norm's input.
 
@@ -39,7 +39,7 @@ def _has_scale(visit: Visit) -> bool:
 
 
 def _through_the_norm(visit: Visit, _: float) -> Handed | None:
-    """Return a `vjp` that adds the skip's gradient above the normalisation instead of below it."""
+    """Return the result of a `vjp` that adds the skip's gradient above the normalisation, not below it."""
     skip = _around(visit) if isinstance(visit.step, (*_NORMS, *_SCALES)) else None
     if skip is None or skip.shape != visit.upstream.shape:
         return None
@@ -53,9 +53,10 @@ def _through_the_norm(visit: Visit, _: float) -> Handed | None:
 
 
 def _past_the_norm(visit: Visit) -> Array | None:
-    """Return the gradient that reaches a normalisation, or its scale, from above.
+    """Return the gradient that arrives from above at the normalisation that follows the visited sum.
 
-    Returns None if no normalisation follows the visited sum directly.
+    If the normalisation has a scale, the gradient is the one that arrives at the scale. Returns None if no
+    normalisation follows the sum directly.
     """
     nodes, above = visit.at.graph.nodes, visit.taker
     if above < 0 or not isinstance(nodes[above].step, _NORMS):

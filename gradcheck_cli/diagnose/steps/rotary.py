@@ -20,7 +20,10 @@ def _turned_again(visit: Visit) -> Array:
 
 
 def _other_pairs(visit: Visit) -> Array:
-    """Return the gradient rotated back with the other layout of the pairs."""
+    """Return the gradient rotated back with features paired in the other layout.
+
+    One layout pairs neighbours, the other pairs the first half of the features with the second half.
+    """
     step = visit.step
     assert isinstance(step, Rotary)
     other = replace(step, interleaved=not step.interleaved)

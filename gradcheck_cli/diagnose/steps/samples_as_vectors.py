@@ -1,7 +1,8 @@
-"""A backward pass of layer normalisation that treats each sample (T, n) as one vector of T n numbers.
+"""A backward pass of layer normalisation that treats each sample, (T, n), as one vector of T n numbers.
 
-There are N T vectors to normalise. The mistake takes N of them, each with the mean and the variance of one of
-the first N vectors of x, and keeps the first n entries of γ's and β's gradients.
+The correct backward pass normalises N T vectors, for N samples. The mistake normalises N vectors, with the
+means and variances of the first N of the correct vectors. It keeps the first n entries of γ's and β's
+gradients.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from gradcheck_cli.types import Array
 
 
 def _statistics(visit: Visit) -> tuple[Array, Array] | None:
-    """Return ẑ (N, T n) and the deviation (N, 1), with each sample as one vector.
+    """Return ẑ, (N, T n), and the deviation, (N, 1), with each sample as one vector.
 
     Returns None unless a sample has several vectors.
     """

@@ -25,7 +25,7 @@ def _unmasked(visit: Visit) -> Array:
 
 
 def _without_padding(visit: Visit) -> Array | None:
-    """Return ∂L/∂z with the mask that all samples share, but without each sample's padding."""
+    """Return ∂L/∂z with the mask that all samples share, but without each sample's padding mask."""
     if not isinstance(visit.step, PaddedSoftmax) or visit.step.mask.all():
         return None
     unpadded, scores = Softmax(visit.step.mask), visit.inputs[:1]
