@@ -9,12 +9,12 @@ import numpy as np
 from gradcheck_cli.types import Array, Shape
 
 WEIGHTED_OUTPUTS = "Σ c · out"
-"""How the report calls a loss that gradcheck makes from the outputs."""
+"""The report's name for a loss that gradcheck makes from the outputs."""
 
 SENTENCE = "L = Σ c · out, with c drawn at random."
 
 PROJECTED = "g = ⟨∇L, v⟩"
-"""How the report calls a gradient that is projected on a direction."""
+"""The report's name for a gradient that is projected on a direction."""
 
 SECOND = "The gradients shown are second derivatives: those of g = ⟨∇L, v⟩, with v drawn at random."
 
@@ -24,12 +24,18 @@ MOST_TERMS = 4096
 
 
 def drawn(shape: Shape, rng: np.random.Generator) -> Array:
-    """Draw weights between ½ and 2 on a grid that every floating-point type represents; half are negative."""
+    """Draw weights between ½ and 2, half of them negative.
+
+    The weights lie on a grid that every floating-point type represents exactly.
+    """
     grid, count = np.arange(32, 129) / 64.0, int(np.prod(shape))
     signs = 1.0 - 2.0 * (rng.permutation(count) % 2)
     return np.asarray(rng.choice(grid, shape) * signs.reshape(shape))
 
 
 def groups(entries: int) -> Any:
-    """Return the group of each entry, so that `entries` of them are added up to `MOST_TERMS` terms."""
+    """Return the index of each entry's group. Each of the `MOST_TERMS` groups is added up to one term.
+
+    entries: the number of entries.
+    """
     return np.arange(entries) * MOST_TERMS // entries

@@ -28,6 +28,7 @@ def _place(error: BaseException, folder: str) -> str | None:
     """Return the innermost line of the user's code in the traceback, such as ``my_net.py:7``.
 
     Returns None if the traceback does not pass through the user's code.
+
     folder: the folder of the user's code.
     """
     if isinstance(error, SyntaxError) and error.filename and os.path.isfile(error.filename):
@@ -38,9 +39,10 @@ def _place(error: BaseException, folder: str) -> str | None:
 
 
 def place_among(places: Iterable[tuple[str, int | None]], folder: str) -> str | None:
-    """Return the last place that lies in the user's code, such as ``my_net.py:7``; None if no place does.
+    """Return the last place that lies in the user's code, such as ``my_net.py:7``; None if there is none.
 
-    places: pairs of a file and a line number.  folder: the folder of the user's code.
+    places: pairs of a file and a line number.
+    folder: the folder of the user's code.
     """
     own = [(file, line) for file, line in places if _is_users(file, folder)]
     return f"{os.path.relpath(own[-1][0], folder)}:{own[-1][1]}" if own else None
@@ -52,7 +54,7 @@ def _is_users(file: str, folder: str) -> bool:
 
 
 def _reason(error: BaseException) -> str:
-    """Return the first line of an error's message; empty if the error has none or its `__str__` fails."""
+    """Return the first line of an error's message; empty if there is no message or if `__str__` fails."""
     try:
         lines = (error.msg if isinstance(error, SyntaxError) else str(error)).strip().splitlines()
     except Exception:

@@ -20,13 +20,13 @@ from gradcheck_cli.errors import InputError, Location, bad_input
 def read(function: Callable[..., Any], parameters: Any, x: Any, y: Any) -> tuple[Function, Inputs]:
     """Return the function and its inputs, in the form used for functions that a spec names.
 
+    Raises `InputError` if the function does not return a loss and gradients, changes its arguments, or
+    returns different results for the same arguments. Exceptions raised by the function propagate.
+
     function: the user's function, called as function(parameters, x, y) or function(parameters).
     parameters: a single array, or arrays in dicts, lists, tuples and dataclasses, nested to any depth. The
         function receives them nested in this way, and returns its gradients nested in the same way.
     x, y: the data, passed on unchanged.
-
-    Raises `InputError` if the function does not return a loss and gradients, changes its arguments, or
-    returns different results for the same arguments. Exceptions raised by the function propagate.
     """
     if not callable(function):
         raise bad_input(f"{a(function)} cannot be called; a function is needed")

@@ -16,11 +16,12 @@ from gradcheck_cli.errors import bad_input
 def read_layer(
     forward: Callable[..., Any], backward: Callable[..., Any], inputs: Any, outputs: int | None
 ) -> tuple[Function, Inputs]:
-    """Return the layer and its inputs in the same form as a layer that a spec names.
+    """Return the layer and its inputs, in the form used for layers that a spec names.
+
+    Raises `InputError` if the layer cannot be checked. Exceptions raised by the functions propagate.
 
     inputs: the arguments of forward: a dict by name, a tuple or list in order, or a single array.
     outputs: the number of forward's outputs; None to infer it.
-    Raises `InputError` if the layer cannot be checked. Exceptions raised by the functions propagate.
     """
     for name, value in (("forward", forward), ("backward", backward)):
         if not callable(value):

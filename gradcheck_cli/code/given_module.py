@@ -43,7 +43,7 @@ class Guarded(Given):
 
 
 def guarded(function: Any) -> Guarded:
-    """Return a function or module that the caller passed in, with its name for messages."""
+    """Wrap a function or module that the caller passed in, and record its name for messages."""
     if not callable(function):
         raise bad_input(f"{a(function)} cannot be called; a module or a function is needed")
     return Guarded(**vars(given(function)))
@@ -52,12 +52,13 @@ def guarded(function: Any) -> Guarded:
 def read_torch(
     module: Any, tensors: Any, x: Any, y: Any, loss: Callable[..., Any] | None, how: CheckSpec
 ) -> tuple[Function, Inputs]:
-    """Return a torch module or function and its inputs in the same form as those that a spec names.
+    """Return a torch module or function and its inputs, in the form used for code that a spec names.
+
+    Raises `InputError` if the module or function cannot be checked.
 
     tensors: the tensors that a function takes: a dict by name, or a sequence in order; None for a module.
     loss: the loss, a function of the output and y; None for Σ c · out, with c drawn at random.
-    how: the settings of the check, of which the order and the mode matter here.
-    Raises `InputError` if it cannot be checked.
+    how: the settings of the check. Only the order and the mode matter here.
     """
     code = guarded(module)
     named = None if tensors is None else _by_name(module, tensors)
@@ -77,15 +78,16 @@ def read_jax(
 ) -> tuple[Function, Inputs]:
     """Return a jax function and its inputs, in the form used for functions that a spec names.
 
+    Raises `InputError` if the function cannot be checked.
+
     parameters: a single array, or arrays in dicts, lists, tuples and pytrees, nested to any depth.
-    Raises `InputError` if it cannot be checked.
     """
     inputs = Inputs(None, None, None, order=how.order, forward_mode=how.forward_mode)
     return differentiated(imported(()), guarded(function), Nested(parameters), inputs, (x, y)), inputs
 
 
 def _by_name(function: Any, tensors: Any) -> dict[str, Tensor]:
-    """Return the tensors by the names of the function's arguments, or as they are if they have names."""
+    """Return the tensors by name. Tensors without names get the names of the function's arguments."""
     if isinstance(tensors, Mapping):
         return {str(name): tensor for name, tensor in tensors.items()}
     values = list(tensors) if isinstance(tensors, Sequence) else [tensors]

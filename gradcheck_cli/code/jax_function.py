@@ -1,4 +1,4 @@
-"""Read a function of jax. Its gradients come from jax, and so from the derivative rules that it defines."""
+"""Read a function of jax. Its gradients come from jax, and so from its own derivative rules."""
 
 from __future__ import annotations
 
@@ -47,12 +47,12 @@ _TWICE = "order: 2 differentiates the derivative rules: write them with jax.nump
 def read(source: FromCode, inputs: Inputs, load: Load = load) -> Function:
     """Load a function f(parameters, x, y) of jax, and differentiate it with jax.grad, in float64.
 
-    If f returns a real number, that is the loss L. Otherwise, L = Σ c · out over all of its outputs, with c
-    drawn at random. If there are no data, f may also take the parameters alone.
+    If f returns a real number, that number is the loss L. Otherwise, L = Σ c · out over all of its outputs,
+    with c drawn at random. If there are no data, f may also take the parameters alone.
 
-    If the spec has no parameters, they come from `parameters` in the function's module. Complex parameters
-    are checked as two real ones, NAME.real and NAME.imag. Raises an `InputError` that points at the offending
-    place in the spec if the code fails, or cannot be differentiated.
+    If the spec has no parameters, they come from `parameters` in the function's module. A complex parameter
+    is checked as two real ones, NAME.real and NAME.imag. Raises an `InputError` that points at the offending
+    place in the spec if the code fails or cannot be differentiated.
     """
     if inputs.problem is not None:
         help = "leave the network out, or return the loss and its gradients and name the function as python"
@@ -70,7 +70,8 @@ def read(source: FromCode, inputs: Inputs, load: Load = load) -> Function:
 def differentiated(jax: Any, code: Callee, nested: Nested, inputs: Inputs, data: tuple[Any, Any]) -> Function:
     """Return the function as a `Function` that jax differentiates, after calling it to verify it.
 
-    nested: the parameters in their author's nesting.  data: x and y.
+    nested: the parameters in their author's nesting.
+    data: x and y.
     """
     arrays = {path: plain(value) for path, value in nested.arrays.items()}
     point = as_point({**_in_parts(arrays), **(inputs.parameters or {})}, code.where)
@@ -145,10 +146,12 @@ def _compiled(jax: Any, function: PythonFunction, terms: Terms) -> PythonFunctio
 def _pair(
     jax: Any, terms: Terms, data: tuple[Any, Any], compiled: Wrap, mode: Wrap | None = None
 ) -> Callable[..., Any]:
-    """Return a function that returns the loss terms and, computed only if they are read, the gradients.
+    """Return a function that returns the loss terms and the gradients.
 
-    compiled: compiles a function, or returns it as it is.
-    mode: turns a loss into a function that returns its gradients; jax.grad by default.
+    The gradients are computed only if they are read.
+
+    compiled: a function that compiles another function, or returns it unchanged.
+    mode: a function that turns a loss into a function that returns its gradients; jax.grad by default.
     """
 
     def losses(leaves: Leaves) -> JaxArray:
@@ -191,7 +194,7 @@ class _Gradients(Mapping[str, Any]):
 def _with_a_scaled_loss(jax: Any, function: PythonFunction, outputs: Outputs) -> PythonFunction:
     """Return the function with a finding if its gradients do not scale with the loss.
 
-    The derivative rule that is to blame then ignores its upstream, or is not linear in it.
+    If they do not scale, one of the derivative rules ignores its upstream or is not linear in it.
     """
 
     def scaled(leaves: Leaves, x: Any, y: Any) -> JaxArray:
@@ -222,7 +225,7 @@ def _in_forward_mode(jax: Any, function: PythonFunction, terms: Terms) -> Python
 
 
 def _in_parts(arrays: Mapping[str, Array]) -> dict[str, Array]:
-    """Return the arrays with each complex one split into two real ones, NAME.real and NAME.imag."""
+    """Return the arrays with each complex array split into two real ones, NAME.real and NAME.imag."""
     parts: dict[str, Array] = {}
     for name, array in arrays.items():
         if array.dtype.kind == "c":
@@ -233,7 +236,7 @@ def _in_parts(arrays: Mapping[str, Array]) -> dict[str, Array]:
 
 
 def _whole(arrays: Mapping[str, Array], leaves: Leaves) -> dict[str, JaxArray]:
-    """Return the parameters as their author has them, from real arrays by name."""
+    """Return the parameters in the author's dtypes: pairs of real arrays become complex arrays again."""
     return {
         name: leaves[f"{name}.real"] + 1j * leaves[f"{name}.imag"]
         if array.dtype.kind == "c"

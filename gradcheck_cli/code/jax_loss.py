@@ -1,4 +1,4 @@
-"""Losses as functions of jax arrays by name: the author's own, Σ c · out, or a gradient along a direction."""
+"""Losses as functions of jax arrays by name: the author's own, Σ c · out, or a projected gradient."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from gradcheck_cli.types import Array, Shape
 JaxArray = Any
 Leaves = Mapping[str, JaxArray]
 Terms = Callable[..., JaxArray]
-"""A function of (arrays by name, x, y) that returns the S terms of a loss, (S,)."""
+"""A function that takes (arrays by name, x, y) and returns the S terms of a loss, (S,)."""
 
 
 def imported(where: Location) -> Any:
-    """Import jax. Raises an `InputError` that points at `where` if it is missing."""
+    """Import jax. Raises an `InputError` that points at `where` if jax is missing."""
     try:
         return import_module("jax")
     except ImportError as error:
@@ -40,8 +40,8 @@ class Outputs:
     """A function of jax, and the loss L that is made from its outputs.
 
     function: a function of (arrays by name, x, y).
-    weights: c, one array for each output, by the name of its upstream. It is empty if the only output is a
-        real number, which is the loss itself.
+    weights: c, one array for each output, by the name of the output's upstream. It is empty if the only
+        output is a real number, which is the loss itself.
     """
 
     jax: Any
@@ -49,7 +49,10 @@ class Outputs:
     weights: Mapping[str, Array]
 
     def __call__(self, leaves: Leaves, x: Any, y: Any) -> JaxArray:
-        """Return the terms of L. Arrays in `leaves` that are named like an upstream replace its weights."""
+        """Return the terms of L.
+
+        An array in `leaves` that has the name of an upstream replaces that upstream's weights.
+        """
         outs = outputs_of(self.jax, self.function(leaves, x, y))
         if not self.weights:
             return outs[0].reshape(1)
@@ -58,7 +61,10 @@ class Outputs:
 
 
 def drawn_upstreams(shapes: Sequence[Shape]) -> dict[str, Array]:
-    """Draw c for outputs of these shapes, by name. A single number is the loss itself and needs no c."""
+    """Draw the weights c of outputs with these shapes, by name.
+
+    A single number is the loss itself and needs no c.
+    """
     rng = np.random.default_rng(0)
     names = ["upstream"] if len(shapes) == 1 else [f"upstream.{i}" for i in range(len(shapes))]
     return {} if shapes == [()] else {name: drawn(s, rng) for name, s in zip(names, shapes, strict=True)}
@@ -97,7 +103,10 @@ def outputs_of(jax: Any, output: Any) -> list[JaxArray]:
 
 
 def grouped(jax: Any, products: Sequence[JaxArray]) -> JaxArray:
-    """Return the entries of these arrays, added up in groups if there are more than `MOST_TERMS`."""
+    """Return all entries of these arrays as one vector.
+
+    If there are more than `MOST_TERMS` entries, they are added up in groups.
+    """
     flat = jax.numpy.concatenate([product.reshape(-1) for product in products])
     if len(flat) <= MOST_TERMS:
         return flat

@@ -125,8 +125,10 @@ class Layer:
 class Passed:
     """The result of one call of forward, with the arguments of that call.
 
+    outputs: forward's outputs.
     rest: the values, such as the cache, that backward takes by position after the upstreams.
     inputs: the values that backward takes by name.
+    given: all arguments of the call, by name.
     """
 
     outputs: tuple[Any, ...]
@@ -140,11 +142,11 @@ def convention_of(
 ) -> Convention:
     """Return the convention that forward and backward follow.
 
-    Backward takes one upstream for each output, and then forward's cache, some of its arguments, or nothing.
+    Backward takes one upstream for each output. After these, it takes forward's cache, some of forward's
+    arguments, or nothing. Raises `InputError` if the two functions do not fit together.
 
     result: the result of a call of forward.
     outputs: the number of forward's outputs; None to infer it.
-    Raises `InputError` if the two functions do not fit together.
     """
     results = result if isinstance(result, tuple | list) else (result,)
     names = _positional(backward.value)
@@ -167,7 +169,7 @@ def convention_of(
 
 
 def _counts(results: int, outputs: int | None) -> tuple[int, ...]:
-    """Return the possible numbers of outputs of forward, the most common first."""
+    """Return the possible numbers of outputs of forward. The most common number comes first."""
     if outputs is not None:
         return (outputs,) if 1 <= outputs <= results else ()
     return (results - 1, results) if results > 1 else (1,)

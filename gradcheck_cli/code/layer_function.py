@@ -54,11 +54,12 @@ def layer_function(
 ) -> LayerFunction:
     """Return a layer as a function to check, after calling forward and backward several times to verify them.
 
+    Raises `InputError` if the two functions do not fit together, fail, change their arguments, or return
+    different results for the same arguments.
+
     arguments: all arguments of forward, by name.
     outputs: the number of forward's outputs; None to infer it.
     where: the place in the spec that errors about the arguments point at.
-    Raises `InputError` if the two functions do not fit together, fail, change their arguments, or return
-    different results for the same arguments.
     """
     names = floats(arguments)
     point = as_point({name: plain(arguments[name]) for name in names}, where)
@@ -82,7 +83,7 @@ class Upstream:
     """The gradient of the loss with respect to each output. `str()` says what is unusual about it.
 
     weights: one array per output.
-    told: a sentence on how the weights differ from the first draw; empty if they do not.
+    told: a sentence that says how the weights differ from the first draw; empty if they do not differ.
     layout: a function that changes the memory layout of the arrays that backward receives.
     """
 
@@ -138,7 +139,8 @@ class LayerFunction:
     """A layer as a `Function` of the arrays that forward takes, with the loss L = Σ c · out.
 
     parameters: the point at which the gradients are checked.
-    upstream: the weights c, one array per output.  loss: L at the point.
+    upstream: the weights c, one array per output.
+    loss: L at the point.
     findings: faults found by running backward with other upstreams.
     others: the same layer with other upstreams.
     """
@@ -170,7 +172,7 @@ class LayerFunction:
     def samples(self) -> int | None:
         """The number of samples: the length of the first axis of both the first input and the first output.
 
-        None if these two lengths differ.
+        It is None if these two lengths differ.
         """
         shapes = (plain(self.layer.arguments[self.layer.floats[0]]).shape, self.upstream.weights[0].shape)
         lengths = {shape[:1] for shape in shapes}
@@ -295,7 +297,7 @@ def _observed(function: LayerFunction) -> LayerFunction:
 
 
 def _tried(function: LayerFunction) -> LayerFunction:
-    """Run backward with other upstreams, and return the function with what was found.
+    """Run backward with other upstreams, and return the function with any faults that they reveal.
 
     Backward must be linear in its upstream.
     """

@@ -16,7 +16,7 @@ from gradcheck_cli.spec.gradients import FromCode
 _OWN = ("inputs", "parameters")
 """The names under which a module may define forward's arguments, as a dict or a function that returns one.
 
-If a module defines several of these names, the first one counts.
+If a module defines several of these names, the first name counts.
 """
 
 

@@ -25,11 +25,11 @@ _PREFIX = "_gradcheck_user_code_"
 _NUMBERS = count(1)
 
 _BEFORE: dict[str, frozenset[str]] = {}
-"""For each folder, the names in sys.modules just before code from that folder was loaded."""
+"""The names in sys.modules just before code from a folder was loaded, by the folder."""
 
 
 _GONE_TO: dict[str, str] = {}
-"""For each folder, the current directory that code from this folder has chosen with os.chdir.
+"""The current directory that code has chosen with os.chdir, by the folder of the code.
 
 The next call to code from that folder starts in this directory.
 """
@@ -53,7 +53,7 @@ class Callee(Protocol):
         """Return a copy that calls `function`, such as a wrapper around the user's function."""
 
     def running(self, circumstances: str = "") -> AbstractContextManager[None]:
-        """Return a context for calls to the function; a failure inside it mentions the `circumstances`."""
+        """Return a context for calls to the function. A failure in the context mentions `circumstances`."""
 
     def complain(self, message: str, help: str | None = None) -> InputError:
         """Return an `InputError` whose text is the function's name followed by `message`."""
@@ -89,7 +89,7 @@ class UserCode:
             yield
 
     def own(self, name: str) -> Any:
-        """Return the attribute `name` of the module; if the attribute is a function, call it first.
+        """Return the attribute `name` of the module. If the attribute is a function, return its result.
 
         Returns None if the module has no such attribute.
         """
@@ -138,7 +138,8 @@ def guard(file: Path, where: Location, what: str) -> Iterator[None]:
 
     Any exception from the code, and any call to sys.exit or os._exit, becomes an `InputError` that points at
     `where`. Only Ctrl-C passes through.
-    what: how the error's message names the code.
+
+    what: the name of the code in the error's message.
     """
     folder = _folder(file)
     try:
@@ -166,7 +167,7 @@ def _is_ours(error: InputError) -> bool:
 
 @contextmanager
 def _importing_from(folder: str) -> Iterator[None]:
-    """Let code import modules from its own folder. Afterwards, restore sys.path entries that it removed."""
+    """Let code import modules from its own folder. On exit, restore the entries of sys.path."""
     before = list(sys.path)
     sys.path.insert(0, folder)
     try:
@@ -181,7 +182,7 @@ def _importing_from(folder: str) -> Iterator[None]:
 def _folder_of_its_own(folder: str) -> Iterator[None]:
     """Keep a separate current directory for the code, so that its os.chdir does not affect gradcheck's paths.
 
-    folder: the folder of the code. Its current directory is remembered under this key between calls.
+    folder: the folder of the code. The code's current directory is remembered under this key between calls.
     """
     ours = _current_folder()
     if folder in _GONE_TO:
@@ -211,7 +212,7 @@ def _go(folder: str) -> None:
 def _streams_lent() -> Iterator[None]:
     """Redirect output to stderr.
 
-    Afterwards, restore the standard streams, even if the code has replaced them.
+    On exit, restore the standard streams, even if the code has replaced them.
     """
     stdout, stderr = sys.stdout, sys.stderr
     sys.stdout = sys.stderr = cast(TextIO, _Lent(stderr))
@@ -257,7 +258,7 @@ def _no_way_out() -> Iterator[None]:
     """Make os._exit and os.exec* raise an error in this process. A child process may still call them.
 
     The command would survive such an exit anyway, since it runs the code in another process (see
-    `own_process`). But an error can name the line, and a test run that calls a check survives it, too.
+    `own_process`). But an error can name the line, and a test run that calls a check survives an error, too.
     """
     before = [(module, name, getattr(module, name)) for module, name in _EXITS]
     own = os.getpid()

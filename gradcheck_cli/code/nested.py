@@ -42,8 +42,8 @@ class Nested:
     def by_path(self, gradients: Any) -> Any:
         """Convert gradients that are nested like the example to a dict keyed by path. None counts as 0.
 
-        Gradients that are already keyed by path are left unchanged, and so are entries of a dict
-        that the example does not have.
+        Gradients that are already keyed by path are left unchanged. If the gradients are a dict, entries that
+        the example does not have are kept, too.
         """
         if gradients is None:
             return None
@@ -60,8 +60,8 @@ class Nested:
     def called_by_path(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Return a function that takes a dict of arrays by path and calls `function` with nested parameters.
 
-        The new function also returns the gradients by path. A result that is not a pair is passed through,
-        to be refused later.
+        The new function also returns the gradients by path. A result that is not a pair is passed through, to
+        be refused later.
         """
 
         @wraps(function)
@@ -106,7 +106,7 @@ def _at(example: Any, gradients: Any, path: str) -> Any:
 
 
 def _is_parameter(parent: Any, child: Any) -> bool:
-    """Return whether a child may be a parameter. In a dict, list or tuple, all except None may be one."""
+    """Return whether a child may be a parameter. In a dict, list or tuple, every child except None may be."""
     if child is None:
         return False
     is_settings = dataclasses.is_dataclass(parent) or _is_pytree(parent)

@@ -29,7 +29,8 @@ from gradcheck_cli.types import EPS, Array, Shape
 class Finding:
     """A fact about the gradients of one or more tensors, found by running the code in a different way.
 
-    tensors: the names of the tensors that the fact is about.  sentence: the fact, as the report states it.
+    tensors: the names of the tensors that the fact is about.
+    sentence: the fact, as the report states it.
     """
 
     tensors: tuple[str, ...]
@@ -90,7 +91,7 @@ class Function(Protocol):
 
     @property
     def stands_alone(self) -> bool:
-        """Whether no network section can describe the code, as for a layer or a jax function."""
+        """Whether the code cannot be described by a network section, as a layer or a jax function cannot."""
 
     @property
     def loss_name(self) -> str:
@@ -102,7 +103,7 @@ class Function(Protocol):
 
     @property
     def weighted(self) -> str:
-        """A description of how L differs from the loss that the author wrote; empty if it does not."""
+        """A description of how L differs from the loss that the author wrote; empty if it does not differ."""
 
     @property
     def findings(self) -> tuple[Finding, ...]:
@@ -114,16 +115,17 @@ class Function(Protocol):
     def places(self, wrong: Collection[str], right: Collection[str]) -> Iterable[str]:
         """Return sentences that say where in the code the fault lies, as far as the code's taps show it.
 
-        wrong, right: the names of the tensors whose gradients are wrong, and of those that agree.
+        wrong: the names of the tensors whose gradients are wrong.
+        right: the names of the tensors whose gradients agree.
         """
 
     @property
     def before(self) -> Sequence[Function]:
-        """Functions that are checked first; if one is wrong, a check of this one means nothing."""
+        """Functions that are checked first. If one of them is wrong, checking this one means nothing."""
 
     @property
     def in_forward_mode(self) -> Sequence[Function]:
-        """The same function with gradients from forward mode (jvp); empty if they are not to be checked."""
+        """The same function with gradients from forward mode (jvp); empty unless these are to be checked."""
 
     @property
     def others(self) -> Sequence[Function]:
@@ -138,7 +140,7 @@ class Inputs:
     x, y: the data, or None if the spec names none.
     problem: the network with its parameters and data, or None if the spec describes no network.
     checks_inputs: whether ∂L/∂x is checked, too.
-    order: 1 to check gradients, 2 to check their own gradients.
+    order: 1 to check gradients, 2 to check the gradients of gradients.
     forward_mode: whether forward-mode derivatives are checked, too.
     """
 
@@ -187,7 +189,9 @@ def _labels_whole(problem: Problem) -> Array:
 class Change(NamedTuple):
     """A point that differs from the parameters only in some entries of one tensor.
 
-    name: the name of the tensor.  entries: flat indices of the entries.  values: their new values.
+    name: the name of the tensor.
+    entries: flat indices of the entries.
+    values: the new values of the entries.
     """
 
     name: str
@@ -203,7 +207,7 @@ class Evaluator(Protocol):
         """The number of points to pass to one call of `losses_at`."""
 
     def losses_at(self, changes: Sequence[Change]) -> Array:
-        """Return the S loss terms at each of K points, (K, S); each change describes one point."""
+        """Return the S loss terms at each of K points, (K, S). Each change describes one point."""
 
 
 @dataclass(frozen=True)
@@ -281,7 +285,7 @@ def _point(parameters: Mapping[str, Array], change: Change) -> Mapping[str, Arra
 class ForeignObjective:
     """The user's function as finite differences see it: its losses, but never its gradients.
 
-    noise: for each parameter, the noise in the S loss terms, (S,), when that parameter is perturbed.
+    noise: for each parameter, the noise in the S loss terms, (S,), while that parameter is perturbed.
     evaluator: evaluates the function at many points; None to evaluate it in this process.
     """
 
@@ -308,7 +312,7 @@ class ForeignObjective:
         return _Entries(self, name)
 
     def span(self, name: str) -> float:
-        """Return the root mean square of the entries of parameter `name`, or 1 if that is 0."""
+        """Return the root mean square of the entries of parameter `name`, or 1 if all entries are 0."""
         return _whole(self.function.parameters[name]) or 1.0
 
     def along(self, name: str, directions: Sequence[Direction], unit: Array) -> Movable:

@@ -21,6 +21,7 @@ def completed(spec: Spec, load: Load) -> tuple[Spec, OwnParameters | None]:
     The parameters are None if the spec names some, or if the code defines none. They are also None for a
     torch module, which holds its own parameters. Raises `InputError` if neither the spec nor the code has
     data.
+
     load: the function that loads the code.
     """
     source = spec.gradients

@@ -51,13 +51,13 @@ T = TypeVar("T")
 
 
 def in_own_process(code: Code | None, limit: float | None, work: Callable[..., T], *arguments: Any) -> T:
-    """Run `work(*arguments)` in another process; return its result or raise its exception.
-
-    code: the user's code that `work` runs, which messages name.
-    limit: the time limit in seconds, or None for no limit.
+    """Run `work(*arguments)` in another process. Return its result or raise its exception.
 
     Raises `InputError` if the process ends without an answer or exceeds the limit. By the time this function
     returns or raises, the process has ended.
+
+    code: the user's code that `work` runs, for the messages.
+    limit: the time limit in seconds, or None for no limit.
     """
     with _started(code, work, arguments) as child:
         answer = child.answer(limit)
@@ -116,7 +116,7 @@ def _end(process: BaseProcess) -> None:
     """Wait a moment for the process to end, then kill it.
 
     After Ctrl-C, which usually reaches the process too, the wait gives the process time to clean up. A second
-    Ctrl-C kills it at once.
+    Ctrl-C kills the process at once.
     """
     try:
         process.join(_GRACE)
@@ -245,7 +245,8 @@ def _serve(
 ) -> None:
     """Run `work`, send its answer, and exit without waiting for threads or exit handlers of the user's code.
 
-    to: where to send the answer.  crash: where to write the traceback of a crash.
+    to: the connection to which the answer is sent.
+    crash: the connection to which the traceback of a crash is written.
     stdin: a descriptor to use as standard input; None to leave standard input as it is.
     """
     own = os.getpid()
@@ -302,6 +303,7 @@ def _settle(crash: Connection, stdin: int | None) -> None:
 
     Its standard output goes to stderr, since stdout is reserved for the result. A crash writes its traceback
     to `crash`, and the process ends when its parent ends.
+
     stdin: a descriptor to use as standard input; None to leave standard input as it is.
     """
     if os.name == "posix":

@@ -32,7 +32,8 @@ _WHERE = ("gradients",)
 class Case:
     """Everything that a worker process needs in order to evaluate the function.
 
-    source: the code that the spec names.  inputs: the arguments of that code.
+    source: the code that the spec names.
+    inputs: the arguments of that code.
     parameters: the point near which the function is evaluated.
     losses: the function's S loss terms at `parameters`, which every worker must reproduce.
     noise: for each parameter, the noise in the losses, (S,). A worker's losses may deviate by about as much.
@@ -46,7 +47,7 @@ class Case:
 
 
 class Workers:
-    """An evaluator that runs `jobs` worker processes; as a context manager, it ends them on exit."""
+    """An evaluator with `jobs` worker processes. It is a context manager that ends them on exit."""
 
     def __init__(self, case: Case, function: Function, jobs: int) -> None:
         self.case = case
@@ -104,7 +105,7 @@ def _begin(case: Case) -> None:
 
 @lru_cache(maxsize=1)
 def _function() -> Function:
-    """Load the code in this worker and return its function; later calls return the same one.
+    """Load the code in this worker and return its function. Later calls return the same function.
 
     The code is loaded on first use, so that an evaluation reports its errors. Raises `InputError` if the
     losses differ from those in the parent process.

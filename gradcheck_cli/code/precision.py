@@ -41,12 +41,12 @@ _STAIRS = {
     True: ((2.0**-38, 2.0**-20, 1), (2.0**-18, 2.0**-5, 3)),
     False: ((2.0**-18, 2.0**-5, 2), (2.0**-14, 2.0**-5, 2)),
 }
-"""How to search for stairs, which are jumps due to rounding. The key says whether the loss is nearly exact.
+"""The settings of the search for stairs, which are jumps due to rounding.
 
-Each row searches for the stairs of one floating-point type. It holds a distance shorter than these stairs, a
-longer distance, and the number of lines to try, since jumps may cancel on a single line. The relative spacing
-of half-precision numbers is 2⁻⁸ or 2⁻¹¹, and that of float32 numbers is 2⁻²⁴. Even a function that is known
-to compute in float64 may hide half precision in a kernel.
+The key says whether the loss is nearly exact. Each row searches for the stairs of one floating-point type. It
+holds a distance shorter than these stairs, a longer distance, and the number of lines to try, since jumps may
+cancel on a single line. The relative spacing of half-precision numbers is 2⁻⁸ or 2⁻¹¹, and that of float32
+numbers is 2⁻²⁴. Even a function that is known to compute in float64 may hide half precision in a kernel.
 """
 
 _EXACT = 2.0**-40
@@ -55,7 +55,7 @@ _EXACT = 2.0**-40
 _ENDS = np.array([1.0, 3.0, 8.0])
 """The ends of the intervals in which to search for stairs, in units of the longer distance in `_STAIRS`.
 
-Short intervals show stairs that are close together, long ones stairs that are far apart.
+Short intervals show stairs that are close together; long intervals show stairs that are far apart.
 """
 
 _UNEVEN = 0.3
@@ -65,7 +65,7 @@ The second spacing is needed because points exactly one stair apart would hide t
 """
 
 _CLOSER = 14
-"""The number of points in a second, closer look, which follows if the first points suggest stairs."""
+"""The number of points for a second test, which follows if the first points suggest stairs."""
 
 _BEYOND = 2.0
 """There are stairs if an average slope is farther than this from the median of the local slopes.
@@ -108,7 +108,8 @@ def noise_of_terms(
 ) -> dict[str, Array] | None:
     """Return the noise in other loss terms of a function, by parameter name; None if its losses have stairs.
 
-    losses: returns the K terms at a point; they add up to the same loss as the function's own.
+    losses: a function that returns the K terms at a point. The terms add up to the same loss as the
+        function's own terms.
     noise: the noise in the function's own terms.
     """
     own, _ = _noise_everywhere(function, function.losses)
@@ -119,7 +120,7 @@ def noise_of_terms(
 
 
 def _noise_everywhere(function: Function, losses: Observe) -> tuple[Array, Array]:
-    """Return the noise in K loss terms apart from stairs, and their values along one line, (POINTS, K)."""
+    """Return the noise in K loss terms apart from stairs, and the terms along one line, (POINTS, K)."""
     here = function.parameters
     level, values = _noise(losses, here, function.is_wide)
     level = np.maximum(level, grain(_along(losses, here, _equidistant(_FAR))))
@@ -128,10 +129,13 @@ def _noise_everywhere(function: Function, losses: Observe) -> tuple[Array, Array
 
 
 def _stair(function: Function, name: str, noise: Array, losses: Array) -> float:
-    """Return a distance longer than the stairs of the losses along one parameter; 0 if there are no stairs.
+    """Return a distance longer than the stairs of the losses along one parameter; 0 if there are none.
 
     Stairs are jumps due to rounding.
-    name: the name of that parameter.  noise: the noise in the S loss terms, (S,).
+
+    name: the name of that parameter.
+    noise: the noise in the S loss terms, (S,).
+    losses: the S loss terms at points along a line.
     """
     bar = 2.0 * float(np.linalg.norm(noise))
     exact = bar <= _EXACT * float(np.linalg.norm(losses))
@@ -149,7 +153,8 @@ def _stair(function: Function, name: str, noise: Array, losses: Array) -> float:
 class _Line:
     """A random line along which only one parameter changes.
 
-    name: the name of that parameter.  seed: the seed of the random direction.
+    name: the name of that parameter.
+    seed: the seed of the random direction.
     flat: the distance, shorter than a stair, between the two points that give a local slope.
     """
 
@@ -170,9 +175,11 @@ def _has_stairs(line: _Line, stair: float, bar: float) -> bool:
     """Return whether the total loss changes in jumps along a line, as if it were rounded to half precision.
 
     By the mean value theorem, the average slope of a smooth function between two points equals its slope at
-    some point between them. A staircase does not obey this: between its jumps it is flat, or has only the
-    slope of the parts that are computed exactly.
-    stair: a distance longer than the stairs to look for.  bar: a bound on the noise of the total loss.
+    some point between them. A staircase does not obey this theorem: between its jumps it is flat, or has only
+    the slope of the parts that are computed exactly.
+
+    stair: a distance longer than the stairs to look for.
+    bar: a bound on the noise of the total loss.
     """
     ends, noise = stair * _ENDS, bar / line.flat + bar / stair
     at, local = line(ends)
@@ -193,6 +200,7 @@ def _gradient_bounds(function: Function, analytic: Analytic, stair: float) -> di
     A few points show the noise of a single entry only roughly, so no entry counts as less noisy than its
     tensor overall. If the code can also compute in a wider type, the bound of an entry is at least four times
     the change that the wider type makes to it.
+
     stair: a distance longer than the jumps in the losses due to rounding; 0 if there are none.
     """
 
@@ -233,9 +241,10 @@ def _noise(
     Each quantity is judged on the shortest line on which it changes from point to point. If no quantity
     changes on the shortest line and `wide` is False, the quantities were not computed in float64, and a
     longer line shows the noise of half precision.
-    observe: returns the K quantities at a point.
+
+    observe: a function that returns the K quantities at a point.
     wide: whether the quantities are known to be computed in float64.
-    level_of: estimates σ from the values along a line.
+    level_of: a function that estimates σ from the values along a line.
     """
     level, unchanged, exact = None, None, False
     for distance in _DISTANCES:
@@ -270,11 +279,11 @@ def _along(
 ) -> Array:
     """Return K observed quantities at these distances along a random line, (len(distances), K).
 
-    observe: returns the K quantities at a point.
-    name: the name of the only parameter to perturb; None to perturb all of them.
-
     If the code refuses a point or returns inf or NaN, the line is reversed or shortened. If the code refuses
     every line, its first exception is raised.
+
+    observe: a function that returns the K quantities at a point.
+    name: the name of the only parameter to perturb; None to perturb all of them.
     """
     values, refusal = None, None
     for line in _lines(parameters, list(parameters) if name is None else [name], seed):
@@ -297,8 +306,9 @@ def _along(
 def _lines(parameters: Mapping[str, Array], names: list[str], seed: int) -> Iterator[dict[str, Array]]:
     """Yield the direction of a random line and its reverse, and then shorter versions of both.
 
-    Each direction is a dict by parameter name. The shorter versions move every entry in proportion to its
-    own absolute value.
+    Each direction is a dict by parameter name. The shorter versions move every entry in proportion to its own
+    absolute value.
+
     names: the names of the parameters to move.
     """
     rng = np.random.default_rng(seed)

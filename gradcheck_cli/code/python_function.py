@@ -85,9 +85,11 @@ def observed(
 ) -> PythonFunction:
     """Call the function repeatedly to verify that its results are usable, and return it as a `Function`.
 
-    code: the function of one point.  parameters: the point at which to check.
-    stacked: a version of the function that takes K points at once, or None.
     Raises an `InputError` that points at the place where the spec names the code.
+
+    code: the function of one point.
+    parameters: the point at which to check.
+    stacked: a version of the function that takes K points at once, or None.
     """
     seen: dict[str, Tap] = {}
 
@@ -205,7 +207,7 @@ class PythonFunction:
 def _nested(inputs: Inputs, code: UserCode) -> Nested | None:
     """Return the parameters that the module defines, nested as it nests them; None if it defines none.
 
-    If the spec names the parameters, the result is also None if those of the module are unusable.
+    If the spec names the parameters, the result is also None if the module's parameters are unusable.
     """
     if inputs.parameters is None:
         return own_nested(code)
@@ -258,6 +260,7 @@ def _in_its_words(function: Callable[..., Any], dialect: Dialect, stacked: bool)
     """Return a version of `function` that uses gradcheck's names and layout for parameters and gradients.
 
     If `function` itself uses other names or another layout, the new version translates them.
+
     stacked: whether `function` takes a stack of points.
     """
     if not dialect.says_otherwise:
@@ -308,9 +311,9 @@ def _observe(
 ) -> tuple[Evaluation, tuple[str, ...]]:
     """Call the function once. Return the losses and the gradients, including those of taps, and any remarks.
 
-    seen: a dict to which the taps of the first call are added, by name.
-
     Raises `InputError` if the function fails, does not return a loss and gradients, or changes an argument.
+
+    seen: a dict to which the taps of the first call are added, by name.
     """
     given = {name: array.copy() for name, array in parameters.items()}
     arguments = {f"parameter '{name}'": array for name, array in given.items()}

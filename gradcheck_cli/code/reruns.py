@@ -12,13 +12,13 @@ from gradcheck_cli.types import Array
 Gradients = Mapping[str, Array]
 
 FACTOR = -0.5
-"""A factor to multiply the loss by.
+"""The factor by which the loss is multiplied to see whether the gradients scale with it.
 
 Its absolute value is a power of two, so it scales gradients without rounding.
 """
 
 _ROUNDINGS = 64.0
-"""The largest difference that rounding may cause between two memory layouts, in units of the machine epsilon.
+"""The largest difference that rounding may cause between two memory layouts, in units of machine epsilon.
 
 Another layout may change the order in which sums are computed, and so their rounding.
 """
@@ -38,7 +38,8 @@ _DISTORTS = f"is not linear in its upstream: {_TIMES} is not {FACTOR:g} times wh
 def disproportion(first: Gradients, second: Gradients, differ: Sequence[str]) -> str:
     """Return a phrase for the fault of a backward function whose gradients do not scale with the loss.
 
-    first, second: the gradients before and after the loss was multiplied by `FACTOR`.
+    first: the gradients before the loss was multiplied by `FACTOR`.
+    second: the gradients after the loss was multiplied by `FACTOR`.
     differ: the names of the gradients that do not scale.
     """
     for factor, sentence in ((1.0, _IGNORES), (FACTOR**2, _SQUARES)):
@@ -48,7 +49,7 @@ def disproportion(first: Gradients, second: Gradients, differ: Sequence[str]) ->
 
 
 def not_in_proportion(first: Gradients, second: Gradients, factor: float) -> tuple[str, ...]:
-    """Return the names of tensors whose gradient in the second run is not `factor` times that in the first.
+    """Return the names of tensors whose second gradient is not `factor` times the first one.
 
     The tolerance leaves room for races between threads.
     """
@@ -68,8 +69,9 @@ def _is_multiple(first: Array, second: Array, factor: float) -> bool:
 def apart_by_more_than_rounding(first: Gradients, second: Gradients, eps: float) -> tuple[str, ...]:
     """Return the names of gradients that differ between two runs by more than rounding can explain.
 
-    The difference must reach beyond the last half of a gradient's digits, and must also exceed the rounding
-    error of the largest gradient.
+    The difference must affect more than the last half of a gradient's digits. It must also exceed the
+    rounding error of the largest gradient.
+
     eps: the machine epsilon of the gradients.
     """
     largest = max((_largest(array) for array in first.values()), default=0.0)

@@ -48,7 +48,7 @@ class Evaluation:
 def samples(inputs: Inputs, code: UserCode) -> tuple[Array | None, Array | None]:
     """Return x and y from the spec or, if the spec has no data, from `data` in the code's module.
 
-    Returns (None, None) if neither has data.
+    Returns (None, None) if neither the spec nor the module has data.
     """
     if inputs.x is not None or inputs.y is not None:
         return inputs.x, inputs.y
@@ -56,7 +56,7 @@ def samples(inputs: Inputs, code: UserCode) -> tuple[Array | None, Array | None]
 
 
 def own_data(code: UserCode) -> tuple[Array | None, Array | None]:
-    """Return x and y from `data` in the code's module; (None, None) if it defines no `data`."""
+    """Return x and y from `data` in the code's module; (None, None) if the module defines no `data`."""
     data = code.own("data")
     if data is None:
         return None, None
@@ -86,8 +86,10 @@ def as_point(arrays: Mapping[str, Array], where: Location) -> dict[str, Array]:
 def own_array(value: Any, code: UserCode, what: str, kinds: str = "buif") -> Array:
     """Convert a value that the user's module defines to an array.
 
-    what: how messages name the value.  kinds: the allowed kinds of dtype, as numpy's one-letter codes.
-    Raises `InputError` for any other kind.
+    Raises `InputError` if the array has a dtype of another kind.
+
+    what: the name of the value in messages.
+    kinds: the allowed kinds of dtype, as numpy's one-letter codes.
     """
     array = plain(value)
     if array.dtype.kind not in kinds:
@@ -162,8 +164,9 @@ def read_losses(value: Any, code: Callee) -> Array:
 def read_gradients(values: Any, shapes: Mapping[str, tuple[int, ...]], code: Callee) -> dict[str, Array]:
     """Convert the gradients that the code returned to arrays by name, without a copy if possible.
 
-    shapes: the shape of every parameter.
     Raises an `InputError` that lists every gradient that is missing, misshapen or not real.
+
+    shapes: the shape of every parameter.
     """
     if not isinstance(values, Mapping):
         message = f"returns {a(values)} as its gradients; a dict of arrays by parameter name is needed"
@@ -185,7 +188,7 @@ def read_gradients(values: Any, shapes: Mapping[str, tuple[int, ...]], code: Cal
 
 
 def first_of_two(value: Any, what: str, code: Callee) -> Array:
-    """Return the result for the first point, out of a vectorized function's result for a stack of two points.
+    """Return the first point's result from the result of a vectorized function for a stack of two points.
 
     what: a name of the result for messages, such as "a loss".
     """
@@ -245,7 +248,7 @@ def refuse_infinite(losses: Array, code: Callee, arises: Callable[[], str | None
 
 
 def first_not_finite(call: Callable[[], object]) -> str | None:
-    """Call the code again, and return a sentence naming the line at which numpy first produces inf or NaN.
+    """Call the code again, and return a sentence that names the line where numpy first produces inf or NaN.
 
     Returns None if that line cannot be found.
     """
@@ -270,7 +273,8 @@ def first_not_finite(call: Callable[[], object]) -> str | None:
 def refuse_changed(before: Mapping[str, Array], after: Mapping[str, Array], code: Callee) -> None:
     """Raise an `InputError` if the code changed any of its arguments, since differences need them unchanged.
 
-    before, after: the arguments by name, before and after the call.
+    before: the arguments by name, before the call.
+    after: the arguments by name, after the call.
     """
     names = " and ".join(
         name

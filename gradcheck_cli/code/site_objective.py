@@ -1,4 +1,7 @@
-"""Present the user's code as an objective in which the numbers of its sites can be perturbed."""
+"""Present the user's code as an objective in which the entries of its sites can be perturbed.
+
+A site is an array inside the code; see `sites.py`.
+"""
 
 from __future__ import annotations
 
@@ -17,9 +20,9 @@ from gradcheck_cli.types import EPS, Array
 
 @dataclass(frozen=True)
 class SiteObjective(ForeignObjective):
-    """The losses of the user's code as a function of its parameters and of the numbers of its sites.
+    """The losses of the user's code as a function of its parameters and of the entries of its sites.
 
-    site_noise: for each parameter with sites, the noise in the loss terms that the sites see.
+    site_noise: for each parameter with sites, the noise in the loss terms that `Sites` returns.
     """
 
     sites: Sites = NO_SITES
@@ -44,18 +47,19 @@ class SiteObjective(ForeignObjective):
 
 
 _FEATURES = 16
-"""The number of features to perturb in one batch. Each needs a forward pass of its own."""
+"""The number of features to perturb in one batch. Each feature needs a forward pass of its own."""
 
 _UNITS = 2.0**-7, 2.0**7
-"""The smallest and the largest unit of a number, whose usual size is that of its feature."""
+"""The smallest and the largest unit of an entry. The unit is usually the size of the entry's feature."""
 
 
 @dataclass(frozen=True)
 class _Numbers:
-    """The numbers of a site. A perturbed number changes only the loss terms of its own sample.
+    """The entries of a site. A perturbed entry changes only the loss terms of its own sample.
 
-    The losses that `move` returns are differences from the unperturbed ones.
-    noise: (S,), the noise in the loss terms.
+    The losses that `move` returns are differences from the unperturbed losses.
+
+    noise: the noise in the S loss terms, (S,).
     """
 
     sites: Sites
@@ -97,7 +101,7 @@ class _Numbers:
         return Moved(found - self.sites.rest()[own], rounding, np.zeros(len(which), dtype=bool))
 
     def _losses(self, feature: int, shifts: Array) -> Array:
-        """Return the S loss terms, or NaN if the code refuses these numbers."""
+        """Return the S loss terms, or NaN if the code refuses these shifts."""
         try:
             return self.sites.shifted(self.site, feature, shifts)
         except Exception as error:

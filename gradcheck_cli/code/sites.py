@@ -1,7 +1,7 @@
 """The sites of the user's code: arrays inside it that parameters enter affinely, and that can be perturbed.
 
-An example is the output z = a wᵀ + b of a linear layer. One perturbed number of a site serves every entry of
-the parameters that enter that number; the module `numerical.reference` explains why. Whoever finds a site has
+An example is the output z = a wᵀ + b of a linear layer. One perturbed entry of a site serves every entry of
+the parameters that affects it; the module `numerical.reference` explains why. The code that finds a site has
 verified it with forward passes alone.
 """
 
@@ -17,33 +17,36 @@ from gradcheck_cli.types import Array
 
 
 class Sites(Protocol):
-    """The sites of a function, and the losses after numbers of one site are shifted.
+    """The sites of a function, and the losses after entries of one site are shifted.
 
-    A site has F features of each of N samples. If the samples depend on each other, all of them count as one,
-    so N is 1.
+    A site has F features of each of N samples. If the samples depend on each other, all of them count as one
+    sample, so N is 1.
     """
 
     @property
     def uses(self) -> Mapping[str, Sequence[Use]]:
-        """Every use of each parameter that has sites; the parameter enters the loss in no other way."""
+        """Every use of each parameter that has sites. The parameter enters the loss in no other way."""
 
     def values(self, site: Site) -> Array:
-        """Return the numbers of a site, (F, N)."""
+        """Return the entries of a site, (F, N)."""
 
     def terms(self, site: Site) -> Array:
-        """Return the indices of the loss terms that each sample of a site affects, (N, k)."""
+        """Return the indices of the k loss terms that each of the N samples of a site affects, (N, k)."""
 
     def shifted(self, site: Site, feature: int, shifts: Array) -> Array:
         """Return the S loss terms after one feature is shifted in every sample.
 
-        shifts: (N,), one shift for each sample.
+        shifts: one shift for each sample, (N,).
         """
 
     def rest(self) -> Array:
         """Return the S loss terms if nothing is shifted."""
 
     def losses(self, parameters: Mapping[str, Array]) -> Array:
-        """Return the S loss terms at other parameters. They may be more than those of the function itself."""
+        """Return the loss terms at other parameters.
+
+        There may be more of these terms than the function itself returns.
+        """
 
 
 class NoSites:

@@ -38,8 +38,9 @@ def with_own_inputs(spec: Spec) -> tuple[Spec, OwnParameters | None]:
 def read_code(source: FromCode, inputs: Inputs, load: Load | None = None) -> Function:
     """Load the code that the spec names, verify it with a few calls, and return it as a `Function`.
 
-    load: the function that loads the code; `gradcheck_cli.code.load.load` by default.
     Raises an `InputError` that points at the offending place in the spec if the code cannot be used.
+
+    load: the function that loads the code; `gradcheck_cli.code.load.load` by default.
     """
     if inputs.checks_inputs and source.kind.without_inputs:
         message = f"'inputs' does not work with {source.kind.what}"
@@ -56,7 +57,10 @@ def read_code(source: FromCode, inputs: Inputs, load: Load | None = None) -> Fun
 
 
 def _refuse_without_autodiff(source: FromCode, inputs: Inputs, key: str) -> None:
-    """Raise an `InputError` if gradcheck cannot differentiate this source of gradients, as `key` asks."""
+    """Raise an `InputError` if the spec asks for `key`, but gradcheck cannot differentiate the code.
+
+    key: the setting that needs derivatives by gradcheck: "order: 2" or "forward_mode".
+    """
     where = ("check", key.partition(":")[0])
     if not source.kind.is_differentiable:
         help = "it needs code in torch or jax, which gradcheck can differentiate"

@@ -18,7 +18,7 @@ class Watch(Protocol):
     """An object that sees every tap while it watches."""
 
     def passed(self, name: str, value: Any, place: str) -> Any:
-        """Return the value that the code continues with: the one it computed, or another one in its place."""
+        """Return the value that the code continues with: the value it computed, or a different one."""
 
 
 _WATCHING: list[Watch] = []

@@ -19,10 +19,10 @@ from gradcheck_cli.code.tap import watching
 from gradcheck_cli.types import Array
 
 Run = Callable[[Mapping[str, Array]], Array]
-"""A function of the parameters by name that runs the forward pass and returns the S loss terms, (S,)."""
+"""A function that takes the parameters by name, runs the forward pass and returns the S loss terms, (S,)."""
 
 _NUDGE = 2.0**-10
-"""How far to perturb a tensor to see what depends on it, relative to the size of its entries."""
+"""The size of the perturbation that shows what depends on a tensor, relative to the tensor's entries."""
 
 _DIFFERS = 1e-12
 """A value depends on the perturbed tensor if its relative change is larger than this."""
@@ -123,7 +123,8 @@ def refuse_unused(
 class Search:
     """A search for the two taps between which a fault lies.
 
-    run: runs the forward pass.  parameters: the point to run it at, without the taps.
+    run: the function that runs the forward pass.
+    parameters: the parameters at which to run it, without the taps.
     """
 
     taps: Taps
@@ -133,8 +134,11 @@ class Search:
     def places(self, wrong: Collection[str], right: Collection[str]) -> Iterator[str]:
         """Yield a sentence for each tensor that is wrong although all taps computed from it are right.
 
-        Backward passes through these taps on its way to the tensor, so the fault lies between the two.
-        wrong, right: the names of the tensors whose gradients are wrong, and of those that agree.
+        Backward passes through these taps on its way to the tensor. So the fault lies between the taps and
+        the tensor.
+
+        wrong: the names of the tensors whose gradients are wrong.
+        right: the names of the tensors whose gradients agree.
         """
         reached = {name: self._reached(name) for name in (*self.parameters, *self.taps.at)}
         for name in reached:

@@ -1,4 +1,4 @@
-"""Turn the result of the user's build() into a graph. It holds a module or a function, and a loss."""
+"""Turn the result of the user's build(), a module or function and a loss, into a `Graph`."""
 
 from __future__ import annotations
 
@@ -30,9 +30,10 @@ _FORMS = (
 def build_graph(torch: Any, code: Callee, built: Any, x: Array | None, y: Array | None) -> Graph:
     """Return the graph for the result of the user's build().
 
+    If the loss is left out, the graph gets L = Σ c · out, with c drawn at random. Raises `InputError` if
+    `built` has another form.
+
     built: the result of build(), either (module, loss) or (function, loss, tensors).
-    If the loss is left out, the graph gets L = Σ c · out, with c drawn at random.
-    Raises `InputError` if `built` is none of these.
     """
     subject, loss, tensors = _parts(torch, code, built)
     if tensors is None:
@@ -51,7 +52,7 @@ def build_graph(torch: Any, code: Callee, built: Any, x: Array | None, y: Array 
 
 
 def _parts(torch: Any, code: Callee, built: Any) -> tuple[Any, Any, Any]:
-    """Return the module or function; its loss, or `_LEFT_OUT`; and a function's tensors, or None."""
+    """Return the module or function, its loss (or `_LEFT_OUT`), and a function's tensors (or None)."""
     if isinstance(built, torch.nn.Module):
         return built, _LEFT_OUT, None
     if not isinstance(built, tuple | list) or len(built) not in (2, 3):
@@ -120,7 +121,7 @@ def _with_padding(torch: Any, module: Any, leaf: Leaf) -> Leaf:
 def _of_module(torch: Any, code: Callee, module: Any) -> tuple[_Forward, _Forward, dict[str, Tensor]]:
     """Return two forms of the module's forward pass, and its parameters by name.
 
-    The first form takes x; the second takes a mapping of parameters by name, then x.
+    The first form takes x. The second form takes a mapping of parameters by name, then x.
     """
     if not isinstance(module, torch.nn.Module):
         raise code.complain(f"returns {a(module)} for a module; {_FORMS}")
@@ -172,8 +173,7 @@ def _tensors(torch: Any, module: Any) -> list[Tensor]:
 def _as_tensor(torch: Any, array: Array | None, like: Tensor) -> Tensor | None:
     """Convert an array to a tensor on the device of `like`. Returns None for None.
 
-    Integers become int64. Floats get the dtype of `like`, and complex numbers the complex dtype that matches
-    it.
+    Integers become int64. Floats get the dtype of `like`, and complex numbers get the matching complex dtype.
     """
     if array is None:
         return None

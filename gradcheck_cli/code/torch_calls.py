@@ -1,4 +1,4 @@
-"""Watch the calls of the parts of a torch module in a forward pass, and shift or replace their outputs."""
+"""Watch the calls of a torch module's submodules in a forward pass, and shift or replace their outputs."""
 
 from __future__ import annotations
 
@@ -47,9 +47,11 @@ class Call:
 class Calls:
     """The forward pass of a graph, in which the calls of some modules are watched.
 
-    The same modules are watched in every run, since torch may take another way if a module has hooks.
+    The same modules are watched in every run, since torch may compute differently if a module has hooks.
 
-    weights: the weights in the loss.  modules: the modules to watch, by name.
+    point: the parameters.
+    weights: the weights in the loss.
+    modules: the modules to watch, by name.
     """
 
     graph: Graph
@@ -60,7 +62,7 @@ class Calls:
     def losses(self, visit: Visit, point: Mapping[str, Array] | None = None) -> Array:
         """Return the S loss terms of one forward pass in float64.
 
-        point: the parameters; by default those of this object.
+        point: the parameters; by default, the parameters of this object.
         """
         with self.graph.code.running(_WATCHED), self._watched(visit):
             return self.graph.losses(self.point if point is None else point, self.weights)
@@ -110,7 +112,6 @@ class Calls:
 
 
 def unchanged(place: Place, output: Any) -> Any:
-    """Return the output as it is."""
     return output
 
 

@@ -1,4 +1,4 @@
-"""Guess how a parameter enters the output of a torch module, as `Factors`: the matrix J in z = J w + c.
+"""Guess how a parameter w enters the output z of a torch module, z = J w + c, as the `Factors` in J.
 
 A guess may be bold, because it is verified with forward passes afterwards (`torch_sites`). So the guesses
 hold for modules that a user wrote as well as for those of torch. No derivative is involved.
@@ -21,15 +21,15 @@ from gradcheck_cli.numerical.objective import Factors
 from gradcheck_cli.types import Array, Shape
 
 _MOST_NUMBERS = 2**25
-"""The largest number of factors to hold, which is 256 MiB."""
+"""The largest number of factors to hold in memory, which is 256 MiB."""
 
 _ROUNDING = 1e-12
-"""The distance from 1 at which a rise counts as 1, so the parameter is added and not multiplied."""
+"""The parameter is added, not multiplied, if its rise by 1 raises the output by 1 to within this distance."""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """How the numbers of an output are split into F features of N samples.
+    """How the elements of an output are split into F features of N samples.
 
     shape: the shape of the output, in which the axis of the samples may have been split from another axis.
     axis: the axis of the samples.
@@ -47,13 +47,15 @@ class Layout:
         return (*self.shape[: self.axis], *self.shape[self.axis + 1 :])
 
     def split(self, numbers: Array) -> Array:
-        """Return an array in the shape of the output as (F, N)."""
+        """Reshape an array from the output's shape to (F, N)."""
         return np.moveaxis(numbers.reshape(self.shape), self.axis, -1).reshape(-1, self.samples)
 
     def samples_last(self, inputs: Array) -> Array | None:
-        """Return what the module read at each position of each sample, (positions, N, K).
+        """Return the inputs that the module read at each position of each sample, (positions, N, K).
 
-        inputs: (…, K), with one row for each row of the output. Returns None if they do not match.
+        Returns None if the rows of the inputs do not match those of the output.
+
+        inputs: (…, K), with one row of K inputs for each row of the output.
         """
         rows = self.shape[:-1]
         if self.axis == len(self.shape) - 1 or prod(rows) != prod(inputs.shape[:-1]):
@@ -66,7 +68,8 @@ class Layout:
 class Turned:
     """Factors of a matrix that is stored transposed.
 
-    factors: the factors of its transpose.  rows: the rows of the matrix to keep.
+    factors: the factors of the transposed matrix.
+    rows: the rows of the matrix to keep.
     """
 
     factors: Factors
@@ -98,7 +101,10 @@ class Turned:
 
 
 def turned(factors: Factors, shape: Shape) -> Turned:
-    """Return the factors of a matrix of this shape, from those of its transpose."""
+    """Return the factors of a matrix with the shape `shape`.
+
+    factors: the factors of the transposed matrix.
+    """
     return Turned(factors, shape, np.arange(shape[0]))
 
 
@@ -106,8 +112,9 @@ def turned(factors: Factors, shape: Shape) -> Turned:
 class Entry:
     """A parameter that may enter the output of a call.
 
-    shape: the shape of the parameter in the module.  padding: rows that stay as they are.
-    rise: how far the output rises if all entries of the parameter rise by 1, in the shape of the output.
+    shape: the shape of the parameter in the module.
+    padding: the indices of the parameter's padding rows, which stay fixed.
+    rise: the change of the output if all entries of the parameter rise by 1, in the shape of the output.
     """
 
     call: Call
@@ -130,7 +137,7 @@ class Guess(Protocol):
 
 
 def _dense(entry: Entry) -> Iterator[Factors]:
-    """Yield the factors of w in z = a wᵀ, and those of w in z = a w."""
+    """Yield the factors of w in z = a wᵀ, and then the factors of w in z = a w."""
     if len(entry.shape) != 2:
         return
     for tensor in entry.tensors:
@@ -167,8 +174,9 @@ def _convolution(entry: Entry) -> Iterator[Factors]:
 def _patches(module: Any, images: Tensor, size: int) -> Array | None:
     """Return the patch that each position of a convolution sees, (N, *positions, channels · kernel).
 
-    Returns None if the images are no batch, or their patches take too much memory.
-    size: the numbers in one group of a patch.
+    Returns None if the images are not a batch, or if their patches take too much memory.
+
+    size: the number of elements in one group of a patch.
     """
     functional: Any = import_module("torch.nn.functional")
     axes = len(module.kernel_size)
@@ -194,7 +202,7 @@ def _numbers(tensor: Tensor) -> Array:
 
 
 def _embedding(entry: Entry) -> Iterator[Factors]:
-    """Yield the factors of the weight of an embedding, whose rows integers pick."""
+    """Yield the factors of the weight of an embedding, whose rows are selected by integers."""
     for tensor in entry.tensors:
         if tensor.is_floating_point() or tensor.is_complex() or len(entry.shape) != 2:
             continue
@@ -205,7 +213,7 @@ def _embedding(entry: Entry) -> Iterator[Factors]:
 
 
 def _elementwise(entry: Entry) -> Iterator[Factors]:
-    """Yield the factors of a parameter that is multiplied by known numbers, as in γ ẑ, or added."""
+    """Yield the factors of a parameter that is multiplied by known values, as γ is by ẑ in γ ẑ, or added."""
     rise = entry.layout.split(entry.rise)
     adds = bool((np.abs(rise - 1.0) < _ROUNDING).all())
     for channels in _channels(entry.layout.features, prod(entry.shape)):
@@ -214,7 +222,7 @@ def _elementwise(entry: Entry) -> Iterator[Factors]:
 
 
 def _channels(features: Shape, units: int) -> Iterator[Channels]:
-    """Yield every way to see an axis, or the last axes together, as this many units."""
+    """Yield every way to see an axis, or several last axes together, as `units` units."""
     yield from (Channels(features, axis) for axis, size in enumerate(features) if size == units)
     for axis in range(len(features) - 1):
         if prod(features[axis:]) == units:

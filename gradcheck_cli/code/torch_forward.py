@@ -15,7 +15,7 @@ from gradcheck_cli.types import Array
 
 
 def forward_gradients(graph: Graph, parameters: Mapping[str, Array], weights: Weights) -> dict[str, Array]:
-    """Return the gradients by name, as directional derivatives along every single entry.
+    """Return the gradients by name. Each entry is a directional derivative along that entry alone.
 
     An entry of a complex parameter has two directions, along its real and its imaginary part.
     """
@@ -34,7 +34,7 @@ def _gradient(graph: Graph, leaf: Leaf, weights: Weights) -> Tensor:
 
 
 def _slope(graph: Graph, leaf: Leaf, weights: Weights, entry: int, unit: Any) -> Tensor:
-    """Return the derivative of the loss if this entry of a parameter moves along `unit`."""
+    """Return the derivative of the loss if one entry of a parameter moves along `unit`."""
     modes = import_module("torch.autograd.forward_ad")
     tangent = graph.torch.zeros_like(leaf.tensor.detach(), memory_format=graph.torch.contiguous_format)
     tangent.view(-1)[entry] = unit

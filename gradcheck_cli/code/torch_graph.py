@@ -31,6 +31,7 @@ class Graph:
     """A forward pass and a loss that can be run at any parameters.
 
     The parameters are assigned to the module's tensors before each run.
+
     functional: the forward pass as a function of x and a mapping of parameters by name.
     leaves: the parameters.
     held: all other tensors of the module, paired with their initial values.
@@ -67,9 +68,10 @@ class Graph:
         return (*same, *padding)
 
     def keeping_padding(self, point: Mapping[str, Array]) -> Graph:
-        """Return a copy of the graph that holds the padding row of an embedding fixed if it gets no gradient.
+        """Return a copy of the graph in which padding rows of embeddings stay fixed if they get no gradient.
 
-        The row does get a gradient if the embedding's weight is also used elsewhere.
+        A padding row does get a gradient if the embedding's weight is also used elsewhere.
+
         point: the parameters at which the gradients are computed.
         """
         if not any(leaf.padding for leaf in self.leaves):
@@ -84,7 +86,7 @@ class Graph:
     def begin_at(self, inputs: Inputs, dialect: Dialect) -> None:
         """Copy the parameters in `inputs`, if there are any, into the module.
 
-        Raises `InputError` if their names or shapes do not fit.
+        Raises `InputError` if the names or shapes of the parameters do not fit.
         """
         if inputs.parameters is None:
             return
@@ -137,7 +139,7 @@ class Graph:
         wide: bool = False,
         watch: Callable[[Sequence[Node]], None] | None = None,
     ) -> dict[str, Array]:
-        """Run backward and return the gradients by name. A parameter that gets no gradient counts as 0.
+        """Run backward and return the gradients by name. If a parameter gets no gradient, its gradient is 0.
 
         wide: whether to compute in float64 rather than in the module's own type.
         watch: a function called before backward runs, with the backward nodes that are not part of torch.
@@ -198,7 +200,7 @@ class Graph:
         return max(float(self.torch.finfo(own).eps) for own in self.types)
 
     def arguments(self, point: Mapping[str, Array] | None = None) -> dict[str, Array]:
-        """Return copies of the parameters and the data, by name, to see whether the code changes them.
+        """Return copies of the parameters and the data, by name, to detect whether the code changes them.
 
         point: parameters to assign first; None to leave the module's parameters as they are.
         """

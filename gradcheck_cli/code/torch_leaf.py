@@ -21,10 +21,13 @@ class Leaf:
     """A parameter of a torch module.
 
     A complex parameter is checked as two real tensors, NAME.real and NAME.imag. With respect to a complex z,
-    torch returns the gradient ∂L/∂Re z + i ∂L/∂Im z, so the real and the imaginary part of that gradient are
+    torch returns the gradient ∂L/∂Re z + i ∂L/∂Im z. So the real and the imaginary part of that gradient are
     the gradients of the two tensors.
-    name: the parameter's name in the module.  own: its dtype in the module.
-    called: the parameter's name in the report.  turned: whether its two axes are swapped in the report.
+
+    name: the parameter's name in the module.
+    own: the parameter's dtype in the module.
+    called: the parameter's name in the report.
+    turned: whether the parameter's two axes are swapped in the report.
     padding: the values of the padding rows, which get no gradient, by the index of the row.
     """
 
@@ -56,7 +59,9 @@ class Leaf:
     def parts(self, whole: Tensor) -> dict[str, Array]:
         """Convert the parameter or its gradient to real arrays by name: one array, or two if it is complex.
 
-        whole: the tensor, in the module's layout. The arrays have the names and layout of the report.
+        The arrays have the names and the layout of the report.
+
+        whole: the tensor, in the module's layout.
         """
         if not self.own.is_complex:
             return {self.called: self._turn(plain(whole))}
@@ -84,7 +89,7 @@ class Leaf:
 
 
 def widened(tensor: Tensor, wide: bool) -> Tensor:
-    """Return the tensor. If `wide` is set, convert it to float64 or complex128, for finite differences.
+    """Return the tensor, converted to float64 or complex128 if `wide` is set, for finite differences.
 
     Integer tensors are returned unchanged.
     """

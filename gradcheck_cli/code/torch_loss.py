@@ -16,9 +16,11 @@ Tensor = Any
 class Loss(Protocol):
     """A loss, as a function of the module's output and, for the author's own loss, of y.
 
-    name: how the report calls the loss.  told: what gradcheck did to make it; empty for the author's own.
-    backward: how the report calls the pass that computes its gradient.
-    is_own: whether the author wrote it.  is_first: whether its gradient is a first derivative.
+    name: the report's name for the loss.
+    told: a sentence that says how gradcheck made the loss; empty for the author's own loss.
+    backward: the report's name for the pass that computes the loss's gradient.
+    is_own: whether the author wrote the loss.
+    is_first: whether the loss's gradient is a first derivative.
     """
 
     @property
@@ -71,7 +73,8 @@ class OwnLoss:
 class RandomUpstream:
     """L = Σ c · out over all outputs, for a module without a loss. An output of whole numbers is left out.
 
-    weights: c, one real tensor for each output. A complex output has a last axis of two: its parts.
+    weights: c, one real tensor for each output. If the output is complex, its tensor has a last axis of two,
+        for the real and the imaginary part.
     """
 
     torch: Any
@@ -97,8 +100,10 @@ class RandomUpstream:
 class ProjectedGradient:
     """g = ⟨∇L, v⟩, with v drawn at random. The gradient of g is the second derivative of L times v.
 
-    first: L as a function of the output and y, with S terms.  of: how L differs from the author's loss.
-    leaves: the parameters that L is differentiated by.  directions: v, one real tensor for each of them.
+    first: a function of the output and y that returns the S terms of L.
+    of: a sentence that says how L differs from the author's loss.
+    leaves: the parameters that L is differentiated by.
+    directions: v, one real tensor for each of these parameters.
     """
 
     torch: Any
@@ -122,7 +127,7 @@ class ProjectedGradient:
         return grouped(self.torch, [v.to(g.device, g.dtype) * g for v, g in pairs])
 
     def _first_gradients(self, loss: Tensor) -> list[Tensor]:
-        """Return ∇L as dense real tensors; zeros where L does not depend on a parameter."""
+        """Return ∇L as dense real tensors. The gradient of a parameter that L does not depend on is 0."""
         tensors = [leaf.tensor for leaf in self.leaves]
         if not loss.requires_grad:
             found = [None] * len(tensors)
@@ -151,7 +156,10 @@ def in_real_parts(torch: Any, tensor: Tensor) -> Tensor:
 
 
 def grouped(torch: Any, products: Sequence[Tensor]) -> Tensor:
-    """Return the entries of these tensors, added up in groups if there are more than `MOST_TERMS`."""
+    """Return the entries of all tensors as one vector.
+
+    If there are more than `MOST_TERMS` entries, they are added up in groups.
+    """
     flat = torch.cat([product.reshape(-1) for product in products])
     if len(flat) <= MOST_TERMS:
         return flat

@@ -45,18 +45,18 @@ _ONE_TYPE = (
 
 
 def read(source: NetworkCode, inputs: Inputs, load: Load = load) -> Function:
-    """Read what build() returns: (module, loss), or (function, loss, tensors) for an autograd function.
+    """Read the result of build(): (module, loss), or (function, loss, tensors) for an autograd function.
 
     The loss may be left out, as in a module alone or (function, tensors); it is then L = Σ c · out, with c
     drawn at random. Otherwise, L is loss(module(x), y) or loss(function(x, *tensors), y), summed if it has
-    one term per sample. x and y are left out if there are no data. The parameters are the tensors of
+    one term per sample. If there are no data, x and y are left out. The parameters are the tensors of
     `named_parameters()` or `tensors` that require a gradient. If no entry of `tensors` requires one, the
     parameters are all its floating-point and complex entries. The source's `names` and `layout` translate the
     parameters' names and layout to those of the network section.
 
-    The gradients come from backward, in the module's own dtype. The losses come from the same module at
-    the same point, but in float64, and without autograd unless the forward pass needs it. The terms of the
-    loss are weighted at random, since an upstream gradient of ones hides mistakes.
+    The gradients come from backward, in the module's own dtype. The losses come from the same module at the
+    same point, but in float64, and without autograd unless the forward pass needs it. The terms of the loss
+    are weighted at random, since an upstream gradient of ones hides mistakes.
 
     Raises an `InputError` that points at the offending place in the spec if the code fails, changes its
     arguments, or returns different results for the same arguments.
@@ -74,7 +74,7 @@ def read(source: NetworkCode, inputs: Inputs, load: Load = load) -> Function:
 def checked(code: Callee, graph: Graph, inputs: Inputs, vectorized: bool = False) -> Function:
     """Run the module repeatedly to verify it, and return it as a `Function` of its current parameters.
 
-    For order 2, it is the function g = ⟨∇L, v⟩, and the module itself is checked `before` it.
+    For order 2, the result is the function g = ⟨∇L, v⟩, and the module itself is checked `before` it.
     """
     with code.running():
         point = graph.point()
@@ -216,7 +216,7 @@ class _Function:
         return NO_SITES
 
     def places(self, wrong: Collection[str], right: Collection[str]) -> tuple[str, ...]:
-        """Return a sentence for each module whose backward pass is wrong; empty if none can be identified."""
+        """Return a sentence for each module whose backward pass is wrong; empty if none is found."""
         root = self.graph.forward
         if not self.graph.loss.is_first or not isinstance(root, self.graph.torch.nn.Module):
             return ()
@@ -255,7 +255,7 @@ class _ForwardMode(_Function):
         return ()
 
     def wide_gradients(self) -> None:
-        """Return None: the reverse mode shows how much the module's own dtype rounds."""
+        """Return None: reverse mode already shows how much the module's own dtype rounds."""
 
 
 def _in_forward_mode(function: _Function) -> _ForwardMode:
@@ -287,7 +287,7 @@ def _observed(code: Callee, graph: Graph, point: Mapping[str, Array], vectorized
 
 
 def _first_not_finite(code: Callee, graph: Graph, point: Mapping[str, Array]) -> str | None:
-    """Return a sentence saying where in the module the first inf or NaN arises; None if that is unknown."""
+    """Return a sentence that says where in the module the first inf or NaN arises; None if unknown."""
     torch, found = graph.torch, []
 
     def look_at(name: str) -> Any:
@@ -318,7 +318,7 @@ def _is_wide(code: Callee, graph: Graph, point: Mapping[str, Array]) -> bool:
 
 
 def _evaluable(code: Callee, graph: Graph, point: Mapping[str, Array]) -> Graph:
-    """Return the graph. If its losses cannot be computed without autograd, return a copy that enables it."""
+    """Return the graph, or a copy that enables autograd if its losses cannot be computed without it."""
     for each in (graph, replace(graph, differentiates=True)):
         with suppress(InputError), code.running(_WIDE):
             each.losses(point, AS_IT_IS)

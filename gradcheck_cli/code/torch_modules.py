@@ -1,8 +1,8 @@
 """Find the module whose backward pass is wrong, by perturbing the inputs and outputs of every module.
 
-Each module receives the gradient ∂L/∂out and passes on the gradient ∂L/∂in. Each of these gradients is
-compared with differences of the loss, as the output or the input is perturbed. If the first gradient is right
-and the second is wrong, the fault lies inside the module. No table of mistakes is needed.
+Each module receives the gradient ∂L/∂out and passes on the gradient ∂L/∂in. Both gradients are compared with
+differences of the loss: the output is perturbed to check ∂L/∂out, and the input to check ∂L/∂in. If the first
+gradient is right and the second is wrong, the fault lies inside the module. No table of mistakes is needed.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ _STEP = 2.0**-10
 _RIGHT, _WRONG = 3.0, 100.0
 """A gradient is right if its error is at most `_RIGHT`, and wrong if its error is above `_WRONG`.
 
-Errors are in units of the tolerance. Between the two bounds, nothing is said, so that a fault is never blamed
-on the module below it.
+Errors are in units of the tolerance. Between the two bounds, a gradient counts as neither, so that a fault is
+never blamed on the module below it.
 """
 
 _TOLERANCE, _ROUNDINGS, _BARS = 1e-6, 64.0, 3.0
@@ -43,8 +43,10 @@ _MOST_RUNS = 4000
 class Slot(NamedTuple):
     """A tensor that enters or leaves a module.
 
-    module: the module's name.  call: the index of the call of the module.
-    side: "in" or "out".  number: the index of the tensor on that side.
+    module: the module's name.
+    call: the index of the call of the module.
+    side: "in" or "out".
+    number: the index of the tensor on that side.
     """
 
     module: str
@@ -100,8 +102,10 @@ class _Hooks:
 class Modules:
     """The modules of a graph, and the gradients that backward passes through them.
 
-    root: the module that contains all others.  upstream: the weights in the loss that is checked.
-    received: the gradient at every slot that backward reached.  values: the tensors at these slots.
+    root: the module that contains all others.
+    upstream: the weights in the loss that is checked.
+    received: the gradient at every slot that backward reached.
+    values: the tensors at these slots.
     runs: the number of forward passes so far.
     known: the error of the gradient at every slot where it has been measured.
     """
@@ -168,9 +172,9 @@ class Modules:
         return suspect and 0.0 <= self._worst(name, "out") <= _RIGHT
 
     def _breaks_between(self, name: str) -> bool:
-        """Return whether this module itself passes a wrong gradient to a module in it.
+        """Return whether this module itself passes a wrong gradient to one of its submodules.
 
-        That is so if some module in it receives a wrong gradient, and no other module in it can be the cause.
+        That is so if some submodule receives a wrong gradient, and no other submodule can be the cause.
         """
         inside = [each for each in self._names() if each and each.rpartition(".")[0] == name]
         broken = [each for each in inside if self._worst(each, "out") > _WRONG]
@@ -189,7 +193,8 @@ class Modules:
     def _measured(self, slot: Slot) -> float:
         """Return how far a slot's gradient is from differences of the loss, in units of its tolerance.
 
-        If that would take too many runs, the result is NaN, which counts as neither right nor wrong.
+        If the comparison would take too many runs, the result is NaN, which counts as neither right nor
+        wrong.
         """
         gradient, value = self.received[slot], self.values[slot]
         size = float(np.sqrt(np.mean(np.square(value)))) or 1.0

@@ -1,6 +1,6 @@
 """Turn the gradient of a torch module into a function to check: g = ⟨∇L, v⟩, with v drawn at random.
 
-The gradient of g comes from double backward. It is compared with differences of g, which needs ∇L itself but
+The gradient of g comes from double backward. It is compared with differences of g. These need ∇L itself but
 no second derivative.
 """
 
@@ -26,8 +26,8 @@ HOW_TO_DIFFERENTIATE = (
 def projected(graph: Graph, weights: Weights) -> Graph:
     """Return the graph of g = ⟨∇L, v⟩, where L is the weighted loss of `graph`.
 
-    If gradcheck made the loss as L = Σ c · out, the gradient of g with respect to c is checked as well: it is
-    the part of double backward that goes through the upstream of the first.
+    If gradcheck made the loss as L = Σ c · out, the gradient of g with respect to c is checked as well. It is
+    the part of double backward that goes through the upstream of the first backward.
     """
     torch, rng = graph.torch, np.random.default_rng(1)
     loss, upstreams = _with_leaves(graph)
@@ -43,7 +43,10 @@ def projected(graph: Graph, weights: Weights) -> Graph:
 
 
 def _with_leaves(graph: Graph) -> tuple[Loss, list[Leaf]]:
-    """Return the loss and, if its weights c are gradcheck's own, a copy of each as a parameter to check."""
+    """Return the loss, and the parameters to check in addition.
+
+    If gradcheck drew the weights c of the loss, these parameters are copies of c. Otherwise, there are none.
+    """
     if not isinstance(graph.loss, RandomUpstream):
         return graph.loss, []
     copies = [c.detach().clone().requires_grad_() for c in graph.loss.weights]

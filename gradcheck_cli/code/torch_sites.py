@@ -1,15 +1,17 @@
-"""Find the sites of a torch module: outputs of its parts that parameters enter affinely.
+"""Find the sites of a torch module: outputs of its submodules that parameters enter affinely.
 
 A site is verified with forward passes in three ways, for all of its entries at once.
 
-1. After a random change Δ of the parameter, the output of the part changes by J Δ, where J is the guessed
-   matrix of factors (`torch_factors`).
-2. If the outputs of all parts that hold the parameter are kept fixed, no change of the parameter changes the
-   loss. So the parameter is used nowhere else, such as in `F.linear(x, self.lin.weight)` or in a penalty.
-3. A change in one sample leaves the loss terms of all other samples as they are, bit by bit. If not, as in
-   batch normalisation in training mode, one number of one sample is moved at a time.
+1. After a random change Δ of the parameter, the output of the submodule changes by J Δ, where J is the
+guessed matrix of factors (`torch_factors`).
 
-A parameter that fails has no site and is checked in another way.
+2. If the outputs of all submodules that hold the parameter are kept fixed, no change of the parameter changes
+the loss. So the parameter is used nowhere else, such as in `F.linear(x, self.lin.weight)` or in a penalty.
+
+3. A change in one sample leaves the loss terms of all other samples as they are, bit by bit. If not, as in
+batch normalisation in training mode, only one entry of the output is perturbed at a time.
+
+A parameter that fails a test has no site and is checked in another way.
 """
 
 from __future__ import annotations
@@ -37,16 +39,19 @@ from gradcheck_cli.numerical.objective import Factors, Site, Use
 from gradcheck_cli.types import EPS, Array, Shape
 
 _FEW = 256
-"""Parameters with no more entries than this in total are perturbed entry by entry, which assumes nothing."""
+"""If the parameters have no more entries than this in total, they are perturbed entry by entry.
+
+That method assumes nothing about the module.
+"""
 
 _VERIFICATION = 16
-"""Verifying one parameter costs about as much as perturbing this many numbers."""
+"""Verifying one parameter costs about as much as perturbing this many entries."""
 
 _DRAWS = 2
 """The number of random tests of each property."""
 
 _SHIFT = 2.0**-4
-"""The size of a random change in a test, relative to the size of what is changed."""
+"""The size of a random change in a test, relative to the size of the array that is changed."""
 
 _TOLERANCE, _ROUNDINGS = 1e-11, 64.0
 """The allowed deviation from J Δ, relative to the terms of the sum, and in roundings of the output."""
@@ -54,9 +59,9 @@ _TOLERANCE, _ROUNDINGS = 1e-11, 64.0
 
 @dataclass(frozen=True)
 class _Spot:
-    """A recorded call, with its output split into features of samples.
+    """A recorded call, with its output split into F features of N samples.
 
-    terms: (N, k), the indices of the loss terms that each sample affects.
+    terms: the indices of the k loss terms that each sample affects, (N, k).
     """
 
     place: Place
@@ -70,17 +75,17 @@ class _Spot:
 
     @cached_property
     def index(self) -> Array:
-        """The flat index of each number in the output, (F, N)."""
+        """The flat index of each element of the output, (F, N)."""
         return self.layout.split(np.arange(self.call.output.numel()))
 
     @property
     def cost(self) -> int:
-        """The number of forward passes in which every number is perturbed once."""
+        """The number of forward passes needed to perturb every element of the output once."""
         return len(self.values)
 
 
 _Uses = list[tuple[_Spot, Factors]]
-"""How a parameter enters the output of each of its calls."""
+"""For one parameter: each call that the parameter enters, with the parameter's factors in its output."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +121,7 @@ def _plus(output: Tensor, flat: Array) -> Tensor:
 
 
 def find_sites(graph: Graph, point: Mapping[str, Array], weights: Weights, names: Sequence[str]) -> Sites:
-    """Return verified sites of those parameters in `names` for which sites save evaluations.
+    """Return verified sites of all parameters in `names` for which sites save evaluations.
 
     weights: the weights in the loss.
     """
@@ -173,7 +178,7 @@ class _Search:
         return [place for place in self.recorded if place.module in self.owners[leaf.called]]
 
     def _groups(self) -> Iterator[list[Leaf]]:
-        """Yield the parameters in groups, each with all parameters that share one of its places."""
+        """Yield the parameters in groups. Parameters that enter the same call's output share a group."""
         left = [leaf for leaf in self.leaves if self._places(leaf)]
         while left:
             group, left = [left[0]], left[1:]
@@ -193,7 +198,7 @@ class _Search:
         return {leaf.called: uses[leaf.called] for leaf in left} if self._pays(left) else {}
 
     def _pays(self, group: Sequence[Leaf]) -> bool:
-        """Return whether the sites of a group have fewer numbers to perturb than its parameters entries."""
+        """Return whether perturbing a group's sites costs less than perturbing its parameters' entries."""
         entries = sum(leaf.tensor.numel() for leaf in group)
         places = list(dict.fromkeys(place for leaf in group for place in self._places(leaf)))
         least = sum(self.recorded[place].output.numel() for place in places) // self._most_samples
@@ -210,13 +215,13 @@ class _Search:
 
     @cached_property
     def _sample_counts(self) -> list[int]:
-        """The possible numbers of samples, each of which divides the number of loss terms."""
+        """The possible numbers of samples. Each of them divides the number of loss terms."""
         x, terms = self.graph.x, len(self.rest)
         counts = [terms] if x is None or not x.ndim else [terms, len(x)]
         return [n for n in dict.fromkeys(counts) if n > 1 and terms % n == 0]
 
     def _spots_at(self, places: Sequence[Place]) -> list[_Spot]:
-        """Return the spots at these places, tested together first and then one by one."""
+        """Return the spots at these places. All are tested together first, and then one by one if needed."""
         new = [place for place in places if place not in self.spots]
         likely = [next(self._possible(place)) for place in new]
         if self._are_separate(likely):
@@ -226,7 +231,7 @@ class _Search:
         return [self.spots[place] for place in places]
 
     def _possible(self, place: Place) -> Iterator[_Spot]:
-        """Yield every way to split an output into samples, and last the one with a single sample."""
+        """Yield every way to split an output into samples. The last way has only one sample."""
         call, terms = self.recorded[place], np.arange(len(self.rest))
         shape = tuple(call.output.shape)
         for n in self._sample_counts:
@@ -239,7 +244,8 @@ class _Search:
     def _are_separate(self, spots: Sequence[_Spot]) -> bool:
         """Return whether changing some samples at these spots leaves all other samples' loss terms unchanged.
 
-        Any two samples differ in some bit of their indices.
+        The test shifts half of the samples at a time, once for each bit of their indices. Any two samples
+        differ in some bit.
         """
         for bit in range(max((ceil(log2(len(spot.terms))) for spot in spots), default=0)):
             for side in (0, 1):
@@ -262,7 +268,7 @@ class _Search:
     # --- what a parameter does -----------------------------------------------------------------------------
 
     def _enters_nowhere_else(self, leaf: Leaf) -> bool:
-        """Return whether no change of a parameter changes the loss if its modules return what they did."""
+        """Return whether a parameter affects the loss only through the outputs of its modules."""
         fixed = {place: self.recorded[place].output for place in self._places(leaf)}
 
         def visit(place: Place, output: Any) -> Any:
@@ -277,7 +283,7 @@ class _Search:
         return True
 
     def _uses(self, leaf: Leaf) -> _Uses:
-        """Return how a parameter enters the output of each of its calls; empty if that is unknown for one."""
+        """Return how a parameter enters the output of each of its calls; empty if any of them is unknown."""
         found = []
         for spot in self._spots_at(self._places(leaf)):
             factors = self._factors(leaf, spot)
@@ -302,7 +308,7 @@ class _Search:
         return None
 
     def _fits(self, factors: Factors, spot: _Spot, change: Array, rise: Array) -> bool:
-        """Return whether J · change is the rise, tested in a product with random numbers d."""
+        """Return whether J · change equals `rise`, by comparing their products with a random vector."""
         rise = spot.layout.split(rise)
         d = self.rng.normal(size=rise.shape)
         sums = factors.sums(d)
@@ -311,7 +317,7 @@ class _Search:
         return off <= _TOLERANCE * terms + _ROUNDINGS * EPS * float(np.abs(d * spot.values).sum())
 
     def _rise(self, leaf: Leaf, spot: _Spot, change: Array) -> Array | None:
-        """Return how far the output of a call rises if a parameter changes; None if the call fails."""
+        """Return the change of a call's output if a parameter changes; None if the call fails."""
         call = spot.call
 
         def run() -> Array:
@@ -324,7 +330,7 @@ class _Search:
         return {**self.point, leaf.called: self.point[leaf.called] + change}
 
     def _attempted(self, run: Callable[[], Array]) -> Array | None:
-        """Return the result of `run`; None if the code fails, which may be due to the change."""
+        """Return the result of `run`; None if the code fails, since the change may be the reason."""
         try:
             with self.graph.code.running("with a parameter changed"):
                 return run()
@@ -337,7 +343,7 @@ def _plus_at(place: Place, output: Any, flat: Mapping[Place, Array]) -> Any:
 
 
 def _layouts(shape: Shape, samples: int) -> Iterator[Layout]:
-    """Yield the ways to find an axis of samples in an output, also if it is merged with a second axis."""
+    """Yield each possible layout with this number of samples. Their axis may be merged with another one."""
     yield from (Layout(shape, axis) for axis, size in enumerate(shape) if size == samples)
     if shape and shape[0] > samples and shape[0] % samples == 0:
         yield Layout((samples, shape[0] // samples, *shape[1:]), 0)

@@ -1,7 +1,7 @@
 """Split a loss that is one number into one term for each sample, if it is their sum or mean.
 
-Then a forward pass can perturb all samples at once and still show what each perturbation does. The split loss
-serves differences alone; backward runs with the author's loss.
+Then a forward pass can perturb all samples at once and still show the effect of each perturbation. Only
+finite differences use the split loss; backward runs with the author's loss.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ _TOLERANCE = 1e-12
 def in_terms(graph: Graph, point: Mapping[str, Array], weights: Weights) -> tuple[Graph, Weights]:
     """Return the graph with a loss of one term for each sample, and the weights for these terms.
 
-    If the loss already has terms, or cannot be split, both are returned as they are.
+    If the loss already has several terms, or cannot be split, the graph and the weights are returned
+    unchanged.
     """
     samples = 0 if graph.x is None or not graph.x.ndim else len(graph.x)
     if isinstance(graph.loss, OwnLoss) and len(weights.terms) == 1 and samples > 1:
@@ -55,7 +56,7 @@ def _of_samples(graph: Graph, loss: OwnLoss, share: float) -> OwnLoss:
 
 
 def _near(point: Mapping[str, Array]) -> Iterator[Mapping[str, Array]]:
-    """Yield the point, and then random points near it."""
+    """Yield the point itself, then random points near it."""
     yield point
     rng = np.random.default_rng(0)
     for _ in range(_DRAWS):

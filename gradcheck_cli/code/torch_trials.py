@@ -1,7 +1,7 @@
 """Run backward with a scaled loss and with other memory layouts, and compare the results.
 
-The gradients must scale with the loss, and must not depend on the layout. The first condition fails if
-backward ignores its upstream gradient, the second if backward misreads that gradient's memory.
+The gradients must scale with the loss, and must not depend on the layout. They do not scale if backward
+ignores its upstream gradient. They depend on the layout if backward misreads the memory of that gradient.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ Tensor = Any
 class Trial:
     """A finding from a second run of backward.
 
-    upstream: the upstream gradient of that run. The gradients are checked once more with it.
+    upstream: the upstream gradient of that run. The gradients are checked once more with this upstream.
     """
 
     finding: Finding
@@ -52,7 +52,8 @@ class Trials:
 def tried(code: Callee, graph: Graph, point: Gradients, plain: Upstream, judged: Upstream) -> Trials:
     """Run backward with the loss scaled and with other memory layouts, and compare the results.
 
-    point: the parameters at which to run.  plain: the upstream of the author's loss.
+    point: the parameters at which to run.
+    plain: the upstream of the author's loss.
     judged: the upstream with which the gradients are checked.
     """
     laboratory = _Laboratory(code, graph, point)
@@ -72,7 +73,8 @@ class _Run:
 class _Step:
     """The gradients that one backward node outside torch received and returned.
 
-    up: the gradients that the node received.  down: the gradients that it returned.
+    up: the gradients that the node received.
+    down: the gradients that the node returned.
     overwrites: whether the node changed the received gradients in place.
     """
 
@@ -130,6 +132,7 @@ class _Laboratory:
         """Run backward with this upstream and return the result.
 
         If the code fails, add a remark and return None.
+
         circumstances: a phrase for the error message that says what is unusual about the run.
         """
         steps: list[_Step] = []
@@ -177,8 +180,9 @@ def _recorder(steps: list[_Step]) -> Callable[[Sequence[Node]], None]:
 def _culprit(first: _Run, second: _Run, factor: float, apart: float) -> str:
     """Return a phrase that names the backward node to blame for the difference between two runs.
 
-    That is the first node whose received gradients are `factor` times as large in the second run, while the
-    gradients it returned are not. If there is no such node, the phrase is just ``Backward``.
+    The blame falls on the first node whose received gradients scale by `factor` in the second run, but whose
+    returned gradients do not. If there is no such node, the phrase is just ``Backward``.
+
     apart: the tolerance, relative to the largest entry.
     """
     for one, other in zip(first.steps, second.steps, strict=False):

@@ -18,7 +18,7 @@ _TORCH_ITSELF = frozenset(("aten", "prim", "prims"))
 
 
 def is_wide(torch: Any, run: Callable[[], object]) -> bool:
-    """Return whether a call of `run` computes every number in float64, as far as torch can tell.
+    """Return whether a call of `run` computes everything in float64, as far as torch can tell.
 
     If so, a loss that changes in jumps is a staircase by design, such as a quantiser's, and not the result of
     rounding to half precision. The answer is False if data leave torch for numpy or a custom kernel.

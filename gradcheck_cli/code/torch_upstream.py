@@ -30,6 +30,7 @@ class Weights:
     """The weights that turn the author's loss into the loss to check.
 
     The loss to check is a weighted sum of the author's loss terms and, possibly, of the outputs.
+
     terms: one weight per loss term. A loss with a different number of terms is left unweighted.
     outputs: one weight per output, or None if the outputs are not added to the loss.
     factor: a factor that multiplies the whole loss.
@@ -42,7 +43,8 @@ class Weights:
     def weigh(self, output: Any, terms: Tensor) -> Tensor:
         """Return the S terms of the weighted loss, (S,).
 
-        output: the module's output.  terms: the terms of the author's loss, (S,).
+        output: the module's output.
+        terms: the terms of the author's loss, (S,).
         """
         if len(self.terms) != len(terms) or not terms.is_floating_point():
             return terms
@@ -69,7 +71,7 @@ AS_IT_IS = Weights(np.ones(0))
 
 
 def plain_weights(terms: int) -> Weights:
-    """Return weights of 1 for this many loss terms, which leave the author's loss unchanged."""
+    """Return weights of 1 for this many loss terms. They leave the author's loss unchanged."""
     return Weights(np.ones(terms))
 
 
@@ -77,6 +79,7 @@ def random_weights(terms: int, upstream: Tensor | None) -> Weights:
     """Return random weights for the loss terms and, if the upstream is uniform, also for the outputs.
 
     The weights have few binary digits, so every floating-point type represents them exactly.
+
     terms: the number of loss terms.
     upstream: the gradient of the loss with respect to the output, or None if it is unknown.
     """

@@ -1,4 +1,4 @@
-"""Detect results that depend on memory which the code allocates but never writes to.
+"""Detect results that depend on memory that the code allocates but never writes to.
 
 Such memory holds whatever was there before, and two calls may find the same content by accident. So every
 array from numpy.empty and every tensor from torch.empty is filled with one number, and with a different
@@ -28,12 +28,12 @@ They are finite in float16 and unlikely to be the right content by accident.
 """
 
 _MOST = 2**24
-"""The size of the largest array that is filled, since code may use only a part of a larger one."""
+"""The size of the largest array that is filled, since code may use only a part of a larger array."""
 
 _OF_TORCH = ("empty", "empty_like", "empty_strided", "empty_permuted", "new_empty", "new_empty_strided")
 
 _ERRATIC = 1e-3
-"""A gradient is erratic if it changes between two calls by more than this share of its largest entry."""
+"""A gradient is erratic if it changes between two calls by more than this fraction of its largest entry."""
 
 _ERRATIC_HELP = "does the code read memory that it never wrote, or keep state between calls?"
 
@@ -45,9 +45,11 @@ def refuse_unwritten(
 ) -> None:
     """Raise `InputError` if losses or gradients depend on memory that the code never wrote.
 
-    first, second: the results of two ordinary calls. If they differ for another reason, this function raises
-        nothing, since `refuse_unrepeatable` reports it.
-    observe: calls the code once more and returns its results.
+    If the results of two ordinary calls differ for another reason, this function raises nothing, since
+    `refuse_unrepeatable` reports the difference.
+
+    first, second: the results of two ordinary calls.
+    observe: a function that calls the code once more and returns its results.
     """
     try:
         one, other = _run(observe, _NUMBERS[0]), _run(observe, _NUMBERS[1])
@@ -65,7 +67,9 @@ def refuse_unwritten(
 def refuse_erratic(first: Mapping[str, Array], again: Mapping[str, Array], origin: str) -> None:
     """Raise `InputError` if gradients at the same point change after the code has run at other points.
 
-    first, again: the gradients before and after, by name.  origin: a description of the code.
+    first: the gradients before these runs, by name.
+    again: the gradients after these runs, by name.
+    origin: a description of the code.
     """
     names = [name for name, gradient in first.items() if not same(gradient, again[name], _ERRATIC)]
     if names:

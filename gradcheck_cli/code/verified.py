@@ -17,9 +17,10 @@ def verified(
 ) -> tuple[Evaluation, tuple[str, ...]]:
     """Run the code twice, and return the result of the first run.
 
-    arises: a function that returns a hint at where the first inf or NaN arises; None if that is unknown.
-    Raises `InputError` if the runs differ, if a loss is not finite, or if a result depends on memory that
-    the code never wrote.
+    Raises `InputError` if the runs differ, if a loss is not finite, or if a result depends on memory that the
+    code never wrote.
+
+    arises: a function that returns a hint at where the first inf or NaN arises, or None.
     """
     first, remarks = observe()
     second, _ = observe()
