@@ -112,6 +112,7 @@ class Calls:
 
 
 def unchanged(place: Place, output: Any) -> Any:
+    """Return the output unchanged."""
     return output
 
 
