@@ -1,4 +1,4 @@
-"""Read a function of jax. Its gradients come from jax, and so from its own derivative rules."""
+"""Read a function of jax. Its gradients come from jax, which applies the function's own derivative rules."""
 
 from __future__ import annotations
 
@@ -192,7 +192,7 @@ class _Gradients(Mapping[str, Any]):
 
 
 def _with_a_scaled_loss(jax: Any, function: PythonFunction, outputs: Outputs) -> PythonFunction:
-    """Return the function with a finding if its gradients do not scale with the loss.
+    """Return the function with a `Finding` if its gradients do not scale with the loss.
 
     If they do not scale, one of the derivative rules ignores its upstream or is not linear in it.
     """

@@ -40,8 +40,8 @@ class Outputs:
     """A function of jax, and the loss L that is made from its outputs.
 
     function: a function of (arrays by name, x, y).
-    weights: c, one array for each output, by the name of the output's upstream. It is empty if the only
-        output is a real number, which is the loss itself.
+    weights: the weights c, one array for each output, by the name of the output's upstream. There are none if
+        the only output is a real number, which is the loss itself.
     """
 
     jax: Any
@@ -71,8 +71,9 @@ def drawn_upstreams(shapes: Sequence[Shape]) -> dict[str, Array]:
 
 
 def projected(jax: Any, terms: Terms, directions: Mapping[str, Array]) -> Terms:
-    """Return g = ⟨∇L, v⟩ as a function of the same arrays.
+    """Return g = ⟨∇L, v⟩ as a function of the arrays that L depends on.
 
+    terms: the terms that add up to L.
     directions: v, by the names of the arrays that L is differentiated by.
     """
 

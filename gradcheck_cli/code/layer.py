@@ -64,7 +64,7 @@ class Layer:
             return self.untapped(own)
 
     def untapped(self, point: Mapping[str, Array]) -> Passed:
-        """Do the same as `passed`, but let the taps report to the current watch instead of a new one."""
+        """Do the same as `passed`, but let the taps report to the current `Watch` instead of a new one."""
         given = given_to(self.arguments, point)
         result = called(self.forward.value, given)
         results = result if isinstance(result, tuple | list) else (result,)

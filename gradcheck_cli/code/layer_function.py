@@ -197,7 +197,7 @@ class LayerFunction:
     def forward(self, parameters: Mapping[str, Array]) -> Array:
         """Return the S loss terms, (S,), at parameters that contain no taps.
 
-        Taps that the code passes are still reported to the current watch.
+        Taps that the code passes are still reported to the current `Watch`.
         """
         with self.layer.forward.running(_MOVED):
             return self._weighted(self.layer.untapped(parameters))

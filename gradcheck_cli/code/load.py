@@ -25,11 +25,11 @@ _PREFIX = "_gradcheck_user_code_"
 _NUMBERS = count(1)
 
 _BEFORE: dict[str, frozenset[str]] = {}
-"""The names in sys.modules just before code from a folder was loaded, by the folder."""
+"""For each folder, the names in sys.modules just before code from that folder was loaded."""
 
 
 _GONE_TO: dict[str, str] = {}
-"""The current directory that code has chosen with os.chdir, by the folder of the code.
+"""For each folder, the current directory that code from this folder has chosen with os.chdir.
 
 The next call to code from that folder starts in this directory.
 """

@@ -40,7 +40,7 @@ class Nested:
         return _filled("", self.example, arrays)
 
     def by_path(self, gradients: Any) -> Any:
-        """Convert gradients that are nested like the example to a dict keyed by path. None counts as 0.
+        """Convert gradients nested like the example to a dict keyed by path. A gradient of None counts as 0.
 
         Gradients that are already keyed by path are left unchanged. If the gradients are a dict, entries that
         the example does not have are kept, too.
@@ -94,7 +94,10 @@ def _filled(path: str, value: Any, arrays: Mapping[str, Any]) -> Any:
 
 
 def _at(example: Any, gradients: Any, path: str) -> Any:
-    """Return the gradient at a path; `_MISSING` if there is none. Below a None, every gradient is None."""
+    """Return the gradient at a path, or `_MISSING` if there is none.
+
+    If a container on the path is None, the gradient is None.
+    """
     for name in path.split(".") if path else ():
         if gradients is None:
             return None

@@ -91,7 +91,7 @@ class Function(Protocol):
 
     @property
     def stands_alone(self) -> bool:
-        """Whether the code cannot be described by a network section, as a layer or a jax function cannot."""
+        """Whether no network section can describe the code, as is the case for a layer or a jax function."""
 
     @property
     def loss_name(self) -> str:
@@ -110,7 +110,7 @@ class Function(Protocol):
         """Facts that suggest wrong gradients, found by running the code in other ways."""
 
     def sites(self, names: Sequence[str]) -> Sites:
-        """Return verified sites of some parameters in `names`, found without any gradient."""
+        """Return verified sites of some parameters in `names`, found without any gradient (see `Sites`)."""
 
     def places(self, wrong: Collection[str], right: Collection[str]) -> Iterable[str]:
         """Return sentences that say where in the code the fault lies, as far as the code's taps show it.
@@ -286,7 +286,7 @@ class ForeignObjective:
     """The user's function as finite differences see it: its losses, but never its gradients.
 
     noise: for each parameter, the noise in the S loss terms, (S,), while that parameter is perturbed.
-    evaluator: evaluates the function at many points; None to evaluate it in this process.
+    evaluator: the object that evaluates the function at many points; None to evaluate it in this process.
     """
 
     function: Function

@@ -284,7 +284,7 @@ def _failed(error: BaseException) -> bytes:
     try:
         answer = pickle.dumps(_Raised(error, trace))
         pickle.loads(answer)
-    except Exception:  # an exception from a library may allow neither
+    except Exception:  # some exceptions cannot be pickled or unpickled
         return pickle.dumps(_Raised(RuntimeError(repr(error)), trace))
     return answer
 

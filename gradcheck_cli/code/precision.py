@@ -77,7 +77,7 @@ _SHARES = (1.0, 2.0**-8, 2.0**-16)
 """The factors by which to shorten a line if the code cannot be evaluated on a longer one."""
 
 _SIGMAS = 4.0
-"""The bound on the noise, in standard deviations: about the largest of many thousand random samples."""
+"""The bound on the noise, in standard deviations. Of many thousand samples, hardly any lies beyond it."""
 
 _UNDERFLOWS = 8.0
 """The most that a gradient may lose to underflow, in units of its dtype's smallest positive number."""

@@ -187,7 +187,7 @@ class PythonFunction:
     def forward(self, parameters: Mapping[str, Array]) -> Array:
         """Return the S loss terms, (S,), at parameters that contain no taps.
 
-        Taps that the code passes are still reported to the current watch.
+        Taps that the code passes are still reported to the current `Watch`.
         """
         with self.code.running(_MOVED):
             loss, _ = _call(self.taps.code, dict(parameters), self.x, self.y)

@@ -50,7 +50,7 @@ _FEATURES = 16
 """The number of features to perturb in one batch. Each feature needs a forward pass of its own."""
 
 _UNITS = 2.0**-7, 2.0**7
-"""The smallest and the largest unit of an entry. The unit is usually the size of the entry's feature."""
+"""The smallest and the largest unit step of an entry. The step is usually the size of the entry's feature."""
 
 
 @dataclass(frozen=True)

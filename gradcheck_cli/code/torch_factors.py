@@ -21,10 +21,13 @@ from gradcheck_cli.numerical.objective import Factors
 from gradcheck_cli.types import Array, Shape
 
 _MOST_NUMBERS = 2**25
-"""The largest number of factors to hold in memory, which is 256 MiB."""
+"""The largest number of factors to hold in memory: 256 MiB in float64."""
 
 _ROUNDING = 1e-12
-"""The parameter is added, not multiplied, if its rise by 1 raises the output by 1 to within this distance."""
+"""The tolerance for an output that should rise by 1 if all entries of a parameter rise by 1.
+
+The parameter of such an output is added, not multiplied.
+"""
 
 
 @dataclass(frozen=True)
@@ -213,7 +216,7 @@ def _embedding(entry: Entry) -> Iterator[Factors]:
 
 
 def _elementwise(entry: Entry) -> Iterator[Factors]:
-    """Yield the factors of a parameter that is multiplied by known values, as γ is by ẑ in γ ẑ, or added."""
+    """Yield the factors of a parameter that is added, or multiplied by known values, as γ is by ẑ in γ ẑ."""
     rise = entry.layout.split(entry.rise)
     adds = bool((np.abs(rise - 1.0) < _ROUNDING).all())
     for channels in _channels(entry.layout.features, prod(entry.shape)):

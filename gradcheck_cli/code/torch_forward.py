@@ -15,9 +15,9 @@ from gradcheck_cli.types import Array
 
 
 def forward_gradients(graph: Graph, parameters: Mapping[str, Array], weights: Weights) -> dict[str, Array]:
-    """Return the gradients by name. Each entry is a directional derivative along that entry alone.
+    """Return the gradients by name, computed as one directional derivative for each entry.
 
-    An entry of a complex parameter has two directions, along its real and its imaginary part.
+    A complex entry has two directional derivatives, along its real and its imaginary part.
     """
     graph.assign(parameters)
     parts = (leaf.parts(_gradient(graph, leaf, weights)) for leaf in graph.leaves)
@@ -40,7 +40,7 @@ def _slope(graph: Graph, leaf: Leaf, weights: Weights, entry: int, unit: Any) ->
     tangent.view(-1)[entry] = unit
     with graph.torch.enable_grad(), modes.dual_level():
         with catch_warnings():
-            simplefilter("ignore")  # torch deprecates what it loads itself for the first dual tensor
+            simplefilter("ignore")  # for the first dual tensor, torch itself loads something deprecated
             dual = modes.make_dual(leaf.tensor.detach(), tangent)
         slope = modes.unpack_dual(graph.terms(weights, {leaf.name: dual}).sum()).tangent
         return 0.0 if slope is None else slope.detach()

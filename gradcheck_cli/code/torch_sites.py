@@ -343,7 +343,7 @@ def _plus_at(place: Place, output: Any, flat: Mapping[Place, Array]) -> Any:
 
 
 def _layouts(shape: Shape, samples: int) -> Iterator[Layout]:
-    """Yield each possible layout with this number of samples. Their axis may be merged with another one."""
+    """Yield each possible `Layout` with this many samples. The samples' axis may be merged with another."""
     yield from (Layout(shape, axis) for axis, size in enumerate(shape) if size == samples)
     if shape and shape[0] > samples and shape[0] % samples == 0:
         yield Layout((samples, shape[0] // samples, *shape[1:]), 0)

@@ -89,7 +89,7 @@ def _any_wrong(comparisons: Sequence[Comparison]) -> bool:
 
 
 def _with_inputs(problem: Problem, comparisons: Sequence[Comparison], without: frozenset[str]) -> Diagnosis:
-    """Return a diagnosis of the gradients of the parameters and of x, which counts as a parameter here."""
+    """Return a diagnosis of the gradients of x and of the parameters. It treats x as one more parameter."""
     whole = problem.with_shifts({INPUTS: INPUT})
     with np.errstate(all="ignore"):
         right = gradients(whole.network, whole.parameters, whole.x, whole.target)
@@ -164,7 +164,7 @@ def _or_of_its_steps(
 
 
 def _is_factor(answer: Answer) -> bool:
-    """Return whether an answer says no more than that a gradient has a constant factor."""
+    """Return whether an answer only says that a gradient is multiplied by a constant."""
     return len(answer.causes) == 1 and answer.causes[0].unknown == "factor"
 
 
@@ -227,7 +227,7 @@ def _layers(answers: Sequence[Answer]) -> tuple[str, ...]:
 
 
 def _doubts(found: Diagnosis, problem: Problem, loss: float | None) -> list[str]:
-    """Return a hint to compare the losses if the output layer is wrong and no mistake explains it.
+    """If the output layer is wrong and no mistake explains it, return a hint to compare the losses.
 
     In that case, the spec may describe a different network from the author's. Otherwise, the list is empty.
     """
@@ -254,7 +254,7 @@ def _of_another_loss(
     if other is None:
         return replace(diagnose_arrays(comparisons, samples, without), basis="another network")
     known = as_sentence(other.told("the loss returned is that", "the network section"))
-    if other.factors:  # our backprop computes other gradients than that network's
+    if other.factors:  # our backprop does not compute that network's gradients
         found = replace(diagnose_arrays(comparisons, samples, without), basis="another network")
     else:
         found = diagnose_network(other.problem, dict(other.gradients()), comparisons, without)

@@ -123,7 +123,7 @@ def _stands_for_all(comparison: Comparison, target: Target) -> bool:
 
 
 def _in_place_of(target: Target, targets: Mapping[str, Target]) -> Iterator[Made]:
-    """Yield a swap for each other tensor whose correct gradient the author returned for this tensor.
+    """Yield a swap with each other tensor whose correct gradient equals the author's gradient of `target`.
 
     Only entries with a known correct value are compared.
     """

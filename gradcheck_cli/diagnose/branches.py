@@ -98,7 +98,7 @@ def _lost(slot: int, applies: Callable[[Visit, int], bool]) -> Backward:
 
 
 def _state_lost(visit: Visit, _: float) -> Handed | None:
-    """Return a gradient of 0 for every input that is the state after an earlier time step."""
+    """Return the correct gradients, but 0 for every input that is the state after an earlier time step."""
     shares, gradients = visit.right
     lost = [(visit.i, slot) in visit.at.carried for slot in range(len(shares))]
     if not any(lost):

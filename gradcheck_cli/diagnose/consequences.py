@@ -84,7 +84,7 @@ class Consequences:
         return replace(repeated, value=value)
 
     def _offs(self, repeated: Repeated) -> Array:
-        """Return (author's gradient − gradient with the mistake) / size of all tensors, as one vector."""
+        """Return the errors that remain with the mistake, in units of each tensor's size, as one vector."""
         *_, (_, changed) = self._changed(repeated)
         return np.concatenate(
             [

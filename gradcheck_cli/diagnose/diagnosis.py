@@ -12,13 +12,13 @@ class Cause:
 
     kind: a name that scripts can rely on; it is the same in every version.
     family: the group that this kind belongs to.
-    where: the layers or the tensors in which the mistake was made; layers are listed from the output down. It
-    is empty if the mistake has no specific place.
+    where: the layers or the tensors in which the mistake was made; empty if the mistake has no specific
+        place. Layers are listed from the output down.
     sentence: what happened, in the author's terms.
     factor: the wrong factor of the chain rule, as `gradcheck explain` shows it; empty if no single factor is
-    wrong.
+        wrong.
     unknown, value: the name and the value of the number that the search solved for, such as a learning rate,
-    a slope or a factor.
+        a slope or a factor.
     """
 
     kind: str
@@ -37,7 +37,7 @@ class Answer:
     """One possible explanation: one mistake, or two together, that reproduce the author's gradient.
 
     apart: the largest distance between the author's gradient and the gradient that the mistakes produce, as a
-    share of the tensor's largest entry.
+        fraction of the tensor's largest entry.
     """
 
     causes: tuple[Cause, ...]
@@ -48,17 +48,18 @@ class Answer:
 class Diagnosis:
     """The explanations of the author's gradient and any other facts that are known about it.
 
-    answers: all answers that reproduce the gradient up to rounding, the most likely answer first.
-    tried: how many wrong formulas were computed.
-    observations: what else is known, one sentence per fact: where the mistake is, which ratios are constant.
-    layers: the layers that contain the mistake, as far as known, from the output down.
-    basis: what the diagnosis rests on: the spec's network ("network"), the arrays alone ("arrays"), the
-    arrays of a layer that is checked without its network ("a layer"), the arrays of two sources that are
-    compared ("two sources"), or the arrays alone because the spec does not describe the author's network
-    ("another network").
-    trials: what further runs of the code have shown, one sentence per fact. If there are such facts, they
-    count as the explanation.
-    places: where in the code the fault lies, as far as taps show, one sentence per place.
+    answers: all answers that reproduce the gradient up to rounding. The most likely answer comes first.
+    tried: the number of wrong formulas that were computed.
+    observations: other known facts, one sentence each, such as where the mistake is or which ratios are
+        constant.
+    layers: the layers that are known to contain the mistake, from the output down.
+    basis: the information that the diagnosis rests on. It is "network" for the spec's network, "arrays" for
+        the arrays alone, "a layer" for the arrays of a layer that is checked without its network, "two
+        sources" for the arrays of two sources that are compared, or "another network" for the arrays alone
+        because the spec does not describe the author's network.
+    trials: facts that further runs of the code have shown, one sentence each. If there are any, they count as
+        the explanation.
+    places: sentences that say where in the code the fault lies, as far as its taps show (see `tap`).
     """
 
     answers: tuple[Answer, ...]

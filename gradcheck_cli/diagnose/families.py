@@ -11,9 +11,9 @@ class Family:
 
     name: a name that scripts can rely on.
     shown_by: the data or parameters needed to reveal a mistake of this family, for when it has no effect on
-    the current gradients. A single mistake may override this text.
+        the current gradients. A single mistake may override this text.
     over_samples: whether the mistakes concern a sum or mean over samples. Such mistakes may not show in a
-    batch of one sample.
+        batch of one sample.
     in_activation: whether the mistakes concern ∂a/∂z. Such mistakes change nothing with some activations.
     """
 

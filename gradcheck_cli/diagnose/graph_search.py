@@ -89,8 +89,8 @@ class GraphSearch:
         """Return the number of visits to nodes after which the search gives up.
 
         If every single mistake can be tested without a sweep, the search for one mistake tries all of them.
-        So it finds all mistakes that give the same gradients. The search for two mistakes gives up earlier,
-        the more visits the tests of mistakes at several nodes have taken.
+        So it finds all mistakes that give the same gradients. The more visits the tests of mistakes at
+        several nodes have taken, the earlier the search for two mistakes gives up.
         """
         if self.most == 1 and self._probe is not None:
             return _MOST_VISITS
@@ -205,7 +205,7 @@ class GraphSearch:
         yield from self._solved(variant.wrong, after, straight, visit.i, of_node=True)
 
     def _may_fit(self, visit: Visit, variant: Variant) -> bool:
-        """Return whether this mistake, as the first one made, may reproduce the author's gradients."""
+        """Return whether this mistake, if it is the first one, may reproduce the author's gradients."""
         if self._probe is None:
             return True
         handed = [
@@ -213,7 +213,7 @@ class GraphSearch:
         ]
         made = [each for each in handed if each is not None]
         if len(made) < len(handed):
-            return bool(made)  # without a result at 0 and at 1, the mistake does not apply
+            return bool(made)  # a mistake applies only if it has a result both at 0 and at 1
         return self._probe.may_fit(visit, *made)
 
     @cached_property
@@ -247,7 +247,7 @@ class GraphSearch:
     # --- one wrong function at several nodes ----------------------------------------------------------------
 
     def _everywhere(self) -> Iterator[Swept]:
-        """Yield a sweep for each mistake that can be made at several nodes. It is made at all of them."""
+        """Yield a sweep for each mistake that can be made at several nodes; all of them have the mistake."""
         right = RIGHT[Part.LOSS](loss_site(self.at))
         for each in everywhere(self._variants):
             if self._applies(each) and self._may_fit_at_several(each):
@@ -307,7 +307,7 @@ class GraphSearch:
             if swept is None or swept.made:
                 break
             found[i] = swept
-            swept = next(self._continued(swept, i), None)  # the way without mistakes comes first
+            swept = next(self._continued(swept, i), None)  # the sweep without mistakes comes first
         return found
 
     def _as_always(self, swept: Swept, visit: Visit) -> Iterator[Swept]:

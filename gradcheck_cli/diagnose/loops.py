@@ -40,7 +40,7 @@ class Repeated:
 
 
 def everywhere(variants: Sequence[Sequence[Variant]]) -> Iterator[Repeated]:
-    """Yield each mistake that can be made at several nodes. It is then made at all of these nodes.
+    """Yield each mistake that can be made at several nodes, repeated at all of these nodes.
 
     variants: the mistakes that can be made at each node.
     """
@@ -50,7 +50,7 @@ def everywhere(variants: Sequence[Sequence[Variant]]) -> Iterator[Repeated]:
 
 
 def in_loops(nodes: Sequence[Node], variants: Sequence[Sequence[Variant]]) -> Iterator[Repeated]:
-    """Yield each mistake in a statement of a loop. It is then made at all nodes of the statement.
+    """Yield each mistake in a statement of a loop, repeated at all nodes of the statement.
 
     If the mistake has an unknown, its value is 0.1 at first.
 

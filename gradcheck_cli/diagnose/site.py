@@ -45,8 +45,8 @@ class Part(StrEnum):
 TENSORS = {Part.BETA: "beta", Part.GAMMA: "gamma", Part.BIAS: "bias", Part.WEIGHT: "weight"}
 """The parts that compute a parameter's gradient, each with the suffix of that parameter's name.
 
-The order is the order in which the search checks the gradients. The first ones are cheap to check and rule
-out the most mistakes. With batch normalisation, the bias's gradient rules out the fewest, since it is 0.
+The search checks the gradients in this order. The first gradients are cheap to check and rule out the most
+mistakes. With batch normalisation, the bias's gradient rules out the fewest, since it is 0.
 """
 
 

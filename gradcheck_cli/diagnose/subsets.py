@@ -28,13 +28,12 @@ _MOST_SAMPLES = 512
 def kept_samples(sums: Sequence[tuple[Array, Array, Array]]) -> Array | None:
     """Return the weights sₙ of the N samples, (N, 1), with which every sum equals Σₙ sₙ δₙᵀ fₙ.
 
-    Returns None if no proper subset of the samples fits, or if the sums do not determine the subset.
-
-    sums: for each sum, the author's value, (out, in), its factor δ, (N, out), and its factor f, (N, in).
-
     A sample that is left out has the weight 0. All other samples have the same weight: 1, or N divided by
     their number. The weights are solved for by least squares. The normal equations need only the inner
-    products ⟨δₙᵀ fₙ, δₘᵀ fₘ⟩ = (δₙ · δₘ) (fₙ · fₘ), so no product δₙᵀ fₙ is formed.
+    products ⟨δₙᵀ fₙ, δₘᵀ fₘ⟩ = (δₙ · δₘ) (fₙ · fₘ), so no product δₙᵀ fₙ is formed. Returns None if no proper
+    subset of the samples fits, or if the sums do not determine the subset.
+
+    sums: for each sum, the author's value, (out, in), the factor δ, (N, out), and the factor f, (N, in).
     """
     if not sums or not all(np.isfinite(found).all() for found, _, _ in sums):
         return None
@@ -151,7 +150,7 @@ def listed(words: Sequence[str]) -> str:
 def as_sentence(text: str, names: Collection[str] = ()) -> str:
     """Return the text as a sentence, with a full stop and a capital letter.
 
-    A first word that is a symbol or one of `names` keeps its letters.
+    If the first word is a symbol or one of `names`, its first letter stays as it is.
     """
     begins = text.split(" ", 1)[0].rstrip(",")
     is_word = begins.isalpha() and begins.isascii() and begins not in names

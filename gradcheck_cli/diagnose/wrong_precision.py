@@ -91,7 +91,7 @@ _HALF = 0.5 * (1.0 + 1e-6)
 
 
 def _print(right: Array) -> Array | None:
-    """Return the gradient, rounded to as many decimals as leave its largest entry with two digits.
+    """Round the gradient to the number of decimals that leaves its largest entry with two digits.
 
     Returns None if this number of decimals is 0 or less, or above `_MOST_DECIMALS`.
     """

@@ -68,17 +68,17 @@ def _weight_before(site: Site) -> Array | None:
 
 
 def _transposed(site: Site) -> Array:
-    """Return a⁽ʰ⁾ᵀ δ, which is [in, out], reshaped as if it were [out, in]."""
+    """Return a⁽ʰ⁾ᵀ δ, which is [in, out], reshaped to [out, in] instead of transposed."""
     return (site.a_h.T @ site.delta).reshape(site.w.shape)
 
 
 def _transposed_of_in_out(site: Site) -> Array:
-    """Return δᵀ a⁽ʰ⁾, which is [out, in], reshaped as if it were [in, out]."""
+    """Return δᵀ a⁽ʰ⁾, which is [out, in], reshaped to [in, out] and then transposed."""
     return (site.delta.T @ site.a_h).reshape(site.w.shape[::-1]).T
 
 
 _MOST_BEHIND = 32
-"""The number of samples below which every shift of δ against a⁽ʰ⁾ is tried."""
+"""Every shift of the samples of δ against those of a⁽ʰ⁾ by less than this number is tried."""
 
 
 def _reordered(order: Callable[[Array], Array]) -> Of:

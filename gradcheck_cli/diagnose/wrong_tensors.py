@@ -67,7 +67,7 @@ def _transpose(right: Array) -> Array | None:
 
 
 def _reshaped(right: Array) -> Array | None:
-    """Return the transpose, which is [in, out], reshaped as if it were [out, in].
+    """Return the transposed gradient, which is [in, out], reshaped to [out, in].
 
     Returns None if the gradient is square or a vector.
     """
@@ -75,7 +75,7 @@ def _reshaped(right: Array) -> Array | None:
 
 
 def _reshaped_of_in_out(right: Array) -> Array | None:
-    """Return the gradient, which is [out, in], reshaped as if it were [in, out], then transposed.
+    """Return the gradient, which is [out, in], reshaped to [in, out] and then transposed.
 
     Returns None if the gradient is square or a vector.
     """
@@ -91,7 +91,7 @@ def _zero(right: Array) -> Array | None:
 
 
 def _is_zero(target: Target, right: Array) -> Spoilt | None:
-    """Fit the mistake of a gradient that is exactly 0.
+    """Return a `Spoilt` gradient of 0 if the author's gradient is exactly 0; otherwise None.
 
     A sum whose terms cancel is hardly ever exactly 0.
     """
@@ -99,7 +99,10 @@ def _is_zero(target: Target, right: Array) -> Spoilt | None:
 
 
 def _is_nearly_zero(target: Target, right: Array) -> Spoilt | None:
-    """Fit the mistake of a gradient that is 0 only up to rounding, such as a sum whose terms cancel."""
+    """Return the author's gradient as `Spoilt` if it is 0 only up to rounding; otherwise None.
+
+    A sum whose terms cancel is such a gradient.
+    """
     return Spoilt(target.found) if target.is_nothing and target.found.any() else None
 
 
@@ -218,7 +221,10 @@ def _zeroed(axis: int, kind: str) -> Fits:
 
 
 def _unit_zeroed(target: Target, right: Array) -> Spoilt | None:
-    """Fit the mistake of units whose weights and bias have gradients that are exactly 0."""
+    """Return the correct gradient as `Spoilt`, with 0 in all silent units; None if no unit is silent.
+
+    A unit is silent if the gradients of its weights and its bias are all exactly 0.
+    """
     silent = target.silent
     if silent is None or silent.all() or not (right[silent] != 0).any():
         return None

@@ -22,7 +22,7 @@ from gradcheck_cli.spec.check import CheckSpec
 from gradcheck_cli.types import Array
 
 MOST = 2**14
-"""The largest number of entries of ∂L/∂value to check. In larger arrays, the first samples are checked."""
+"""The largest number of entries of ∂L/∂value to check. In larger arrays, only the first samples count."""
 
 
 @dataclass(frozen=True)

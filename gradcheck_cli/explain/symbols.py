@@ -170,7 +170,10 @@ class Writer:
         return text.replace(formulas.index, "[t]") if formulas.index and len(self.group(i)) > 1 else text
 
     def _each(self, inputs: tuple[int, ...]) -> tuple[int, ...]:
-        """Return a node's inputs, or only the input at step t if the inputs are one value at all steps."""
+        """Return a node's inputs.
+
+        If the inputs are one value at all time steps, return only the input at step t.
+        """
         if not inputs:
             return ()
         alike = self.owns(inputs[0]) and {k - 1 for k in inputs} == set(self.group(inputs[0] - 1))

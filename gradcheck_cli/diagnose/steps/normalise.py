@@ -34,9 +34,9 @@ W = TypeVar("W", bound=Wrong)
 class Norm:
     """A kind of normalisation.
 
-    name: the first words of the kinds of its mistakes.
-    words: its name in sentences.
-    family: the family of its mistakes.
+    name: the words with which the kinds of this normalisation's mistakes begin.
+    words: the normalisation's name in sentences.
+    family: the family of the mistakes.
     count: the symbol for the number of entries in a mean.
     axis: the wrong axis in the example on a mistake's page in the documentation.
     includes: a function that returns whether a step is of this kind.
@@ -239,7 +239,7 @@ _MEANS: tuple[tuple[Mean, str, str], ...] = (
     (_over_sample, "all entries of a sample", ""),
     (_over_everything, "all entries of the batch", ""),
 )
-"""The wrong means, each with words for the entries that it averages, and with the axis in code."""
+"""The wrong means. Each row holds a function, words for the entries that it averages, and the numpy axis."""
 
 
 def _code_over(norm: Norm, axis: str) -> str:
