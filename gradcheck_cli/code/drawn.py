@@ -34,7 +34,9 @@ def drawn(shape: Shape, rng: np.random.Generator) -> Array:
 
 
 def groups(entries: int) -> Any:
-    """Return the index of each entry's group. Each of the `MOST_TERMS` groups is added up to one term.
+    """Return the index of each entry's group.
+
+    The entries of a group are added up, which leaves `MOST_TERMS` terms.
 
     entries: the number of entries.
     """

@@ -109,7 +109,11 @@ def _at(example: Any, gradients: Any, path: str) -> Any:
 
 
 def _is_parameter(parent: Any, child: Any) -> bool:
-    """Return whether a child may be a parameter. In a dict, list or tuple, every child except None may be."""
+    """Return whether a child may be a parameter.
+
+    In a dict, list or tuple, every child except None may be a parameter. In any other container, only
+    floating-point and complex arrays and nested containers may be parameters.
+    """
     if child is None:
         return False
     is_settings = dataclasses.is_dataclass(parent) or _is_pytree(parent)

@@ -1,8 +1,8 @@
 """The sites of the user's code: arrays inside it that parameters enter affinely, and that can be perturbed.
 
-An example is the output z = a wᵀ + b of a linear layer. Perturbing one entry of a site serves all entries of
-the parameters that affect it; the module `numerical.reference` explains why. The code that finds a site has
-verified it with forward passes alone.
+An example is the output z = a wᵀ + b of a linear layer. One finite difference for an entry of a site is used
+for all parameter entries that affect it; the module `numerical.reference` explains why. The code that finds a
+site has verified it with forward passes alone.
 """
 
 from __future__ import annotations

@@ -106,7 +106,7 @@ def _leaves(torch: Any, code: Callee, named: Mapping[str, Tensor]) -> list[Leaf]
 
 
 def _with_padding(torch: Any, module: Any, leaf: Leaf) -> Leaf:
-    """Return the leaf. If it is the weight of an embedding with a padding row, fill in its `padding`."""
+    """Return the leaf. If it is the weight of an embedding with padding rows, fill in its `padding`."""
     kinds = torch.nn.Embedding, torch.nn.EmbeddingBag
     modules = module.modules() if isinstance(module, torch.nn.Module) else ()
     rows = {

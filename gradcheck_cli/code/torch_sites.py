@@ -257,7 +257,10 @@ class _Search:
         return True
 
     def _shifted(self, spots: Sequence[_Spot], moved: Mapping[Place, Array]) -> Array | None:
-        """Return the loss terms after random shifts in these samples of each spot; None if the code fails."""
+        """Return the loss terms after random shifts of the marked samples; None if the code fails.
+
+        moved: a mask of the samples to shift, for each spot.
+        """
         flat = {}
         for spot in spots:
             shift = _SHIFT * length(spot.values) * self.rng.choice([-1.0, 1.0], spot.values.shape)

@@ -33,7 +33,7 @@ _BY_FAR = 100.0
 def diagnose_arrays(
     comparisons: Sequence[Comparison], samples: int | None = None, without: frozenset[str] = frozenset()
 ) -> Diagnosis:
-    """Diagnose the wrong gradients as far as that is possible from the arrays alone."""
+    """Diagnose the wrong gradients from the arrays alone, as far as possible."""
     targets = {c.name: _target(c) for c in comparisons}
     setting = Setting(None, Sizes(samples), norms_of(targets), without)
     wrong = {name: target for name, target in targets.items() if not target.is_right}

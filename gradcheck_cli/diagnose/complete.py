@@ -76,7 +76,7 @@ class Complete:
         return Made(wrong, self.layer, self.target.name, value, place, early)
 
     def _lost_uses(self, is_allowed: Allowed) -> Iterator[Candidate]:
-        """Yield the gradients that miss one use of the parameter, and the gradients of one use alone."""
+        """Yield the gradients that leave out one use of the parameter, and the gradients of a single use."""
         if len(self.uses) < 2 or not is_allowed(USE_LOST.kind):
             return
         data = self.data

@@ -47,8 +47,8 @@ def tensor_factors(target: Target, data: Array, penalty: Array) -> Iterator[tupl
 def fitted(wrong: WrongTensor, target: Target, data: Array, penalty: Array) -> Iterator[tuple[Spoilt, bool]]:
     """Yield the fit of a mistake to the whole gradient, then to the gradient before its penalty is added.
 
-    Each fit comes with a flag, which is True if the penalty is added after the mistake. That case is tried
-    only if there is a penalty and the first fit fails.
+    Each fit comes with a flag: False for the whole gradient, and True for the gradient before its penalty.
+    The second fit is tried only if there is a penalty and the first fit does not match.
     """
     spoilt = wrong.fits(target, data + penalty)
     if spoilt is not None:

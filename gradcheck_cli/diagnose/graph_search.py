@@ -266,8 +266,8 @@ class GraphSearch:
     def _applies(self, repeated: Repeated) -> bool:
         """Return whether the mistake changes anything.
 
-        If a second mistake may follow, a mistake with an unknown counts as one that changes nothing, because
-        its unknown is solved for only if there is no other mistake.
+        Returns False for a mistake with an unknown if a second mistake may follow. The unknown is solved for
+        only if there is no other mistake.
         """
         if repeated.variant.wrong.unknown and self.most > 1:
             return False

@@ -178,7 +178,7 @@ def sentences_of(made: Sequence[Made], setting: Setting) -> Iterator[str]:
 
 
 def likeliest(made: Sequence[Made]) -> Made:
-    """Return the most likely explanation of one tensor. Causes are preferred to mere descriptions."""
+    """Return the most likely explanation of one tensor's gradient. Causes are preferred to descriptions."""
     return min(made, key=lambda each: (each.wrong.describes, _order(each.wrong)))
 
 

@@ -337,7 +337,7 @@ def _choices(problem: Problem, own: str, scale: float) -> Iterator[tuple[str, Re
 
 
 def _comparable(own: Loss) -> Iterator[Loss]:
-    """Yield the other losses of the table that compare each output with a target."""
+    """Yield all other losses in the table that compare each output with a target."""
     for row in LOSSES.values():
         if row.name != own.name and not row.vectors and not own.vectors and not _is_same_loss(row, own):
             yield row

@@ -284,7 +284,7 @@ def _taker_of(at: Pass, node: int) -> int:
 
 
 def result_of(mistake: Mistake, site: Site, value: float) -> Array | None:
-    """Return the wrong result that a mistake gives at a site; None if the mistake does not apply to it."""
+    """Return the wrong result that a mistake gives at a site; None if the mistake does not apply there."""
     try:
         return mistake.made(site, value)
     except (IndexError, ValueError):

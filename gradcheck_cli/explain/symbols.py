@@ -215,7 +215,10 @@ class Writer:
         yield from [f"{_enclosed(terms)} of {layer}"] if terms else []
 
     def _products(self, value: int) -> list[str]:
-        """Return the terms that this layer's steps add to ∂L/∂value, with one term for all time steps."""
+        """Return the terms that this layer's steps add to ∂L/∂value.
+
+        A step that is repeated at every time step adds only one term.
+        """
         return [
             self.of_input(i, number)
             for i in self.readers(value)
