@@ -106,7 +106,9 @@ def measured_noise(function: Function, analytic: Analytic) -> tuple[dict[str, Ar
 def noise_of_terms(
     function: Function, losses: Observe, noise: Mapping[str, Array]
 ) -> dict[str, Array] | None:
-    """Return the noise in other loss terms of a function, by parameter name; None if its losses have stairs.
+    """Return the noise in a different set of loss terms of a function, by parameter name.
+
+    Returns None if the function's losses have stairs, which are jumps due to rounding.
 
     losses: a function that returns the K terms at a point. The terms add up to the same loss as the
         function's own terms.

@@ -49,7 +49,7 @@ def disproportion(first: Gradients, second: Gradients, differ: Sequence[str]) ->
 
 
 def not_in_proportion(first: Gradients, second: Gradients, factor: float) -> tuple[str, ...]:
-    """Return the names of tensors whose second gradient is not `factor` times the first one.
+    """Return the names of the tensors whose gradient in `second` is not `factor` times that in `first`.
 
     The tolerance leaves room for races between threads.
     """

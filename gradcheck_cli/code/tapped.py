@@ -92,7 +92,7 @@ class Taps:
         return {name: tap.value for name, tap in self.at.items()}
 
     def split(self, point: Mapping[str, Array]) -> tuple[dict[str, Array], Watching]:
-        """Return the parameters of a point, and a watch that sets the taps to their values at that point."""
+        """Return the parameters of a point, and a `Watching` that sets the taps to their values there."""
         shifts = {name: point[name] - tap.value for name, tap in self.at.items() if name in point}
         moved = {name: shift for name, shift in shifts.items() if shift.any()}
         return {n: array for n, array in point.items() if n not in self.at}, Watching(self.code, moved)

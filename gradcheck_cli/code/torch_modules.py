@@ -57,7 +57,7 @@ class Slot(NamedTuple):
 
 @dataclass
 class _Hooks:
-    """Hooks that pass every tensor that enters or leaves a module through `visit`."""
+    """Hooks that call `visit` on every tensor that enters or leaves a module."""
 
     torch: Any
     root: Module
@@ -191,7 +191,7 @@ class Modules:
         return self.known[slot]
 
     def _measured(self, slot: Slot) -> float:
-        """Return how far a slot's gradient is from differences of the loss, in units of its tolerance.
+        """Return how far a slot's gradient is from differences of the loss, in units of the tolerance.
 
         If the comparison would take too many runs, the result is NaN, which counts as neither right nor
         wrong.

@@ -75,7 +75,8 @@ class Target:
     def without(self, penalty: Array) -> Target:
         """Return the target with a penalty subtracted from both gradients.
 
-        The author's gradient is then the data's part, if the author's code added the penalty last.
+        If the author's code added the penalty last, what remains of the author's gradient is the part from
+        the data.
         """
         found = self.found - penalty
         found[np.abs(found) <= 4.0 * self.eps * np.abs(penalty)] = 0.0

@@ -65,7 +65,9 @@ def explain(spec: Spec, only: str = "") -> Explanation:
 
 
 def _network_and_gradients(spec: Spec, only: str) -> tuple[Problem, Analytic, list[str]]:
-    """Return the problem, the gradients that the spec names, and the layers to derive, output first.
+    """Return the problem, the gradients that the spec names, and the layers to derive.
+
+    The output layer comes first.
 
     only: the name of the one layer to derive; empty for every layer that the spec checks.
     """

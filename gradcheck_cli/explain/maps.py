@@ -1,4 +1,4 @@
-"""The maps of single steps, such as a → L, z → a and w → z, as functions for finite differences."""
+"""Single steps, such as a → L, z → a and w → z, as functions to differentiate by finite differences."""
 
 from __future__ import annotations
 
