@@ -86,7 +86,7 @@ _UNDERFLOWS = 8.0
 def measured_noise(function: Function, analytic: Analytic) -> tuple[dict[str, Array], dict[str, Array]]:
     """Return the noise in the losses and rounding bounds for the gradients, each by parameter name.
 
-    For each parameter, the noise, (S,), is that of the S loss terms while the parameter is perturbed. The
+    The noise of a parameter, (S,), is the noise in the S loss terms while that parameter is perturbed. The
     bounds have the shape of the gradient. Noise and bounds are measured along short lines that start near the
     current parameters. The lines leave out the current parameters, where the loss may have a kink, or may be
     exact by coincidence. If rounding makes the losses jump, the lines are longer.

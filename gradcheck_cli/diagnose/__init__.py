@@ -169,7 +169,7 @@ def _is_factor(answer: Answer) -> bool:
 
 
 def _distinct(answers: Sequence[Answer]) -> list[Answer]:
-    """Return the answers, leaving out each one that names the same kinds of mistakes as an earlier one."""
+    """Return the first answer for each combination of kinds of mistakes."""
     kinds: dict[tuple[str, ...], Answer] = {}
     for answer in answers:
         kinds.setdefault(tuple(cause.kind for cause in answer.causes), answer)

@@ -77,7 +77,7 @@ class State:
 
 
 def distinct(states: Sequence[State]) -> list[State]:
-    """Return the states, leaving out each one that has the same mistakes as an earlier state."""
+    """Return the first state for each combination of mistakes."""
     seen: dict[object, State] = {}
     for state in states:
         key = tuple(

@@ -78,7 +78,7 @@ def _transposed_of_in_out(site: Site) -> Array:
 
 
 _MOST_BEHIND = 32
-"""Every shift of the samples of δ against those of a⁽ʰ⁾ by less than this number is tried."""
+"""Every shift of δ against a⁽ʰ⁾ by fewer samples than this is tried."""
 
 
 def _reordered(order: Callable[[Array], Array]) -> Of:
