@@ -14,7 +14,7 @@ class Cause:
     family: the group that this kind belongs to.
     where: the layers or the tensors in which the mistake was made; empty if the mistake has no specific
         place. Layers are listed from the output down.
-    sentence: what happened, in the author's terms.
+    sentence: a description of what happened, in the author's terms.
     factor: the wrong factor of the chain rule, as `gradcheck explain` shows it; empty if no single factor is
         wrong.
     unknown, value: the name and the value of the number that the search solved for, such as a learning rate,

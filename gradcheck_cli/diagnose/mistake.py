@@ -19,19 +19,19 @@ class Wrong:
 
     kind: a name that scripts can rely on.
     family: the group that this kind belongs to.
-    sentence: what happened. {where} stands for the layers, {tensor} for the tensors, {it} for the wrong
-        gradient, {activation} for the activation's name, {loss} for the loss's name, {value} for the unknown,
-        and {place} for the entries.
+    sentence: a description of what happened. {where} stands for the layers, {tensor} for the tensors, {it}
+        for the wrong gradient, {activation} for the activation's name, {loss} for the loss's name, {value}
+        for the unknown, and {place} for the entries.
     wrong, right: the wrong formula and the correct one. {phi} stands for the derivative of the layer's
         activation, {dloss} for the derivative of the loss.
     factor: the wrong factor of the chain rule.
     unknown: the name of the number to solve for; empty if no number is unknown.
     code: the wrong statements in numpy, with the variables of docs/_generate/mistake_pages/programs.py.
-    shown_by: the data or parameters needed to reveal the mistake, for when it has no effect on the current
+    shown_by: the data or parameters that would reveal the mistake if it has no effect on the current
         gradients. By default, the family's text is used.
     refined_by: the kinds of mistakes that say the same more precisely.
-    freedom: how freely the unknown can be fitted. The more freely it can be fitted, the less a fit explains.
-        A factor of any value explains least.
+    freedom: a rank of how freely the unknown can be fitted. The more freely it can be fitted, the less a fit
+        explains. A factor of any value explains least.
     describes: whether the mistake only says where the gradient is wrong. A mistake that says why is
         preferred.
     """

@@ -49,7 +49,7 @@ class OtherNetwork:
 
     problem: the changed network with its data.
     has: the change, in words.
-    says: what the spec says instead of the change, in words.
+    says: the corresponding setting in the spec, in words.
     layers: the layers that differ, from the output down.
     factors: factors on the gradients, by parameter name. If a parameter in `problem` is scaled, its factor
         turns the gradient into the gradient of the unscaled parameter.

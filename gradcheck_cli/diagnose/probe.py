@@ -38,7 +38,7 @@ class _Direction:
     along: the direction, by parameter name.
     tangents: the derivative of every value of the graph along the direction.
     off: the error of the author's gradients along the direction.
-    slack: how much of this error may be rounding.
+    slack: the part of this error that may be rounding.
     """
 
     at: int

@@ -43,7 +43,7 @@ W = TypeVar("W", bound=Wrong)
 class Search:
     """A search for the mistakes that reproduce the gradients in `targets`.
 
-    tried: how many times the backprop of a single layer has been computed.
+    tried: the number of times that the backprop of a single layer has been computed.
     """
 
     def __init__(self, problem: Problem, targets: Mapping[str, Target], without: frozenset[str]) -> None:

@@ -163,7 +163,7 @@ def variant(
 ) -> Variant:
     """Return a `Variant` for a mistake in the gradients that a step passes down.
 
-    sentence: what happened; it follows the words "in layer …".
+    sentence: a description of what happened, which follows the words "in layer …".
     code: see `Wrong`.
     """
     told = Wrong(kind, family, f"in {{where}}, {sentence}", wrong, right, "δ", code=code)

@@ -60,7 +60,7 @@ def _square(of: Of) -> Of:
 def _through_another(by: int) -> Of:
     """Return a step that passes δ down through the weight of another layer.
 
-    by: how many layers the other layer is above the site's layer; negative if it is below.
+    by: the distance to the other layer, in layers; negative if the other layer is below.
     """
 
     def step(site: Site) -> Array | None:

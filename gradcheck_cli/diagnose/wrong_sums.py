@@ -127,7 +127,7 @@ def _pre_activation(site: Site, of: Callable[[Site, int], Array]) -> Array | Non
 def _other_input(by: int) -> Of:
     """Return a step that multiplies δ by the input of another layer.
 
-    by: how many layers the other layer is above this layer; negative if it is below.
+    by: the distance to the other layer, in layers; negative if the other layer is below.
     """
 
     def step(site: Site) -> Array | None:
@@ -142,7 +142,7 @@ def _other_input(by: int) -> Of:
 def other_delta(by: int) -> Of:
     """Return a function of a site that returns δ of another layer, or None if the shapes differ.
 
-    by: how many layers the other layer is above the site's layer; negative if it is below.
+    by: the distance to the other layer, in layers; negative if the other layer is below.
     """
 
     def delta(site: Site) -> Array | None:

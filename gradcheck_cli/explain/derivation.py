@@ -15,7 +15,7 @@ from gradcheck_cli.verdict import Verdict, overall
 class Factor:
     """One factor of the derivation: its symbol, its formula, and its comparison with finite differences.
 
-    origin: where the checked array comes from, in a few words.
+    origin: the origin of the checked array, in a few words.
     given: whether that array comes from the user rather than from gradcheck's own backprop.
     parts: the symbols of the factors in the formula.
     is_gradient: whether the factor is the gradient of a parameter or of an input of the layer.
@@ -71,7 +71,7 @@ class Worked:
     penalty: the derivative of the penalties.
     total: the sum of all products, plus the derivative of the penalties.
     analytic: the entry of the gradient that is checked.
-    origin, given: where that gradient comes from, as in `Factor`.
+    origin, given: the origin of that gradient, as in `Factor`.
     """
 
     symbol: str

@@ -160,7 +160,7 @@ def mutate(
     left out of the result. Raises an `InputError` if the spec has no network or does not fit its data, and an
     `UntrustedReferenceError` if the check calls the correct gradients wrong.
 
-    progress: advances once per mistake, not once per evaluation.
+    progress: a progress display, which advances once per mistake, not once per evaluation.
     sample: the number of mistakes to draw at random, with the seed of the check. By default, all mistakes are
         planted in a chain of dense and convolution layers. In any other network, where a diagnosis takes
         long, a sample of `USUAL` mistakes is planted.
