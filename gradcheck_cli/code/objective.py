@@ -55,10 +55,7 @@ class Function(Protocol):
         """
 
     def losses_at(self, points: Sequence[Mapping[str, Array]]) -> Array:
-        """Return the S loss terms at each of K points, (K, S).
-
-        A function that accepts a stack of parameters is called only once.
-        """
+        """Return the S loss terms at each of K points, (K, S). A vectorized function is called only once."""
 
     @property
     def terms(self) -> int:
@@ -115,8 +112,7 @@ class Function(Protocol):
     def places(self, wrong: Collection[str], right: Collection[str]) -> Iterable[str]:
         """Return sentences that say where in the code the fault lies, as far as the code's taps show it.
 
-        wrong: the names of the tensors whose gradients are wrong.
-        right: the names of the tensors whose gradients agree.
+        wrong, right: the names of the tensors whose gradients are wrong, and of those whose gradients agree.
         """
 
     @property

@@ -180,7 +180,6 @@ class GraphSearch:
 
     @cached_property
     def _looped(self) -> Places:
-        """The nodes in the loops of the graph."""
         loops = (places for places in statements(self._nodes) if len(places) > 1)
         return frozenset().union(*loops)
 
@@ -266,8 +265,7 @@ class GraphSearch:
     def _applies(self, repeated: Repeated) -> bool:
         """Return whether the mistake changes anything.
 
-        Returns False for a mistake with an unknown if a second mistake may follow. The unknown is solved for
-        only if there is no other mistake.
+        A mistake with an unknown does not apply if a second mistake may follow.
         """
         if repeated.variant.wrong.unknown and self.most > 1:
             return False
@@ -297,10 +295,7 @@ class GraphSearch:
         return visits
 
     def _right_down(self) -> dict[int, Swept]:
-        """Return, for each node, the sweep without mistakes that has reached the node.
-
-        Nodes below the first wrong gradient are left out.
-        """
+        """Return the sweep without mistakes that reaches each node, down to the first wrong gradient."""
         last, found = len(self._nodes), dict[int, Swept]()
         swept: Swept | None = Swept(upstream={last: RIGHT[Part.LOSS](loss_site(self.at))})
         for i in reversed(range(last)):
