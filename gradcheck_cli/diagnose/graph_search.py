@@ -42,10 +42,7 @@ Way = tuple[Iterator[Swept], int]
 """The sweeps to continue with, and the index of the next node to visit; -1 if no node is left."""
 
 WithValue = Callable[[float], Swept | None]
-"""A function that takes the value of a mistake's unknown and returns the sweep with the mistake.
-
-It returns None if the mistake changes nothing.
-"""
+"""A function that takes a mistake's unknown and returns the sweep with the mistake, or None."""
 
 
 class GraphSearch:
@@ -272,10 +269,7 @@ class GraphSearch:
         return repeated.applies(self._right_visits)
 
     def _may_fit_at_several(self, repeated: Repeated) -> bool:
-        """Return whether the mistake gives all of the author's gradients.
-
-        If a second mistake may follow, it is enough that the mistake gives one of the wrong gradients.
-        """
+        """Return whether the mistake gives all gradients, or one wrong one if a second mistake may follow."""
         tests = self._consequences
         return tests.explain_one(repeated) if self.most > 1 else tests.reproduce(repeated)
 
@@ -326,8 +320,7 @@ class GraphSearch:
     ) -> Iterator[Swept]:
         """Yield the sweep with a mistake, once for each value of the mistake's unknown that fits.
 
-        made: a function that takes the unknown's value and returns the sweep with the mistake. It returns
-            None if the mistake changes nothing.
+        made: a function that returns the sweep with the mistake; None if the mistake changes nothing.
         right: the sweep without the mistake.
         i: the node just visited if `of_node` is set, else the next node to visit.
         """
