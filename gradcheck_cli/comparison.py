@@ -128,7 +128,8 @@ class Comparison(Judged):
             needed = (self.tolerance + self.bar) / self.scale
         if self.projected is not None:
             with np.errstate(all="ignore"):
-                shows = np.maximum(self.rtol, self.projected.least / np.abs(self.analytic))
+                least = np.maximum(self.rtol * np.abs(self.analytic) + self.atol, self.projected.least)
+                shows = least / np.abs(self.analytic)
             needed = np.where(self.covered, shows, needed)
         return np.where(np.isfinite(needed), needed, np.inf)
 
@@ -194,6 +195,7 @@ def compare(
     eps: float = EPS,
     elsewhere: Array | float = 0.0,
     projected: Projected | None = None,
+    atol: float = 0.0,
 ) -> Comparison:
     """Compare one tensor's analytic gradient with its numerical estimate. All arrays have the same shape.
 
@@ -203,7 +205,9 @@ def compare(
     """
     wide = analytic.astype(np.float64, copy=False)
     allowed = ROUNDING_SAFETY * rounding
-    return Comparison(name, wide, numerical.value, numerical.error, allowed, rtol, eps, elsewhere, projected)
+    return Comparison(
+        name, wide, numerical.value, numerical.error, allowed, rtol, eps, elsewhere, projected, atol
+    )
 
 
 def three_digits(numbers: Any) -> Any:

@@ -160,6 +160,16 @@ class Report:
         return sum(int(np.count_nonzero(c.suspect)) for c in self.comparisons)
 
     @property
+    def by_atol(self) -> int:
+        """The number of entries that agree only because of the absolute tolerance."""
+        return sum(int(np.count_nonzero(c.by_atol)) for c in self.comparisons)
+
+    @property
+    def atol(self) -> float:
+        """The absolute tolerance of every tensor."""
+        return max((c.atol for c in self.comparisons), default=0.0)
+
+    @property
     def wrong(self) -> int:
         """The number of wrong entries."""
         return sum(int(np.count_nonzero(c.wrong)) for c in self.comparisons)

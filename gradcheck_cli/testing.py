@@ -73,6 +73,7 @@ def check_gradients(
     only: str | Sequence[str] = "all",
     scheme: str = "adaptive",
     rtol: float | None = None,
+    atol: float = 0.0,
     fast: bool | None = None,
     strict: bool = False,
     allow_undecided: bool = False,
@@ -86,7 +87,8 @@ def check_gradients(
         pytrees, nested to any depth. A gradient of None counts as 0.
     x, y: the data, passed to the function unchanged.
     only: the names of the parameters to check; wildcards are allowed.
-    scheme, rtol, strict: as in a spec.
+    scheme, rtol, atol, strict: as in a spec. `atol` can hide a mistake, so the report counts the entries that
+        agree only because of it.
     fast: whether to check along random directions instead of entry by entry. By default, directions are used
         only if checking every entry would take more than ten seconds.
     allow_undecided: whether to return the report of an undecided check instead of raising.
@@ -96,7 +98,7 @@ def check_gradients(
     function cannot be checked. Exceptions raised by the function propagate.
     """
     __tracebackhide__ = True
-    how = _how(only, scheme, rtol, fast, strict)
+    how = _how(only, scheme, rtol, atol, fast, strict)
     return _passed(_check(partial(read, loss_and_gradients, parameters, x, y), how), allow_undecided)
 
 
@@ -109,6 +111,7 @@ def check_layer(
     only: str | Sequence[str] = "all",
     scheme: str = "adaptive",
     rtol: float | None = None,
+    atol: float = 0.0,
     fast: bool | None = None,
     strict: bool = False,
     allow_undecided: bool = False,
@@ -127,12 +130,12 @@ def check_layer(
         arrays of floats are checked, each in the array's shape; everything else, such as labels, numbers or a
         dict of options, is passed to forward unchanged.
     outputs: the number of forward's outputs; needed if forward returns a tuple that may end with a cache.
-    only, scheme, rtol, fast, strict, allow_undecided: as in `check_gradients`.
+    only, scheme, rtol, atol, fast, strict, allow_undecided: as in `check_gradients`.
 
     Returns the `Report`. Raises the same errors as `check_gradients`.
     """
     __tracebackhide__ = True
-    how = _how(only, scheme, rtol, fast, strict)
+    how = _how(only, scheme, rtol, atol, fast, strict)
     return _passed(_check(partial(read_layer, forward, backward, inputs, outputs), how), allow_undecided)
 
 
@@ -148,6 +151,7 @@ def check_torch(
     only: str | Sequence[str] = "all",
     scheme: str = "adaptive",
     rtol: float | None = None,
+    atol: float = 0.0,
     fast: bool | None = None,
     strict: bool = False,
     allow_undecided: bool = False,
@@ -162,7 +166,7 @@ def check_torch(
         outputs, with c drawn at random.
     order: 2 also checks the gradients of the gradients, which double backward computes.
     forward_mode: whether to check forward-mode derivatives (jvp), too, and say which mode is wrong.
-    only, scheme, rtol, fast, strict, allow_undecided: as in `check_gradients`.
+    only, scheme, rtol, atol, fast, strict, allow_undecided: as in `check_gradients`.
 
     The module and the tensors are restored when the check ends. Returns the `Report`. Raises
     `WrongGradientError` or `UndecidedGradientError`, or `InputError` if the module cannot be checked, for
@@ -171,7 +175,7 @@ def check_torch(
     __tracebackhide__ = True
     from gradcheck_cli.code.given_module import kept, read_torch
 
-    how = _how(only, scheme, rtol, fast, strict, order=order, forward_mode=forward_mode)
+    how = _how(only, scheme, rtol, atol, fast, strict, order=order, forward_mode=forward_mode)
     with kept(module, loss, tensors):
         report = _check(partial(read_torch, module, tensors, x, y, loss, how), how)
     return _passed(report, allow_undecided)
@@ -188,6 +192,7 @@ def check_jax(
     only: str | Sequence[str] = "all",
     scheme: str = "adaptive",
     rtol: float | None = None,
+    atol: float = 0.0,
     fast: bool | None = None,
     strict: bool = False,
     allow_undecided: bool = False,
@@ -200,14 +205,14 @@ def check_jax(
     x, y: the data, passed to the function unchanged.
     order: 2 also checks the gradients of the gradients.
     forward_mode: whether to check forward-mode derivatives (jvp), too.
-    only, scheme, rtol, fast, strict, allow_undecided: as in `check_gradients`.
+    only, scheme, rtol, atol, fast, strict, allow_undecided: as in `check_gradients`.
 
     Returns the `Report`. Raises what `check_torch` raises.
     """
     __tracebackhide__ = True
     from gradcheck_cli.code.given_module import read_jax
 
-    how = _how(only, scheme, rtol, fast, strict, order=order, forward_mode=forward_mode)
+    how = _how(only, scheme, rtol, atol, fast, strict, order=order, forward_mode=forward_mode)
     return _passed(_check(partial(read_jax, function, parameters, x, y, how), how), allow_undecided)
 
 
@@ -219,13 +224,19 @@ def _passed(report: Report, allow_undecided: bool) -> Report:
 
 
 def _how(
-    only: str | Sequence[str], scheme: str, rtol: float | None, fast: bool | None, strict: bool, **more: Any
+    only: str | Sequence[str],
+    scheme: str,
+    rtol: float | None,
+    atol: float,
+    fast: bool | None,
+    strict: bool,
+    **more: Any,
 ) -> CheckSpec:
     """Return these settings as a spec has them; `more` holds further ones by name."""
     __tracebackhide__ = True
-    settings = {"parameters": only, "scheme": scheme, "rtol": rtol, "strict": strict, **_way(fast), **more}
+    settings = {"parameters": only, "scheme": scheme, "rtol": rtol, "atol": atol, "strict": strict}
     try:
-        return CheckSpec.model_validate(settings)
+        return CheckSpec.model_validate({**settings, **_way(fast), **more})
     except ValidationError as error:
         from gradcheck_cli.spec.messages import explain  # only failing runs need it
 

@@ -1,6 +1,6 @@
 """Decide which entries of a gradient agree, which are wrong, and which cannot be decided.
 
-    agrees      |a − n| ≤ tolerance            tolerance = rtol · max(|a|, |n|) + rounding
+    agrees      |a − n| ≤ tolerance            tolerance = rtol · max(|a|, |n|) + atol + rounding
     wrong       |a − n| > tolerance + 3u
     unresolved  between the two: the reference cannot tell; or both values are lost in rounding; or only a
                 large rounding bound allows the difference
@@ -12,7 +12,7 @@ the rounding error of a correct gradient, in the arithmetic it was computed in.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property
 from typing import Any
@@ -107,6 +107,7 @@ class Projected:
     least: the smallest error in a single covered entry that the directions would reveal.
     directions: the last directions checked.
     disagrees: whether the remaining entries still disagree along those directions.
+    by_atol: whether the covered entries agree only because of the absolute tolerance.
     """
 
     covered: Array = field(repr=False)
@@ -114,6 +115,7 @@ class Projected:
     least: float
     directions: tuple[Projection, ...] = ()
     disagrees: bool = False
+    by_atol: bool = False
 
 
 @dataclass(frozen=True)
@@ -125,6 +127,7 @@ class Judged:
     elsewhere: the size of the largest entry in any tensor; an entry of 0 whose error is negligible next to it
         counts as 0. It is 0 for entries that must not be compared with other tensors.
     projected: what is known about the entries that were not checked individually; None if all were.
+    atol: the absolute tolerance.
     """
 
     name: str
@@ -136,6 +139,7 @@ class Judged:
     eps: float = EPS
     elsewhere: Array | float = 0.0
     projected: Projected | None = None
+    atol: float = 0.0
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -174,10 +178,16 @@ class Judged:
     def tolerance(self) -> Array:
         """The largest difference that is allowed for a correct gradient.
 
-        It is rtol · max(|a|, |n|) + rounding, for the analytic value a and the numerical value n of an entry.
+        It is rtol · max(|a|, |n|) + atol + rounding, for the analytic value a and the numerical value n of an
+        entry.
         """
         with np.errstate(invalid="ignore"):
-            return self.rtol * self.scale + self.rounding
+            return self._own_tolerance + self.rounding
+
+    @property
+    def _own_tolerance(self) -> Array:
+        """The part of the tolerance that the user sets: rtol · max(|a|, |n|) + atol."""
+        return self.rtol * self.scale + self.atol
 
     @property
     def bar(self) -> Array:
@@ -201,10 +211,18 @@ class Judged:
         only a large rounding bound allows. Two zeros agree.
         """
         plausible = np.minimum(self.rounding, max(PLAUSIBLE, PLAUSIBLE_EPS * self.eps) * self.scale)
-        within = ~(self.difference > self.rtol * self.scale + plausible) & np.isfinite(self.analytic)
-        without_rounding = self.difference <= self.rtol * self.scale
+        within = ~(self.difference > self._own_tolerance + plausible) & np.isfinite(self.analytic)
+        without_rounding = self.difference <= self._own_tolerance
         telling = without_rounding | (self.scale > MEANINGFUL * self.rounding)
         return (within & self.known & telling) | self.zero | (self.covered & ~self.wrong)
+
+    @cached_property
+    def by_atol(self) -> Array:
+        """A mask of the entries that agree only because of the absolute tolerance."""
+        if not self.atol:
+            return np.zeros(self.shape, dtype=bool)
+        as_a_group = self.covered & (self.projected is not None and self.projected.by_atol)
+        return self.agrees & (~replace(self, atol=0.0).agrees | as_a_group)
 
     @cached_property
     def unresolved(self) -> Array:
@@ -237,10 +255,11 @@ class Judged:
     def known(self) -> Array:
         """A mask of the entries whose numerical value is precise enough to be informative.
 
-        The error bar of such a value is at most the entry itself or ten times the entry's rounding bound.
+        The error bar of such a value is at most the entry itself, the absolute tolerance, or ten times the
+        entry's rounding bound.
         """
         bar = self.bar
-        small = (bar <= self.scale) | (bar <= MEANINGFUL * self.rounding)
+        small = (bar <= np.maximum(self.scale, self.atol)) | (bar <= MEANINGFUL * self.rounding)
         return small & np.isfinite(self.numerical) & np.isfinite(self.error)
 
     @property
@@ -322,7 +341,12 @@ class Judged:
 
 
 def by_convention(
-    analytic: Array, numerical: Estimate, kinks: Alternatives, rounding: Array, rtol: float
+    analytic: Array,
+    numerical: Estimate,
+    kinks: Alternatives,
+    rounding: Array,
+    rtol: float,
+    atol: float = 0.0,
 ) -> Estimate:
     """Return the estimate, with each entry on a kink set to the conventional value that fits best.
 
@@ -333,7 +357,9 @@ def by_convention(
     """
     with np.errstate(invalid="ignore"):
         apart = np.abs(analytic - kinks.values) - ERROR_BARS * kinks.errors
-        allowed = rtol * np.maximum(np.abs(analytic), np.abs(kinks.values)) + ROUNDING_SAFETY * rounding
+        allowed = (
+            rtol * np.maximum(np.abs(analytic), np.abs(kinks.values)) + atol + ROUNDING_SAFETY * rounding
+        )
         excess = np.nan_to_num(apart - allowed, nan=np.inf)
         # Prefer the most precise value that explains the entry; else take the nearest.
         known_best = np.where(excess <= 0, kinks.errors, np.inf).argmin(axis=0)

@@ -56,7 +56,7 @@ network:
   penalty: {l2: 0.1, l1: 1.0e-3, biases: true}
 parameters: {init: uniform, seed: 1, scale: 0.5, bias: same}
 data: {synthetic: normal, samples: 4, seed: 2, scale: 1.5}
-check: {scheme: central, step: 1.0e-5, rtol: 1.0e-6, parameters: ["a.*", output.bias], strict: false}
+check: {scheme: central, step: 1.0e-5, rtol: 1.0e-6, atol: 0, parameters: ["a.*", output.bias], strict: false}
 dtype: float32
 """
 INLINE = """\
@@ -99,6 +99,7 @@ name = "x"
 scheme = "five-point"
 step = 1e-4
 rtol = 1e-6
+atol = 1e-9
 strict = false
 fast = true
 jobs = 1

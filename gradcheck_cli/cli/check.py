@@ -15,6 +15,7 @@ from gradcheck_cli.cli.completion import complete_specs
 from gradcheck_cli.cli.grouped import GroupedCommand, Heading, option
 from gradcheck_cli.cli.options import (
     EXIT_CODES_HELP,
+    atol_option,
     code_options,
     color_option,
     format_option,
@@ -75,6 +76,7 @@ if TYPE_CHECKING:
     "direction disagrees. This is the default for code that would take over 10 s.  [default: the spec's]",
 )
 @rtol_option
+@atol_option
 @option(
     "--strict/--no-strict",
     under=Heading.HOW,

@@ -13,6 +13,7 @@ from gradcheck_cli.cli.completion import complete_files
 from gradcheck_cli.cli.grouped import GroupedCommand, Heading, option
 from gradcheck_cli.cli.options import (
     EXIT_CODES_HELP,
+    atol_option,
     color_option,
     format_option,
     no_code_option,
@@ -60,6 +61,7 @@ _SPECS = (".yaml", ".yml")
 )
 @no_code_option
 @rtol_option
+@atol_option
 @option(
     "--strict/--no-strict",
     under=Heading.HOW,
@@ -80,6 +82,7 @@ def compare(
     names: tuple[str, ...],
     no_code: bool,
     rtol: float | None,
+    atol: float | None,
     strict: bool,
     timeout: float | None,
     format: str,
@@ -100,7 +103,7 @@ def compare(
     refuse_missing(format)
     start = perf_counter()
     files = report_files(reports, [])
-    report = _compared((first, second), only, _pairs(names), (rtol, strict), (no_code, timeout))
+    report = _compared((first, second), only, _pairs(names), (rtol, strict, atol or 0.0), (no_code, timeout))
     run = Run((Outcome(first, report, seconds=perf_counter() - start),))
     view = view_of(color, show, verbose - quiet)
     code = write_result(render(format, run, view), run.exit_code)
@@ -120,12 +123,12 @@ def _compared(
     paths: tuple[str, str],
     only: Sequence[str],
     names: dict[str, str],
-    how: tuple[float | None, bool],
+    how: tuple[float | None, bool, float],
     running: tuple[bool, float | None],
 ) -> Report:
     """Read both sources and compare them. If they differ, check each source that is a spec.
 
-    how: the tolerance, and whether to be strict.
+    how: the relative tolerance, whether to be strict, and the absolute tolerance.
     running: whether to refuse code, and the time limit.
     """
     from gradcheck_cli.compared.compare import arbitrated, compared

@@ -149,6 +149,14 @@ rtol_option = option(
     type=real(RTOL),
     help="Relative tolerance.  [default: 1e-6, or 16 eps of the gradient's dtype if larger]",
 )
+atol_option = option(
+    "--atol",
+    under=Heading.HOW,
+    metavar="ATOL",
+    type=Finite(min=0),
+    help="Absolute tolerance. It can hide a mistake; the report counts the entries that agree only because "
+    "of it.  [default: the spec's, or 0]",
+)
 jobs_option = option(
     "--jobs",
     under=Heading.HOW,

@@ -141,6 +141,7 @@ def _of_function(
     """
     is_function = isinstance(function, type) and issubclass(function, torch.autograd.Function)
     function = getattr(function, "apply", None) if is_function else function
+    tensors = _with_tensors(torch, tensors) if isinstance(tensors, Mapping) else tensors
     named = isinstance(tensors, Mapping) and all(isinstance(t, torch.Tensor) for t in tensors.values())
     if not named or not callable(function):
         raise code.complain(f"returns {a(function)} and {a(tensors)}; {_FORMS}")
@@ -156,6 +157,12 @@ def _of_function(
         return function(*x, *(leaves.get(first_names[name], tensor) for name, tensor in tensors.items()))
 
     return lambda *x: functional({}, *x), functional, dict(tensors)
+
+
+def _with_tensors(torch: Any, named: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the dict with every float and every array in it as a tensor."""
+    floats = {name: np.array(value) for name, value in named.items() if isinstance(value, float | np.ndarray)}
+    return {**named, **{name: torch.tensor(value) for name, value in floats.items()}}
 
 
 def _first_names(named: Mapping[str, Tensor]) -> dict[str, str]:

@@ -30,13 +30,19 @@ _ROUNDINGS = 16.0
 
 
 def compared(
-    first: Source, second: Source, only: Sequence[str] = (), rtol: float | None = None, strict: bool = False
+    first: Source,
+    second: Source,
+    only: Sequence[str] = (),
+    rtol: float | None = None,
+    strict: bool = False,
+    atol: float = 0.0,
 ) -> Report:
     """Compare the gradients of two sources, entry by entry. The second source is the reference.
 
     only: patterns of the names to compare; empty to compare all.
     rtol: the relative tolerance. By default, each tensor gets the default tolerance of the narrower of its
     two floating-point types.
+    atol: the absolute tolerance.
 
     Raises `InputError` if the sources do not contain the same arrays.
     """
@@ -44,7 +50,7 @@ def compared(
         names = _matching(tuple(first.values), only)
         first, second = first.only(names), second.only(names)
     _refuse_misfits(first, second)
-    comparisons = tuple(_compared(first, second, name, rtol) for name in first.values)
+    comparisons = tuple(_compared(first, second, name, rtol, atol) for name in first.values)
     report = Report(
         comparisons,
         network=_described(comparisons),
@@ -85,7 +91,7 @@ def _missing(first: Source, second: Source) -> Iterator[Complaint]:
         yield Complaint(f"{second.name} has no {listed(names)}, which {first.name} has", help=help)
 
 
-def _compared(first: Source, second: Source, name: str, rtol: float | None) -> Comparison:
+def _compared(first: Source, second: Source, name: str, rtol: float | None, atol: float) -> Comparison:
     ours, reference = (np.asarray(source.values[name], dtype=np.float64) for source in (first, second))
     types = [source.dtypes[name] for source in (first, second)]
     eps = [float(np.finfo(dtype).eps) for dtype in types]
@@ -93,7 +99,7 @@ def _compared(first: Source, second: Source, name: str, rtol: float | None) -> C
     error = np.full(ours.shape, _ROUNDINGS * eps[1] * _largest(reference) / ERROR_BARS)
     error[~np.isfinite(reference)] = np.inf
     tolerance = rtol or max(map(default_rtol, types))
-    return compare(name, ours, Estimate(reference, error), rounding, tolerance, max(eps))
+    return compare(name, ours, Estimate(reference, error), rounding, tolerance, max(eps), atol=atol)
 
 
 def _largest(array: Array) -> float:

@@ -36,7 +36,8 @@ def check_along_directions(
             progress.doing(f"{name} along random directions")
         confirm = _Confirm(claim, literal, name)
         projector = Projector(code, name, progress=progress)
-        survey = Survey(projector, analytic, claim.rounding[name], claim.rtol[name], confirm, rng)
+        tolerances = (claim.rtol[name], claim.atol)
+        survey = Survey(projector, analytic, claim.rounding[name], tolerances, confirm, rng)
         comparisons.append(claim.compare(name, *survey.result()))
         kinks |= confirm.on_kinks
     return Checked(tuple(comparisons), DEFAULT_SCHEME, "directions", kinks, way=way)

@@ -92,6 +92,7 @@ class Survey:
 
     analytic: the tensor's analytic gradient.
     rounding: a bound on the rounding error of a correct gradient.
+    tolerances: the relative and the absolute tolerance.
     confirm: judges single entries.
     """
 
@@ -100,7 +101,7 @@ class Survey:
         projector: Projector,
         analytic: Array,
         rounding: Array,
-        rtol: float,
+        tolerances: tuple[float, float],
         confirm: Confirm,
         rng: np.random.Generator,
     ) -> None:
@@ -108,13 +109,13 @@ class Survey:
         self.shape = analytic.shape
         self.analytic = analytic.astype(np.float64).ravel()
         self.rounding = ROUNDING_SAFETY * rounding.ravel()
-        self.rtol = rtol
+        self.rtol, self.atol = tolerances
         self.confirm = confirm
         self.rng = rng
         self.value, self.error = np.full(analytic.size, np.nan), np.full(analytic.size, np.inf)
         self.explained = ~np.isfinite(self.analytic)
         self.suspect = np.zeros(analytic.size, dtype=bool)
-        self.excused = False
+        self.excused, self.by_atol = False, False
 
     def result(self) -> tuple[Estimate, Projected]:
         """Return estimates of single entries, and the verdict of the directions on all other entries."""
@@ -128,7 +129,7 @@ class Survey:
         told = () if look is None else _told(look)
         estimate = Estimate(self.value, self.error).reshape(*self.shape)
         masks = covered.reshape(self.shape), self.suspect.reshape(self.shape)
-        return estimate, Projected(*masks, least, told, disagrees)
+        return estimate, Projected(*masks, least, told, disagrees, self.by_atol)
 
     def _search(self) -> _Look | None:
         """Explain disagreements until none is left, or until none of them can be explained.
@@ -220,6 +221,7 @@ class Survey:
             return self._condemn(worst.entries)
         if not drawn.wrong.any() and look.off <= self._spread + look.least:
             self.excused = True
+            self.by_atol = look.off > self._relative_spread + look.least
             return False
         for axis in range(min(2, len(self.shape)) if len(self.shape) > 1 else 0):
             lines = np.unravel_index(worst.entries, self.shape)[axis]
@@ -287,7 +289,13 @@ class Survey:
 
     @property
     def _spread(self) -> float:
-        """The largest plausible sum of the errors of all unexplained entries if each error is within rtol."""
+        """The largest plausible sum of the errors of all unexplained entries, each within tolerance."""
+        left = np.count_nonzero(~self.explained)
+        return self._relative_spread + SPREAD * self.atol * float(np.sqrt(left))
+
+    @property
+    def _relative_spread(self) -> float:
+        """The largest plausible sum of the errors of all unexplained entries, each within `rtol`."""
         left = self.analytic[~self.explained]
         return SPREAD * self.rtol * float(np.sqrt(left @ left))
 

@@ -22,12 +22,14 @@ class Claim:
     rounding: for each gradient, a bound on the rounding error of a correct gradient.
     rtol: the relative tolerance of each tensor.
     elsewhere: for each tensor, the size that an entry of 0 is compared with, as in `Judged`.
+    atol: the absolute tolerance of every tensor.
     """
 
     analytic: Analytic
     rounding: Mapping[str, Array]
     rtol: Mapping[str, float]
     elsewhere: Mapping[str, Array]
+    atol: float = 0.0
 
     @property
     def names(self) -> Sequence[str]:
@@ -52,24 +54,30 @@ class Claim:
             float(np.finfo(self.analytic.dtypes[name]).eps),
             self.elsewhere[name],
             projected,
+            self.atol,
         )
 
     def by_convention(self, name: str, estimate: Estimate, kinks: Alternatives) -> Estimate:
         """Return the estimate with each entry on a kink set to the conventional value that fits best."""
         analytic = self.analytic.values[name].astype(np.float64)
-        return by_convention(analytic, estimate, kinks, self.rounding[name], self.rtol[name])
+        return by_convention(analytic, estimate, kinks, self.rounding[name], self.rtol[name], self.atol)
 
 
 def claim_of(
-    analytic: Analytic, rounding: Mapping[str, Array], rtol: float | None, elsewhere: Mapping[str, Array]
+    analytic: Analytic,
+    rounding: Mapping[str, Array],
+    rtol: float | None,
+    elsewhere: Mapping[str, Array],
+    atol: float = 0.0,
 ) -> Claim:
     """Return a `Claim` on these gradients.
 
     rtol: the relative tolerance for every tensor; by default, the tolerance for the tensor's dtype.
     elsewhere: for each tensor, the size that an entry of 0 is compared with, as in `Judged`.
+    atol: the absolute tolerance for every tensor.
     """
     tolerances = {name: rtol or default_rtol(dtype) for name, dtype in analytic.dtypes.items()}
-    return Claim(analytic, rounding, tolerances, elsewhere)
+    return Claim(analytic, rounding, tolerances, elsewhere, atol)
 
 
 def largest_of(values: Iterable[Array]) -> float:

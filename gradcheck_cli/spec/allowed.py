@@ -21,6 +21,7 @@ STEP: Range = {"gt": 0, "le": 1.0}
 """The range of the step. With a longer step, a difference would span a whole sigmoid and mean nothing."""
 
 RTOL: Range = {"gt": 0, "lt": 1}
+ATOL: Range = {"ge": 0}
 JOBS: Range = {"ge": 1, "le": 1024}
 MEMORY: Range = {"ge": 1, "le": 2**24}
 SEED: Range = {"ge": 0, "lt": 2**32}

@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
 from gradcheck_cli.numerical.schemes import DEFAULT_SCHEME, SCHEMES
-from gradcheck_cli.spec.allowed import JOBS, MEMORY, RTOL, STEP, Differences, Order
+from gradcheck_cli.spec.allowed import ATOL, JOBS, MEMORY, RTOL, STEP, Differences, Order
 from gradcheck_cli.spec.model import Model, Seed, names_in_schema, one_of
 
 _SchemeName = Annotated[str, one_of(SCHEMES, "scheme"), names_in_schema(SCHEMES)]
@@ -42,6 +42,8 @@ class CheckSpec(Model):
     step: The largest step of the scheme, measured as the change in a pre-activation.
     rtol: The relative tolerance. By default, 1e-6, or 16 times the machine epsilon of the gradient's dtype if
         that is larger.
+    atol: The absolute tolerance, 0 by default. It can hide a mistake in every entry that is not much larger,
+        so the report counts the entries that agree only because of it.
     differences: `units` perturbs pre-activations, which covers all entries at once; `literal` perturbs one
         entry at a time.
     fast: Check code along random directions, even if checking every entry would be quick.
@@ -62,6 +64,7 @@ class CheckSpec(Model):
     scheme: _SchemeName = DEFAULT_SCHEME
     step: Annotated[float, Field(**STEP)] | None = None
     rtol: Annotated[float, Field(**RTOL)] | None = None
+    atol: Annotated[float, Field(**ATOL, allow_inf_nan=False)] = 0.0
     differences: Differences = "units"
     fast: bool = False
     jobs: Jobs = 1

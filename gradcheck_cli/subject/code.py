@@ -124,7 +124,9 @@ class CodeSubject:
 
     def _claim(self, how: CheckSpec) -> Claim:
         largest = np.array(largest_of(self.analytic.values.values()))
-        return claim_of(self.analytic, self.rounding, how.rtol, dict.fromkeys(self.rounding, largest))
+        return claim_of(
+            self.analytic, self.rounding, how.rtol, dict.fromkeys(self.rounding, largest), how.atol
+        )
 
     def kinks(self, at: Mapping[str, Array]) -> tuple[str, ...]:
         """Return a short note for each tensor with entries on a kink."""
@@ -143,7 +145,7 @@ class CodeSubject:
         from gradcheck_cli.diagnose import diagnose, diagnosis_of_trials  # load it only if needed
 
         wrong = {c.name for c in comparisons if c.verdict is Verdict.WRONG}
-        right = {c.name for c in comparisons if c.verdict is Verdict.AGREES}
+        right = {c.name for c in comparisons if c.verdict is Verdict.AGREES and not c.by_atol.any()}
         function = self.objective.function
         places = tuple(function.places(wrong, right))
         shown = [finding.sentence for finding in self.findings if wrong & set(finding.tensors)]

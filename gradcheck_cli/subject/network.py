@@ -89,7 +89,7 @@ class NetworkSubject:
             name: np.where(bound <= _NOTHING * np.finfo(dtypes[name]).eps * largest, largest, 0.0)
             for name, bound in self.rounding.items()
         }
-        return claim_of(self.analytic, self.rounding, how.rtol, elsewhere)
+        return claim_of(self.analytic, self.rounding, how.rtol, elsewhere, how.atol)
 
     def kinks(self, at: Mapping[str, Array]) -> tuple[str, ...]:
         """Return a short note on each kink of the network."""

@@ -38,7 +38,8 @@ def on_the_command_line(name: str, value: object) -> bool:
 
 
 def test_the_settings_with_values_are_these():
-    assert sorted(VALUED) == ["differences", "jobs", "memory", "order", "rtol", "scheme", "seed", "step"]
+    expected = ["atol", "differences", "jobs", "memory", "order", "rtol", "scheme", "seed", "step"]
+    assert sorted(VALUED) == expected
 
 
 @pytest.mark.parametrize("value", VALUES)

@@ -185,6 +185,7 @@ def test_other_sections_need_network_and_data(spec):
         ("check.scheme", "centrall"),
         ("check.step", "1e-5"),
         ("check.rtol", 1),
+        ("check.atol", -1),
         ("check.jobs", 0),
         ("check.jobs", "all"),
         ("check.strict", "yes"),

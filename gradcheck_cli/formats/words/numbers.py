@@ -27,8 +27,8 @@ def measured(value: float, error: float) -> str:
 
 
 def index(of: Sequence[int]) -> str:
-    """Format an entry's index, such as ``[3, 27]``."""
-    return "[" + ", ".join(map(str, of)) + "]"
+    """Format an entry's index, such as ``[3, 27]``. The only entry of a scalar has none."""
+    return f"[{', '.join(map(str, of))}]" if of else ""
 
 
 def shape(of: Sequence[int]) -> str:

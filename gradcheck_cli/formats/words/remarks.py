@@ -61,6 +61,8 @@ def _worth(report: Report) -> Iterator[str]:
     """Yield sentences about what a wider tolerance would decide, and which errors would have been found."""
     if report.verdict is Verdict.UNRESOLVED and report.unresolved and report.deciding_rtol:
         yield f"With --rtol {report.deciding_rtol:.0e}, all entries would agree.".replace("e-0", "e-")
+    if report.atol:
+        yield _hiding(report)
     if 0 < report.zero < report.entries:
         test = "tests" if report.zero == 1 else "test"
         yield f"{_are(report.zero)} 0 on both sides and {test} nothing."
@@ -68,6 +70,13 @@ def _worth(report: Report) -> Iterator[str]:
         yield caught(report.resolution)
     if report.passed and too_narrow(report):
         yield "Gradients in float32 or float64 allow a finer check."
+
+
+def _hiding(report: Report) -> str:
+    """Return a warning about the absolute tolerance, with the number of entries that need it."""
+    entries = count(report.by_atol, "entry") if report.by_atol else "no entry"
+    agree = "agree" if report.by_atol > 1 else "agrees"
+    return f"atol {report.atol:g} can hide a mistake: {entries} {agree} only because of it."
 
 
 def _constant(report: Report, ratio: float) -> str:
@@ -130,6 +139,8 @@ def details(outcome: Outcome, report: Report) -> Iterator[str]:
     for rtol in sorted(set(report.rtol.values())):
         names = [name for name, its_own in report.rtol.items() if its_own == rtol]
         yield f"rtol {rtol:.3g} for {'every tensor' if len(names) == len(report.rtol) else listed(names)}"
+    if report.atol:
+        yield f"atol {report.atol:.3g} for every tensor"
     if report.witness:
         drawn = count(report.witness.entries, "entry")
         yield (

@@ -54,13 +54,18 @@ def sentence(report: Report) -> str:
         reasons = "; ".join([undecided] * bool(report.unresolved) + untested)
         return f"{strictly}unresolved: nothing wrong was found, but {reasons}."
     if report.unresolved:
-        agree = f"{report.agree:,} of {count(report.entries, 'entry')}"
+        agree = f"{report.agree:,} of {count(report.entries, 'entry')}{_by_atol(report)}"
         parts = [agree, "the others could not be decided", *untested]
         return f"agrees: {'; '.join(parts)}{coarsely(report)}."
     all_of_them = f"all {count(report.entries, 'entry')}" + ", along random directions" * bool(
         report.projected
     )
-    return f"agrees: {'; '.join([all_of_them, *untested])}{coarsely(report)}."
+    return f"agrees: {'; '.join([all_of_them + _by_atol(report), *untested])}{coarsely(report)}."
+
+
+def _by_atol(report: Report) -> str:
+    """Return words for the entries that agree only because of the absolute tolerance; empty if none do."""
+    return f", {report.by_atol:,} only because of atol {report.atol:g}" if report.by_atol else ""
 
 
 def _wrong_entries(report: Report) -> str:
