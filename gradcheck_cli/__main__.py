@@ -9,7 +9,10 @@ import gc
 import sys
 
 _LOADED = 150_000
-"""The garbage-collection threshold while modules load: more objects than importing all of them creates."""
+"""The garbage-collection threshold while modules load.
+
+It exceeds the number of objects that importing all modules creates.
+"""
 
 
 def main() -> None:
@@ -31,7 +34,7 @@ def main() -> None:
 
 
 def put_off_garbage() -> None:
-    """Postpone garbage collection until all modules are loaded, since it would find nothing to free."""
+    """Postpone garbage collection until all modules are loaded, since it would free nothing until then."""
     usual = gc.get_threshold()
 
     def as_usual(*_: object) -> None:

@@ -43,7 +43,7 @@ class Comparison(Judged):
     rounding: a bound on the rounding error of a correct analytic value.
     eps: the machine epsilon of the arithmetic that computed the analytic value.
     elsewhere: the size that an entry of 0 is compared with, such as the largest entry in any tensor.
-    projected: what is known about the entries that were not checked individually; None if all were.
+    projected: what is known about the entries that were not checked individually; None if all entries were.
     """
 
     @property
@@ -89,7 +89,7 @@ class Comparison(Judged):
 
     @property
     def worst_wrong(self) -> Array:
-        """A mask of the worst entry, if it is wrong and its numerical value is too imprecise to display."""
+        """A mask of the worst entry if it is wrong and its numerical value is too rough to display."""
         mask = np.zeros(self.shape, dtype=bool)
         if self.wrong.any():
             mask[self.worst(1)[0].index] = True
@@ -101,8 +101,8 @@ class Comparison(Judged):
     def telling(self) -> Array:
         """A mask of the entries whose relative error is meaningful.
 
-        The relative error of a value that is 0 to within rounding and error bar is only noise, unless the
-        entry is wrong anyway.
+        If an entry is 0 to within its rounding and error bar, its relative error is only noise. A wrong entry
+        always counts as meaningful.
         """
         distinct = self.scale > self.rounding + self.bar
         return (distinct | self.wrong) & ~np.isnan(self.relative_error)
@@ -111,7 +111,7 @@ class Comparison(Judged):
     def max_relative_error(self) -> float:
         """The largest relative error of entries that are distinguishable from zero; NaN if there are none.
 
-        If no entry was checked individually, it is the largest over the random directions.
+        If no entry was checked individually, this is the largest error over the random directions.
         """
         if self.directions:
             return max(direction.relative_error for direction in self.directions)
@@ -142,7 +142,8 @@ class Comparison(Judged):
     def place(self) -> str:
         """The wrong part of the tensor in words: `everything`, or rows or columns, as in `rows 3 and 7`.
 
-        It is empty if the wrong entries make up no such part, or if every entry was checked individually.
+        The text is empty if the wrong entries make up no such part, or if every entry was checked
+        individually.
         """
         wrong = self.wrong | self.suspect
         whole = wrong | self.zero

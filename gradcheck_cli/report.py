@@ -75,7 +75,7 @@ RTOLS = (1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2)
 class Report:
     """The result of checking one spec, with one comparison per tensor, starting with the output layer.
 
-    A notebook shows it as a table, and rich prints it as the command does.
+    A notebook shows the report as a table, and rich prints the report as the command does.
 
     way: a sentence on how the user's code was checked and why; empty for a network.
     diagnosis: why the gradient is wrong; None if it is not wrong.
@@ -200,7 +200,7 @@ class Report:
 
     @cached_property
     def ratio(self) -> float | None:
-        """The ratio analytic / numerical, if it is the same in every wrong tensor; else None."""
+        """The ratio analytic / numerical, if it is the same in every wrong tensor; otherwise None."""
         wrong = [c for c in self.comparisons if c.verdict is Verdict.WRONG]
         ratios = [c.ratio for c in wrong if c.ratio is not None]
         if not ratios or len(ratios) < len(wrong):

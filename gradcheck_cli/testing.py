@@ -159,8 +159,9 @@ def check_torch(
     """Compare the gradients that torch's backward computes with finite differences in float64.
 
     module: a torch.nn.Module, a function of tensors, or a subclass of torch.autograd.Function.
-    tensors: the tensors that a function takes after x: a dict by name, or a sequence in order. Those that
-        require a gradient are checked or, if none does, all floating-point and complex ones.
+    tensors: the tensors that a function takes after x: a dict by name, or a sequence in order. The tensors
+        that require a gradient are checked. If none requires one, all floating-point and complex tensors are
+        checked.
     x, y: the input of the module and the target of the loss, if there are any.
     loss: a function of the output and, if there is one, y. By default, the loss is Σ c · out over all
         outputs, with c drawn at random.
@@ -207,7 +208,7 @@ def check_jax(
     forward_mode: whether to check forward-mode derivatives (jvp), too.
     only, scheme, rtol, atol, fast, strict, allow_undecided: as in `check_gradients`.
 
-    Returns the `Report`. Raises what `check_torch` raises.
+    Returns the `Report`. Raises the same errors as `check_torch`.
     """
     __tracebackhide__ = True
     from gradcheck_cli.code.given_module import read_jax
@@ -232,7 +233,7 @@ def _how(
     strict: bool,
     **more: Any,
 ) -> CheckSpec:
-    """Return these settings as a spec has them; `more` holds further ones by name."""
+    """Return these settings as the check section of a spec; `more` holds further settings by name."""
     __tracebackhide__ = True
     settings = {"parameters": only, "scheme": scheme, "rtol": rtol, "atol": atol, "strict": strict}
     try:

@@ -31,10 +31,10 @@ MEANINGFUL = 10.0
 """Agreement within rounding counts only for values that exceed their rounding bound by this factor."""
 
 PLAUSIBLE = 1e-4
-"""An entry whose difference exceeds this share of its value does not agree on account of rounding alone."""
+"""If the two values of an entry differ by more than this share, rounding alone does not excuse it."""
 
 PLAUSIBLE_EPS = 1000.0
-"""The same share in units of ε, for types so narrow that this is more."""
+"""The same share in units of ε, for types so narrow that this limit is larger than `PLAUSIBLE`."""
 
 TRIFLE = 1e-9
 """An entry counts as zero if it is below this share of its terms, or of the tensor's largest entry.
@@ -43,7 +43,7 @@ An entry is a sum of terms that may cancel.
 """
 
 FAR_BELOW = 1e-6
-"""A numerical value below this share of the rounding bound is 0 to a gradient in that arithmetic."""
+"""A numerical value below this share of the rounding bound is indistinguishable from 0."""
 
 KNOWN_TO_BE_A_TRIFLE = 1e-3
 """Wider arithmetic is used for a zero if its error exceeds this share of the threshold for zeros."""
@@ -125,8 +125,8 @@ class Judged:
     rounding: a bound on the rounding error of a correct analytic value.
     eps: the machine epsilon of the arithmetic that computed the analytic value.
     elsewhere: the size of the largest entry in any tensor; an entry of 0 whose error is negligible next to it
-        counts as 0. It is 0 for entries that must not be compared with other tensors.
-    projected: what is known about the entries that were not checked individually; None if all were.
+        counts as 0. The size is 0 for entries that must not be compared with other tensors.
+    projected: what is known about the entries that were not checked individually; None if all entries were.
     atol: the absolute tolerance.
     """
 
@@ -178,8 +178,8 @@ class Judged:
     def tolerance(self) -> Array:
         """The largest difference that is allowed for a correct gradient.
 
-        It is rtol · max(|a|, |n|) + atol + rounding, for the analytic value a and the numerical value n of an
-        entry.
+        The tolerance is rtol · max(|a|, |n|) + atol + rounding, for the analytic value a and the numerical
+        value n of an entry.
         """
         with np.errstate(invalid="ignore"):
             return self._own_tolerance + self.rounding
@@ -233,10 +233,11 @@ class Judged:
     def zero(self) -> Array:
         """A mask of the entries that are zero on both sides: they agree, but no mistake could have shown.
 
-        In both cases, the analytic value is 0 to within rounding. In the first, the numerical value is 0 to
-        within its error, which must be negligible. An example is the bias below a batch normalisation, whose
-        gradient is a sum that cancels. In the second, the numerical value is far below anything that the
-        arithmetic of the analytic value can distinguish from 0. An example is φ' = 1 − tanh² far in its tail.
+        There are two cases, and in both the analytic value is 0 to within rounding. In the first case, the
+        numerical value is 0 to within its error, which must be negligible. An example is the bias below a
+        batch normalisation, whose gradient is a sum that cancels. In the second case, the numerical value is
+        far below anything that the arithmetic of the analytic value can distinguish from 0. An example is φ'
+        = 1 − tanh² far in its tail.
         """
         bar, size = self.bar, np.abs(self.numerical)
         within_rounding = np.abs(self.analytic) <= self.rounding
@@ -300,7 +301,7 @@ class Judged:
 
     @property
     def doubtful(self) -> Array:
-        """A mask of the entries that are wrong, but not by far, so that they need a closer look."""
+        """A mask of the entries that are wrong by a small margin, so that they need a closer look."""
         by_far = self.difference > self.tolerance + BY_FAR * self.bar
         return self.wrong & ~by_far & np.isfinite(self.analytic)
 
@@ -348,12 +349,12 @@ def by_convention(
     rtol: float,
     atol: float = 0.0,
 ) -> Estimate:
-    """Return the estimate, with each entry on a kink set to the conventional value that fits best.
+    """Return the estimate, with each entry on a kink set to the conventional value that explains it best.
 
     An analytic value that lies between the slopes of the two sides but fits no convention may be intended or
     wrong, so the estimate of that entry becomes unknown. A value outside that range is wrong under every
-    convention. So are values that no mixture of conventions gives together. Values that follow from some
-    choice at each kink are right, since rounding may decide such a choice.
+    convention. So are the values of several entries if no mixture of conventions gives all of them. Values
+    that follow from some choice at each kink are right, since rounding may decide such a choice.
     """
     with np.errstate(invalid="ignore"):
         apart = np.abs(analytic - kinks.values) - ERROR_BARS * kinks.errors
@@ -384,11 +385,13 @@ def by_convention(
 
 
 def _together(analytic: Array, kinks: Alternatives, slack: Array) -> Array | None:
-    """Return a right gradient that decides all entries on kinks together; None if they stay undecided.
+    """Return a correct gradient in which all entries on kinks are decided together.
 
-    It equals the analytic one if that follows some choice of a piece at each kink. It lies near the analytic
-    one if that follows no mixture of pieces.
-    slack: how far each entry may be off for other reasons.
+    If a choice of one piece at each kink explains the analytic gradient, the result is the gradient under
+    that choice. If no mixture of pieces explains the analytic gradient, the result is a correct gradient near
+    it. Otherwise the entries stay undecided, and the result is None.
+
+    slack: the error that each entry may have for other reasons.
     """
     here, allowed = analytic[kinks.at], slack[kinks.at]
     mixtures = kinks.mixtures() if np.isfinite(here).all() else None

@@ -21,7 +21,7 @@ from gradcheck_cli.types import Array, Shape
 
 
 def read_array_file(file: Path, where: Location, accept: Accept = as_they_are) -> dict[str, Array]:
-    """Return the arrays of an .npz file, a .safetensors file or a folder of .npy files, by their own names.
+    """Return the arrays of an .npz file, a .safetensors file or a folder of .npy files by name.
 
     accept: a function that checks the headers before any array is read.
     Raises an `InputError` that points at `where` if the file cannot be read or `accept` refuses it.
@@ -170,9 +170,10 @@ class OwnParameters:
 
 
 def _as_needed(header: Header, needed: Shape | None) -> Header:
-    """Return the header with the needed shape if its own shape is a common variant; otherwise unchanged.
+    """Return the header with the needed shape if its own shape is a common variant of that shape.
 
-    The variants are a vector stored as a column or row, and a single number stored with one or two axes.
+    Otherwise the header is returned unchanged. A variant is a vector stored as a column or row, or a single
+    number stored with one or two axes.
     """
     as_number = () if header.shape in ((1,), (1, 1)) else header.shape
     fits = needed is not None and needed in (as_vector(header.shape), as_number)
@@ -182,7 +183,10 @@ def _as_needed(header: Header, needed: Shape | None) -> Header:
 def _other_names(
     dialect: Dialect, given: Mapping[str, Header], shapes: Mapping[str, Shape], needed: Collection[str]
 ) -> OtherNames:
-    """Guess from their shapes which parameters the arrays with unknown names hold, and in which layout."""
+    """Guess from the arrays' shapes which parameters they hold and in which layout.
+
+    Only arrays with unknown names are looked at.
+    """
     layouts = (dialect.source.layout, *(each for each in LAYOUTS if each != dialect.source.layout))
     named = {dialect.name(ours) for ours in shapes}
     held = {name: header.shape for name, header in given.items() if name not in named}
@@ -222,7 +226,7 @@ class Dialect:
 
     gradcheck's names look like `layer.weight`, and its weights are [out, in].
     source: the part of the spec that defines the author's names and layout.
-    section: the section of the spec that contains it.
+    section: the section of the spec that contains `source`.
     """
 
     source: Named
@@ -304,8 +308,9 @@ class Dialect:
     def refuse_unfit(self, known: Collection[str] | None = None) -> None:
         """Raise an `InputError` that lists every entry of the spec's `names` that cannot be right.
 
-        An entry cannot be right if its target is unknown, if another entry has the same target, or if it
-        takes the array that the parameter of the same name needs.
+        An entry cannot be right if its target is unknown or if another entry has the same target. An entry
+        that maps a to b cannot be right, either, if a is also the name of a parameter for which no array is
+        left.
         known: gradcheck's names of all arrays that may be mapped, or None if they are not known.
         """
         complaints = [*self._double()]

@@ -60,7 +60,7 @@ def _opened(place: Place) -> Any:
 
 @dataclass(frozen=True)
 class Tensor:
-    """A tensor in an open .safetensors file whose data have not been read yet."""
+    """A tensor in an open .safetensors file. Its data have not been read yet."""
 
     archive: Any
     name: str

@@ -141,7 +141,7 @@ def read_checked(stored: Mapping[str, Stored], place: Place, accept: Accept) -> 
 def _refuse_unreal(header: Header, place: Place) -> None:
     """Raise an `InputError` unless the array consists of real numbers.
 
-    It may hold pickled objects, for example, which numpy would refuse only while reading the array.
+    An array may hold pickled objects, for example, which numpy would refuse only while reading the array.
     """
     array, dtype = place.array(header.name), header.dtype
     if dtype.hasobject:

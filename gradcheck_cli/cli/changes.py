@@ -67,7 +67,7 @@ def _says_otherwise(spec: Spec, option: str) -> bool:
 
 
 def changed(spec: Spec, changes: dict[str, Any]) -> Spec:
-    """Return the spec with the command line's options applied, which click has already validated."""
+    """Return the spec with the options of the command line applied. click has already validated them."""
     given = {
         key: value
         for key, value in changes.items()
@@ -95,7 +95,7 @@ def _gradients(spec: Spec, named: Mapping[str, str]) -> Gradients:
 def _of_file(spec: Spec, file: Path) -> GradientFile:
     """Return the file as a source of gradients.
 
-    If it replaces a file that the spec names, it keeps the names and the layout set for that file.
+    If the file replaces one that the spec names, the names and the layout set there still apply.
     """
     from gradcheck_cli.spec.gradients import GradientFile
 
@@ -106,7 +106,7 @@ def _of_file(spec: Spec, file: Path) -> GradientFile:
 def _of_code(spec: Spec, key: str, name: str) -> FromCode:
     """Return the code as a source of gradients.
 
-    If it replaces code of the same kind that the spec names, it keeps the settings of that code.
+    If the code replaces code of the same kind that the spec names, the settings in the spec still apply.
     """
     from gradcheck_cli.spec.gradients import CODE_MODELS
 

@@ -170,7 +170,7 @@ _BESIDE = 6
 def _titled(title: str, room: int) -> str:
     """Return the name of the spec's file as the bar's title.
 
-    It is shortened to `room` characters, and escaped for a column that interprets markup.
+    The name is shortened to `room` characters, and escaped for a column that interprets markup.
     """
     return printable(shortened(escaped(os.path.basename(title)), room), sys.stderr).replace("[", r"\[")
 

@@ -42,7 +42,7 @@ class Project:
     def _specs_of(self, command: click.Command) -> dict[str, Any]:
         """Return the paths of the project's specs as the default of the argument `specs`.
 
-        The result is empty if the project lists no specs or the command does not take several.
+        The result is empty if the project lists no specs or the command takes only one spec.
         """
         if SPECS not in self.table or all(parameter.name != SPECS for parameter in command.params):
             return {}

@@ -125,7 +125,10 @@ def add_to_summary(formats: set[str], run: Run, view: View) -> None:
 
 
 def _summary(run: Run, view: View, room: int) -> bytes:
-    """Return the full summary if it fits into `room` bytes; otherwise one line per spec, or nothing."""
+    """Return the full summary if it fits into `room` bytes; otherwise one line per spec.
+
+    If even these lines do not fit, nothing is returned.
+    """
     for level in (view.level, -1):
         text = render("markdown", run, replace(view, level=level)).encode("utf-8", "backslashreplace")
         if len(text) <= room:

@@ -117,7 +117,10 @@ def _swept(spec: Spec, schemes: tuple[str, ...], bar: Progress) -> Sweep:
 
 
 def _picture(save: str | None) -> Output | None:
-    """Return the file for the plot, or None without --save. Raises `InputError` if it cannot be written."""
+    """Return the file for the plot, or None without --save.
+
+    Raises `InputError` if the file cannot be written.
+    """
     if save is None:
         return None
     from gradcheck_cli.files.output import Output

@@ -48,7 +48,7 @@ class _Confirm:
     """Perturbs entries of one tensor individually, and judges them as in an entry-by-entry check.
 
     has_worst: whether a wrong entry has already been estimated with the whole ladder of steps.
-    on_kinks: masks of the entries on a kink that have been found, by tensor.
+    on_kinks: for each tensor, a mask of the entries that were found to be on a kink.
     """
 
     claim: Claim

@@ -27,7 +27,10 @@ from gradcheck_cli.numerical.schemes import DEFAULT_SCHEME, SCHEMES
 from gradcheck_cli.types import Array, Shape
 
 DIRECTIONS = 3
-"""The number of directions. Errors that cancel in one by chance go unnoticed only if they cancel in all."""
+"""The number of directions.
+
+Errors that happen to cancel in one direction go unnoticed only if they cancel in all.
+"""
 
 SMALLEST = 0.5
 """The smallest size of an entry's weight in a direction. The largest size is 1."""
@@ -116,7 +119,10 @@ def _fine(known: Estimate, directions: Sequence[Direction]) -> bool:
 
 
 def most_in_a_row(entries: Array, shape: Shape) -> int:
-    """Return the largest number of these entries in one row, whose changes add up in one pre-activation."""
+    """Return the largest number of these entries that are in the same row.
+
+    Their changes add up in one pre-activation.
+    """
     if not entries.size or len(shape) < 2:
         return 1
     return int(np.bincount(entries // int(np.prod(shape[1:]))).max())

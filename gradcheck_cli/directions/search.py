@@ -39,10 +39,10 @@ FEW = 256
 """Tensors up to this size are checked entry by entry if no direction can be evaluated."""
 
 SECOND_LOOK = 4.0
-"""The factor by which the confirming look is noisier than the first."""
+"""How many times noisier the second, confirming evaluation of a direction is than the first."""
 
 NOISIER = 16.0
-"""A confirming look cannot refute the first look if it is noisier by more than this factor."""
+"""A second evaluation cannot refute the first if it is noisier by more than this factor."""
 
 TELLING = 0.1
 """A direction proves nothing if it could hide a larger relative error than this in a typical entry."""
@@ -78,7 +78,7 @@ class _Look:
 
     @property
     def least(self) -> float:
-        """The smallest error in a single entry that both this look and a second one are certain to reveal."""
+        """The smallest error in a single entry that this evaluation and a second one are sure to reveal."""
         return float((self.rounding + (1.0 + SECOND_LOOK) * self.numerical.error).min()) / SMALLEST
 
     @property
@@ -134,7 +134,7 @@ class Survey:
     def _search(self) -> _Look | None:
         """Explain disagreements until none is left, or until none of them can be explained.
 
-        Returns the last look along directions; None if every entry was checked individually.
+        Returns the last `_Look` along directions; None if every entry was checked individually.
         """
         look = self._look()
         if look is not None and not np.isfinite(look.numerical.error).any() and self.analytic.size <= FEW:
@@ -162,7 +162,7 @@ class Survey:
     # --- looking -------------------------------------------------------------------------------------------
 
     def _look(self) -> _Look | None:
-        """Look at all unexplained entries along new directions; return None if no entry is unexplained."""
+        """Evaluate all unexplained entries along new directions; return None if no entry is unexplained."""
         left = np.flatnonzero(~self.explained)
         if not left.size:
             return None

@@ -58,7 +58,7 @@ class Claim:
         )
 
     def by_convention(self, name: str, estimate: Estimate, kinks: Alternatives) -> Estimate:
-        """Return the estimate with each entry on a kink set to the conventional value that fits best."""
+        """Return the estimate with each entry on a kink set to the nearest conventional value."""
         analytic = self.analytic.values[name].astype(np.float64)
         return by_convention(analytic, estimate, kinks, self.rounding[name], self.rtol[name], self.atol)
 

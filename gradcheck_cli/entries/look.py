@@ -45,7 +45,7 @@ class Look:
 
     @property
     def doubtful(self) -> Masks:
-        """Masks of the entries that are wrong, but not by far."""
+        """Masks of the entries that are wrong by a small margin only."""
         return self._marked(lambda c: c.doubtful)
 
     @property
@@ -122,7 +122,7 @@ def _as_bad(look: Look, worst: Masks) -> Masks:
 
 
 def on_kinks(look: Look, reference: Reference) -> tuple[Look, Masks]:
-    """Return a `Look` with kinked entries set to the best conventional value, and masks of those entries."""
+    """Return a `Look` with entries on kinks set to the best conventional value, and masks of them."""
     # If kinks are known, their sides are cheap. If not, only entries that may be on a kink justify a search.
     beyond = look.wrong if reference.objective.tells_kinks else look.doubtful
     kinks = alternatives(reference, look.estimates, union(look.unresolved, beyond))

@@ -1,4 +1,7 @@
-"""Check every entry through the sites that were found inside the user's code."""
+"""Check every entry through the sites that were found inside the user's code.
+
+A site is a value that is perturbed instead of a parameter, such as a pre-activation.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,9 @@ from gradcheck_cli.spec.check import CheckSpec
 from gradcheck_cli.types import Array
 
 _MOST_OPEN = 64
-"""The largest number of entries of a tensor that are perturbed literally if unit differences leave them open.
+"""The largest number of entries of a tensor that are perturbed literally.
+
+These are the entries that unit differences leave undecided.
 
 The kinks of the user's code are unknown, so only literal differences tell whether an entry is on one.
 """
@@ -51,7 +56,7 @@ def check_by_sites(
 
 
 def _unconfirmed(look: Look, literal: LiteralDifferences) -> Iterable[str]:
-    """Yield the tensors with wrong entries of which literal differences contradict the worst."""
+    """Yield each tensor whose worst wrong entry is contradicted by literal differences."""
     for name, mask in look.wrong.items():
         which = np.flatnonzero(mask)
         worst = which[[int(np.nan_to_num(look.comparisons[name].difference[mask], nan=-1.0).argmax())]]
@@ -61,7 +66,10 @@ def _unconfirmed(look: Look, literal: LiteralDifferences) -> Iterable[str]:
 
 
 def _open(look: Look) -> Masks:
-    """Return the undecided entries whose error bar matters next to the rounding of the analytic gradient."""
+    """Return masks of the undecided entries whose error bar is not negligible.
+
+    It is compared with the rounding error of the analytic gradient.
+    """
     undecided = union(look.unresolved, look.doubtful)
     masks = {name: mask & _is_vague(look.comparisons[name]) for name, mask in undecided.items()}
     return {name: mask for name, mask in masks.items() if mask.any()}
@@ -72,6 +80,6 @@ def _is_vague(comparison: Comparison) -> Array:
 
 
 def _closer(look: Look, literal: LiteralDifferences, undecided: Masks) -> tuple[Look, Masks]:
-    """Return a look in which literal differences decide these entries, and masks of those on a kink."""
+    """Return a `Look` in which literal differences decide these entries, and masks of those on a kink."""
     among = {name: undecided.get(name, np.array(False)) for name in look.estimates}
     return on_kinks(replace(look.after(literal.refine(look.estimates, undecided)), among=among), literal)

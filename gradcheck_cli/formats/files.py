@@ -22,7 +22,10 @@ class Written:
     looks: re.Pattern[str]
 
     def may_replace(self, file: Path) -> bool:
-        """Return whether a report may replace the file, which must be empty or look like this format.
+        """Return whether a report may replace the file.
+
+        The file must be empty or look like this format. A file with a zero byte is not text, so it is never
+        replaced.
 
         A file with a zero byte is not text, so it is never replaced.
         """

@@ -1,7 +1,7 @@
 """Render a run as JUnit XML for GitLab and Jenkins: one suite per spec, and one case per tensor.
 
-GitLab shows `classname`, `name`, `file`, `time` and the body of a failure; of several cases with the same
-name it shows only the first. Jenkins also shows the `message` of a failure. The spec's time is divided among
+GitLab shows `classname`, `name`, `file`, `time` and the body of a failure; if several cases have the same
+name, it shows only the first. Jenkins also shows the `message` of a failure. The spec's time is divided among
 its tensors in proportion to their entries.
 """
 

@@ -46,7 +46,7 @@ All colours are readable on white and on black, since HTML cannot know the backg
 """
 
 _LAST = 3
-"""The highest rank of a column that is shown."""
+"""Columns with a higher rank than this are not shown."""
 
 
 def as_html(report: Report) -> str:

@@ -26,13 +26,22 @@ from gradcheck_cli.numerical.objective import ALONE, Moved, Spread
 from gradcheck_cli.types import EPS, Array
 
 BLOCK_BYTES = 2**22
-"""The size of a block of short perturbations, to fit the cache; 1 to 8 MiB are about as fast (measured)."""
+"""The size in bytes of a block of short perturbations, chosen to fit the cache.
+
+Sizes from 1 to 8 MiB are about as fast.
+"""
 
 LONG_BLOCK_BYTES = 2**20
-"""The size of a block of other perturbations, which need more temporary arrays; 4 MiB are half as fast."""
+"""The size in bytes of a block of other perturbations, which need more temporary arrays.
+
+Blocks of 4 MiB take twice as long.
+"""
 
 PART_BLOCK_BYTES = 2**21
-"""The size of a block of perturbations evaluated by parts; most parts are far smaller than the largest."""
+"""The size in bytes of a block of perturbations that are evaluated by parts.
+
+A block has room for the largest part of each perturbation; most parts are far smaller.
+"""
 
 
 Pick = Callable[[Array], Array]
@@ -52,7 +61,7 @@ class Convention:
     tie:     the weight of the last of the values that tie for a maximum; ½ stands for equal weights of all.
     loss:    the piece of the loss (sign(0) ∈ {−1, 0, 1}; hinge with ≥ or >).
     penalty: the slope of |w| at 0.
-    others:  groups of kinks, by number, that are on another piece in every sample, each with that piece.
+    others:  the piece that a group of kinks is on instead, in every sample, by the group's number.
     """
 
     right: float = 0.0
@@ -126,7 +135,7 @@ class AtRest:
 
     @cached_property
     def _ulp(self) -> float:
-        """The machine epsilon of x's type, in units of float64's."""
+        """The machine epsilon of x's type, relative to float64's."""
         return float(np.finfo(self.x.dtype).eps) / EPS
 
     @cached_property
@@ -234,7 +243,8 @@ class AtRest:
     def _swallowed(self, i: int, y: Array, pick: Pick, itself: bool, rows: int) -> Array:
         """Return a mask of the rows in which node i hides the perturbation.
 
-        The node, such as relu, hides it if its inputs y were off and stay off.
+        A node such as relu hides a perturbation if its inputs y were off and stay off: they are on the flat
+        side of the kink.
 
         itself: whether the inputs themselves were perturbed one by one. If so, only the perturbed input has
             to be off; otherwise, every input has to be off.
@@ -321,7 +331,10 @@ class AtRest:
         return step.error(self.own[i], inputs, self.values[i + 1], errors, NUDGED)
 
     def _own_error(self, i: int, step: Pointwise, y: Array) -> Array:
-        """Return the activation's own rounding error, which takes long to find and is the same each time."""
+        """Return the activation's own rounding error.
+
+        It takes long to compute, so it is computed only once.
+        """
         if i not in self._own_errors:
             self._own_errors[i] = step.own_error(y, NUDGED)
         return self._own_errors[i]

@@ -52,7 +52,10 @@ class EntryMoves(Moves):
 
     @cached_property
     def unit(self) -> Array:
-        """The length of a step of 1 for each entry.
+        """The length of one unit of step for each entry.
+
+        A step of one unit changes the output of the entry's network step by at most 1 or, if the output is
+        normalised, by at most its standard deviation over the batch.
 
         Such a step changes the output of the entry's network step by at most 1 or, if the output is
         normalised, by at most its standard deviation over the batch.
@@ -98,7 +101,10 @@ class EntryMoves(Moves):
         return Moved(losses, rounding, np.asarray(crossed.reshape(len(which), -1).any(axis=-1)))
 
     def _evaluated(self, which: Array, moved: Array) -> Moved:
-        """Return the losses, (B, N), after entries `which` change the step's outputs to `moved`."""
+        """Return the losses of N samples, (B, N), for B perturbed outputs of the step.
+
+        which: the entry that is perturbed for each output.  moved: the outputs.
+        """
         return self.objective.above(self.at, moved, slice(None), self._output_rounding)
 
     def evaluate(self, which: Array, to: Array, inputs: Sequence[Array]) -> Array:
@@ -133,9 +139,9 @@ class EntryMoves(Moves):
 
 @dataclass(frozen=True)
 class ChannelEntryMoves(EntryMoves):
-    """Perturbs entries that change one channel of the step's output each, and evaluates only what changes.
+    """Perturbs entries that each change one channel of the step's output, and evaluates only what changes.
 
-    It is for parameters that are checked by their entries. The literal differences that confirm unit
+    This class is for parameters that are checked by their entries. The literal differences that confirm unit
     differences evaluate whole samples, and so do not rely on any `Step.part`.
     """
 

@@ -30,9 +30,10 @@ _EQUALLY = 0.5
 class OnKink:
     """The elements of a step's array of `pieces` that are on a kink, and the smooth pieces that meet there.
 
-    pieces: (K, *shape); if fewer than K pieces meet at an element, the last one is repeated.
+    pieces: the K pieces at each element, (K, *shape); if fewer pieces meet there, the last one is repeated.
     exact: the elements that are on a kink in any arithmetic.
-    alike: whether code chooses the same side for equal inputs, as in relu'(0). In a tied maximum it may not.
+    alike: whether code chooses the same side for equal inputs, as in relu'(0). In a tied maximum, code may
+        choose differently.
     """
 
     pieces: Array
@@ -76,11 +77,13 @@ class Numbered:
 
     Arrays hold the number of each element's group, or −1 for an element that is not on a kink.
 
-    of_nodes: for each node that has kinks, in the shape of its mask;  of_loss: (N, *outputs).
+    of_nodes: for each node that has kinks, the groups of its elements, in the shape of the mask.
+    of_loss: the groups of the outputs, (N, *outputs), for N samples.
     pieces: for each group, the number of pieces that meet at its kinks.
-    shared: how many groups, the first ones, have one side in all samples. All others are single kinks.
-    parallel: whether no sample has single kinks in more than one place, so that each of them contributes to
-        a slope independently of the others.
+    shared: the number of groups that are on the same side in all samples. They come first. All other groups
+        are single kinks.
+    parallel: whether no sample has single kinks in more than one place, so that each single kink contributes
+        to a slope independently of the others.
     in_sample: whether single kinks are numbered within their sample, and not in the whole batch.
     """
 

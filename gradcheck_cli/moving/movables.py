@@ -88,7 +88,7 @@ def deviation_of(objective: AtRest, value: int) -> Array | None:
 def _units_of(objective: AtRest, value: int) -> Array:
     """Return the length of a step of 1 for each element of a value, (F, N), for F features and N samples.
 
-    It is the deviation by which the next step normalises the value; 1 if the value is not normalised.
+    The length is the deviation by which the next step normalises the value; 1 if the value is not normalised.
     """
     shape, deviation = objective.values[value].shape, deviation_of(objective, value)
     in_shape = np.broadcast_to(1.0 if deviation is None else deviation, shape)
@@ -122,7 +122,7 @@ class Moves:
 
     @property
     def _rows(self) -> int:
-        """The number of samples to evaluate per perturbation: 1 if it affects only one sample, else all."""
+        """The number of samples to evaluate per perturbation: one if only one can change, otherwise all."""
         return len(self.objective.target)
 
     @property
@@ -193,7 +193,7 @@ class UnitMoves(Moves):
     def batch(self) -> int:
         """The number of perturbations to evaluate at once.
 
-        If at least one perturbation per sample fits, it is a multiple of the number of samples.
+        If at least one perturbation per sample fits, the result is a multiple of the number of samples.
         """
         fitting, samples = super().batch, len(self.objective.target)
         return fitting if fitting < samples else fitting - fitting % samples
@@ -325,7 +325,7 @@ class BatchMoves(Moves):
 
     @cached_property
     def unit(self) -> Array:
-        """The length of a step of 1 for each element: its deviation if the value is normalised, else 1."""
+        """The length of a step of 1 for each element: its deviation in a normalised value, otherwise 1."""
         return _units_of(self.objective, self.at).ravel()
 
     @cached_property

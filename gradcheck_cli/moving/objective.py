@@ -28,7 +28,7 @@ _MOST_CHOICES = 96
 """The largest number of choices of pieces to try at kinks. More would take too many evaluations."""
 
 Choice = tuple[tuple[int, int], ...]
-"""The pieces that groups of kinks are on: the group's number and the number of the piece."""
+"""The pieces that groups of kinks are on, as pairs: a group's number and a piece's number."""
 
 _MOST_WIDE = 2**25
 """The largest number of multiplications per step to do in wide floats, which takes well under a second."""
@@ -95,7 +95,7 @@ class NetworkObjective(AtRest):
         return self._uses[name]
 
     def _placed(self, uses: list[Use]) -> tuple[Use, ...]:
-        """Return the uses at the products above their sites, unless an entry would use a product twice."""
+        """Return the uses at the products above their sites; unchanged if an entry would repeat a product."""
         above = [each for use in uses for each in places(self.graph, self.values, use)]
         return tuple(uses if self._repeat_an_entry(above) else above)
 
@@ -207,9 +207,11 @@ class NetworkObjective(AtRest):
 
     @cached_property
     def corners(self) -> tuple[Corner, ...]:
-        """All choices of a piece for the groups of kinks that share one, each with the other kinks' choices.
+        """Every choice of sides for the shared groups of kinks, each with the choices of the single kinks.
 
-        It is empty if there are too many choices to evaluate, or a cone's tip has infinitely many.
+        A shared group is on the same side in all samples; a single kink has its own side.
+
+        The result is empty if there are too many choices to evaluate, or infinitely many at a cone's tip.
         """
         if self.kinks.at_tips:
             return ()
@@ -221,15 +223,18 @@ class NetworkObjective(AtRest):
         return tuple(self._corner(on, single) for on in product(*(range(count) for count in pieces[:shared])))
 
     def _corner(self, on: tuple[int, ...], single: Sequence[Sequence[Choice]]) -> Corner:
-        """Return the corner with the shared groups on these pieces."""
+        """Return the corner at which the shared groups of kinks are on these pieces."""
         shared = tuple(enumerate(on))
         each = tuple(tuple(self._choosing(shared + choice) for choice in choices) for choices in single)
         return Corner(self._choosing(shared), each, self.numbered.in_sample)
 
     def _single_choices(self) -> Sequence[Sequence[Choice]] | None:
-        """Return the choices of single kinks other than the first piece of each; None if there are too many.
+        """Return the choices of pieces for single kinks, without the first piece of each kink.
 
-        Each item lists choices that exclude each other; those of different items add up.
+        Returns None if there are too many choices.
+
+        Each item lists choices that exclude each other. Choices from different items can be combined, and
+        their effects add up.
         """
         numbers = range(self.numbered.shared, len(self.numbered.pieces))
         pieces = [range(self.numbered.pieces[number]) for number in numbers]

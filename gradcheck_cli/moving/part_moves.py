@@ -41,11 +41,11 @@ class PartMoves:
         return max((part.value.size for _, part, _ in parts), default=1)
 
     def move(self, samples: Array, features: Array, to: Array, output_rounding: Array) -> Moved:
-        """Return the losses after setting one number in each of B copies of samples, (B,).
+        """Return the losses (B,) after setting one number in each of B copies of samples.
 
         samples: the index of each copy's sample, (B,).
         features: the flat index of the number to set in each copy, (B,).
-        to: the number to set it to, (B,).
+        to: the new number in each copy, (B,).
         output_rounding: the rounding error of the outputs of N samples, (N, *outputs), in units of machine
             epsilon.
         """
@@ -55,7 +55,8 @@ class PartMoves:
     def move_part(self, samples: Array, fixed: Fixed, to: Array, output_rounding: Array) -> Moved:
         """Return the losses (B,) after setting part of the value in each of B copies of samples.
 
-        fixed: which part.  to: what it is set to, (B, *free).  samples, output_rounding: as in `move`.
+        fixed: the position of the part.  to: the new numbers, (B, *free).  samples, output_rounding: as in
+            `move`.
         """
         objective, output = self.objective, Resting(self.objective.output, samples).whole
         crossed = np.zeros(len(to), dtype=bool)

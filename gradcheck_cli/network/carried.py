@@ -25,7 +25,8 @@ from gradcheck_cli.types import Array, Shape
 class Link(Protocol):
     """A map y = M z + c, with the sums over M.
 
-    Arguments d and u hold numbers of y, (F_y, N). The sums are numbers of z, (F_z, N).
+    The arguments d and u of its methods hold numbers of y, (F_y, N). The results hold numbers of z, (F_z, N).
+    A sample of y has F_y features, a sample of z has F_z, and there are N samples.
     """
 
     def sums(self, d: Array) -> Array:
@@ -35,7 +36,10 @@ class Link(Protocol):
         """Return |M|ᵀ u."""
 
     def squares(self, u: Array) -> Array:
-        """Return v such that (J ∘ J)ᵀ v² ≥ (M J ∘ M J)ᵀ u². Both are equal if M J is not a sum."""
+        """Return v such that (J ∘ J)ᵀ v² ≥ (M J ∘ M J)ᵀ u². Both sides are equal if M J is not a sum.
+
+        J holds the parameter's factors in z.
+        """
 
     def reached(self, below: Array) -> Array:
         """Return a mask of the features of y that depend on the marked features of z."""
@@ -70,8 +74,8 @@ class Copies:
 class Product:
     """A product y = z B of samples (…, T, K) with unperturbed matrices B.
 
-    by: B, (N, …, K, S).
-    rows: T.
+    by: the matrices B, (N, …, K, S), for N samples.
+    rows: the number of rows T.
     turned: whether z is stored as (…, K, T), and whether y is stored as (…, S, T).
     one: whether each entry of the parameter affects at most one number in each row of z.
     """
@@ -114,7 +118,7 @@ class Kept:
     """A link between some features of z and some features of y.
 
     of_z, of_y: the indices of these features.
-    features: the numbers of all features of z and of y.
+    features: the total number of features of z, and that of y.
     """
 
     link: Link
@@ -146,8 +150,8 @@ class Kept:
 class Carried:
     """The factors M J of a parameter in a value y = M z + c.
 
-    below: the factors J in z.  link: M.
-    features: the numbers of features of z and of y.
+    below: the parameter's factors J in z.  link: the map M.
+    features: the number of features of z, and that of y.
     """
 
     below: Factors | Carried

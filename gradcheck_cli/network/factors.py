@@ -97,7 +97,7 @@ class Rows:
         return np.matmul(numbers.reshape(len(rows), -1, numbers.shape[-1]), rows).reshape(self.shape)
 
     def reach(self) -> Array:
-        """Return the largest |a_rk| over all rows r for every entry (j, k), in the parameter's shape."""
+        """Return, for every entry (j, k) of the parameter, the largest |a_rk| over all rows r."""
         largest = np.abs(self.rows).max(axis=1)
         return np.repeat(largest, self.channels.units // len(largest), axis=0).reshape(self.shape)
 
@@ -347,7 +347,7 @@ class Factors(Protocol):
         """Return √((J ∘ J)ᵀ u²), the error of Jᵀ d if d has independent errors u. J is from z = J w + c."""
 
     def reach(self) -> Array:
-        """Return the largest |factor| of every entry.
+        """Return, for every entry, the largest absolute value of its factors.
 
         A result of 1 makes steps count in units of the entry itself.
         """

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 class Argument:
     """An input or a parameter of a step, with the formulas of its gradient.
 
-    symbol: its symbol in a textbook, used if nothing else gives it a name.
+    symbol: the argument's symbol in a textbook, used if nothing else names the argument.
     local: ∂out/∂argument.
     product: ∂L/∂argument = ∂L/∂out · ∂out/∂argument. In it, `{local}` stands for ∂out/∂argument.
     """

@@ -28,13 +28,13 @@ nothing cancels.
 """
 
 _END = 28.0
-"""From this y on, erfc(y) is 0 in float64."""
+"""erfc(y) is 0 in float64 for every y from this one up."""
 
 _BLOCK = 3 * 2**12
 """The number of elements that a long formula processes at once.
 
-They stay in the cache. With two thirds as many, a formula takes a quarter longer, and with twice as many a
-sixth longer.
+A block of this size stays in the cache. A formula takes a quarter longer with blocks of two thirds this size,
+and a sixth longer with blocks of twice this size.
 """
 
 
@@ -63,7 +63,7 @@ def softplus(z: Array) -> Array:
 
 
 def log1p(w: Array) -> Array:
-    """Return log(1 + w). For a tiny complex w, it keeps digits that numpy's version loses."""
+    """Return log(1 + w). For a tiny complex w, the result keeps digits that numpy's version loses."""
     if not np.iscomplexobj(w):
         return np.log1p(w)
     x, y = w.real, w.imag
@@ -161,7 +161,7 @@ def _erfc_series(y: Array) -> Array:
 def _erfc_fraction(y: Array) -> Array:
     """Return erfc(y) by a continued fraction (DLMF 7.9.2).
 
-    It is e^(−y²)/√π · 2y / (2y² + 1 − 1·2/(2y² + 5 − 3·4/(2y² + 9 − …))).
+    The fraction is e^(−y²)/√π · 2y / (2y² + 1 − 1·2/(2y² + 5 − 3·4/(2y² + 9 − …))).
     """
     square = 2.0 * y * y
     tail = square + (4 * _FRACTION_TERMS + 1)

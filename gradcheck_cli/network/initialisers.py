@@ -18,7 +18,7 @@ class Initialiser:
     """A distribution of initial parameters.
 
     name: the distribution's name in a spec.
-    draw: draws parameters at scale 1: draw(rng, shape, fan_in, fan_out).
+    draw: a function draw(rng, shape, fan_in, fan_out) that draws parameters at scale 1.
     scale: the default scale.
     """
 

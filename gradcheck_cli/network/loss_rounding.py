@@ -16,8 +16,8 @@ _SAFETY = 3.0
 def loss_and_rounding(loss: Loss, a: Array, target: Array, a_rounding: Array) -> tuple[Array, Array]:
     """Return the loss ℓ(a) and a bound on its rounding error, each of shape (…).
 
-    Both bounds are in units of machine epsilon. The gradient of ℓ is not used: each output is nudged, and the
-    change of ℓ is observed.
+    This bound and `a_rounding` are in units of machine epsilon. The gradient of ℓ is not used: each output is
+    nudged, and the change of ℓ is observed.
 
     a: the network's C outputs, (…, C).
     a_rounding: a bound on the rounding error of each output, (…, C).

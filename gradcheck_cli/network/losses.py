@@ -66,7 +66,7 @@ class Loss:
     vectors:    the names of the vectors, all of the same width, that the outputs consist of; empty if the
                 outputs are a single vector.
     applies:    the activation that the loss applies to its logits; None if it applies none.
-    unbounded:  whether the outputs may have any size, as logits do, or scores compared with a margin.
+    unbounded:  whether the outputs may have any size, as logits and scores compared with a margin do.
     limits:     the range in which each target should be.
     rounding:   bounds on the rounding errors of value and gradient; the default works for any loss.
     options:    the names and defaults of the loss's options, such as delta.

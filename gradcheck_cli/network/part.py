@@ -20,7 +20,7 @@ from gradcheck_cli.types import Array, Shape
 Fixed = tuple[Array | None, ...]
 """The position of a part's numbers in a sample.
 
-For each axis, it holds one index for each of the B copies, (B,), or None for all indices.
+For each axis, it holds one index for each of B copies of samples, (B,), or None for all indices.
 """
 
 
@@ -168,7 +168,7 @@ def taken(x: Part, inside: Array, output: Resting, fixed: Fixed) -> Part | None:
 
     Returns None if the output takes over no perturbed number.
 
-    inside: for each of the B copies, whether the output takes over its perturbed numbers, (B,).
+    inside: for each of B copies of samples, whether the output takes over the copy's perturbed numbers, (B,).
     fixed: the position of these numbers in the output.
     """
     if not inside.any():
@@ -197,7 +197,7 @@ def reshaped(x: Part, output: Resting) -> Part:
 def _flat(indices: Sequence[Array | None], sizes: Sequence[int], copies: int) -> Array:
     """Return the flat index of each copy, in C order, for these indices along axes of these sizes.
 
-    Without any axes, it is 0 in every copy.
+    Without any axes, the index is 0 in every copy.
     """
     place: Any = np.zeros(copies, dtype=np.intp)
     for index, size in zip(indices, sizes, strict=True):

@@ -2,7 +2,7 @@
 
 This is a running error analysis: every quantity in the forward pass and in backprop comes with a bound on its
 rounding error (N. J. Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed. 2002, §3.3). Bounds are
-of first order in ε; where both factors of a product may be 0, they are of second order.
+of first order in ε; if both factors of a product may be 0, the bounds are of second order.
 """
 
 from __future__ import annotations

@@ -28,7 +28,10 @@ Each group is nudged on its own. If it holds several elements, their nudges have
 
 _SAMPLES = 4
 _APART = 2.0**-10
-"""The relative distance between samples, large enough for their rounding errors to be independent."""
+"""The relative distance between the points where rounding is observed.
+
+It is large enough for the rounding errors at these points to be independent.
+"""
 
 Function = Callable[..., Any]
 

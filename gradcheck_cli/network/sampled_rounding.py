@@ -18,7 +18,10 @@ from gradcheck_cli.types import Array
 
 _SAMPLES = 8
 _NUDGE = 2.0**-10
-"""The relative distance between the samples, large enough for their rounding errors to be independent."""
+"""The relative distance between the points where rounding is observed.
+
+It is large enough for the rounding errors at these points to be independent.
+"""
 
 _UNLIKE = 10.0
 """The rounding errors of other authors' formulas may be this many times as large as gradcheck's."""

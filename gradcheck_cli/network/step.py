@@ -24,7 +24,7 @@ from gradcheck_cli.network.part import Input, Part, Resting
 from gradcheck_cli.types import Array, Shape
 
 Couples = Literal["nothing", "row", "batch"]
-"""The elements that a step couples. They determine the outputs that one element of its input affects.
+"""The elements that a step couples, which determine the outputs that one element of its input affects.
 
 "nothing": only the same element of the output.  "row": all outputs of the same sample.  "batch": the outputs
 of all samples.
@@ -35,7 +35,7 @@ of all samples.
 class Sides:
     """The smooth pieces on which rounding may put the inputs of a step.
 
-    pieces: (K, *shape), in the shape of `Step.pieces`. If fewer than K pieces meet at an element, the last
+    pieces: the K pieces at each element of `Step.pieces`, (K, *shape). If fewer pieces meet there, the last
         one is repeated.
     reach: how far rounding may move a number, in the shape of `Step.pieces`.
     """
@@ -234,7 +234,9 @@ class Step:
         return None
 
     def link(self, k: int, inputs: Inputs, units: Array) -> Copies | Product | None:
-        """Return how the output depends on input k if it is a copy of it or a product with it, else None.
+        """Return how the output depends on input k, if the output copies that input or is a product with it.
+
+        Returns None for any other step.
 
         units: for each feature of input k, the unit of the parameter that it belongs to, (F,).
         """

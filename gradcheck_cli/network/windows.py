@@ -86,7 +86,7 @@ class Windows:
 
 
 _LONG = 12
-"""From this number of windows in a row, copying rows is faster than picking elements by their indices."""
+"""If a row has at least this many windows, copying rows is faster than picking elements by index."""
 
 
 @lru_cache(maxsize=64)

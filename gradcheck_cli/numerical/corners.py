@@ -20,7 +20,7 @@ from gradcheck_cli.numerical.schemes import Scheme, escalated
 from gradcheck_cli.types import Array, Shape
 
 _MOST_MIXED = 2**22
-"""The most numbers to keep of the gradients under all mixtures of pieces."""
+"""The largest number of floats to store for the gradients under all mixtures of pieces."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,8 @@ class Corners:
     """The gradients of a network's parameters at its corners.
 
     scheme: the scheme for penalties and, if it can decide on its own, for losses.
-    slopes_of_pairs: returns the slopes (F, N) of the marked pairs of a site, and 0 for all others.
+    slopes_of_pairs: a function that returns the slopes of the marked (feature, sample) pairs of a site and
+        0 for all other pairs, (F, N). F is the number of features, and N the number of samples.
     """
 
     objective: UnitObjective
@@ -46,7 +47,10 @@ class Corners:
         return np.min(low, axis=0) + np.min(own, axis=0), np.max(high, axis=0) + np.max(own, axis=0)
 
     def _within(self, corner: Corner, name: str, undecided: Array) -> tuple[Array, Array]:
-        """Return the extremes of each entry's slope over the choices of single kinks, without penalties."""
+        """Return the extremes of each entry's slope over all choices of sides at single kinks.
+
+        The slopes of penalties are left out.
+        """
         low = high = np.zeros(undecided.shape)
         for site, factors in self.objective.uses(name):
             fed = np.broadcast_to(factors.feeding(undecided)[:, None], self.objective.site_shape(site))
@@ -70,7 +74,10 @@ class Corners:
         return Mixtures([replace(corner, base=corner.base + middle) for corner in known], half)
 
     def _mixed(self, corner: Corner, name: str, undecided: Array) -> MixedCorner | None:
-        """Return the gradients of the marked entries under the choices of single kinks, without penalties."""
+        """Return the gradients of the marked entries under all choices of sides at single kinks.
+
+        The slopes of penalties are left out.
+        """
         uses, base = self.objective.uses(name), np.zeros(np.count_nonzero(undecided))
         samples = self.objective.site_shape(uses[0].site)[1] if uses and corner.in_sample else 1
         if not uses or sum(map(len, corner.single)) * samples * len(base) > _MOST_MIXED:
@@ -87,7 +94,9 @@ class Corners:
         return MixedCorner(base, tuple(each for each in total if each.any()))
 
     def _literally_within(self, corner: Corner, name: str, undecided: Array) -> tuple[Array, Array]:
-        """Return the extremes of each entry's slope over the choices of single kinks, without penalties.
+        """Return the extremes of each entry's slope over all choices of sides at single kinks.
+
+        The slopes of penalties are left out.
 
         An entry's slope is the sum over all samples, so the extremes are unknown if the piece of a single
         sample's kink cannot be chosen on its own.
@@ -97,7 +106,7 @@ class Corners:
         return _extremes(corner, partial(self._slopes_of_entries, name, undecided))
 
     def _slopes_of_entries(self, name: str, undecided: Array, objective: UnitObjective) -> Array:
-        """Return the slopes of the marked entries; those of all others are unknown."""
+        """Return the slopes of the marked entries; the slopes of all other entries are NaN."""
         slopes, which = np.full(undecided.shape, np.nan), np.flatnonzero(undecided)
         entries, scheme = objective.entries(name), escalated(self.scheme)
         slopes.flat[which] = differentiate(entries, scheme, None, which).value
@@ -110,9 +119,10 @@ def unbounded(shape: Shape) -> tuple[Array, Array]:
 
 
 def _by_kink(pieces: Array, factors: Factors, undecided: Array, in_sample: bool) -> Iterator[Array]:
-    """Yield, for each kink that `pieces` holds, what each of its pieces adds to the marked entries.
+    """Yield, for each kink, the amounts that the kink's pieces add to the slopes of the marked entries.
 
-    pieces: (pieces, F, N), what is added to the slope of each pair, by one kink of each sample.
+    pieces: the amounts that the pieces of one kink per sample add to the slopes of F features and N samples,
+        (pieces, F, N).
     """
     columns = np.eye(pieces.shape[-1]) if in_sample else np.ones((1, pieces.shape[-1]))
     for column in columns:
@@ -122,7 +132,7 @@ def _by_kink(pieces: Array, factors: Factors, undecided: Array, in_sample: bool)
 def _extremes(corner: Corner, slopes: Callable[[UnitObjective], Array]) -> tuple[Array, Array]:
     """Return the least and the greatest slopes over all choices of single kinks.
 
-    slopes: returns the slopes of an objective, in any shape.
+    slopes: a function that returns the slopes of an objective, in any shape.
     """
     low = high = base = slopes(corner.base)
     for others in corner.single:

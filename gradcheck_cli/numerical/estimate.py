@@ -42,7 +42,7 @@ A ladder is a sequence of falling steps, as multiples of the largest one.
 """
 
 _CLOSER = 2.0**-7
-"""If the first steps cross a kink, they are multiplied by this factor, so that few of them still cross it."""
+"""The factor that shortens the first steps if they cross a kink, so that few of them still cross it."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class Estimate:
         return Estimate(value, error)
 
     def widened(self, mask: Array, other: Estimate) -> Estimate:
-        """Return a copy in which each error at `mask` covers the distance to `other` plus its error there.
+        """Return a copy in which each error at `mask` covers the distance to `other` plus its error.
 
         other: one estimate for each of the M marked derivatives, (M,).
         """
@@ -150,8 +150,8 @@ def _closer_to(found: Estimate, narrow: Array, finer: Estimate, rising: Array) -
     If the shorter steps do not settle but confirm the feature, the estimate becomes unknown.
 
     narrow: a mask of the numbers next to a narrow feature.
-    finer: their estimates from the shorter steps.
-    rising: whether their slopes keep rising, or falling, as the steps fall.
+    finer: the estimates of these numbers from the shorter steps.
+    rising: whether the slopes of these numbers keep rising, or keep falling, as the steps fall.
     """
     settled = finer.error <= CHANGES * np.abs(finer.value)
     unknown = narrow.copy()
@@ -278,9 +278,9 @@ _FIRST = np.array([0])
 def _balanced(movable: Movable, which: Array, first: Estimate) -> Array:
     """Return, for each of the M numbers `which`, the step at which noise balances curvature, (M,).
 
-    Curvature matters because it adds to the bound that `_hidden` returns, even for a smooth function. It is
-    assumed to change the slope by the slope's own size over a step of 1. The noise of the movable's first
-    number is used for every number, so that a step does not depend on the other numbers.
+    Curvature matters because it adds to the bound that `_hidden` returns, even for a smooth function.
+    Curvature is assumed to change the slope by the slope's own size over a step of 1. The noise of the
+    movable's first number is used for every number, so that a step does not depend on the other numbers.
     """
     rounding = np.ravel(movable.move(_FIRST, movable.position[_FIRST]).rounding)
     rise = np.abs(first.value) * movable.unit[which]
@@ -306,7 +306,8 @@ def _all_or(which: Array | None, movable: Movable) -> Array:
 class _Evaluated(NamedTuple):
     """The estimates of M numbers from a ladder of steps.
 
-    crossing: the number of steps that cross a kink, from the longest to the first that does not, (M,).
+    crossing: how many steps, counted from the longest, cross a kink before the first step that does not,
+        (M,).
     narrow: whether a feature seems to be narrower than the shortest steps, (M,).
     rising: whether the slopes always rise or always fall over the first steps, (M,).
     """

@@ -12,7 +12,7 @@ from gradcheck_cli.numerical.slopes import Slopes
 from gradcheck_cli.types import Array
 
 _PLAUSIBLE = 10.0
-"""A sample of noise is rarely larger than another sample by more than this factor."""
+"""One sample of noise is rarely larger than another by more than this factor."""
 
 Combined = tuple[Array, Array]
 """The derivatives of B numbers, (B,), and their errors, (B,). An unknown derivative is NaN with error inf."""
@@ -85,8 +85,8 @@ def _settle(slopes: Array, noise: Array, told: Array, steps: Array, certify: boo
     Lepski's rule for choosing a bandwidth).
 
     slopes, noise: (S, B).
-    told: the part of the noise that can excuse such a distance, (S, B). An unreported kink cannot excuse it:
-        if a small step crosses the kink, so does every larger step.
+    told: the part of the noise that can excuse such a distance, (S, B). An unreported kink cannot excuse a
+        distance: if a small step crosses the kink, so does every larger step.
     """
     value, error = _extrapolate(slopes, steps)
     excuse = np.fmax(error, told)

@@ -26,9 +26,10 @@ class Alternatives:
 
     at: a mask, in the tensor's shape, of the entries whose gradient is a matter of convention.
     values, errors: the gradients under each of K conventions, and their errors, (K, *shape).
-    bounds: returns the lower and upper bounds, in the tensor's shape, on the gradients under any mixture of
-        conventions. This may take many evaluations.
-    mixtures: returns the gradients of the entries at `at` under every mixture; None if they are unknown.
+    bounds: a function that returns the lower and upper bounds, in the tensor's shape, on the gradients under
+        any mixture of conventions. This may take many evaluations.
+    mixtures: a function that returns the gradients of the entries at `at` under every mixture, or None if
+        they are unknown.
     """
 
     at: Array

@@ -21,7 +21,7 @@ Look = Callable[[Movable, Scheme, float | None, Array | None, Progress | None], 
 
 
 class Looks(Protocol):
-    """A function that takes a look at numbers of an objective, or returns it from a cache."""
+    """A function that estimates derivatives with a `Look`, or returns the estimates from a cache."""
 
     def __call__(
         self,
@@ -55,7 +55,7 @@ class Looks(Protocol):
 
 
 class Taken:
-    """Takes every look when asked, without a cache."""
+    """Estimates derivatives whenever asked, without a cache."""
 
     def __call__(
         self,
@@ -83,11 +83,11 @@ class Taken:
 
 
 taken = Taken()
-"""Takes every look when asked, without a cache."""
+"""Estimates derivatives whenever asked, without a cache."""
 
 
 class Remembered:
-    """Takes each look at each number only once and caches the result.
+    """Makes each estimate for each number only once, and caches it.
 
     A confirmation is cached too, since the first estimates of a number are always the same.
     """

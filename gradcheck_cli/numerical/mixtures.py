@@ -1,9 +1,9 @@
 """Decide whether the entries of a tensor follow any choice of pieces at kinks, all entries together.
 
 Each entry may lie between the slopes of a kink's pieces although no weights of the pieces give all entries at
-once. An example is a gradient that goes to both of two tied values in full: weights have a sum of 1. The
-gradients under all weights form a convex set. A gradient is outside if it lies further along some direction
-than every point of the set.
+once. An example is a gradient that goes in full to both of two tied values. The weights of the two would have
+to add up to 1. The gradients under all weights form a convex set. A gradient is outside if it lies further
+along some direction than every point of the set.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ import numpy as np
 from gradcheck_cli.types import Array
 
 _ROUNDS = 100
-"""The most steps towards the nearest point of the set."""
+"""The largest number of steps towards the nearest point of the set."""
 
 _MOST_NUMBERS = 2**22
-"""The most numbers to keep for all choices of pieces."""
+"""The largest number of floats to store for all choices of pieces."""
 
 _LEAST_SLACK = 1e-6
 """The slack that every entry has, as a share of the largest entry's size.
@@ -31,10 +31,12 @@ It is far above the noise of the corners and far below a change of weights.
 
 @dataclass(frozen=True)
 class MixedCorner:
-    """The gradients (E,) of E entries under one choice for the kinks that share a piece.
+    """The gradients of E entries, (E,), under one choice of sides for the shared kinks.
+
+    Shared kinks are on the same side in all samples; a single kink has its own side.
 
     base: the gradient with every single kink on its first piece.
-    shares: for each single kink, what each of its other pieces adds, (pieces, E).
+    shares: for each single kink, the amounts that its other pieces add to the gradients, (pieces, E).
     """
 
     base: Array
@@ -74,10 +76,11 @@ class Mixtures:
     half: Array
 
     def corner_near(self, gradient: Array, slack: Array) -> Array | None:
-        """Return the gradient under a choice of one piece at each kink that explains this one.
+        """Return a gradient that explains `gradient`, with one piece chosen at each kink.
 
-        Returns None if no choice does.
-        slack: how far each entry may be off for other reasons, (E,).
+        Returns None if no choice of pieces explains it.
+
+        slack: the error that each entry may have for other reasons, (E,).
         """
         for corner in self.corners:
             each = corner.choices()
@@ -88,11 +91,11 @@ class Mixtures:
         return None
 
     def nearest_if_outside(self, gradient: Array, slack: Array) -> Array | None:
-        """Return a right gradient near this one if no mixture explains it; None if one may.
+        """Return a correct gradient near `gradient` if no mixture explains `gradient`; otherwise None.
 
-        Each entry may follow another choice for the kinks that share a piece, as if they did not share it.
+        The shared kinks need not agree on a side: each entry may follow its own choice.
 
-        slack: how far each entry may be off for other reasons, (E,).
+        slack: the error that each entry may have for other reasons, (E,).
         """
         bases = np.stack([corner.base for corner in self.corners])
         near, half = 0.5 * (bases.min(axis=0) + bases.max(axis=0)), self.half + 0.5 * np.ptp(bases, axis=0)

@@ -110,7 +110,7 @@ class Objective(Protocol):
     def penalty(self, name: str) -> Movable | None:
         """Return the entries of parameter `name` as arguments of its penalties alone; None without penalties.
 
-        They are numbers that can be perturbed.
+        The entries can be perturbed.
         """
 
     @property
@@ -186,11 +186,11 @@ class Use(NamedTuple):
 
 @dataclass(frozen=True)
 class Corner:
-    """One choice of a piece for every group of kinks that share it in all samples.
+    """A choice of one piece for each group of kinks that are on the same side in all samples.
 
     base: the network with this choice, and with every other kink on its first piece.
-    single: for each other kink, the networks with this kink alone on each of its other pieces. What kinks add
-        to a slope of `base` adds up.
+    single: for each other kink, the networks with this kink alone on each of its other pieces. The changes
+        that several kinks make to a slope of `base` add up.
     in_sample: whether `single` changes one kink of every sample at once, and not one of the whole batch.
     """
 

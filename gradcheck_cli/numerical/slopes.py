@@ -1,4 +1,4 @@
-"""Compute the slopes of the losses by one scheme at one step, with rounding errors and signs of kinks."""
+"""Compute the slopes of the losses by one scheme at one step, with rounding errors and evidence of kinks."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from gradcheck_cli.types import EPS, Array
 
 
 class Slopes(NamedTuple):
-    """The slopes of B numbers from one scheme at one step, with their rounding errors and signs of kinks.
+    """The slopes of B numbers from one scheme at one step, with rounding errors and evidence of kinks.
 
-    value: the slopes, (B,); NaN where the step was too small to change the number.
+    value: the slopes, (B,); NaN if the step was too small to change the number.
     noise: the rounding errors of the slopes, (B,).
     bend: the difference between the two one-sided slopes of each of the loss's S terms, (B, S).
     crossed: whether the step crossed a kink, (B,).

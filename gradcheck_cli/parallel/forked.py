@@ -1,8 +1,9 @@
 """Distribute batches over forked processes that write into shared memory.
 
 Threads would be the natural choice, since numpy releases the GIL while it computes. But each call computes
-for less than a tenth of a millisecond, and waking a thread takes as long: two threads gained nothing on
-784-512-512-10 (measured). Two processes need little more than half the time for work that takes seconds.
+for less than a tenth of a millisecond, and waking a thread takes as long: in a measurement, two threads
+gained nothing on a 784-512-512-10 network. Two processes need little more than half the time for work that
+takes seconds.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ class Named(Model):
     """Arrays that use their author's names and layout.
 
     names: Maps the author's parameter names to the network's (`fc1.weight: hidden1.weight`).
-    layout: `out_in` if weights have the shape [out, in], as in PyTorch; `in_out` if [in, out].
+    layout: `out_in` for weights of shape [out, in], as in PyTorch; `in_out` for weights of shape [in, out].
     """
 
     names: dict[str, str] = {}  # noqa: RUF012 - pydantic copies it
@@ -27,7 +27,7 @@ class ArrayFile(Named):
 
     file: The file or folder, relative to the spec.
     names: Maps the file's parameter names to the network's (`fc1.weight: hidden1.weight`).
-    layout: `out_in` if weights have the shape [out, in], as in PyTorch; `in_out` if [in, out].
+    layout: `out_in` for weights of shape [out, in], as in PyTorch; `in_out` for weights of shape [in, out].
     """
 
     file: File

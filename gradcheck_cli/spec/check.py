@@ -34,14 +34,14 @@ class CheckSpec(Model):
 
     parameters: The parameters to check: names with wildcards, such as `output.*`, or `all`.
     inputs: Also check the gradient with respect to the input x. The report calls this tensor `input`.
-    order: 1 checks gradients. 2 checks the gradients of gradients, which double backward computes, and the
-        gradients as well. It needs code in torch or jax.
-    forward_mode: Also check forward-mode derivatives (jvp), and say which of the two modes is wrong. It needs
-        code in torch or jax.
+    order: 1 checks gradients. 2 also checks the gradients of the gradients, which double backward computes.
+        This needs code in torch or jax.
+    forward_mode: Also check forward-mode derivatives (jvp), and say which of the two modes is wrong. This
+        needs code in torch or jax.
     scheme: The difference scheme. `adaptive` extrapolates from several steps and estimates its own error.
     step: The largest step of the scheme, measured as the change in a pre-activation.
-    rtol: The relative tolerance. By default, 1e-6, or 16 times the machine epsilon of the gradient's dtype if
-        that is larger.
+    rtol: The relative tolerance. The default is 1e-6, or 16 times the machine epsilon of the gradient's dtype
+        if that is larger.
     atol: The absolute tolerance, 0 by default. It can hide a mistake in every entry that is not much larger,
         so the report counts the entries that agree only because of it.
     differences: `units` perturbs pre-activations, which covers all entries at once; `literal` perturbs one
@@ -50,7 +50,7 @@ class CheckSpec(Model):
     jobs: The number of worker processes, or `auto` for one per core.
     memory: The memory in MiB for the points that are evaluated at once.
     seed: The seed that selects the entries to check a second time, and the random directions.
-    strict: End with exit code 3 even if only one entry is unresolved.
+    strict: End with exit code 3 if even one entry is unresolved.
     """
 
     parameters: Annotated[

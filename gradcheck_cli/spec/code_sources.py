@@ -25,8 +25,8 @@ class CodeSource:
     brings_parameters: Whether the user's module may define `parameters` if the spec has none.
     without_inputs: What to do instead of `inputs: true` if that does not work with the code; otherwise empty.
     is_differentiable: Whether gradcheck can differentiate the code's gradients, which `order: 2` needs.
-    is_network: Whether the code may be a network. The spec may then give its names and layout, and may say
-        that it takes many points at once.
+    is_network: Whether the code may be a network. The spec may then give the code's names and layout, and may
+        say that the code takes many points at once.
     functions: The keys of further functions in the same file. Their defaults follow from the first name.
     file_key: A key that may name the file, so that the other keys need only names; empty if there is none.
     """

@@ -141,7 +141,9 @@ def own_options_in_schema(
 
 @dataclass(frozen=True, eq=False)  # typing hashes a type's metadata
 class Kinds:
-    """The kinds of value that are allowed at one place in a spec. It is metadata of that place's type.
+    """The kinds of value that are allowed at one place in a spec.
+
+    The object is metadata on the type of that place.
 
     members: Maps the name of each kind to its type.
     choose: Returns the name of the kind that the author of a value most likely meant.

@@ -1,4 +1,7 @@
-"""Check as much of the user's code as possible through its sites, and join the result with the rest."""
+"""Check as much of the user's code as possible through its sites; check the rest in another way.
+
+A site is a value inside the code, such as the output of a module, that can be perturbed.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +50,7 @@ def checked_through_sites(
 
 
 def _with_noise(objective: ForeignObjective, sites: Sites, names: Sequence[str]) -> SiteObjective:
-    """Return the objective with its sites, and with the noise in the loss terms that they see.
+    """Return the objective with its sites, and with the noise in the loss terms that the sites affect.
 
     There is no noise if there are no sites, or if they cannot be used.
     """
@@ -64,7 +67,7 @@ def _seconds(code: SiteObjective, names: Sequence[str], clock: Clock) -> float:
 
 
 def joined(names: Sequence[str], through: Checked, rest: Checked) -> Checked:
-    """Return the findings of both checks in the order of `names`, with a sentence about either check."""
+    """Return the findings of both checks in the order of `names`, with a sentence about each check."""
     if not through.comparisons:
         return rest
     found = {c.name: c for c in (*through.comparisons, *rest.comparisons)}

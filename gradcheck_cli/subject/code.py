@@ -66,8 +66,8 @@ class CodeSubject:
     in_forward_mode: functions that return a subject with the gradients of forward mode.
     others: functions that return a subject with the loss weighted in another way. These subjects are checked,
         too, if nothing is wrong.
-    shared: shares the evaluations among processes. By default, there is only one process, because other
-        processes cannot load the code without a spec.
+    shared: a function that shares the evaluations among processes. By default, there is only one process,
+        because other processes cannot load the code without a spec.
     """
 
     analytic: Analytic
@@ -173,7 +173,10 @@ _REVERSE, _FORWARD = "reverse mode (vjp)", "forward mode (jvp)"
 
 
 def _of_both_modes(reverse: Report, forward: Report) -> Report:
-    """Return the report of the mode that is wrong, which says so; otherwise, of an undecided mode."""
+    """Return the report to show for the two modes: that of a wrong mode, or else of an undecided mode.
+
+    If only one mode is wrong, its report says so.
+    """
     wrong = [report for report in (reverse, forward) if report.verdict is Verdict.WRONG]
     if not wrong:
         if not forward.passed:

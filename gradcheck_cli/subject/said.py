@@ -74,7 +74,7 @@ def samples(count: int) -> str:
 
 
 def other_loss(problem: Problem, analytic: Analytic) -> tuple[str, ...]:
-    """Return a note if the loss that comes with the gradients differs from the network's; else nothing."""
+    """Return a note if the loss that comes with the gradients differs from the network's; or nothing."""
     if analytic.loss is None:
         return ()
     eps = max(float(np.finfo(dtype).eps) for dtype in analytic.dtypes.values())

@@ -35,7 +35,10 @@ UNCHECKED = "not checked"
 
 
 def render(run: Run, view: View) -> str:
-    """Return the page in ASCII, since another encoding would change the script, whose hash is in the page."""
+    """Return the page in ASCII.
+
+    Another encoding would change the script, and the page contains the script's hash.
+    """
     page = _environment().get_template("report.html.jinja").render(_context(run, view))
     return without_commands(page.encode("ascii", "xmlcharrefreplace").decode("ascii"), reference) + "\n"
 

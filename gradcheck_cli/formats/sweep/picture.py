@@ -25,7 +25,10 @@ _LOW, _HIGH = 3e-17, 3.0
 """The range that the error axis always covers, so that pictures of sweeps can be compared."""
 
 _LARGEST, _SMALLEST = 7.0, 3.0
-"""The sizes of the largest and the smallest marker. Sizes shrink from scheme to scheme, to hide no point."""
+"""The sizes of the largest and the smallest marker.
+
+Sizes shrink from scheme to scheme, so that no point is hidden.
+"""
 
 
 def refuse_unwritable(to: Output) -> None:

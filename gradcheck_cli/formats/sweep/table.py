@@ -20,7 +20,10 @@ from gradcheck_cli.verdict import Verdict
 _PAIRS = (("▸", "▹"), ("◂", "◃"), ("●", "○"), ("◆", "◇"), ("■", "□"), ("▴", "▵"), ("▾", "▿"))
 
 _LETTERS = "BCEFGIJKLMNPQRSTUWYZ"
-"""The marks of schemes for which `_PAIRS` has none. In ASCII, other letters replace those in `_PAIRS`."""
+"""The marks of the schemes that have none in `_PAIRS`.
+
+In ASCII, other letters stand for the marks in `_PAIRS`.
+"""
 
 _COLORS = ("bright_blue", "cyan", "green", "magenta", "yellow", "bright_green", "bright_cyan")
 

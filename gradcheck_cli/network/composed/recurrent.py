@@ -115,14 +115,14 @@ class GruCell:
 
 
 _RAISED = str.maketrans({"_": "", "l": "", **dict(zip("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹", strict=True))})
-"""Translates the suffix of a level's parameters to that of its symbols: `_l1` to ¹, as in h¹."""
+"""Translates the suffix of a level's parameters to that of the level's symbols: `_l1` to ¹, as in h¹."""
 
 CELLS: Mapping[str, Cell] = {"rnn": RnnCell(), "lstm": LstmCell(), "gru": GruCell()}
 """Maps each kind of recurrent layer to its cell."""
 
 
 class Initial(Protocol):
-    """Where a state's initial value comes from, for all levels and directions in torch's order."""
+    """The source of a state's initial value, for all levels and directions in torch's order."""
 
     def __call__(self, nodes: Nodes, x: int) -> int | None:
         """Add the nodes of the state, and return its index; None if the state is 0.
@@ -133,7 +133,7 @@ class Initial(Protocol):
 
 @dataclass(frozen=True)
 class Zero:
-    """A state of 0 before the first step."""
+    """An initial state of 0."""
 
     def __call__(self, nodes: Nodes, x: int) -> None:
         return None
@@ -141,7 +141,7 @@ class Zero:
 
 @dataclass(frozen=True)
 class Learned:
-    """A state before the first step that is a parameter and the same for every sample.
+    """An initial state that is a parameter, the same for every sample.
 
     shape: (levels · directions, hidden).
     """
@@ -156,7 +156,7 @@ class Learned:
 
 @dataclass(frozen=True, eq=False)
 class Known:
-    """A state before the first step that the spec gives and that is the same for every sample.
+    """An initial state that the spec sets to the same value for every sample.
 
     value: the state, (levels · directions, hidden).
     """
@@ -169,7 +169,7 @@ class Known:
 
 @dataclass(frozen=True, eq=False)
 class KnownBySample:
-    """A state before the first step that the spec gives for each sample.
+    """An initial state that the spec sets for each sample.
 
     value: the states of N samples, (N, levels · directions, hidden).
     key: the spec's key for the states.
@@ -187,7 +187,7 @@ class Recurrent:
     """A recurrent layer over samples (steps, inputs), with one or more levels stacked on top of each other.
 
     initial: the sources of the states before the first step: h and, in an LSTM, c. A state that is left out
-        is 0.
+        starts at 0.
     """
 
     cell: Cell

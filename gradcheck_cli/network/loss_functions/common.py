@@ -12,7 +12,7 @@ from gradcheck_cli.types import Array
 
 
 def absolute(d: Array) -> Array:
-    """Return |d| for a real d; for a complex d, return −d if its real part is negative, else d."""
+    """Return |d| for a real d; for a complex d, return −d if its real part is negative, otherwise d."""
     return np.where(d.real < 0, -d, d) if np.iscomplexobj(d) else np.abs(d)
 
 

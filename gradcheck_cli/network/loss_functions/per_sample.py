@@ -27,7 +27,9 @@ def in_first_column(on: Array, outputs: int) -> Array:
 
 
 def _switched(margin: Array, a: Array, lengths: Sequence[Array]) -> Array:
-    """Return the smooth pieces of a loss with one kink per sample, (…, N, C), for N samples and C outputs.
+    """Return the smooth pieces, (…, N, C), of a loss with one kink per sample.
+
+    N is the number of samples, C the number of outputs.
 
     margin: the loss's margin, (…, N), whose sign shows the side of the kink.
     lengths: the lengths of vectors, (…, N). A length has a kink at 0, and a perturbation far larger than the
@@ -192,7 +194,10 @@ def contrastive_margin(a: Array, target: Array, margin: float) -> Array:
 
 
 def contrastive_lengths(a: Array, target: Array, margin: float) -> tuple[Array, ...]:
-    """Return the distance of the two embeddings; 1 for a pair that is alike, whose loss d² is smooth at 0."""
+    """Return the distance between the two embeddings, or 1 if the pair is alike.
+
+    The loss d² of a pair that is alike is smooth at distance 0.
+    """
     return (np.where(target[..., 0] < 1, _norm(_apart(a)), 1.0),)
 
 
@@ -203,7 +208,7 @@ def contrastive_pieces(a: Array, target: Array, margin: float) -> Array:
 
 
 def contrastive_tip(a: Array, target: Array, margin: float) -> Array:
-    """Return the distance of each pair that should be apart, and inf for all others.
+    """Return the distance of each pair that should be apart, and inf for all other pairs.
 
     The slope of the loss along the distance does not vanish at 0: the loss has the tip of a cone there.
     """

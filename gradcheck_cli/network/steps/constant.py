@@ -15,7 +15,9 @@ from gradcheck_cli.types import Array, Shape
 
 @dataclass(frozen=True, eq=False)
 class Constant(Linear):
-    """Output the array `value` for every sample. Of the input, only the number of samples is used.
+    """Output the array `value` for every sample.
+
+    The only thing that the step takes from its input is the number of samples.
 
     axes: the number of axes of one sample of the input.
     """

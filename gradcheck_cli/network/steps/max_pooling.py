@@ -100,7 +100,8 @@ class MaxPool(Step):
     def _spread(self, shares: Callable[[int], Array], shape: Shape) -> Array:
         """Return, for each element of x, the sum of its shares from all windows.
 
-        shares: a function of an index into a window; returns the share of the element there, for all windows.
+        shares: a function that takes an index into a window and returns the share of the element there, for
+            all windows.
         shape: the shape of x.
         """
         axes, first = self.windows.axes, shares(0)

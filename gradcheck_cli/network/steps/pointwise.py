@@ -103,7 +103,7 @@ class Pointwise(Step):
         return (Upstream(delta, error, hidden),), {}
 
     def _at_most(self, y: Array, y_error: Array, sizes: Array) -> Array:
-        """Return the largest |∂L/∂z| for |∂L/∂a| up to `sizes`, on either side of each kink z may cross.
+        """Return the largest |∂L/∂z| for |∂L/∂a| up to `sizes`, on both sides of each kink that z may cross.
 
         y, y_error: the argument z of the activation, and a bound on its error.
         """

@@ -118,7 +118,7 @@ KINDS: Mapping[str, type[LayerItem]] = {
 """Maps the key of each kind of layer to its model.
 
 The first of these keys that a layer has decides its kind. If a kind has an option that is also the key of
-another kind, it must come before that kind. A layer without any of these keys gets the last kind.
+another kind, the kind with the option must come first. A layer without any of these keys gets the last kind.
 """
 
 

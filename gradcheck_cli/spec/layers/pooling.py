@@ -13,7 +13,7 @@ class MaxPool2dSpec(LayerItem):
 
     max_pool2d: The size of the window, as a number or [height, width].
     stride: The distance between neighbouring windows. By default, the size of the window.
-    padding: The number of positions added on each side; they never win the maximum.
+    padding: The number of positions added on each side. An added position is never the maximum.
     dilation: The distance between neighbouring entries of a window.
     """
 
@@ -30,7 +30,7 @@ class MaxPool1dSpec(LayerItem):
 
     max_pool1d: The length of the window.
     stride: The distance between neighbouring windows. By default, the length of the window.
-    padding: The number of positions added on each side; they never win the maximum.
+    padding: The number of positions added on each side. An added position is never the maximum.
     dilation: The distance between neighbouring entries of a window.
     """
 
