@@ -40,7 +40,7 @@ class OtherNames:
         layout = "" if self.layout == source.layout else f", layout: {self.layout}"
         help = f"names matched by shape; under '{section}', add names: {{{names}}}{layout}"
         if self.guessed:
-            help += f"   (check {listed(self.guessed)}, which share their shapes with others)"
+            help += f"   (check {listed(self.guessed)}: several arrays have the same shape)"
         return Complaint(found, where, help)
 
     def _all(self, source: Named) -> Mapping[str, str]:

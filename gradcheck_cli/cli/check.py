@@ -81,7 +81,7 @@ if TYPE_CHECKING:
     "--strict/--no-strict",
     under=Heading.HOW,
     default=None,
-    help="Exit with code 3 even if only one entry is unresolved.  [default: the spec's]",
+    help="Exit with code 3 if even one entry is unresolved.  [default: the spec's]",
 )
 @option(
     "--seed",

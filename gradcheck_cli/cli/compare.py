@@ -66,7 +66,7 @@ _SPECS = (".yaml", ".yml")
     "--strict/--no-strict",
     under=Heading.HOW,
     default=False,
-    help="Exit with code 3 even if only one entry is unresolved.",
+    help="Exit with code 3 if even one entry is unresolved.",
 )
 @timeout_option
 @format_option(*FORMATS)

@@ -85,7 +85,7 @@ order_option = option(
     under=Heading.WHAT,
     type=click.Choice([str(order) for order in get_args(Order)]),
     callback=lambda ctx, param, value: value and int(value),
-    help="1 checks gradients, 2 also the gradients of gradients, for code in torch or jax.  "
+    help="1 checks gradients; 2 also checks gradients of gradients, for code in torch or jax.  "
     "[default: the spec's]",
 )
 forward_mode_option = option(

@@ -56,7 +56,7 @@ def read(source: FromCode, inputs: Inputs, load: Load = load) -> Function:
     """
     if inputs.problem is not None:
         help = "leave the network out, or return the loss and its gradients and name the function as python"
-        raise bad_input("a network does not work with a function of jax", "network", help=help)
+        raise bad_input("a network section does not work with a jax function", "network", help=help)
     jax, code = imported(source.where), load(source.code, source.where)
     x, y = samples(inputs, code)
     nested = own_nested(code)

@@ -37,7 +37,7 @@ def in_float64(jax: Any) -> AbstractContextManager[Any]:
 
 @dataclass(frozen=True)
 class Outputs:
-    """A function of jax, and the loss L that is made from its outputs.
+    """A jax function, and the loss L that is made from its outputs.
 
     function: a function of (arrays by name, x, y).
     weights: the weights c, one array for each output, by the name of the output's upstream. There are none if

@@ -35,7 +35,7 @@ from gradcheck_cli.errors import Complaint, InputError, Location, bad_input, did
 from gradcheck_cli.spec.gradients import NetworkCode
 from gradcheck_cli.types import Array
 
-_WIDE = "in float64, which differences need"
+_WIDE = "in float64, which finite differences need"
 _MOVED = "with slightly changed parameters"
 _STACKED = "under torch.func.vmap, which `vectorized` asks for"
 _ONE_TYPE = (

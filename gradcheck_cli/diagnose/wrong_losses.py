@@ -393,7 +393,7 @@ _HINGE = (
         "hinge margin",
         lambda a, t: _over(a, t, 0.0) - t * _counted(_over(a, t, 0.0)),
         "the margin of 1 is forgotten",
-        "1[aⱼ − a_y > 0], at y −Σ of these",
+        "1[aⱼ − a_y > 0], minus their sum at y",
         "over = (a > (a * y).sum(axis=1, keepdims=True)) * (1 - y)\n"
         "dL_da = (over - y * over.sum(axis=1, keepdims=True)) / N",
         "margins between 0 and 1",
@@ -402,7 +402,7 @@ _HINGE = (
         "another loss",
         lambda a, t: _largest_only(a, t) - t * _counted(_largest_only(a, t)),
         "only the most violated margin counts",
-        "1[j is the largest violated], at y −1",
+        "1[j is the largest violated], −1 at y",
     ),
 )
 

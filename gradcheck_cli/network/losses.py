@@ -192,7 +192,7 @@ _ROWS: tuple[Loss, ...] = (
         target="labels",
         unbounded=True,
         rounding=HingeRounding(),
-        formula="(1[aⱼ − a_y + 1 > 0], at y −Σ of these)",
+        formula="(1[aⱼ − a_y + 1 > 0], minus their sum at y)",
     ),
     Loss(
         "multi_margin",
@@ -208,7 +208,7 @@ _ROWS: tuple[Loss, ...] = (
         unbounded=True,
         rounding=AgainstTheLabelRounding(),
         options={"p": 1, "margin": 1.0},
-        formula="w_y / C (p over^(p − 1), at y −Σ of these), over = max(0, aⱼ − a_y + margin)",
+        formula="w_y / C (p over^(p − 1), minus their sum at y), over = max(0, aⱼ − a_y + margin)",
     ),
     Loss("dot", per_output.dot, per_output.dot_gradient, target="upstream", formula="y"),
     Loss(

@@ -81,7 +81,7 @@ CODE_SOURCES: tuple[CodeSource, ...] = (
 
         python: `FILE.py:NAME`, with the file relative to the spec.
         names: Maps the function's parameter names to the network's (`W1: hidden1.weight`).
-        layout: `out_in` if weights have the shape [out, in], as in PyTorch; `in_out` if [in, out].
+        layout: `out_in` for weights of shape [out, in], as in PyTorch; `in_out` for [in, out].
         vectorized: Whether the function evaluates K points in one call. Parameters, losses and gradients then
         have a first axis of length K.
         """,
@@ -96,11 +96,11 @@ CODE_SOURCES: tuple[CodeSource, ...] = (
         model="TorchModule",
         keys="""Your function that returns a torch module and its loss, or a module alone.
 
-        Without a loss, it is Σ c · out, with c drawn at random.
+        If the function returns no loss, the loss is Σ c · out, with c drawn at random.
 
         torch: `FILE.py:NAME`, with the file relative to the spec.
         names: Maps the module's parameter names to the network's (`0.weight: hidden1.weight`).
-        layout: `out_in` if weights have the shape [out, in], as in torch.nn.Linear; `in_out` if [in, out].
+        layout: `out_in` for weights of shape [out, in], as in torch.nn.Linear; `in_out` for [in, out].
         vectorized: Whether the module and its loss work under torch.func.vmap, which evaluates many points at
         once.
         """,
@@ -113,7 +113,7 @@ CODE_SOURCES: tuple[CodeSource, ...] = (
         key="jax",
         name="jax",
         what="a jax function",
-        option="Check the derivative rules of this function of jax, (parameters, x, y) -> loss or outputs.",
+        option="Check the derivative rules of this jax function, (parameters, x, y) -> loss or outputs.",
         model="JaxFunction",
         keys="""Your jax function: (parameters, x, y) → the loss, or outputs of any shape. gradcheck
         differentiates it with jax.grad, in float64.

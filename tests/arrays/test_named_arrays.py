@@ -270,7 +270,7 @@ def test_arrays_of_equal_shape_are_matched_in_order_with_a_warning(source):
         read_fitting(source(arrays), "parameters", "parameter", shapes)
     (complaint,) = caught.value.complaints
     assert line_to_paste(complaint.help) == {"names": called}
-    assert "check A, B, a, b," in complaint.help
+    assert "check A, B, a, b:" in complaint.help
 
 
 def test_optional_arrays_are_matched_by_shape_too(source):

@@ -86,7 +86,7 @@ def test_a_forward_pass_that_needs_float32_is_refused(built):
         """
     message = refused(built(text))
     assert message.startswith(
-        "in float64, which differences need, build of net.py raises RuntimeError at net.py:"
+        "in float64, which finite differences need, build of net.py raises RuntimeError at net.py:"
     )
 
 

@@ -233,6 +233,6 @@ def _sentence(sweep: Sweep) -> str:
         return "unresolved: gradcheck check could not decide enough of these entries."
     if shown:
         return (
-            "unresolved: an error remains, which a kink or the entries that could not be decided may explain."
+            "unresolved: an error remains. A kink may explain it, or the entries that could not be decided."
         )
     return "unresolved: `gradcheck check` finds no mistake, but no curve falls at the order of its scheme."
