@@ -120,7 +120,8 @@ class Report:
     def verdict_of(self, comparison: Comparison) -> Verdict:
         """Return the verdict to show for a tensor.
 
-        It is unresolved if the tensor leaves the report unresolved; otherwise it is the tensor's own verdict.
+        The verdict is unresolved if the tensor leaves the report unresolved; otherwise it is the tensor's own
+        verdict.
         """
         open_strictly = comparison.unresolved.any() or comparison.untested
         doubtful = self.entries == self.zero or (self.strict and open_strictly)
@@ -236,7 +237,7 @@ class Report:
 
 
 def _shown() -> Any:
-    """Return the module that displays reports; it is loaded late because it imports this one."""
+    """Return the module that displays reports. The module is loaded late because it imports this one."""
     return import_module("gradcheck_cli.formats.shown")
 
 

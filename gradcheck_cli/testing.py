@@ -119,19 +119,19 @@ def check_layer(
     """Compare the gradients of a layer's backward function with finite differences of its forward function.
 
     The loss is L = Σ c · out, with c drawn at random. Backward receives c as the upstream gradient and must
-    return ∂L/∂input for every input. It is also run with other upstream gradients, since it must be linear in
-    them, and with c in another memory layout.
+    return ∂L/∂input for every input. Backward is also run with other upstream gradients, since it must be
+    linear in them, and with c in another memory layout.
 
     forward: f(x, w, b, …). It returns out, (out, cache), or several outputs followed by the cache.
-    backward: b(dout, cache), or b(dout, x, w, b) with forward's arguments, or b(dout). It takes one upstream
-        gradient per output. It returns one gradient for each input in forward's order, or a dict by name (`x`
-        or `dx`). An input whose gradient is None is not checked.
+    backward: b(dout, cache), or b(dout, x, w, b) with forward's arguments, or b(dout). Backward takes one
+        upstream gradient per output. It returns one gradient for each input in forward's order, or a dict by
+        name (`x` or `dx`). An input whose gradient is None is not checked.
     inputs: the arguments of forward: a dict by name, a tuple in order, or a single array. The gradients of
         arrays of floats are checked, each in the array's shape; everything else, such as labels, numbers or a
         dict of options, is passed to forward unchanged.
     outputs: the number of forward's outputs; needed if forward returns a tuple that may end with a cache.
-    only, scheme, rtol, atol, fast, strict, allow_undecided: as in `check_gradients`.
-
+        only, scheme, rtol, atol, fast, strict, allow_undecided: as in `check_gradients`.
+    
     Returns the `Report`. Raises the same errors as `check_gradients`.
     """
     __tracebackhide__ = True

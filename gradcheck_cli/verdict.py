@@ -31,7 +31,7 @@ MEANINGFUL = 10.0
 """Agreement within rounding counts only for values that exceed their rounding bound by this factor."""
 
 PLAUSIBLE = 1e-4
-"""If the two values of an entry differ by more than this share, rounding alone does not excuse it."""
+"""If an entry's two values differ by more than this share of their size, rounding is no excuse."""
 
 PLAUSIBLE_EPS = 1000.0
 """The same share in units of ε, for types so narrow that this limit is larger than `PLAUSIBLE`."""
@@ -69,7 +69,7 @@ class Verdict(StrEnum):
 def overall(verdicts: Sequence[Verdict]) -> Verdict:
     """Return the overall verdict: wrong if any is wrong, agrees if all agree, otherwise unresolved.
 
-    It is unresolved if there are no verdicts.
+    Without any verdicts, the overall verdict is unresolved.
     """
     if Verdict.WRONG in verdicts:
         return Verdict.WRONG
@@ -156,7 +156,7 @@ class Judged:
     def difference(self) -> Array:
         """The difference |a − n| between the analytic value a and the numerical value n of each entry.
 
-        It is infinite where a is not finite, and NaN where only n is unknown.
+        The difference is infinite if a is not finite, and NaN if only n is unknown.
         """
         with np.errstate(invalid="ignore"):
             difference = np.abs(self.analytic - self.numerical)
@@ -166,8 +166,8 @@ class Judged:
     def relative_error(self) -> Array:
         """The relative error |a − n| / max(|a|, |n|) of each entry, with 0/0 = 0.
 
-        Here a is the analytic value, and n is the numerical value. The error is infinite where a is not
-        finite, and NaN where only n is unknown.
+        Here a is the analytic value, and n is the numerical value. The error is infinite if a is not finite,
+        and NaN if only n is unknown.
         """
         with np.errstate(invalid="ignore", divide="ignore"):
             ratio = self.difference / self.scale

@@ -294,7 +294,7 @@ class Dialect:
     def turns(self, ours: str, axes: int) -> bool:
         """Return whether the author's array is the transpose of gradcheck's.
 
-        ours: gradcheck's name for the array.  axes: its number of axes.
+        ours: gradcheck's name for the array.  axes: the number of axes of the array.
         """
         return self.source.layout == "in_out" and axes == 2 and _is_weight(ours)
 
@@ -309,8 +309,8 @@ class Dialect:
         """Raise an `InputError` that lists every entry of the spec's `names` that cannot be right.
 
         An entry cannot be right if its target is unknown or if another entry has the same target. An entry
-        that maps a to b cannot be right, either, if a is also the name of a parameter for which no array is
-        left.
+        that maps a to b cannot be right, either, if the network also has a parameter a and no array is mapped
+        to it.
         known: gradcheck's names of all arrays that may be mapped, or None if they are not known.
         """
         complaints = [*self._double()]

@@ -20,7 +20,7 @@ class OtherNames:
     """A guess at which parameters the arrays of a file hold.
 
     pairs: maps the names of arrays in the file to the names of parameters of the same shape.
-    guessed: the names of arrays whose shape several arrays share. These are merely paired in order.
+    guessed: the names of the arrays whose shape several arrays share. Such arrays are merely paired in order.
     layout: the weight layout in which the shapes match.
     """
 

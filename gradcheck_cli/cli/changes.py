@@ -132,7 +132,10 @@ def refuse_code(spec: Spec) -> None:
 
 
 def run_apart(spec: Spec, timeout: float | None, work: Callable[..., T], *arguments: Any) -> T:
-    """Return `work(*arguments)`. It runs in another process if the spec names code or time is limited."""
+    """Return `work(*arguments)`.
+
+    The call runs in another process if the spec names code or if time is limited.
+    """
     if timeout is None and not spec.names_code:
         return work(*arguments)
     from gradcheck_cli.code.own_process import in_own_process

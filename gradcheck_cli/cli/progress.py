@@ -51,7 +51,10 @@ class Progress:
 
     @property
     def _shown(self) -> float:
-        """The percentage shown. It never falls, even if more work turns up, and is 100 only at the end."""
+        """The percentage shown.
+
+        The percentage never falls, even if more work turns up, and is 100 only at the end.
+        """
         self._most = max(self._most, min(_LAST, 100.0 * self._done / max(1, self._expected)))
         return self._most
 

@@ -35,7 +35,10 @@ def variable_of(option: click.Option) -> str:
 
 
 def unknown_word(kind: str, word: str, known: Iterable[str], barred: Iterable[str]) -> Complaint:
-    """Return a complaint about an unknown key or variable. It suggests a similar name or lists all names."""
+    """Return a complaint about an unknown key or variable.
+
+    The complaint suggests a similar name or lists all names.
+    """
     allowed = f"choose one of {', '.join(dict.fromkeys(known))}"
     if word in barred:
         return Complaint(f"'{word}' can only be set on the command line", help=allowed)

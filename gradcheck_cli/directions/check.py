@@ -70,7 +70,7 @@ class _Confirm:
         return look.comparisons[self.name]
 
     def _first(self, marked: Array, which: Array) -> Estimate:
-        """Return an estimate of a tensor in which only the marked entries are known.
+        """Return an estimate of a tensor in which only the marked entries are known, and the others unknown.
 
         which: the flat indices of the marked entries.
         """

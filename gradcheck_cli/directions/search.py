@@ -64,7 +64,7 @@ class _Look:
     def excess(self) -> Array:
         """The distance between analytic and numerical gradient, divided by rounding plus error, (K,).
 
-        The gradients disagree along each of the K directions in which it is above 1.
+        The gradients disagree along each of the K directions for which this number is above 1.
         """
         with np.errstate(divide="ignore", invalid="ignore"):
             excess = np.abs(self.analytic - self.numerical.value) / (self.rounding + self.numerical.error)
@@ -194,7 +194,7 @@ class Survey:
     # --- narrowing -----------------------------------------------------------------------------------------
 
     def _narrow(self, look: _Look) -> bool:
-        """Explain some of the disagreement; return whether this was possible."""
+        """Explain a part of the disagreement; return whether this was possible."""
         worst = look.directions[int(look.excess.argmax())]
         if (look.excess > 1.0).all() and self._all_are_wrong(worst.entries):
             return self._condemn(worst.entries)

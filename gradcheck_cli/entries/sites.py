@@ -68,6 +68,8 @@ def _unconfirmed(look: Look, literal: LiteralDifferences) -> Iterable[str]:
 def _open(look: Look) -> Masks:
     """Return masks of the undecided entries whose error bar is not negligible.
 
+    An error bar is negligible if it does not exceed the rounding error of the analytic gradient.
+
     It is compared with the rounding error of the analytic gradient.
     """
     undecided = union(look.unresolved, look.doubtful)

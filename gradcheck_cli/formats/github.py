@@ -67,7 +67,8 @@ def _annotations(outcome: Outcome) -> Iterator[Annotation]:
 def _of_complaint(outcome: Outcome, complaint: Complaint) -> Annotation:
     """Return the annotation for a complaint about a spec.
 
-    It ranks above the annotations of all gradients, since a spec with a complaint was not checked.
+    This annotation ranks above the annotations of all gradients, since a spec with a complaint was not
+    checked.
     """
     title = "gradcheck itself failed" if outcome.exit_code is ExitCode.DEFECT else "not checked"
     message = complaint.message + (f"\nhelp: {complaint.help}" if complaint.help else "")

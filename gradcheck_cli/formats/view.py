@@ -93,7 +93,7 @@ def _has_256_colors() -> bool:
 def ascii_only(stream: TextIO) -> bool:
     """Return whether to write only ASCII.
 
-    That is so if the stream's encoding is not Unicode, or if the user chose the locale C.
+    The result is True if the stream's encoding is not Unicode, or if the user chose the locale C.
 
     When Python starts in the C locale, it switches to UTF-8 and may set LC_CTYPE itself. Such a value is not
     the user's choice and is ignored.

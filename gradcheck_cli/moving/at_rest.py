@@ -1,4 +1,4 @@
-"""The forward pass of a network, and the losses after some of its values are perturbed.
+"""The forward pass of a network, and the losses after values of the network are perturbed.
 
 This module handles every kind of perturbation: complex numbers, wider floats, coupled samples, and
 conventions for numbers on a kink. The most frequent kind, short steps through dense layers, is left to
@@ -61,7 +61,7 @@ class Convention:
     tie:     the weight of the last of the values that tie for a maximum; ½ stands for equal weights of all.
     loss:    the piece of the loss (sign(0) ∈ {−1, 0, 1}; hinge with ≥ or >).
     penalty: the slope of |w| at 0.
-    others:  the piece that a group of kinks is on instead, in every sample, by the group's number.
+    others:  a piece for each group of kinks that does not follow the fields above, by the group's number.
     """
 
     right: float = 0.0
@@ -243,8 +243,8 @@ class AtRest:
     def _swallowed(self, i: int, y: Array, pick: Pick, itself: bool, rows: int) -> Array:
         """Return a mask of the rows in which node i hides the perturbation.
 
-        A node such as relu hides a perturbation if its inputs y were off and stay off: they are on the flat
-        side of the kink.
+        A node such as relu hides a perturbation if its inputs y stay off, that is, on the flat side of the
+        kink.
 
         itself: whether the inputs themselves were perturbed one by one. If so, only the perturbed input has
             to be off; otherwise, every input has to be off.
@@ -331,7 +331,7 @@ class AtRest:
         return step.error(self.own[i], inputs, self.values[i + 1], errors, NUDGED)
 
     def _own_error(self, i: int, step: Pointwise, y: Array) -> Array:
-        """Return the activation's own rounding error.
+        """Return the activation's own rounding error. The error takes long to compute, so it is cached.
 
         It takes long to compute, so it is computed only once.
         """

@@ -79,7 +79,7 @@ class EntryMoves(Moves):
     def _output_rounding(self) -> Array:
         """The rounding error in the network's outputs caused by the step's own rounding.
 
-        It has the shape (N, *outputs), for N samples, and is in units of machine epsilon.
+        The result has the shape (N, *outputs), for N samples, and is in units of machine epsilon.
         """
         return self.objective.output_rounding(self.at, self._own_rounding)
 
@@ -151,7 +151,7 @@ class ChannelEntryMoves(EntryMoves):
 
     @cached_property
     def _channels(self) -> Channels | None:
-        """The channels of the step's output if each entry changes only one of them, else None."""
+        """The channels of the step's output if each entry changes only one channel, otherwise None."""
         if not self._parts.plain or not isinstance(self._factors, Rows | Ones | Own):
             return None
         channels = self._factors.channels
@@ -262,7 +262,8 @@ class DenseEntryMoves(EntryMoves):
     def _near_rounding(self) -> Array:
         """The rounding error of the losses of the N samples, (N,), after short steps.
 
-        It is in units of machine epsilon, and includes the error of adding a change to the value `at`.
+        The result is in units of machine epsilon, and includes the error of adding a change to the value
+        `at`.
         """
         size = np.abs(self.objective.values[self.at])
         return near_rounding(self.objective, self.objective.output_rounding(self.at, size))

@@ -80,8 +80,8 @@ class Numbered:
     of_nodes: for each node that has kinks, the groups of its elements, in the shape of the mask.
     of_loss: the groups of the outputs, (N, *outputs), for N samples.
     pieces: for each group, the number of pieces that meet at its kinks.
-    shared: the number of groups that are on the same side in all samples. They come first. All other groups
-        are single kinks.
+    shared: the number of groups that are on the same side in all samples. These groups have the first
+        numbers. All other groups are single kinks.
     parallel: whether no sample has single kinks in more than one place, so that each single kink contributes
         to a slope independently of the others.
     in_sample: whether single kinks are numbered within their sample, and not in the whole batch.

@@ -53,7 +53,7 @@ def _in_blocks(move: Callable[[Array, Array], Moved], size: int, which: Array, t
 def near_rounding(objective: AtRest, output_rounding: Array) -> Array:
     """Return the rounding error of the losses of the N samples, (N,), after short steps.
 
-    It is in units of machine epsilon.
+    The result is in units of machine epsilon.
 
     output_rounding: the rounding error of the network's outputs, (N, *outputs), in units of machine epsilon.
     """
@@ -325,7 +325,7 @@ class BatchMoves(Moves):
 
     @cached_property
     def unit(self) -> Array:
-        """The length of a step of 1 for each element: its deviation in a normalised value, otherwise 1."""
+        """The length of a step of 1 for each element: the deviation of a normalised value, otherwise 1."""
         return _units_of(self.objective, self.at).ravel()
 
     @cached_property
@@ -340,7 +340,7 @@ class BatchMoves(Moves):
     def _is_short(self) -> bool:
         """Whether a perturbation changes only one column of the batch-normalised value y = γ ẑ + β.
 
-        This is so if batch normalisation follows directly and nothing later couples the samples.
+        The answer is yes if batch normalisation follows directly and nothing later couples the samples.
         """
         return self.near.plain and self.near.at != self.at
 

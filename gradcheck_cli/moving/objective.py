@@ -78,7 +78,7 @@ class NetworkObjective(AtRest):
         return PenaltyMoves(self.parameters[name], penalties, sign)
 
     def uses(self, name: str) -> tuple[Use, ...]:
-        """Return the sites that the parameter enters, with the way in which it enters each.
+        """Return every site that the parameter enters, and how the parameter enters the site.
 
         Examples of sites are z = a wᵀ + b of a dense layer with input a, and y = γ ẑ + β of a normalisation.
         If copies of z enter products, as in attention, the sites are the products.
@@ -170,7 +170,7 @@ class NetworkObjective(AtRest):
     def widest(self) -> NetworkObjective | None:
         """The same objective in the widest floating-point type available, with far smaller rounding errors.
 
-        It is None if that type is no wider than float64, or if the evaluations would take too long.
+        The result is None if that type is no wider than float64, or if the evaluations would take too long.
         """
         fine = float(np.finfo(np.longdouble).eps) < EPS / 1000
         if not fine or len(self.x) * self._multiplications() > _MOST_WIDE:
@@ -193,7 +193,7 @@ class NetworkObjective(AtRest):
     def conventions(self) -> tuple[NetworkObjective, ...]:
         """The same objective under each common convention for elements on a kink.
 
-        It is empty if no element is on a kink.
+        The result is empty if no element is on a kink.
         """
         if self.convention is not None or not self.kinks.any:
             return ()

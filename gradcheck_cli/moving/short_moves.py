@@ -1,7 +1,7 @@
 """Compute losses after short steps in a value, reusing most of the unperturbed forward pass.
 
 Unit differences spend most of their time here. Anything that many perturbations share is computed once, and
-rounding errors are those of the unperturbed evaluation. The value must feed an activation that is followed
+the rounding errors of the unperturbed evaluation are used. The value must feed an activation that is followed
 only by dense layers. Longer or complex perturbations, wider floats, conventions for kinks and all other
 networks are left to `at_rest.AtRest.above`.
 """
@@ -69,7 +69,7 @@ class Chain:
 
 
 def chain_from(graph: Graph, at: int) -> Chain | None:
-    """Return the chain from the value `at` to the output; None if there are any other steps in between."""
+    """Return the chain from the value `at` to the output; None if there are other steps in between."""
     if len(graph.value_features[-1]) > 1:
         return None
     activation: int | None = None

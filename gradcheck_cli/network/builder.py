@@ -14,7 +14,8 @@ from gradcheck_cli.types import Array, Shape
 Place = tuple[str | int, ...]
 """The path to a layer in the spec's list of layers.
 
-It ends with the layer's index. For a layer inside another layer, the outer layer's index and key come first.
+The path ends with the layer's index. For a layer inside another layer, the outer layer's index and key come
+first.
 """
 
 

@@ -102,7 +102,7 @@ class Rows:
         return np.repeat(largest, self.channels.units // len(largest), axis=0).reshape(self.shape)
 
     def least(self, numbers: Array) -> Array:
-        """Return, for each entry of the parameter, the smallest of `numbers` over the features it affects.
+        """Return, for each entry of the parameter, the smallest number of any feature that the entry affects.
 
         numbers: one number for each of the F features, (F,).
         """
@@ -309,7 +309,7 @@ class Spread:
         return np.repeat(largest, outputs, axis=1)[self.units]
 
     def least(self, numbers: Array) -> Array:
-        """Return, for each entry of the parameter, the smallest of `numbers` over the features it affects.
+        """Return, for each entry of the parameter, the smallest number of any feature that the entry affects.
 
         numbers: one number for each of the F features, (F,).
         """
@@ -353,7 +353,7 @@ class Factors(Protocol):
         """
 
     def least(self, numbers: Array) -> Array:
-        """Return, for each entry of the parameter, the smallest of `numbers` over the features it affects.
+        """Return, for each entry of the parameter, the smallest number of any feature that the entry affects.
 
         numbers: one number for each of the F features, (F,).
         """

@@ -3,9 +3,10 @@
 To add a loss, add its row; the spec, the command line and the tests read the table. The functions of most
 losses are in the package `loss_functions`.
 
-Every function takes a network's C outputs for N samples, a (…, N, C), and a target (N, C). It treats each
-sample separately: the network reduces over the samples. `value` must also accept a complex a. If the outputs
-have T positions, (N, T, C), each position has its own loss, and a sample's loss is the sum over them.
+Every function takes a network's C outputs for N samples, `a` (…, N, C), and a target (N, C). Every function
+treats each sample separately; the network reduces over the samples. `value` must also accept a complex a. If
+the outputs have T positions, (N, T, C), each position has its own loss, and a sample's loss is the sum over
+them.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """Bound the rounding errors of any step by nudging its arguments and observing the change.
 
-This is the default for steps without an error analysis of their own. It needs only the forward pass and the
-vjp of a step. A bound has two parts. The carried part is the change of the result if each argument changes by
-its error: the elements of an argument are nudged in groups, with several choices of signs, and the changes
-are added up. The step's own part is the difference between its results in float32 and in float64. Both parts
-are absolute values, so a bound cannot be negative.
+This analysis is the default for steps without an error analysis of their own. It needs only the forward pass
+and the vjp of a step. A bound has two parts. The carried part is the change of the result if each argument
+changes by its error: the elements of an argument are nudged in groups, with several choices of signs, and the
+changes are added up. The step's own part is the difference between its results in float32 and in float64.
+Both parts are absolute values, so a bound cannot be negative.
 """
 
 from __future__ import annotations

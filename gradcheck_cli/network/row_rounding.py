@@ -30,7 +30,7 @@ _SAMPLES = 4
 _APART = 2.0**-10
 """The relative distance between the points where rounding is observed.
 
-It is large enough for the rounding errors at these points to be independent.
+The distance is large enough for the rounding errors at these points to be independent.
 """
 
 Function = Callable[..., Any]

@@ -1,6 +1,6 @@
 """Limit worst-case rounding bounds by rounding errors that are observed in gradcheck's own backprop.
 
-They are observed by running backprop in a narrow floating-point type.
+The errors are observed by running backprop in a narrow floating-point type.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _SAMPLES = 8
 _NUDGE = 2.0**-10
 """The relative distance between the points where rounding is observed.
 
-It is large enough for the rounding errors at these points to be independent.
+The distance is large enough for the rounding errors at these points to be independent.
 """
 
 _UNLIKE = 10.0

@@ -216,7 +216,9 @@ class Step:
         return vjp_error(self, p, known, upstream, arithmetic)
 
     def rows(self, x: Array) -> Array | None:
-        """Return the R rows a of K numbers in the input, (R, K), for which the step computes z = a wᵀ + b.
+        """Return the rows a of the input, (R, K), for which the step computes z = a wᵀ + b.
+
+        R is the number of rows, and K the number of numbers in each row.
 
         Returns None if the step computes something else.
         """

@@ -184,8 +184,8 @@ Random numbers are rarely this small.
 def _own_size(movable: Movable, which: Array) -> Array:
     """Return the factors that scale a step of one unit to the size of each of the M numbers `which`, (M,).
 
-    The factor is 1 for a number that is 0. It is also 1 for every number in a network described by a spec,
-    since the number's unit is already its natural length.
+    The factor is 1 for a number that is 0. The factor is also 1 for every number in a network described by a
+    spec, since the number's unit is already its natural length.
     """
     size = np.abs(movable.position[which]) / movable.unit[which]
     return np.where((size > 0) & (movable.rest is not None), size, 1.0)

@@ -80,9 +80,9 @@ def _settle(slopes: Array, noise: Array, told: Array, steps: Array, certify: boo
 
     Each rung contributes its best Richardson extrapolate, whose error is never below its noise. Coarse
     rungs may agree by accident. So the error of an estimate is at least its distance from the next finer
-    estimate. It is also at least its distance from every still finer estimate, minus the part that the finer
-    estimate's error excuses. The estimate with the smallest error confirmed in this way is chosen (as in
-    Lepski's rule for choosing a bandwidth).
+    estimate. The error is also at least the estimate's distance from every still finer estimate, minus the
+    part that the finer estimate's error excuses. The estimate with the smallest error confirmed in this way
+    is chosen (as in Lepski's rule for choosing a bandwidth).
 
     slopes, noise: (S, B).
     told: the part of the noise that can excuse such a distance, (S, B). An unreported kink cannot excuse a

@@ -74,7 +74,10 @@ class Movable(Protocol):
 
     @property
     def rest(self) -> Array | None:
-        """The S terms of the unperturbed loss, (S,), if `Moved.crossed` does not report kinks; else None."""
+        """The S terms of the unperturbed loss, (S,).
+
+        None if `Moved.crossed` reports kinks.
+        """
 
     def move(self, which: Array, to: Array) -> Moved:
         """Return B losses. For loss i, only the number at index `which[i]` is changed, to `to[i]`.

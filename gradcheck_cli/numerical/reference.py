@@ -129,7 +129,7 @@ class UnitDifferences:
         return self._assembled(self._literal.sharpen(estimates, literally), units)
 
     def _parted(self, masks: Mapping[str, Array]) -> tuple[dict[str, Array], dict[str, Array]]:
-        """Split the masks into those of parameters checked through their sites, and all others."""
+        """Split the masks: first those of parameters checked through their sites, then all others."""
         literally = {name: mask for name, mask in masks.items() if self.objective.literally(name)}
         return {name: mask for name, mask in masks.items() if name not in literally}, literally
 
@@ -185,7 +185,7 @@ class UnitDifferences:
         return self.step if self.scheme.escalates else None
 
     def _assembled(self, estimates: Estimates, undecided: Mapping[str, Array]) -> Estimates:
-        """Return the estimates after reassembling those that depend on a site of an undecided entry."""
+        """Return the estimates, reassembling each one that depends on a site of an undecided entry."""
         sites = set(self._sites_of(undecided))
         affected = [
             name

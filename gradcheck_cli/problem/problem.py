@@ -291,7 +291,7 @@ def matching(names: Collection[str], patterns: Sequence[str]) -> tuple[str, ...]
 
 
 def refuse_overflow(objective: NetworkObjective) -> None:
-    """Raise an `InputError` that names the layer and the dtype if the forward pass overflows."""
+    """Raise an `InputError` if the forward pass overflows. The error names the layer and the dtype."""
     network, values, dtype = objective.network, objective.values, objective.x.dtype
     deviations = _deviations(objective)
     if np.isfinite(objective.total) and all(

@@ -21,7 +21,8 @@ class CodeSource:
     option: The help text of the option.
     model: The name of the pydantic model, and of its definition in the JSON Schema.
     keys: The docstring of the pydantic model, which describes its keys.
-    reader: The module whose `read(source, inputs, load)` loads and calls the code. It is imported on demand.
+    reader: The module whose `read(source, inputs, load)` loads and calls the code. The module is imported on
+        demand.
     brings_parameters: Whether the user's module may define `parameters` if the spec has none.
     without_inputs: What to do instead of `inputs: true` if that does not work with the code; otherwise empty.
     is_differentiable: Whether gradcheck can differentiate the code's gradients, which `order: 2` needs.

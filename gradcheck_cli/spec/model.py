@@ -106,7 +106,7 @@ Name = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z_][A-
 def refuse_foreign_options(model: Model, known: Collection[str], name: str) -> None:
     """Raise an error if an option is set that the activation or loss does not have.
 
-    known: the options that the activation or loss has.  name: its name.
+    known: the options that the activation or loss has.  name: the name of the activation or loss.
     """
     foreign = sorted(model.model_fields_set - {"name", *known})
     if foreign:

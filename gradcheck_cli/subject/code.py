@@ -1,4 +1,7 @@
-"""A subject for gradients from the user's code. They are checked by finite differences of the code's loss."""
+"""A subject for gradients from the user's code.
+
+The gradients are checked by finite differences of the code's loss.
+"""
 
 from __future__ import annotations
 

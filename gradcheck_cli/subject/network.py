@@ -1,4 +1,7 @@
-"""A subject for the gradients of a network. They are checked by finite differences of the network's loss."""
+"""A subject for the gradients of a network.
+
+The gradients are checked by finite differences of the network's loss.
+"""
 
 from __future__ import annotations
 

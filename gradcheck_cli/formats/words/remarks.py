@@ -105,8 +105,8 @@ def _not_differenced(entries: int) -> str:
 def _along_directions(report: Report) -> tuple[list[NDArray[np.bool_]], list[NDArray[np.bool_]]]:
     """Return masks of the undecided entries that were checked only along directions.
 
-    The first list has the masks of tensors in which a direction disagrees, and the second has all other
-    masks.
+    The first list has the masks of tensors in which a direction disagrees, and the second has the masks of
+    all other tensors.
     """
     masks = [
         (c.projected.disagrees, c.unresolved & ~c.measured & ~c.suspect)

@@ -133,5 +133,5 @@ def _worst_entries(report: Report, comparison: Comparison, most: int) -> Iterato
 
 
 def every_entry(report: Report) -> str:
-    """Return the words for the entries in which a constant ratio was found."""
+    """Return the words for the entries that have a constant ratio."""
     return "every sampled entry" if report.suspect else "every entry"

@@ -68,7 +68,10 @@ REPRODUCED = {
     "a layer": "This explanation reproduces everything that was measured, within the error bars.",
     "another network": "This explanation reproduces everything that was measured, within the error bars.",
 }
-"""How well an answer explains the gradient, in words, since numbers would vary between processors."""
+"""Sentences that say how well an answer explains the gradient, by the kind of diagnosis.
+
+The sentences contain no numbers, since these would vary between processors.
+"""
 
 
 def _told(others: Sequence[Answer]) -> Iterator[str]:

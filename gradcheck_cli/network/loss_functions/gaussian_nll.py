@@ -42,8 +42,8 @@ def gaussian_nll_branch(a: Array, target: Array, above: Array, eps: float) -> Ar
 def gaussian_nll_gradient(a: Array, target: Array, eps: float) -> Array:
     """Return the gradients for the means and the variances.
 
-    These are (mean − y) / v and ½ (1 − (mean − y)² / v) / v, with v = max(var, eps). The gradient for a
-    variance that is not above eps is 0.
+    The gradients are (mean − y) / v and ½ (1 − (mean − y)² / v) / v, with v = max(var, eps). The gradient for
+    a variance that is not above eps is 0.
     """
     d, var = _parts(a, target)
     above = var > eps

@@ -96,8 +96,8 @@ def focal(a: Array, target: Array, alpha: float, gamma: float) -> Array:
 def focal_gradient(a: Array, target: Array, alpha: float, gamma: float) -> Array:
     """Return the gradient of the focal loss.
 
-    It is αₜ (1 − pₜ)^gamma (p − y), minus a term from the derivative of (1 − pₜ)^gamma. Here p = σ(a), y is
-    the target, pₜ is the probability of the right answer, and αₜ is the weight of the class.
+    The gradient is αₜ (1 − pₜ)^gamma (p − y), minus a term from the derivative of (1 − pₜ)^gamma. Here p =
+    σ(a), y is the target, pₜ is the probability of the right answer, and αₜ is the weight of the class.
     """
     weight, missing, bce = _focal_parts(a, target, alpha)
     slope = (2.0 * target - 1.0) * sigmoid(a) * sigmoid(-a)  # the slope of pₜ

@@ -234,7 +234,7 @@ def contrastive_branch(a: Array, target: Array, side: Array, margin: float) -> A
 
 
 def contrastive_gradient(a: Array, target: Array, margin: float) -> Array:
-    """Return (g, −g), where g is the gradient with respect to the first embedding."""
+    """Return (g, −g), where g is the gradient with respect to the first of the two embeddings."""
     apart, alike = _apart(a), target[..., :1]
     short = np.maximum(margin - _norm(apart), 0.0)[..., None]
     of_one = 2.0 * alike * apart - 2.0 * (1.0 - alike) * short * _along(apart)

@@ -70,7 +70,7 @@ class Dropout(Linear):
 class SampleDropout(Step):
     """Multiply x by `scale` and by the second input, the mask of each sample.
 
-    The mask is 1 for a number that is kept, else 0.
+    The mask is 1 for a number that is kept, and 0 for any other number.
     """
 
     scale: float = 1.0

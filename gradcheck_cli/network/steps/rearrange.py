@@ -330,7 +330,7 @@ def _copies(step: Linear, inputs: Inputs) -> Copies | None:
 
 
 def _spread(inputs: tuple[Array, ...], axes: int) -> list[Array]:
-    """Return the inputs broadcast to common leading axes, the axes before those of a sample.
+    """Return the inputs broadcast to common leading axes, that is, all axes before those of a sample.
 
     axes: the number of axes of a sample.
     """
