@@ -187,7 +187,7 @@ class Report:
 
     @property
     def untested(self) -> tuple[str, ...]:
-        """The names of the tensors that are 0 on both sides; empty if every tensor is."""
+        """The names of the tensors that are 0 on both sides; empty if every tensor is 0."""
         return () if self.entries == self.zero else tuple(c.name for c in self.comparisons if c.untested)
 
     @cached_property

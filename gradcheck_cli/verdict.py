@@ -34,7 +34,7 @@ PLAUSIBLE = 1e-4
 """If an entry's two values differ by more than this share of their size, rounding is no excuse."""
 
 PLAUSIBLE_EPS = 1000.0
-"""The same share in units of ε, for types so narrow that this limit is larger than `PLAUSIBLE`."""
+"""The share `PLAUSIBLE` in units of ε, for types so narrow that this limit is the larger one."""
 
 TRIFLE = 1e-9
 """An entry counts as zero if it is below this share of its terms, or of the tensor's largest entry.

@@ -141,7 +141,7 @@ class EntryMoves(Moves):
 class ChannelEntryMoves(EntryMoves):
     """Perturbs entries that each change one channel of the step's output, and evaluates only what changes.
 
-    This class is for parameters that are checked by their entries. The literal differences that confirm unit
+    This class is for parameters that are checked entry by entry. The literal differences that confirm unit
     differences evaluate whole samples, and so do not rely on any `Step.part`.
     """
 

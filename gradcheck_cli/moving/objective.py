@@ -95,7 +95,10 @@ class NetworkObjective(AtRest):
         return self._uses[name]
 
     def _placed(self, uses: list[Use]) -> tuple[Use, ...]:
-        """Return the uses at the products above their sites; unchanged if an entry would repeat a product."""
+        """Return the uses with each site replaced by the products above it.
+
+        If an entry would then use a product twice, the uses are returned unchanged.
+        """
         above = [each for use in uses for each in places(self.graph, self.values, use)]
         return tuple(uses if self._repeat_an_entry(above) else above)
 

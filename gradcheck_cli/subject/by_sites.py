@@ -26,7 +26,7 @@ from gradcheck_cli.spec.check import CheckSpec
 PATIENCE = 60.0
 """Sites are used if perturbing all of their numbers takes at most this many seconds.
 
-That is longer than for literal differences, because the alternative is a few random directions.
+This limit is longer than that for literal differences, because the alternative is a few random directions.
 """
 
 

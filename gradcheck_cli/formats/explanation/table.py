@@ -113,7 +113,9 @@ _COLUMNS = (
 
 
 def factor_table(factors: tuple[Factor, ...]) -> tuple[list[Column], list[list[Cell]]]:
-    """Return the columns, and one row per factor, in which the factor's first elements are aligned.
+    """Return the columns and one row per factor.
+
+    Each row holds the first elements of its factor, aligned with those of the other rows.
 
     The column *from* is left out if all factors come from the same place.
     """
