@@ -95,7 +95,7 @@ class Comparison(Judged):
             mask[self.worst(1)[0].index] = True
         return mask & ~(self.error <= SHOWN * np.abs(self.numerical))
 
-    # --- the whole -----------------------------------------------------------------------------------------
+    # --- the tensor as a whole -----------------------------------------------------------------------------
 
     @cached_property
     def telling(self) -> Array:
@@ -123,7 +123,10 @@ class Comparison(Judged):
 
     @cached_property
     def resolution(self) -> Array:
-        """The relative error above which each entry would have been called wrong; inf if there is none."""
+        """The relative error above which each entry would have been called wrong.
+
+        It is inf if no error, however large, would have been called wrong.
+        """
         with np.errstate(all="ignore"):
             needed = (self.tolerance + self.bar) / self.scale
         if self.projected is not None:

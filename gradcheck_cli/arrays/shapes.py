@@ -70,7 +70,7 @@ def match_shapes(
 
 
 def _extra(names: Sequence[str], expected: Mapping[str, tuple[int, ...]], where: Location) -> list[Complaint]:
-    """Return a complaint for each unexpected name that looks misspelt, and one for all others."""
+    """Return a complaint for each unexpected name that looks misspelt, and one for all other names."""
     guesses = {name: did_you_mean(name, expected) for name in names[:_MOST_NAMED]}
     misspelt = {name: guess for name, guess in guesses.items() if guess}
     complaints = [

@@ -26,7 +26,10 @@ PATIENCE = 10.0
 """Every entry is checked individually if that takes at most this many seconds in a single process."""
 
 SMALL = 2.0
-"""Work that takes fewer seconds than this stays in this process; starting others would take as long."""
+"""Work that takes fewer seconds than this stays in this process.
+
+Starting other processes would take as long.
+"""
 
 QUICK = 0.05
 """An evaluation shorter than this, in seconds, is timed as part of a batch."""

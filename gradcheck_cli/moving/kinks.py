@@ -28,7 +28,7 @@ _EQUALLY = 0.5
 
 @dataclass(frozen=True)
 class OnKink:
-    """The elements of a step's array of `pieces` that are on a kink, and the smooth pieces that meet there.
+    """The elements on a kink in an array of smooth pieces, as `Step.pieces` returns it.
 
     pieces: the K pieces at each element, (K, *shape); if fewer pieces meet there, the last one is repeated.
     exact: the elements that are on a kink in any arithmetic.

@@ -25,7 +25,7 @@ _MOST_NUMBERS = 2**22
 _LEAST_SLACK = 1e-6
 """The slack that every entry has, as a share of the largest entry's size.
 
-This share is far above the noise of the corners and far below a change of weights.
+The share is far above the noise of the gradients, and far below any change that other weights would cause.
 """
 
 

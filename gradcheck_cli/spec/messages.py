@@ -54,7 +54,7 @@ def explain(errors: Sequence[ErrorDetails]) -> Iterator[tuple[Complaint, bool]]:
         if details["type"] == "missing" and place.where in misspelt:
             continue
         if details["type"] == "too_short" and len(details["input"]) >= details["ctx"]["min_length"]:
-            continue  # it is too short only because the items with errors of their own are left out
+            continue  # too short only because items with errors of their own are left out
         yield from _complaints(details, place)
 
 

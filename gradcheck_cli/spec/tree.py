@@ -46,7 +46,7 @@ class Document:
             if child is None:
                 break
             key, node, depth = child_key, child, depth + 1
-        if complaint.where and depth == 0:  # it concerns a default, which has no place in the file
+        if complaint.where and depth == 0:  # the complaint concerns a default, which has no place in the file
             return replace(complaint, where=(), message=f"{self.source.name}: {complaint.message}")
         if key is not None and at_key and depth == len(complaint.where):
             return replace(complaint, position=self.position(key))

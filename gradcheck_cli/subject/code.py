@@ -216,7 +216,7 @@ def _in_processes(
     if jobs == 1:
         yield objective
         return
-    from gradcheck_cli.code.pool import Case, Workers  # it loads multiprocessing
+    from gradcheck_cli.code.pool import Case, Workers  # the import loads multiprocessing
 
     function = objective.function
     case = Case(source, subject.inputs, function.parameters, objective.losses, objective.noise)
@@ -287,7 +287,7 @@ def analytic_of(function: Function, gradients: Mapping[str, Array], checked: Seq
     )
 
 
-# --- what the report says of it ----------------------------------------------------------------------------
+# --- what the report says about the code -------------------------------------------------------------------
 
 
 def _said(function: Function, inputs: Inputs, checked: tuple[str, ...], terms: int) -> Said:
