@@ -6,7 +6,7 @@ elsewhere, and s a step length. Then the difference
     (ℓ(θ + t s d) − ℓ(θ − t s d)) / 2t  →  s Σ d g        for t → 0
 
 covers every entry of the set at the cost of one entry. The module `estimate` treats t like any other
-perturbed number, and returns the derivative with its error bar. The best step length is found from losses
+perturbed variable, and returns the derivative with its error bar. The best step length is found from losses
 alone, so no gradient can influence it.
 
 A direction misses errors that cancel in its sum, so several directions are used. For the same reason, the

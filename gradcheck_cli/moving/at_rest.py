@@ -1,7 +1,7 @@
 """The forward pass of a network, and the losses after values of the network are perturbed.
 
 This module handles every kind of perturbation: complex numbers, wider floats, coupled samples, and
-conventions for numbers on a kink. The most frequent kind, short steps through dense layers, is left to
+conventions for elements on a kink. The most frequent kind, short steps through dense layers, is left to
 `short_moves`.
 """
 
@@ -78,9 +78,9 @@ class AtRest:
     losses: the loss of every sample, (N,).
     spread: the way to distribute batches of perturbations.
     block: the size of the largest temporary array of a batch, in bytes.
-    arithmetic: the arithmetic of the gradients. Its precision decides which numbers count as on a kink.
-    convention: the side on which numbers on a kink stay under every perturbation. Numbers next to a kink can
-        still cross it, and crossings are reported. With None, no number is held on a side.
+    arithmetic: the arithmetic of the gradients. Its precision decides which elements count as on a kink.
+    convention: the side on which elements on a kink stay under every perturbation. Elements next to a kink
+        can still cross it, and crossings are reported. With None, no element is held on a side.
     """
 
     def __init__(

@@ -16,9 +16,9 @@ from gradcheck_cli.network.step import Arrays, Step
 from gradcheck_cli.types import Array
 
 _EXACT = 1e6
-"""A number is exactly on a kink if its error bound is below this multiple of the smallest normal number.
+"""An element is exactly on a kink if its error bound is below this multiple of the smallest normal number.
 
-The analysis assigns even exact numbers an error of a few times the smallest normal number.
+The analysis assigns even exact elements an error of a few times the smallest normal number.
 """
 _LEAST = float(np.finfo(np.float64).tiny)
 

@@ -297,7 +297,7 @@ class UnitMoves(Moves):
         return moved._replace(rounding=np.where(heard, moved.rounding, 0.0))
 
     def _move_whole(self, samples: Array, features: Array, to: Array) -> Moved:
-        """Return the losses after perturbing one number in each of several samples.
+        """Return the losses after perturbing one element in each of several samples.
 
         Whole samples are evaluated.
         """

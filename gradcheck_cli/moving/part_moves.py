@@ -34,18 +34,18 @@ class PartMoves:
 
     @cached_property
     def widest(self) -> int:
-        """The size of the largest part that a single perturbed number changes."""
+        """The size of the largest part that a single perturbed element changes."""
         first = np.zeros(1, dtype=np.intp)
         fixed = (first,) * len(self.objective.graph.value_features[self.at])
         parts = self._parts(first, fixed, self.objective.values[self.at].ravel()[:1])
         return max((part.value.size for _, part, _ in parts), default=1)
 
     def move(self, samples: Array, features: Array, to: Array, output_rounding: Array) -> Moved:
-        """Return the losses (B,) after setting one number in each of B copies of samples.
+        """Return the losses (B,) after setting one element in each of B copies of samples.
 
         samples: the index of each copy's sample, (B,).
-        features: the flat index of the number to set in each copy, (B,).
-        to: the new number in each copy, (B,).
+        features: the flat index of the element to set in each copy, (B,).
+        to: the new value of that element, (B,).
         output_rounding: the rounding error of the outputs of N samples, (N, *outputs), in units of machine
             epsilon.
         """
@@ -55,7 +55,7 @@ class PartMoves:
     def move_part(self, samples: Array, fixed: Fixed, to: Array, output_rounding: Array) -> Moved:
         """Return the losses (B,) after setting part of the value in each of B copies of samples.
 
-        fixed: the position of the part.  to: the new numbers, (B, *free).  samples, output_rounding: as in
+        fixed: the position of the part.  to: the new elements, (B, *free).  samples, output_rounding: as in
             `move`.
         """
         objective, output = self.objective, Resting(self.objective.output, samples).whole

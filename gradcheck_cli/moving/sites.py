@@ -1,8 +1,8 @@
 """Where to perturb a network to get the gradient of a parameter.
 
 The usual place is the output z of the step that uses the parameter. If copies of z enter products, as q, k
-and v do in attention, the parameter also enters the products affinely (`network.carried`), and a number of a
-product may affect far fewer numbers above it than a number of z does.
+and v do in attention, the parameter also enters the products affinely (`network.carried`), and an element of
+a product may affect far fewer elements above it than an element of z does.
 """
 
 from __future__ import annotations

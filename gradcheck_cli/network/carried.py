@@ -47,7 +47,7 @@ class Link(Protocol):
 
 @dataclass(frozen=True)
 class Copies:
-    """A value y whose numbers are copies of numbers of z.
+    """A value y whose elements are copies of elements of z.
 
     source: for each feature of y, the feature of z that it copies.  features: the number of features of z.
     """
@@ -77,7 +77,7 @@ class Product:
     by: the matrices B, (N, …, K, S), for N samples.
     rows: the number of rows T.
     turned: whether z is stored as (…, K, T), and whether y is stored as (…, S, T).
-    one: whether each entry of the parameter affects at most one number in each row of z.
+    one: whether each entry of the parameter affects at most one element in each row of z.
     """
 
     by: Array

@@ -195,7 +195,7 @@ class ChainRule:
 
     @property
     def dz_dw(self) -> Array:
-        """The factor ∂z/∂w = a⁽ʰ⁾, (R, K): R rows of K numbers.
+        """The factor ∂z/∂w = a⁽ʰ⁾, (R, K): R rows of K elements.
 
         The rows are the inputs of a dense layer or the patches of a convolution.
         """

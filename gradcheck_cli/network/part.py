@@ -1,8 +1,8 @@
-"""The part of a value that a perturbation changes; everything else keeps its unperturbed numbers.
+"""The part of a value that a perturbation changes; everything else keeps its unperturbed elements.
 
-A value is x or the output of a step. In the steps right after it, a perturbed number changes only one number
-or one row; many steps later, it changes all numbers. So each step computes only the part of its output that
-changes (`Step.part`), from the parts of its inputs that change.
+A value is x or the output of a step. In the steps right after it, a perturbed element changes only one
+element or one row; many steps later, it changes all elements. So each step computes only the part of its
+output that changes (`Step.part`), from the parts of its inputs that change.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 from gradcheck_cli.types import Array, Shape
 
 Fixed = tuple[Array | None, ...]
-"""The position of a part's numbers in a sample.
+"""The position of a part's elements in a sample.
 
 For each axis, it holds one index for each of B copies of samples, (B,), or None for all indices.
 """
@@ -28,7 +28,7 @@ For each axis, it holds one index for each of B copies of samples, (B,), or None
 class Resting:
     """An unperturbed value, as seen by B copies of its samples.
 
-    value: the unperturbed numbers, (N, *features), for N samples.
+    value: the unperturbed elements, (N, *features), for N samples.
     samples: the index of the sample that each copy is a copy of, (B,).
     """
 
@@ -49,7 +49,7 @@ class Resting:
         return (None,) * len(self.features)
 
     def at(self, fixed: Fixed) -> Array:
-        """Return the unperturbed numbers at this position in each of the B copies, (B, *free).
+        """Return the unperturbed elements at this position in each of the B copies, (B, *free).
 
         The axes after the first are those that `fixed` leaves free. The result is a new array.
         """
@@ -63,11 +63,11 @@ class Resting:
 
 @dataclass(frozen=True)
 class Part:
-    """The perturbed numbers of a value in B copies of samples. All other numbers are unperturbed.
+    """The perturbed elements of a value in B copies of samples. All other elements are unperturbed.
 
     rest: the unperturbed value.
-    fixed: the position of the perturbed numbers in each copy.
-    value: the perturbed numbers, (B, *free). Its axes after the first are those that `fixed` leaves free.
+    fixed: the position of the perturbed elements in each copy.
+    value: the perturbed elements, (B, *free). Its axes after the first are those that `fixed` leaves free.
     """
 
     rest: Resting
@@ -76,22 +76,22 @@ class Part:
 
     @property
     def free(self) -> tuple[int, ...]:
-        """The axes of a sample along which the part holds all numbers."""
+        """The axes of a sample along which the part holds all elements."""
         return tuple(axis for axis, index in enumerate(self.fixed) if index is None)
 
     @property
     def rise(self) -> Array:
-        """The perturbed numbers minus the unperturbed ones, in the shape of `value`."""
+        """The perturbed elements minus the unperturbed ones, in the shape of `value`."""
         risen: Array = self.value - self.rest.at(self.fixed)
         return risen
 
     @property
     def whole(self) -> Array:
-        """All B copies of whole samples, perturbed numbers included, (B, *features)."""
+        """All B copies of whole samples, perturbed elements included, (B, *features)."""
         return self.freed(range(len(self.fixed))).value
 
     def freed(self, axes: Collection[int]) -> Part:
-        """Return the part extended to all numbers along these axes, with unperturbed numbers filled in."""
+        """Return the part extended to all elements along these axes, with unperturbed elements filled in."""
         changed = [axis in axes and index is not None for axis, index in enumerate(self.fixed)]
         if not any(changed):
             return self
@@ -106,7 +106,7 @@ class Part:
         return 1 + self.free.index(axis)
 
     def of(self, array: Array) -> Array:
-        """Return the numbers at the part's position in an array that broadcasts to (*features).
+        """Return the elements at the part's position in an array that broadcasts to (*features).
 
         The result broadcasts to `value`.
         """
@@ -128,7 +128,7 @@ def _index(fixed: Sequence[Array | int | None]) -> tuple[Any, ...]:
 
 
 def aligned(inputs: Sequence[Input]) -> tuple[Fixed, list[Array]]:
-    """Return the position of all numbers that are perturbed in any input, and each input's numbers there.
+    """Return the position of all elements that are perturbed in any input, and each input's elements there.
 
     All inputs have the same shape, and at least one is perturbed.
     """
@@ -164,12 +164,13 @@ def only(inputs: Sequence[Input]) -> Part:
 
 
 def taken(x: Part, inside: Array, output: Resting, fixed: Fixed) -> Part | None:
-    """Return the perturbed part of an output that takes over some of the numbers of x.
+    """Return the perturbed part of an output that takes over some of the elements of x.
 
-    Returns None if the output takes over no perturbed number.
+    Returns None if the output takes over no perturbed element.
 
-    inside: for each of B copies of samples, whether the output takes over the copy's perturbed numbers, (B,).
-    fixed: the position of these numbers in the output.
+    inside: for each of B copies of samples, whether the output takes over the copy's perturbed elements,
+        (B,).
+    fixed: the position of these elements in the output.
     """
     if not inside.any():
         return None

@@ -79,7 +79,7 @@ def backward_errors(
 ) -> BackwardErrors:
     """Return first-order bounds on the rounding errors of a backward sweep.
 
-    A number at a kink counts as being on the side that the computation chose, since the choice of side is a
+    An element at a kink counts as being on the side that the computation chose, since the choice of side is a
     convention.
     """
     upstream: list[Upstream | None] = [None] * len(values)

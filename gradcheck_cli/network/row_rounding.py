@@ -348,7 +348,7 @@ def _row_sum(numbers: Array) -> Array:
 def _nudges(by: Array, coupled: bool) -> Iterator[Array]:
     """Yield the nudges of an argument, which are applied one at a time.
 
-    In a coupled row, each nudge changes one group of numbers. Otherwise, a single nudge changes all of them.
+    In a coupled row, each nudge changes one group of elements. Otherwise, a single nudge changes all of them.
     """
     if not coupled:
         yield by

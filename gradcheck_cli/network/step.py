@@ -37,7 +37,7 @@ class Sides:
 
     pieces: the K pieces at each element of `Step.pieces`, (K, *shape). If fewer pieces meet there, the last
         one is repeated.
-    reach: how far rounding may move a number, in the shape of `Step.pieces`.
+    reach: how far rounding may move an element, in the shape of `Step.pieces`.
     """
 
     pieces: Array
@@ -218,7 +218,7 @@ class Step:
     def rows(self, x: Array) -> Array | None:
         """Return the rows a of the input, (R, K), for which the step computes z = a wᵀ + b.
 
-        R is the number of rows, and K the number of numbers in each row.
+        R is the number of rows, and K the number of elements in each row.
 
         Returns None if the step computes something else.
         """
@@ -250,7 +250,7 @@ class Step:
         """Return B perturbed outputs, (B, N, *out), for N samples.
 
         For output b, only entry which[b] of parameter `name` is set to to[b]; a `constant` entry keeps its
-        number. Only the forward pass is used, never a derivative.
+        value. Only the forward pass is used, never a derivative.
 
         output: the unperturbed output.
         """

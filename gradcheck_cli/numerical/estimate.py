@@ -36,7 +36,7 @@ Two values that are farther apart than their error bars contradict each other.
 """
 
 _OWN_LADDER = tuple(2.0**-k for k in range(10))
-"""The ladder for a number that needs its own steps, such as a number next to a kink.
+"""The ladder for a variable that needs its own steps, such as a variable next to a kink.
 
 A ladder is a sequence of falling steps, as multiples of the largest one.
 """
@@ -120,13 +120,14 @@ def differentiate(
     which: Array | None = None,
     progress: Progress | None = None,
 ) -> Estimate:
-    """Differentiate the summed losses with respect to the numbers of `movable`, by the whole ladder of steps.
+    """Differentiate the summed losses with respect to the variables of `movable`, by all steps of the ladder.
 
-    If the larger steps of a number cross a kink, the number gets further steps after the ladder; the longest
-    of these is half as long as the shortest step that crosses. A number far smaller than its unit gets steps
-    scaled to its own size. A number next to a feature that is narrower than all steps gets shorter steps.
+    If the larger steps of a variable cross a kink, the variable gets further steps after the ladder; the
+    longest of these is half as long as the shortest step that crosses. A variable far smaller than its unit
+    gets steps scaled to its own size. A variable next to a feature that is narrower than all steps gets
+    shorter steps.
 
-    which: the indices of the numbers; all numbers by default.
+    which: the indices of the variables; all variables by default.
     """
     which, largest = _all_or(which, movable), step or scheme.step
     estimate, crossing, narrow, _ = _evaluate(movable, scheme, scheme.ladder, largest, which, progress)
@@ -145,13 +146,13 @@ def differentiate(
 
 
 def _closer_to(found: Estimate, narrow: Array, finer: Estimate, rising: Array) -> Estimate:
-    """Return `found` with the estimates of numbers next to a narrow feature taken from shorter steps.
+    """Return `found` with the estimates of variables next to a narrow feature taken from shorter steps.
 
     If the shorter steps do not settle but confirm the feature, the estimate becomes unknown.
 
-    narrow: a mask of the numbers next to a narrow feature.
-    finer: the estimates of these numbers from the shorter steps.
-    rising: whether the slopes of these numbers keep rising, or keep falling, as the steps fall.
+    narrow: a mask of the variables next to a narrow feature.
+    finer: the estimates of these variables from the shorter steps.
+    rising: whether the slopes of these variables keep rising, or keep falling, as the steps fall.
     """
     settled = finer.error <= CHANGES * np.abs(finer.value)
     unknown = narrow.copy()
@@ -162,9 +163,9 @@ def _closer_to(found: Estimate, narrow: Array, finer: Estimate, rising: Array) -
 def _of_own_size(
     movable: Movable, scheme: Scheme, found: Estimate, step: float, which: Array, progress: Progress | None
 ) -> Estimate:
-    """Return `found` with better estimates for tiny numbers, from steps scaled to each number's size.
+    """Return `found` with better estimates for tiny variables, from steps scaled to each variable's size.
 
-    For a tiny number, even the shortest step of the ladder may be too long.
+    For a tiny variable, even the shortest step of the ladder may be too long.
     """
     small = _own_size(movable, which) < _SMALL
     if not small.any():
@@ -175,17 +176,17 @@ def _of_own_size(
 
 
 _SMALL = 2.0**-14
-"""A number below this share of its unit gets steps scaled to its own size.
+"""A variable below this share of its unit gets steps scaled to its own size.
 
 Random numbers are rarely this small.
 """
 
 
 def _own_size(movable: Movable, which: Array) -> Array:
-    """Return the factors that scale a step of one unit to the size of each of the M numbers `which`, (M,).
+    """Return the factors that scale a step of one unit to the size of each of the M variables `which`, (M,).
 
-    The factor is 1 for a number that is 0. The factor is also 1 for every number in a network described by a
-    spec, since the number's unit is already its natural length.
+    The factor is 1 for a variable that is 0. The factor is also 1 for every variable in a network described
+    by a spec, since the variable's unit is already its natural length.
     """
     size = np.abs(movable.position[which]) / movable.unit[which]
     return np.where((size > 0) & (movable.rest is not None), size, 1.0)
@@ -200,8 +201,8 @@ def certify(
 ) -> Estimate:
     """Estimate derivatives with just enough steps to confirm a correct gradient.
 
-    If these steps yield no estimate for a number because a kink is near, the number gets as many shorter
-    steps. If these fail, too, the number gets the whole ladder.
+    If these steps yield no estimate for a variable because a kink is near, the variable gets as many shorter
+    steps. If these fail, too, the variable gets the whole ladder.
     """
     which = _all_or(which, movable)
     if not scheme.escalates:
@@ -232,7 +233,7 @@ def confirm(
 ) -> tuple[Estimate, Array]:
     """Return slopes at one step far shorter than those of `first`, with bounds on the effect of hidden kinks.
 
-    The short step exposes narrow features and kinks that longer steps jump over. For M numbers, slopes and
+    The short step exposes narrow features and kinks that longer steps jump over. For M variables, slopes and
     bounds have the shape (M,). The error of each slope is its noise.
     """
     which, largest = _all_or(which, movable), step or scheme.step
@@ -272,15 +273,16 @@ _SHORT = 2.0**-3
 
 
 _FIRST = np.array([0])
-"""The index of a movable's first number."""
+"""The index of a movable's first variable."""
 
 
 def _balanced(movable: Movable, which: Array, first: Estimate) -> Array:
-    """Return, for each of the M numbers `which`, the step at which noise balances curvature, (M,).
+    """Return, for each of the M variables `which`, the step at which noise balances curvature, (M,).
 
     Curvature matters because it adds to the bound that `_hidden` returns, even for a smooth function.
     Curvature is assumed to change the slope by the slope's own size over a step of 1. The noise of the
-    movable's first number is used for every number, so that a step does not depend on the other numbers.
+    movable's first variable is used for every variable, so that a step does not depend on the other
+    variables.
     """
     rounding = np.ravel(movable.move(_FIRST, movable.position[_FIRST]).rounding)
     rise = np.abs(first.value) * movable.unit[which]
@@ -304,7 +306,7 @@ def _all_or(which: Array | None, movable: Movable) -> Array:
 
 
 class _Evaluated(NamedTuple):
-    """The estimates of M numbers from a ladder of steps.
+    """The estimates of M variables from a ladder of steps.
 
     crossing: how many steps, counted from the longest, cross a kink before the first step that does not,
         (M,).
@@ -329,7 +331,7 @@ def _evaluate(
 ) -> _Evaluated:
     """Return the estimates from the steps `ladder` · `step`.
 
-    step: the largest step, either one for all numbers or one for each number.
+    step: the largest step, either one for all variables or one for each variable.
     """
     rungs, largest = np.array(ladder), np.broadcast_to(step, len(which))
     evaluations = len(rungs) * len(scheme.offsets)

@@ -1,4 +1,4 @@
-"""Combine the slopes from a ladder of steps into one derivative per number, with a confirmed error."""
+"""Combine the slopes from a ladder of steps into one derivative per variable, with a confirmed error."""
 
 from __future__ import annotations
 
@@ -15,11 +15,14 @@ _PLAUSIBLE = 10.0
 """One sample of noise is rarely larger than another by more than this factor."""
 
 Combined = tuple[Array, Array]
-"""The derivatives of B numbers, (B,), and their errors, (B,). An unknown derivative is NaN with error inf."""
+"""The derivatives of B variables, (B,), and their errors, (B,).
+
+An unknown derivative is NaN with error inf.
+"""
 
 
 def best_of(rows: Sequence[Slopes], tells: bool, scheme: Scheme, rungs: Array, certify: bool) -> Combined:
-    """Combine the slopes from all rungs of the ladder into one estimate for each of the B numbers, (B,).
+    """Combine the slopes from all rungs of the ladder into one estimate for each of the B variables, (B,).
 
     rows: the slopes from each rung.
     tells: whether the movable reports the kinks that it crosses.
@@ -58,7 +61,7 @@ def _unseen_kinks(bends: Sequence[Array], steps: Array) -> Array:
 def _measured(slopes: Array, noise: Array, steps: Array) -> Array:
     """Return the noise, (steps, B), raised at least to the level observed on the finest rungs.
 
-    On the finest rungs, the slopes of the B numbers differ by noise alone, and noise times step is the same
+    On the finest rungs, the slopes of the B variables differ by noise alone, and noise times step is the same
     on each rung. On a coarser pair of rungs, the difference may be a truncation error instead. So each pair
     counts only up to a size that the finest pair makes plausible.
     """
@@ -76,13 +79,13 @@ def _finest(slopes: Array, noise: Array, order: int) -> Combined:
 
 
 def _settle(slopes: Array, noise: Array, told: Array, steps: Array, certify: bool) -> Combined:
-    """Extrapolate the slopes of B numbers at S falling steps h to h → 0, and choose the best estimate.
+    """Extrapolate the slopes of B variables at S falling steps h to h → 0, and choose the best estimate.
 
-    Each rung contributes its best Richardson extrapolate, whose error is never below its noise. Coarse
-    rungs may agree by accident. So the error of an estimate is at least its distance from the next finer
-    estimate. The error is also at least the estimate's distance from every still finer estimate, minus the
-    part that the finer estimate's error excuses. The estimate with the smallest error confirmed in this way
-    is chosen (as in Lepski's rule for choosing a bandwidth).
+    Each rung contributes its best Richardson extrapolate, whose error is never below its noise. Coarse rungs
+    may agree by accident. So the error of an estimate is at least its distance from the next finer estimate.
+    The error is also at least the estimate's distance from every still finer estimate, minus the part that
+    the finer estimate's error excuses. The estimate with the smallest error confirmed in this way is chosen
+    (as in Lepski's rule for choosing a bandwidth).
 
     slopes, noise: (S, B).
     told: the part of the noise that can excuse such a distance, (S, B). An unreported kink cannot excuse a

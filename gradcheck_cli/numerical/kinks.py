@@ -1,8 +1,8 @@
 """Find the values that a gradient may take at a kink: both one-sided slopes and everything between them.
 
-A network described by a spec knows its own kinks. Each number on a kink is held on either side in turn, which
-gives the gradient under every usual convention (`Objective.conventions`). The user's own code offers only its
-losses. There, a kink shows in two one-sided differences that stay apart however small the step is.
+A network described by a spec knows its own kinks. Each element on a kink is held on either side in turn,
+which gives the gradient under every usual convention (`Objective.conventions`). The user's own code offers
+only its losses. There, a kink shows in two one-sided differences that stay apart however small the step is.
 """
 
 from __future__ import annotations
@@ -171,9 +171,9 @@ def _slopes_at(movable: Movable, which: Array, step: float) -> tuple[Array, Arra
 
 
 def _side(movable: Movable, part: Array, to: Array) -> tuple[Array, Array]:
-    """Return the mean slopes between the current numbers and `to`, and the rounding error of the losses.
+    """Return the mean slopes between the current values and `to`, and the rounding error of the losses.
 
-    Both have the shape (B,), for B perturbed numbers.
+    Both have the shape (B,), for B perturbed variables.
     """
     moved = movable.move(part, to)
     rise = (moved.losses - movable.rest).reshape(len(to), -1).sum(axis=1)

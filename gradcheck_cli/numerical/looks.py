@@ -1,6 +1,6 @@
-"""Take looks (estimates of derivatives) at the numbers of an objective, and optionally cache them.
+"""Take looks (estimates of derivatives) at the variables of an objective, and optionally cache them.
 
-A look depends only on the numbers themselves, not on the gradient that is checked. So each look needs to be
+A look depends only on the variables themselves, not on the gradient that is checked. So each look needs to be
 taken only once to check many gradients of one objective, such as gradients with planted mistakes.
 """
 
@@ -33,7 +33,7 @@ class Looks(Protocol):
         which: Array,
         progress: Progress | None,
     ) -> Estimate:
-        """Return the estimates that `look` makes for the numbers `which`.
+        """Return the estimates that `look` makes for the variables `which`.
 
         of: the objective, and a key that identifies the movable within it.
         """
@@ -48,9 +48,9 @@ class Looks(Protocol):
         which: Array,
         progress: Progress | None,
     ) -> tuple[Estimate, Array]:
-        """Return the result of the function `confirm` for the numbers `which`.
+        """Return the result of the function `confirm` for the variables `which`.
 
-        first: the first estimates of these numbers.
+        first: the first estimates of these variables.
         """
 
 
@@ -87,9 +87,9 @@ taken = Taken()
 
 
 class Remembered:
-    """Makes each estimate for each number only once, and caches it.
+    """Makes each estimate for each variable only once, and caches it.
 
-    A confirmation is cached too, since the first estimates of a number are always the same.
+    A confirmation is cached too, since the first estimates of a variable are always the same.
     """
 
     def __init__(self) -> None:
@@ -136,7 +136,7 @@ class Remembered:
         return Estimate(found.value[which], found.error[which]), hidden[which]
 
     def _cached(self, key: Hashable, size: int) -> tuple[Array, Estimate]:
-        """Return a mask of the numbers with a cached estimate, and the cached estimates."""
+        """Return a mask of the variables with a cached estimate, and the cached estimates."""
         if key not in self._found:
             self._found[key] = np.zeros(size, dtype=bool), Estimate(np.zeros(size), np.zeros(size))
         return self._found[key]

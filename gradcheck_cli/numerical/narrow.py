@@ -25,7 +25,7 @@ _FIRST = 5
 
 
 def is_narrow(slopes: Array, noise: Array, steps: Array) -> Array:
-    """Return, for each of B numbers, whether a feature seems to be narrower than the shortest steps, (B,).
+    """Return, for each of B variables, whether a feature seems to be narrower than the shortest steps, (B,).
 
     slopes, noise: the slopes at S falling steps, and their noise, (S, B).
     steps: the steps, (S,).
@@ -44,7 +44,7 @@ def _alike(one: Array, other: Array) -> Array:
 
 
 def keep_rising(slopes: Array) -> Array:
-    """Return, for each of B numbers, whether its slopes always rise or always fall over the first steps.
+    """Return, for each of B variables, whether its slopes always rise or always fall over the first steps.
 
     slopes: the slopes at S falling steps, (S, B).
     """

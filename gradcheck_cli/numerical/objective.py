@@ -1,8 +1,8 @@
 """Protocols for functions that finite differences can differentiate.
 
-The numerical side knows only the things that these protocols offer: the current value of each number, and the
-losses after a number is perturbed. Anything that can be evaluated can be an `Objective`. A network described
-by a spec is also a `UnitObjective`, whose pre-activations can be perturbed individually.
+The numerical side knows only the things that these protocols offer: the current value of each variable, and
+the losses after a variable is perturbed. Anything that can be evaluated can be an `Objective`. A network
+described by a spec is also a `UnitObjective`, whose pre-activations can be perturbed individually.
 """
 
 from __future__ import annotations
@@ -54,15 +54,15 @@ ALONE: Spread = _Alone()
 
 
 class Movable(Protocol):
-    """P numbers, each of which can be perturbed while all others stay fixed."""
+    """P variables, each of which can be perturbed while all others stay fixed."""
 
     @property
     def position(self) -> Array:
-        """The current value of each of the P numbers, (P,)."""
+        """The current value of each of the P variables, (P,)."""
 
     @property
     def unit(self) -> Array:
-        """The length of a step of 1 for each of the P numbers, (P,)."""
+        """The length of a step of 1 for each of the P variables, (P,)."""
 
     @property
     def batch(self) -> int:
@@ -80,7 +80,7 @@ class Movable(Protocol):
         """
 
     def move(self, which: Array, to: Array) -> Moved:
-        """Return B losses. For loss i, only the number at index `which[i]` is changed, to `to[i]`.
+        """Return B losses. For loss i, only the variable at index `which[i]` is changed, to `to[i]`.
 
         which, to: (B,).
         """
@@ -105,7 +105,7 @@ class Objective(Protocol):
         """The shape of every parameter, by name."""
 
     def entries(self, name: str) -> Movable:
-        """Return the entries of parameter `name`, in C order, as numbers that can be perturbed.
+        """Return the entries of parameter `name`, in C order, as variables that can be perturbed.
 
         An entry is perturbed for the whole batch at once.
         """
@@ -126,7 +126,7 @@ class Objective(Protocol):
 
     @property
     def conventions(self) -> Sequence[Objective]:
-        """The objective under each usual convention for numbers on a kink; empty if no number is on one."""
+        """The objective under each usual convention for elements on a kink; empty if no element is on one."""
 
 
 class DirectedObjective(Objective, Protocol):
@@ -136,11 +136,11 @@ class DirectedObjective(Objective, Protocol):
         """Return the distance that a step of t = 1 in `along` moves an entry whose weight is 1."""
 
     def along(self, name: str, directions: Sequence[Direction], unit: Array) -> Movable:
-        """Return one number t per direction, each at t = 0, as numbers that can be perturbed.
+        """Return one variable t per direction. Each variable is at t = 0 and can be perturbed.
 
         A step to t moves the parameter θ to θ + t · span · direction.
 
-        unit: the length of a step of 1 for each number t.
+        unit: the length of a step of 1 for each variable t.
         """
 
 
@@ -149,10 +149,10 @@ Site = int
 
 
 class Factors(Protocol):
-    """How a parameter w enters the numbers z of a site: z = J w + c.
+    """How a parameter w enters the elements z of a site: z = J w + c.
 
-    The numbers z have the shape (F, N), for F features and N samples. Every sample has its own copy of the
-    parameter, so an entry's gradient is a sum over all numbers that the entry reaches.
+    The elements z have the shape (F, N), for F features and N samples. Every sample has its own copy of the
+    parameter, so an entry's gradient is a sum over all elements that the entry reaches.
     """
 
     def sums(self, d: Array) -> Array:
@@ -215,9 +215,9 @@ class UnitObjective(Objective, Protocol):
         """Return whether perturbing the entries of this parameter costs less than perturbing its sites."""
 
     def units(self, site: Site) -> Movable:
-        """Return the numbers of a site, in C order of (F, N), as numbers that can be perturbed.
+        """Return the elements of a site, in C order of (F, N), as variables that can be perturbed.
 
-        The site has F features for each of N samples. A number is perturbed for its own sample only.
+        The site has F features for each of N samples. An element is perturbed for its own sample only.
         """
 
     def site_shape(self, site: Site) -> tuple[int, int]:
@@ -229,7 +229,7 @@ class UnitObjective(Objective, Protocol):
 
     @property
     def conventions(self) -> Sequence[UnitObjective]:
-        """The network under each usual convention for numbers on a kink; empty if no number is on one."""
+        """The network under each usual convention for elements on a kink; empty if no element is on one."""
 
     @property
     def corners(self) -> Sequence[Corner]:

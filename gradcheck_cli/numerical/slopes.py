@@ -13,9 +13,9 @@ from gradcheck_cli.types import EPS, Array
 
 
 class Slopes(NamedTuple):
-    """The slopes of B numbers from one scheme at one step, with rounding errors and evidence of kinks.
+    """The slopes of B variables from one scheme at one step, with rounding errors and evidence of kinks.
 
-    value: the slopes, (B,); NaN if the step was too small to change the number.
+    value: the slopes, (B,); NaN if the step was too small to change the variable.
     noise: the rounding errors of the slopes, (B,).
     bend: the difference between the two one-sided slopes of each of the loss's S terms, (B, S).
     crossed: whether the step crossed a kink, (B,).
@@ -40,9 +40,9 @@ def slopes_at(
     step: float | Array,
     move: Callable[[Array, Array], Moved] | None = None,
 ) -> Slopes:
-    """Apply the scheme at one step to the B numbers `which`, (B,), whether or not the step crosses a kink.
+    """Apply the scheme at one step to the B variables `which`, (B,), whether or not the step crosses a kink.
 
-    The stencil is applied to the losses and also to the number itself, so that the difference of the losses
+    The stencil is applied to the losses and also to the variable itself, so that the difference of the losses
     is divided by the difference that floating point actually produced.
 
     move: the function that evaluates the perturbed losses; `movable.move` by default.
@@ -80,4 +80,4 @@ def slopes_at(
 
 
 NEARBY = 2.0**-30
-"""The distance at which to look for kinks on both sides of a number, if the scheme's steps cross none."""
+"""The distance at which to look for kinks on both sides of a variable, if the scheme's steps cross none."""

@@ -95,7 +95,7 @@ class Problem:
     def objective_for(self, dtypes: Iterable[np.dtype[Any]]) -> NetworkObjective:
         """Return the objective to use for gradients of these dtypes.
 
-        The less precise the dtypes are, the more numbers count as being on a kink.
+        The less precise the dtypes are, the more elements count as being on a kink.
         """
         coarsest = max(dtypes, key=lambda dtype: float(np.finfo(dtype).eps), default=np.dtype(np.float64))
         arithmetic = Arithmetic.of(coarsest, held=self.dtype)
@@ -312,7 +312,7 @@ def refuse_overflow(objective: NetworkObjective) -> None:
 
 
 def _overflown(objective: NetworkObjective) -> Iterator[tuple[str, int]]:
-    """For each node that overflows, yield a word for the numbers that overflow, and the node's index.
+    """For each node that overflows, yield a word for the elements that overflow, and the node's index.
 
     An example of such a word is ``variances``.
     """

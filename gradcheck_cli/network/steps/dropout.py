@@ -2,7 +2,7 @@
 
     ∂L/∂x = mask ⊙ ∂L/∂out
 
-Here p is the probability of dropping a number. Scaling by 1 / (1 − p) in training is known as inverted
+Here p is the probability of dropping an element. Scaling by 1 / (1 − p) in training is known as inverted
 dropout. `Dropout` has one mask for all samples; `SampleDropout` has a mask for each sample.
 (N. Srivastava et al., "Dropout", JMLR 15, 2014.)
 """
@@ -70,7 +70,7 @@ class Dropout(Linear):
 class SampleDropout(Step):
     """Multiply x by `scale` and by the second input, the mask of each sample.
 
-    The mask is 1 for a number that is kept, and 0 for any other number.
+    The mask is 1 for an element that is kept, and 0 for any other element.
     """
 
     scale: float = 1.0

@@ -157,7 +157,7 @@ class _Factor:
 
     @property
     def value(self) -> Array:
-        """The perturbed numbers, with the axis of the rows before that of the columns."""
+        """The perturbed elements, with the axis of the rows before that of the columns."""
         _, row, column = self.fixed
         value = self.part.value
         return np.swapaxes(value, -1, -2) if self.swapped and row is None and column is None else value

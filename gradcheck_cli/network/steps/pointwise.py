@@ -20,7 +20,7 @@ _A, _Z = (re.compile(rf"(?<![A-Za-z]){letter}(?![A-Za-z])") for letter in "az")
 """Patterns for the output a and the input z in the formula of a derivative, but not for letters in words."""
 
 SAFETY = 3.0
-"""A number counts as being on a kink if it is closer to the kink than this many rounding bounds."""
+"""An element counts as being on a kink if it is closer to the kink than this many rounding bounds."""
 
 
 @dataclass(frozen=True)

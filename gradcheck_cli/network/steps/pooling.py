@@ -138,7 +138,7 @@ class AvgPool1d(AvgPool):
 class AdaptiveAvgPool(Linear):
     """The means of windows that split every position axis into `size` parts, like torch's adaptive_avg_pool.
 
-    On an axis of n numbers, part i starts at ⌊i n / size⌋ and ends before ⌈(i + 1) n / size⌉, so that parts
+    On an axis of n elements, part i starts at ⌊i n / size⌋ and ends before ⌈(i + 1) n / size⌉, so that parts
     may overlap. With a size of 1 along each axis, this is global average pooling.
     """
 

@@ -22,7 +22,7 @@ from gradcheck_cli.network.sums import sum_error
 from gradcheck_cli.types import Array, Shape
 
 SAFETY = 3.0
-"""A number counts as being on the kink at 0 if its size is below this many times its rounding bound."""
+"""An element counts as being on the kink at 0 if its size is below this many times its rounding bound."""
 
 
 @dataclass(frozen=True)

@@ -172,7 +172,7 @@ class Slice(_Rearranged):
 
 @dataclass(frozen=True)
 class Select(_Rearranged):
-    """Take the numbers at one index along an axis of each sample, and drop the axis.
+    """Take the elements at one index along an axis of each sample, and drop the axis.
 
     index: the index to take; −1 stands for the last index, such as the last time step.
     """
