@@ -125,7 +125,7 @@ class Comparison(Judged):
     def resolution(self) -> Array:
         """The relative error above which each entry would have been called wrong.
 
-        It is inf if no error, however large, would have been called wrong.
+        The result is inf if no error, however large, would have been called wrong.
         """
         with np.errstate(all="ignore"):
             needed = (self.tolerance + self.bar) / self.scale

@@ -131,7 +131,7 @@ def check_layer(
         dict of options, is passed to forward unchanged.
     outputs: the number of forward's outputs; needed if forward returns a tuple that may end with a cache.
         only, scheme, rtol, atol, fast, strict, allow_undecided: as in `check_gradients`.
-    
+
     Returns the `Report`. Raises the same errors as `check_gradients`.
     """
     __tracebackhide__ = True

@@ -31,9 +31,10 @@ class OtherNames:
     def complaint(self, source: Named, section: str, author: str, where: Location) -> Complaint:
         """Return a complaint whose help message is the line to paste into the spec.
 
-        source: the part of the spec that names the file.  section: the section of the spec that contains
-            `source`.
-        author: how the message names the file.  where: the place in the spec that the complaint points at.
+        source: the part of the spec that names the file.
+        section: the section of the spec that contains `source`.
+        author: how the message names the file.
+        where: the place in the spec that the complaint points at.
         """
         found = f"{author} uses different names from the network: {listed(self.pairs)}"
         names = ", ".join(f"{_word(theirs)}: {_word(ours)}" for theirs, ours in self._all(source).items())

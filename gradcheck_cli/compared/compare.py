@@ -40,8 +40,8 @@ def compared(
     """Compare the gradients of two sources, entry by entry. The second source is the reference.
 
     only: patterns of the names to compare; empty to compare all.
-    rtol: the relative tolerance. By default, each tensor gets the default tolerance of the narrower of its
-    two floating-point types.
+        rtol: the relative tolerance. By default, the tolerance of a tensor depends on the narrower of its two
+        floating-point types.
     atol: the absolute tolerance.
 
     Raises `InputError` if the sources do not contain the same arrays.

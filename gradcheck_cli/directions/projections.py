@@ -121,6 +121,8 @@ def _fine(known: Estimate, directions: Sequence[Direction]) -> bool:
 def most_in_a_row(entries: Array, shape: Shape) -> int:
     """Return the largest number of these entries that are in the same row.
 
+    The changes of all entries in a row add up in one pre-activation.
+
     Their changes add up in one pre-activation.
     """
     if not entries.size or len(shape) < 2:

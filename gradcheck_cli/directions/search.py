@@ -24,7 +24,7 @@ from gradcheck_cli.types import EPS, Array
 from gradcheck_cli.verdict import Projected, Projection
 
 Confirm = Callable[[Array], Comparison]
-"""A function that judges the entries with these flat indices individually. All others stay unknown."""
+"""A function that judges the entries with these flat indices individually. All other entries stay unknown."""
 
 BUDGET = 32
 """The largest number of parts of a direction to follow. If more disagree, many entries are wrong."""
@@ -39,7 +39,7 @@ FEW = 256
 """Tensors up to this size are checked entry by entry if no direction can be evaluated."""
 
 SECOND_LOOK = 4.0
-"""How many times noisier the second, confirming evaluation of a direction is than the first."""
+"""The noise of the second, confirming evaluation of a direction, as a multiple of the first one's."""
 
 NOISIER = 16.0
 """A second evaluation cannot refute the first if it is noisier by more than this factor."""
@@ -92,8 +92,8 @@ class Survey:
 
     analytic: the tensor's analytic gradient.
     rounding: a bound on the rounding error of a correct gradient.
-    tolerances: the relative and the absolute tolerance.
-    confirm: judges single entries.
+        tolerances: the relative and the absolute tolerance.
+    confirm: a function that judges single entries.
     """
 
     def __init__(
@@ -250,7 +250,8 @@ class Survey:
         Returns None if more than `BUDGET` parts disagree.
 
         labels: a label for each of the direction's M entries, (M,).
-        followed: the number of parts to keep at each step, those that disagree most; all parts by default.
+        followed: the number of parts to keep at each step; those that disagree most are kept. By default, all
+            parts are kept.
         """
         kinds, of_kind = np.unique(labels, return_inverse=True)
         place = self.rng.permutation(len(kinds))
@@ -282,7 +283,7 @@ class Survey:
         return self.rng.choice(entries, min(most, len(entries)), replace=False)
 
     def _condemn(self, entries: Array) -> bool:
-        """Mark the unchecked entries among these as suspect, since the sampled ones are wrong."""
+        """Mark the unchecked entries among these as suspect, since the sampled entries are wrong."""
         self.suspect[entries] = ~self.explained[entries]
         self.explained[entries] = True
         return True

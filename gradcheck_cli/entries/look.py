@@ -65,7 +65,7 @@ class Look:
 
     @property
     def worst_wrong(self) -> Masks:
-        """Masks of each tensor's worst entry, if it is wrong and its numerical value is still imprecise."""
+        """Masks of the worst entry of each tensor, if it is wrong and its numerical value still imprecise."""
         return self._marked(lambda c: c.worst_wrong)
 
     def _marked(self, mask: Callable[[Comparison], Array]) -> Masks:
@@ -122,7 +122,7 @@ def _as_bad(look: Look, worst: Masks) -> Masks:
 
 
 def on_kinks(look: Look, reference: Reference) -> tuple[Look, Masks]:
-    """Return a `Look` with entries on kinks set to the best conventional value, and masks of them."""
+    """Return a `Look` and masks of the entries on kinks, which are set to the best conventional value."""
     # If kinks are known, their sides are cheap. If not, only entries that may be on a kink justify a search.
     beyond = look.wrong if reference.objective.tells_kinks else look.doubtful
     kinks = alternatives(reference, look.estimates, union(look.unresolved, beyond))

@@ -23,11 +23,10 @@ from gradcheck_cli.spec.check import CheckSpec
 from gradcheck_cli.types import Array
 
 _MOST_OPEN = 64
-"""The largest number of entries of a tensor that are perturbed literally.
+"""The largest number of undecided entries of a tensor that are perturbed literally.
 
-These are the entries that unit differences leave undecided.
-
-The kinks of the user's code are unknown, so only literal differences tell whether an entry is on one.
+Unit differences leave these entries undecided. The kinks of the user's code are unknown, so only literal
+differences tell whether an entry is on one.
 """
 
 
@@ -69,8 +68,6 @@ def _open(look: Look) -> Masks:
     """Return masks of the undecided entries whose error bar is not negligible.
 
     An error bar is negligible if it does not exceed the rounding error of the analytic gradient.
-
-    It is compared with the rounding error of the analytic gradient.
     """
     undecided = union(look.unresolved, look.doubtful)
     masks = {name: mask & _is_vague(look.comparisons[name]) for name, mask in undecided.items()}

@@ -26,8 +26,6 @@ class Written:
 
         The file must be empty or look like this format. A file with a zero byte is not text, so it is never
         replaced.
-
-        A file with a zero byte is not text, so it is never replaced.
         """
         with open(file, "rb") as stream:
             content = stream.read(_LOOKED_AT)

@@ -166,7 +166,7 @@ class AtRest:
 
         moved: the perturbed value, (…, *features), for losses of shape (…).
         samples, output_rounding: as in `fed`.
-        itself: whether single numbers of `at` were perturbed, rather than something that `at` depends on.
+        itself: whether single elements of `at` were perturbed, rather than something that `at` depends on.
         """
         first = next((i for i in self.graph.above[at] if self.graph.nodes[i].step.is_activation), -1)
         return self.fed({at: moved}, samples, output_rounding, self.graph.gates[at], first if itself else -1)
@@ -261,7 +261,7 @@ class AtRest:
     def activate(self, i: int, y: Array, pick: Pick) -> tuple[Array, Array]:
         """Return the output of node i for the inputs y, and a mask of the inputs that have crossed a kink.
 
-        Numbers on a kink stay on the side that the convention chooses.
+        Elements on a kink stay on the side that the convention chooses.
         """
         step = self.graph.nodes[i].step
         pieces = step.pieces(y)
@@ -331,10 +331,7 @@ class AtRest:
         return step.error(self.own[i], inputs, self.values[i + 1], errors, NUDGED)
 
     def _own_error(self, i: int, step: Pointwise, y: Array) -> Array:
-        """Return the activation's own rounding error. The error takes long to compute, so it is cached.
-
-        It takes long to compute, so it is computed only once.
-        """
+        """Return the activation's own rounding error. The error takes long to compute, so it is cached."""
         if i not in self._own_errors:
             self._own_errors[i] = step.own_error(y, NUDGED)
         return self._own_errors[i]
@@ -344,6 +341,6 @@ def _any(changed: Array, rows: int) -> Array:
     """Return a mask of the rows in which anything has changed.
 
     changed: a mask of the elements that have changed.
-    rows: the number of its first axes, which count rows.
+    rows: the number of leading axes, which count rows.
     """
     return np.asarray(changed.reshape(*changed.shape[:rows], -1).any(axis=-1))

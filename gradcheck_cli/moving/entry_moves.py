@@ -56,9 +56,6 @@ class EntryMoves(Moves):
 
         A step of one unit changes the output of the entry's network step by at most 1 or, if the output is
         normalised, by at most its standard deviation over the batch.
-
-        Such a step changes the output of the entry's network step by at most 1 or, if the output is
-        normalised, by at most its standard deviation over the batch.
         """
         if self._factors is None:
             return np.ones(len(self.position))
@@ -215,7 +212,7 @@ class SharedEntryMoves(EntryMoves):
 class DenseEntryMoves(EntryMoves):
     """Perturbs the entries of a dense step, or γ and β of a scale.
 
-    A short step changes only one column of the output, the same unit in all samples.
+    A short step changes only one column of the output: one unit, in all samples.
     """
 
     @property
@@ -273,7 +270,7 @@ def entry_moves(objective: AtRest, at: int, near: Near, own: str, by_parts: bool
     """Return an object that perturbs the entries of a parameter.
 
     at: the index of the output of the step that uses the parameter.
-    near: evaluates short steps.
+    near: the object that evaluates short steps.
     own: the parameter's name in that step.
     by_parts: whether to evaluate only what an entry changes, if possible.
     """

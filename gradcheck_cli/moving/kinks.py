@@ -48,14 +48,14 @@ class OnKink:
 
     @cached_property
     def distinct(self) -> Array:
-        """A mask of the pieces that differ from the one before, (K, *shape)."""
+        """A mask of the pieces that differ from the piece before, (K, *shape)."""
         return np.concatenate([np.ones_like(self.pieces[:1], dtype=bool), np.diff(self.pieces, axis=0) != 0])
 
     def shares(self, last: float, others: Mapping[int, int], numbers: Array) -> Array:
         """Return the weight of each piece, (K, *shape).
 
-        last: the weight of the last piece, the rest being the weight of the first. With ½, all pieces have
-            equal weights.
+        last: the weight of the last piece; the first piece has the rest of the weight. With ½, all pieces
+            have equal weights.
         others: the piece that a group of kinks is on instead, by the group's number.
         numbers: the group of each element.
         """

@@ -99,8 +99,8 @@ def _units_of(objective: AtRest, value: int) -> Array:
 class Moves:
     """Perturbs the value with index `at`.
 
-    near: evaluates short steps in the value or, if batch normalisation follows, in the normalised value.
-        Longer steps are computed in full.
+    near: the object that evaluates short steps in the value or, if batch normalisation follows, in the
+        normalised value. Longer steps are computed in full.
     """
 
     objective: AtRest
@@ -134,7 +134,7 @@ class Moves:
     def batch(self) -> int:
         """The number of perturbations to evaluate at once.
 
-        Short steps often skip the value `at` itself, so that it needs no memory.
+        Short steps often skip the value `at` itself, so that the value needs no memory.
         """
         if not self._is_short:
             return self._long_batch
@@ -363,7 +363,9 @@ class BatchMoves(Moves):
 
 
 def scaled_value(objective: AtRest, at: int) -> int | None:
-    """Return the index of y = γ ẑ + β, the output of a batch normalisation that directly follows `at`, z.
+    """Return the index of y = γ ẑ + β, the output of a batch normalisation directly after the value `at`.
+
+    The value `at` is z.
 
     Returns None if batch normalisation does not follow, or if z does not have the shape (N, units), for N
     samples.

@@ -1,4 +1,4 @@
-"""Compute losses after single numbers of a value are perturbed, by evaluating only the parts that change.
+"""Compute losses after single elements of a value are perturbed, by evaluating only the parts that change.
 
 `at_rest.AtRest.above` evaluates whole samples, and returns the same losses more slowly. This module handles
 float64 and samples that do not affect each other. Conventions for kinks are left to `AtRest.above`.
@@ -20,7 +20,7 @@ from gradcheck_cli.types import Array
 
 @dataclass(frozen=True)
 class PartMoves:
-    """Perturbs single numbers of the value with index `at`, and evaluates only the parts that change."""
+    """Perturbs single elements of the value with index `at`, and evaluates only the parts that change."""
 
     objective: AtRest
     at: int

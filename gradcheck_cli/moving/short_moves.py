@@ -346,7 +346,8 @@ def short_inner_loops() -> Iterator[None]:
 def outer(columns: Array, rows: Array) -> Array:
     """Return the outer products columns[j] ⊗ rows[j] for all j, as one array.
 
-    Each is computed as a product of two-column matrices, since BLAS is faster there than broadcasting.
+    Each product is computed as a product of two-column matrices, since BLAS is faster there than
+    broadcasting.
     """
     (count, samples), width = columns.shape, rows.shape[1]
     left, right = np.zeros((count, samples, 2)), np.zeros((count, 2, width))

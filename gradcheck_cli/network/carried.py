@@ -25,8 +25,8 @@ from gradcheck_cli.types import Array, Shape
 class Link(Protocol):
     """A map y = M z + c, with the sums over M.
 
-    The arguments d and u of its methods hold numbers of y, (F_y, N). The results hold numbers of z, (F_z, N).
-    A sample of y has F_y features, a sample of z has F_z, and there are N samples.
+    The arguments d and u of its methods hold elements of y, (F_y, N). The results hold elements of z,
+    (F_z, N). A sample of y has F_y features, a sample of z has F_z, and there are N samples.
     """
 
     def sums(self, d: Array) -> Array:

@@ -1,4 +1,4 @@
-"""Bound and mix the gradients of a network's parameters over all choices of sides at its kinks.
+"""Find the extremes and mixtures of a network's gradients over all choices of sides at its kinks.
 
 The slope of a (feature, sample) pair is linear in the weights of the pieces that meet at each kink, so its
 extremes are at the corners, where every kink is wholly on one piece. For kinks that share a piece in all
@@ -62,7 +62,7 @@ class Corners:
     def mixtures(self, name: str, undecided: Array) -> Mixtures | None:
         """Return the gradients of the marked entries under all mixtures of pieces at kinks.
 
-        Returns None if they are unknown, or too many to keep.
+        Returns None if the gradients are unknown or too many to store.
         """
         corners = [self._mixed(corner, name, undecided) for corner in self.objective.corners]
         known = [corner for corner in corners if corner is not None and np.isfinite(corner.base).all()]
@@ -130,7 +130,7 @@ def _by_kink(pieces: Array, factors: Factors, undecided: Array, in_sample: bool)
 
 
 def _extremes(corner: Corner, slopes: Callable[[UnitObjective], Array]) -> tuple[Array, Array]:
-    """Return the least and the greatest slopes over all choices of single kinks.
+    """Return the least and the greatest slopes over all choices of sides at single kinks.
 
     slopes: a function that returns the slopes of an objective, in any shape.
     """

@@ -201,8 +201,8 @@ def certify(
 ) -> Estimate:
     """Estimate derivatives with just enough steps to confirm a correct gradient.
 
-    If these steps yield no estimate for a variable because a kink is near, the variable gets as many shorter
-    steps. If these fail, too, the variable gets the whole ladder.
+    If these steps yield no estimate for a variable because a kink is near, the variable gets the same number
+    of shorter steps. If these fail, too, the variable gets the whole ladder.
     """
     which = _all_or(which, movable)
     if not scheme.escalates:
@@ -257,9 +257,9 @@ def confirm(
 
 
 HIDDEN = 32.0
-"""The jumps of several kinks may nearly cancel.
+"""A bound on the sizes of jumps that nearly cancel.
 
-Their sizes are assumed to add up to at most this multiple of the net jump.
+The sizes of the jumps of several kinks are assumed to add up to at most this multiple of the net jump.
 """
 
 _BALANCE = 128.0

@@ -18,7 +18,10 @@ _FAR_BEYOND = 30.0
 """No rounding error reaches this multiple of its bound."""
 
 _ALIKE = 0.75
-"""Two jumps are alike if the smaller one is at least this share of the larger. In noise, they rarely are."""
+"""Two jumps are alike if the smaller one is at least this share of the larger.
+
+Jumps in noise are rarely alike.
+"""
 
 _FIRST = 5
 """The number of steps that show whether slopes rise all the time."""

@@ -76,7 +76,7 @@ class Movable(Protocol):
     def rest(self) -> Array | None:
         """The S terms of the unperturbed loss, (S,).
 
-        None if `Moved.crossed` reports kinks.
+        The value is None if `Moved.crossed` reports kinks.
         """
 
     def move(self, which: Array, to: Array) -> Moved:
@@ -145,7 +145,7 @@ class DirectedObjective(Objective, Protocol):
 
 
 Site = int
-"""The index of a value in a network that is affine in the parameters it uses, such as a pre-activation."""
+"""The index of a value that is affine in the parameters of its step, such as a pre-activation."""
 
 
 class Factors(Protocol):

@@ -62,7 +62,7 @@ class Reference(Protocol):
         """Return the least and the greatest gradient of each entry over all choices of sides at kinks."""
 
     def mixtures(self, name: str, undecided: Array) -> Mixtures | None:
-        """Return the gradients of the marked entries under all mixtures of pieces; None if unknown."""
+        """Return the gradients of the marked entries under all mixtures of pieces, or None if unknown."""
 
 
 class UnitDifferences:
@@ -205,7 +205,10 @@ class UnitDifferences:
         return Corners(self.objective, self.scheme, self._slopes_of_pairs)
 
     def _slopes_of_pairs(self, site: Site, fed: Array, objective: UnitObjective) -> Array:
-        """Return the slopes (F, N) of the marked pairs of a site, and 0 for all others."""
+        """Return the slopes of the marked pairs of a site, and 0 for all other pairs, (F, N).
+
+        F is the number of features, and N the number of samples.
+        """
         slopes, which = np.zeros(fed.shape), np.flatnonzero(fed)
         scheme, step = escalated(self.scheme), self._finer_step
         slopes.flat[which] = self._look(differentiate, objective, site, scheme, step, which).value

@@ -33,7 +33,7 @@ class Testimony:
     rounding: Array
 
     def distance(self, estimates: Estimates) -> Array:
-        """Return the distance from `estimates` divided by the allowed distance; 0 where either is unknown.
+        """Return the distance from `estimates` divided by the allowed distance; 0 if either is unknown.
 
         The allowed distance is the sum of both error bars, the rounding bound and `FLOOR` times the value.
         """

@@ -1,1 +1,4 @@
-"""The subjects of a check. Each has gradients, the function that they belong to, and rounding bounds."""
+"""The subjects of a check.
+
+Each subject has gradients, the function that they belong to, and rounding bounds.
+"""

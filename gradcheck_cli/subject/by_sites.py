@@ -24,7 +24,7 @@ from gradcheck_cli.report import Checked
 from gradcheck_cli.spec.check import CheckSpec
 
 PATIENCE = 60.0
-"""Sites are used if perturbing all of their numbers takes at most this many seconds.
+"""Sites are used if perturbing all of their elements takes at most this many seconds.
 
 This limit is longer than that for literal differences, because the alternative is a few random directions.
 """

@@ -62,7 +62,7 @@ class CodeSubject:
     """The gradients that the user's code computes.
 
     objective: the code's loss, as a function that can be perturbed.
-    rounding: for each gradient, a bound on the rounding error of a correct one.
+    rounding: for each gradient, a bound on the rounding error of a correct gradient.
     inputs: the inputs that the code is called with.
     findings: the mistakes that were found by rerunning the code in other ways.
     before: functions that return a subject whose gradients must be right for this check to mean anything.
@@ -89,7 +89,7 @@ class CodeSubject:
         """Check every entry, or random directions if the clock shows that the code is slow.
 
         If nothing is wrong, the code is checked again with its loss weighted in other ways (`others`). If
-        something is wrong in a subject that must be right first (`before`), the report is about that.
+        something is wrong in a subject that must be right first (`before`), the report is about that subject.
         """
         for earlier in self.before:
             found = earlier()._check(how, progress, clock)

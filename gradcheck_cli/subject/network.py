@@ -56,7 +56,7 @@ class NetworkSubject:
     """The gradients of a network that a spec describes.
 
     objective: the network's loss, as a function in which pre-activations can be perturbed.
-    rounding: for each gradient, a bound on the rounding error of a correct one.
+    rounding: for each gradient, a bound on the rounding error of a correct gradient.
     in_out: whether the gradients come from a file that holds weights as [in, out].
     """
 
