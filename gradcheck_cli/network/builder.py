@@ -40,8 +40,8 @@ class Builder:
     features_of_x: the shape of one sample of x.
     names: the name of each layer, by its place.
     epsilon: the machine epsilon of the type in which the network computes.
-    arrays: the arrays in the spec's layers. The key of each is the place of its layer, followed by the keys
-        of the array within that layer.
+    arrays: the arrays in the spec's layers. The key of each array is the place of its layer, followed by the
+        keys of the array within that layer.
     place, kind: the place and the kind of the layer that is being built.
     nodes: the nodes that have been added.
     shapes: the shape of one sample of x, followed by the shape of one sample of each node's output.

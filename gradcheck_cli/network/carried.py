@@ -3,10 +3,10 @@
 `factors` describes how a parameter w enters the output z of its step: z = J w + c. A value y above may be
 affine in z: y = M z + c, where M holds numbers of the forward pass. Then y = M J w + c, so perturbing y also
 gives the gradient of w. In attention, the scores q kᵀ are affine in k, and the output a v is affine in v. A
-perturbed number of k or v changes the output of every token; a perturbed score, or a perturbed number of a v,
-changes the output of one.
+perturbed element of k or v changes the output of every token; a perturbed score, or a perturbed element of a
+v, changes the output of one token.
 
-As in `factors`, an array of numbers of a value has the shape (F, N): the F features of a sample in C order,
+As in `factors`, an array of elements of a value has the shape (F, N): the F features of a sample in C order,
 for each of N samples.
 """
 
@@ -105,7 +105,7 @@ class Product:
         return (np.swapaxes(whole, -1, -2) if self.turned[1] else whole).ravel()
 
     def _below(self, d: Array, by: Array) -> Array:
-        """Return d Bᵀ as numbers of z."""
+        """Return d Bᵀ as elements of z."""
         *lead, _, outer = by.shape[1:]
         of_y = _turned(np.ascontiguousarray(d.T), (len(by), *lead, self.rows, outer), self.turned[1])
         of_z = np.matmul(of_y, np.swapaxes(by, -1, -2))
@@ -197,7 +197,10 @@ def product_of(by: Array, rows: int, turned: tuple[bool, bool], units: Array) ->
 
 
 def _turned(numbers: Array, shape: Shape, swapped: bool) -> Array:
-    """Reshape numbers to `shape`. If `swapped`, they are stored with its last two axes swapped."""
+    """Reshape `numbers` to `shape`.
+
+    If `swapped`, `numbers` is stored with the last two axes of `shape` swapped.
+    """
     if not swapped:
         return numbers.reshape(shape)
     return np.swapaxes(numbers.reshape(*shape[:-2], shape[-1], shape[-2]), -1, -2)

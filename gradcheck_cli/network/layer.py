@@ -74,7 +74,10 @@ class Layer:
 
     @property
     def own_steps(self) -> tuple[Step, ...]:
-        """The steps of the layer, starting with the one that computes z, without the steps in `before`."""
+        """The steps of the layer, starting with the step that computes z.
+
+        The steps in `before` are left out.
+        """
         return (self.step, *self._normalisation(), Pointwise(self.activation))
 
     def _normalisation(self) -> Iterator[Step]:

@@ -207,7 +207,7 @@ class ChainRule:
     def da_dz(self) -> Array:
         """The factor ∂a/∂z = φ'(z), (N, out), or a Jacobian, (N, out, out), for N samples.
 
-        With batch normalisation, it is ∂a/∂y instead.
+        With batch normalisation, the factor is ∂a/∂y instead.
         """
         return self.layer.activation.derivative(self.y)
 

@@ -194,9 +194,10 @@ def _signs(count: int, rng: np.random.Generator) -> Array:
 
 
 def _rounding(function: Function, at: Point) -> list[Array]:
-    """Return the difference between each result in float32 and in float64, in units of machine epsilon.
+    """Return a bound on the difference between each result in float32 and in float64.
 
-    This is the largest difference observed at points near `at`, times a safety factor.
+    The bound is the largest difference observed at points near `at`, times a safety factor, in units of
+    machine epsilon.
     """
     rng, eps = np.random.default_rng(0), float(np.finfo(np.float32).eps)
     own = [np.zeros(each.shape) for each in function(at)]

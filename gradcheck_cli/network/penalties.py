@@ -18,11 +18,12 @@ class Penalty:
     """A penalty on a parameter w with strength λ.
 
     name: the penalty's name in a spec.
-    value: value(w, λ), the term of each entry, in w's shape.
-    derivative: derivative(w, λ), the derivative of each term, in w's shape.
-    pieces: for a penalty with a kink at 0, such as |w|: pieces(w), the sign of each entry.
-    branch: for such a penalty: branch(w, sign, λ), the value on the side with this sign, extended past the
-        kink.
+    value: a function value(w, λ) that returns the term of each entry, in w's shape.
+    derivative: a function derivative(w, λ) that returns the derivative of each term, in w's shape.
+    pieces: for a penalty with a kink at 0, such as |w|, a function pieces(w) that returns the sign of each
+        entry.
+    branch: for such a penalty, a function branch(w, sign, λ) that returns the value on the side with this
+        sign, extended past the kink.
     """
 
     name: str

@@ -34,8 +34,8 @@ class CheckSpec(Model):
 
     parameters: The parameters to check: names with wildcards, such as `output.*`, or `all`.
     inputs: Also check the gradient with respect to the input x. The report calls this tensor `input`.
-    order: 1 checks gradients. 2 also checks the gradients of the gradients, which double backward computes. 2
-        needs code in torch or jax.
+    order: 1 checks gradients. 2 also checks the gradients of the gradients, which double backward computes.
+        Order 2 needs code in torch or jax.
     forward_mode: Also check forward-mode derivatives (jvp), and say which of the two modes is wrong. This
         needs code in torch or jax.
     scheme: The difference scheme. `adaptive` extrapolates from several steps and estimates its own error.

@@ -38,7 +38,7 @@ State = tuple[int, ...]
 Part = Callable[[int, int], int]
 """A function that extracts gate k from a value that holds all gates.
 
-It takes the index of that value, and k, and returns the index of the gate.
+The function takes the index of that value, and k, and returns the index of the gate.
 """
 
 

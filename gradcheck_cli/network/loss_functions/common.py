@@ -86,7 +86,7 @@ def bce_with_logits(a: Array, target: Array) -> Array:
 def margins(a: Array, target: Array) -> Array:
     """Return the margin s_j − s_y + 1 of every output j, for scores s = a and the label y.
 
-    The labelled output gets −1 instead, so that it never counts.
+    The labelled output gets −1 instead, so that this output never counts.
     """
     labelled = row_sums(a * target)[..., None]
     return np.where(target > 0, -1.0, a - labelled + 1.0)

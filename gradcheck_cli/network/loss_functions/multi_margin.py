@@ -37,8 +37,8 @@ def multi_margin_branch(a: Array, target: Array, counts: Array, p: int, margin: 
 def multi_margin_gradient(a: Array, target: Array, p: int, margin: float) -> Array:
     """Return the gradient of the multi-class margin loss.
 
-    With over = max(0, margin − a_y + aⱼ), it is w_y / C · p over^(p − 1) for every output j other than the
-    label y, and minus the sum of these at the label.
+    With over = max(0, margin − a_y + aⱼ), the gradient is w_y / C · p over^(p − 1) for every output j other
+    than the label y, and minus the sum of these at the label.
     """
     over = _over(a, target, margin)
     slopes = (over > 0) * (over if p == 2 else np.ones_like(over)) * p

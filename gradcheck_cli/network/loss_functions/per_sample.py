@@ -104,7 +104,7 @@ def cosine(a: Array, target: Array, eps: float) -> Array:
 
 
 def cosine_branch(a: Array, target: Array, side: Array, eps: float) -> Array:
-    """Return the cosine loss as if a were longer than eps where `side` is 1, and shorter than eps if not."""
+    """Return the cosine loss as if a were longer than eps where `side` is 1, and shorter elsewhere."""
     size = np.where(side[..., 0] > 0, _norm(a), eps)
     return 1.0 - row_sums(a * target) / (size * np.maximum(_norm(target), eps))
 

@@ -29,7 +29,7 @@ class Given(Step):
     formulas = Formulas("mask", "given with the data", (Argument("x", "0", "0"),))
 
     def for_batch(self, first: int, samples: int) -> Given | None:
-        """Return the step with the array's rows for one batch; None if their number does not fit.
+        """Return the step with the array's rows for one batch; None if the number of rows does not fit.
 
         The array has a row for each sample of the batch, or for each sample of the data set.
 

@@ -4,7 +4,7 @@
     ∂L/∂x[c, q] = Σ over the windows p that hold q of δ[c, p] / n
 
 Here n is the size of the window, and δ = ∂L/∂z. Where windows overlap, their shares of ∂L/∂x add up. If
-`count_include_pad` is off, n counts only the numbers of a window that are not padding.
+`count_include_pad` is off, n counts only the elements of a window that are not padding.
 """
 
 from __future__ import annotations

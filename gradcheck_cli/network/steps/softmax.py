@@ -60,7 +60,7 @@ class Softmax(Step):
         return "softmax"
 
     def kept(self, *inputs: Array) -> Array:
-        """Return the mask of the numbers of z that take part, in a shape that broadcasts to that of z."""
+        """Return the mask of the elements of z that take part, in a shape that broadcasts to that of z."""
         return self.mask
 
     def forward(self, p: Arrays, *inputs: Array) -> Array:
