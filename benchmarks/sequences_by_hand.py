@@ -61,7 +61,7 @@ class Recurrent(Hand):
 
 LOOPS: Mistakes = {
     "state's gradient not carried": ("gradient not carried back",),
-    "upstream of the last step alone": ("upstream of earlier steps lost",),
+    "upstream of the last step alone": ("gradients of earlier outputs lost",),
 }
 
 

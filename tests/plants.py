@@ -83,7 +83,7 @@ FAMILIES: Mapping[str, tuple[str, ...]] = {
         "bias not summed",
         "bias summed along the wrong axis",
         "bias summed over everything",
-        "bias summed with its input",
+        "bias gradient summed over the inputs",
     ),
     "batch norm": (
         "batch norm: mean term missing",
@@ -679,7 +679,7 @@ LAYERED: Mapping[str, Mapping[str, Parts]] = {
     "bias summed over everything": {
         "": {"bias": lambda p, i, rng: np.full(p.delta[i].shape[1], p.delta[i].sum())}
     },
-    "bias summed with its input": {"": {"bias": _summed_with_its_input}},
+    "bias gradient summed over the inputs": {"": {"bias": _summed_with_its_input}},
     "outer product of sums": {
         "sum and mean": {"weight": _outer(_total, _mean)},
         "sums": {"weight": _outer(_total, _total)},

@@ -90,7 +90,7 @@ _BIASES: tuple[Mistake, ...] = (
         "dL_db = np.full(C, delta.mean())",
     ),
     _bias(
-        "bias summed with its input",
+        "bias gradient summed over the inputs",
         BIAS,
         lambda s: s.delta.T @ s.a_h.sum(axis=1),
         "the bias's gradient is the weight's gradient summed over the inputs, but the bias's own input is 1",

@@ -396,7 +396,7 @@ _BETAS: tuple[Mistake, ...] = (
 NORM_MISTAKES: tuple[Mistake, ...] = (
     _row(
         Part.BIAS,
-        "batch norm: bias gradient from above it",
+        "batch norm: bias gradient from above the norm",
         lambda at, g, s: s.dL_dy.sum(axis=0),
         "the bias's gradient is taken at the output of the normalisation, as β's is",
         "∂L/∂b = Σₙ ∂L/∂yₙ",

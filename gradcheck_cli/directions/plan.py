@@ -51,7 +51,7 @@ class Plan:
 
 
 def literal_is_asked_for(how: CheckSpec) -> bool:
-    """Return whether the user asks for literal differences, by name or with a scheme or a step."""
+    """Return whether the user asks for literal differences, directly or by setting a scheme or a step."""
     own_scheme = how.scheme != DEFAULT_SCHEME or how.step is not None
     return how.differences == "literal" or (own_scheme and not how.fast)
 

@@ -98,7 +98,7 @@ def _worst(annotations: list[Annotation]) -> Iterator[Annotation]:
 
 
 def _badness(annotation: Annotation) -> float:
-    """Return an annotation's badness as a sort key; NaN sorts as the least.
+    """Return an annotation's badness as a sort key; NaN ranks lowest.
 
     The key is rounded as in the report, so that tensors shown with the same error keep their order.
     """

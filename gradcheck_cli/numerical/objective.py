@@ -174,7 +174,7 @@ class Factors(Protocol):
         """
 
     def only(self, units: Array) -> Factors:
-        """Return a copy restricted to rows `units` of the parameter and the features that belong to them."""
+        """Return a copy restricted to these rows of the parameter and the features that belong to them."""
 
     def of(self, units: Array) -> Array:
         """Return the indices of the features that belong to these rows of the parameter."""

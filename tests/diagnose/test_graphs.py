@@ -185,7 +185,7 @@ MISTAKES: tuple[tuple[str, str, dict[str, Part]], ...] = (
         {"norm": lambda g, h, s, mean: norm(g, h, s, mean) * s / np.sqrt(s**2 - EPS)},
     ),
     (
-        "batch norm: bias gradient from above it",
+        "batch norm: bias gradient from above the norm",
         "hidden2",
         {"bias": lambda d, dL_dy: dL_dy.sum(axis=(0, 2, 3))},
     ),

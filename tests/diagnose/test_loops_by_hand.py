@@ -51,7 +51,7 @@ def test_the_loop_by_hand_is_right():
     [
         ("gradient not carried back", {"carried": False}),
         ("returned inside the loop", {"ends_early": True}),
-        ("upstream of earlier steps lost", {"only_last": True}),
+        ("gradients of earlier outputs lost", {"only_last": True}),
         ("upstream of another step", {"upstream": 1}),
         ("upstream of another step", {"upstream": -1}),
     ],

@@ -134,7 +134,7 @@ REARRANGE: tuple[Variant, ...] = (
     ),
     variant(
         Stack,
-        "upstream of earlier steps lost",
+        "gradients of earlier outputs lost",
         LOOPS,
         _to_last_step,
         "only the last time step gets the gradient of its output; the other outputs' gradients are not added",
