@@ -15,7 +15,7 @@ from gradcheck_cli.formats.glyphs import escaped
 from gradcheck_cli.formats.matrix import matrix_shape
 
 PAGE = 2**18
-"""The largest number of cells on a page: about as many as fit on a screen. A page with that number of cells takes about 9 MB."""
+"""The largest number of cells on a page, about as many as fit on a screen. They take 9 MB of HTML."""
 
 STATES = (
     "wrong",
