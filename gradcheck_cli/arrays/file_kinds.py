@@ -13,7 +13,8 @@ class Kind:
     """A kind of file that is recognised by its content.
 
     name: the kind's name with an article, such as "a pickle".
-    looks: takes the first bytes and the names of zip members; returns whether the file is of this kind.
+    looks: a function that takes the first bytes and the names of zip members, and returns whether the file is
+        of this kind.
     help: how to convert such a file to one that gradcheck reads.
     """
 

@@ -107,7 +107,7 @@ class Author:
     ) -> None:
         """Raise an `InputError` if arrays are missing, unexpected or misshapen.
 
-        If arrays under unknown names have the shapes of missing ones, the error suggests how to map them.
+        If arrays under unknown names have the shapes of missing arrays, the error suggests how to map them.
         given: the headers of the arrays, by the author's names.
         shapes: the required shapes of all allowed arrays, by gradcheck's names.
         needed: the names of the arrays that must be present; by default all.
@@ -158,7 +158,7 @@ class OwnParameters:
     author: Author
 
     def fitting(self, shapes: Mapping[str, Shape]) -> dict[str, Array]:
-        """Return the parameters under gradcheck's names and in its layout.
+        """Return the parameters under gradcheck's names and in gradcheck's layout.
 
         shapes: the shapes that the network requires, by gradcheck's names.
         Raises `InputError` if names or shapes do not fit.

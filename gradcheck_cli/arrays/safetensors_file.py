@@ -67,7 +67,10 @@ class Tensor:
     place: Place
 
     def header(self) -> Header:
-        """Return the tensor's header. safetensors itself has checked it against the size of the file."""
+        """Return the tensor's header.
+
+        safetensors itself has checked the header against the size of the file.
+        """
         tensor = self.archive.get_slice(self.name)
         kind = tensor.get_dtype()
         if kind not in _DTYPES:

@@ -50,7 +50,7 @@ def match_shapes(
     what: what an array is called in messages, such as "parameter".
     where: the place in the spec that the error points at.
     if_missing: the help for a missing array.
-    if_transposed: by array name, the help for a transposed array that needs another help than usual.
+    if_transposed: by array name, the help for a transposed array to which the usual help does not apply.
     """
     complaints = [
         Complaint(

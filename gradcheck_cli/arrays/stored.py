@@ -68,7 +68,7 @@ class Header:
 Accept = Callable[[Mapping[str, Header]], None]
 """A function that checks the headers, by name, before the arrays are read.
 
-It raises an `InputError` if the arrays are not those needed.
+The function raises an `InputError` if the arrays are not the ones that are needed.
 """
 
 
@@ -177,7 +177,7 @@ def refuse_absent(
 
     held: the names of the arrays in the file.
     wanted: the names of the arrays needed, each with the place in the spec that asks for it.
-    hint: suggests a fix for a missing name.
+    hint: a function that suggests a fix for a missing name.
     """
     complaints = [
         Complaint(

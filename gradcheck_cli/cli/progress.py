@@ -179,10 +179,10 @@ def _titled(title: str, room: int) -> str:
 
 
 def _rate(per_second: float) -> str:
-    """Format a rate: ``1,234``, ``0.2``."""
+    """Format a rate, such as ``1,234`` or ``0.2``."""
     return f"{per_second:,.0f}" if per_second >= 10 else f"{per_second:.1f}"
 
 
 def _time(seconds: float) -> str:
-    """Format a time: ``90 s``, ``34 min``."""
+    """Format a time, such as ``90 s`` or ``34 min``."""
     return f"{seconds:,.0f} s" if seconds < 100 else f"{seconds / 60:,.0f} min"

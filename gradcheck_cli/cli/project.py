@@ -77,7 +77,7 @@ class Project:
         return replace(complaint, message=place + complaint.message, position=position)
 
     def _position(self, key: str) -> Position | None:
-        """Return the key's position in the file; None if it is not under a [tool.gradcheck] heading.
+        """Return the key's position in the file; None if the key is not under a [tool.gradcheck] heading.
 
         tomllib gives no positions, so the text is searched.
         """

@@ -47,7 +47,7 @@ def complain(*complaints: Complaint) -> None:
 
 
 def say(*lines: str) -> None:
-    """Print lines on stderr, if stderr can be written.
+    """Print lines on stderr, if stderr is writable.
 
     Control characters are escaped, so that no name can control the terminal or begin a new line.
     """

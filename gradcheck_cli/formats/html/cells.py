@@ -15,7 +15,7 @@ from gradcheck_cli.formats.glyphs import escaped
 from gradcheck_cli.formats.matrix import matrix_shape
 
 PAGE = 2**18
-"""The largest number of cells on a page, about as many as fit on a screen. They take 9 MB of HTML."""
+"""The largest number of cells on a page: about as many as fit on a screen. This many cells take 9 MB."""
 
 STATES = (
     "wrong",
@@ -30,7 +30,7 @@ STATES = (
 
 @dataclass(frozen=True)
 class Cells:
-    """A grid of rows × columns, in which each cell is a block of entries. Its arrays are in base64.
+    """A grid of rows × columns, in which each cell is a block of entries. The grid's arrays are in base64.
 
     entry: the flat index of each block's worst entry; empty if each block is one entry.
     analytic, numerical: float64.  error, relative: float32; relative is NaN for entries that test nothing.
