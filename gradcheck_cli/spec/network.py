@@ -55,7 +55,7 @@ class LossSpec(Model):
         triplet, the number added to each difference, which may be 0.
     label_smoothing: The share of the target that cross_entropy spreads evenly over all classes.
     weight: The weights of the classes in cross_entropy, nll and multi_margin.
-    sample_weight: The weight of each sample in cross_entropy, nll and multi_margin, [samples]. A mean still
+    sample_weight: The weight of each sample, [samples], in cross_entropy, nll and multi_margin. A mean still
         divides by the number of samples.
     ignore_index: The label of samples that cross_entropy and nll leave out of the loss and of its mean.
     """

@@ -14,7 +14,7 @@ from gradcheck_cli.spec.model import Model
 from gradcheck_cli.spec.spec import Spec
 
 DRAFT = "http://json-schema.org/draft-07/schema#"
-"""The draft's address, spelt exactly as in its own `$id`, since editors look it up by that spelling."""
+"""The draft's address, spelt exactly as in its own `$id`, since editors look up the draft by it."""
 
 _KEY = re.compile(r"^(\w+): (.+(?:\n(?!\w+: )[^\n]+)*)", re.MULTILINE)
 """Matches a key and its description in a model's docstring."""

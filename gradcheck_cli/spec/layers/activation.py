@@ -29,7 +29,7 @@ class ActivationSpec(Model):
 
     name: The function φ in a = φ(z).
     negative_slope: The slope of leaky_relu for z < 0.
-    alpha: The α of elu, which tends to −α as z → −∞.
+    alpha: The α of elu. The value of elu tends to −α as z → −∞.
     approximate: `tanh` for the tanh approximation of gelu, `none` for the exact function.
     """
 

@@ -109,7 +109,10 @@ class AttentionSpec(LayerItem):
 
 
 def _padding_of(array: Array, tokens: int) -> Array:
-    """Return the padding mask, (N, tokens). Raises an `UnfitError` if its shape or its numbers do not fit."""
+    """Return the padding mask, (N, tokens), for N samples.
+
+    Raises an `UnfitError` if the mask's shape or its numbers do not fit.
+    """
     if array.ndim != 2 or array.shape[1] != tokens:
         message = f"key_padding_mask has shape {list(array.shape)}; [samples, {tokens}] is needed"
         raise UnfitError(message, "key_padding_mask", "give a row for each sample: 1 for padding, else 0")

@@ -13,7 +13,7 @@ def nodes_of(builder: Builder) -> Nodes:
 
 
 def sequence_of(builder: Builder, value: int, kind: str, axes: str) -> tuple[int, int]:
-    """Return the shape of a sample. Raises an `UnfitError` if it does not have two axes.
+    """Return the shape of a sample. Raises an `UnfitError` if a sample does not have two axes.
 
     axes: the names of the axes for the error, such as [steps, features].
     """

@@ -39,8 +39,8 @@ class RecurrentSpec(LayerItem):
     num_layers: The number of stacked recurrent layers. The states of one layer are the inputs of the next.
     bidirectional: Whether a second pass runs from the last step to the first, which doubles the outputs.
     h0: The state h before the first step. By default, it is 0. `parameter` makes it a trained parameter. An
-        array [num_layers · directions, samples, units] fixes it for each sample, and an array
-        [num_layers · directions, units] fixes it for all samples.
+        array [num_layers · directions, samples, units] fixes the state for each sample, and an array
+        [num_layers · directions, units] fixes the state for all samples.
     """
 
     num_layers: Annotated[int, Field(ge=1, le=MAX_STEPS)] = 1

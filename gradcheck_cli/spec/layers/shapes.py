@@ -41,7 +41,7 @@ class ReshapeSpec(LayerItem):
 
 
 class PermuteSpec(LayerItem):
-    """Permute the axes of each sample, like torch.permute. `permute: [1, 0]` transposes it.
+    """Permute the axes of each sample, like torch.permute. `permute: [1, 0]` transposes each sample.
 
     permute: For each output axis, the input axis it comes from. 0 is the first axis after the batch axis.
     """
