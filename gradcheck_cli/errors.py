@@ -34,7 +34,7 @@ _WORST_FIRST = (
 
 
 def worst(codes: Iterable[ExitCode]) -> ExitCode:
-    """Return the exit code for several specs together: the worst one, or 3 if there are none."""
+    """Return the exit code for several specs together: the worst one, or 3 without any specs."""
     return min(codes, key=_WORST_FIRST.index, default=ExitCode.UNDECIDED)
 
 

@@ -119,7 +119,10 @@ def _shares() -> tuple[float, ...]:
 
 
 SHARES = _shares()
-"""The shares that a maximum may assign to one of k equal values: 1/k for k up to 16, j/k for k up to 6."""
+"""The shares that a maximum may assign to one of k equal values.
+
+They are 1/k for k up to 16, and j/k for k up to 6 and j below k.
+"""
 
 
 def _stay_apart(gap: Array, noise: Array) -> Array:
