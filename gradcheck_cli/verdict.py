@@ -207,8 +207,8 @@ class Judged:
         """A mask of the entries that agree: they are within tolerance, and that is evidence of correctness.
 
         If the rounding bound is a tenth of the value or more, agreement within rounding is no evidence: a
-        wrong gradient may be as close to the numerical value as a correct one. Neither is a difference that
-        only a large rounding bound allows. Two zeros agree.
+        wrong gradient may be as close to the numerical value as a correct one. A difference that only a large
+        rounding bound allows is no evidence, either. Two zeros agree.
         """
         plausible = np.minimum(self.rounding, max(PLAUSIBLE, PLAUSIBLE_EPS * self.eps) * self.scale)
         within = ~(self.difference > self._own_tolerance + plausible) & np.isfinite(self.analytic)

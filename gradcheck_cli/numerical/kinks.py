@@ -121,7 +121,7 @@ def _shares() -> tuple[float, ...]:
 SHARES = _shares()
 """The shares that a maximum may assign to one of k equal values.
 
-They are 1/k for k up to 16, and j/k for k up to 6 and j below k.
+They are 1/k and 1 − 1/k for k up to 16, and every j/k for k up to 6.
 """
 
 

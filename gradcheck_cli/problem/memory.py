@@ -11,16 +11,22 @@ from gradcheck_cli.network.network import Network
 from gradcheck_cli.problem.layers import size_after, size_of, widest_nodes
 
 _PER_PARAMETER = 18 * 8
-"""Bytes per parameter entry: for its gradient, reference, error bar, rounding and verdict (measured)."""
+"""The bytes that a parameter entry needs for gradient, reference, error bar, rounding and verdict.
+
+This number was measured.
+"""
 
 _PER_ACTIVATION = 24 * 8
-"""Bytes per sample and unit or input: for both passes, rounding, slopes and error bars (measured)."""
+"""The bytes that a sample needs per unit or input, for both passes, rounding, slopes and error bars.
+
+This number was measured.
+"""
 
 _PER_MOVED = 8 * 8
-"""Bytes per activation that a single perturbation changes, including temporary arrays."""
+"""The bytes that a perturbation needs per activation that it changes, including temporary arrays."""
 
 _LOADED = 64 * 2**20
-"""Bytes that the process needs for Python, numpy and gradcheck."""
+"""The bytes that the process needs for Python, numpy and gradcheck."""
 
 MIB = 2**20
 
