@@ -62,7 +62,7 @@ def read(source: FromCode, inputs: Inputs, load: Load = load) -> Function:
     nested = own_nested(code)
     given = inputs.parameters if nested is None else nested.arrays
     if given is None:
-        help = f"define parameters in {code.file.name}, a dict of arrays, or name a file"
+        help = f"define 'parameters' in {code.file.name} as a dict of arrays, or set 'parameters' to a file"
         raise code.complain("has no parameters: neither the spec nor its file defines any", help)
     return differentiated(jax, code, nested or Nested(dict(given)), inputs, (x, y))
 

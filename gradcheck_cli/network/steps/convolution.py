@@ -48,7 +48,7 @@ class Convolution(Step):
     formulas = Formulas(
         "z",
         "{x} {weight}ᵀ + {bias}",
-        (Argument("a⁽ʰ⁾", "{weight}", "{g} {weight}, each row added back at its patch"),),
+        (Argument("a⁽ʰ⁾", "{weight}", "{g} {weight}, each row added back at the positions of its patch"),),
         {
             "weight": Argument("w", "{x}", "{g}ᵀ {x}"),
             "bias": Argument("b", "1", "Σₙ {g}ₙ"),
