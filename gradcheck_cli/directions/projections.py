@@ -122,8 +122,6 @@ def most_in_a_row(entries: Array, shape: Shape) -> int:
     """Return the largest number of these entries that are in the same row.
 
     The changes of all entries in a row add up in one pre-activation.
-
-    Their changes add up in one pre-activation.
     """
     if not entries.size or len(shape) < 2:
         return 1
