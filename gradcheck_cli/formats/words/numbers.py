@@ -27,7 +27,7 @@ def measured(value: float, error: float) -> str:
 
 
 def index(of: Sequence[int]) -> str:
-    """Format an entry's index, such as ``[3, 27]``. The only entry of a scalar has none."""
+    """Format an entry's index, such as ``[3, 27]``; empty for the only entry of a scalar."""
     return f"[{', '.join(map(str, of))}]" if of else ""
 
 
