@@ -42,8 +42,8 @@ class CheckSpec(Model):
     step: The largest step of the scheme, measured as the change in a pre-activation.
     rtol: The relative tolerance. The default is 1e-6, or 16 times the machine epsilon of the gradient's dtype
         if that is larger.
-    atol: The absolute tolerance, 0 by default. It can hide a mistake in any entry that is not much larger than
-        the tolerance, so the report counts the entries that agree only because of it.
+    atol: The absolute tolerance, 0 by default. It can hide a mistake in any entry that is not much larger
+        than the tolerance, so the report counts the entries that agree only because of it.
     differences: `units` perturbs pre-activations, which covers all entries at once; `literal` perturbs one
         entry at a time.
     fast: Check code along random directions, even if checking every entry would be quick.
