@@ -301,7 +301,7 @@ class Judged:
 
     @property
     def doubtful(self) -> Array:
-        """A mask of the entries that are wrong by a small margin, so that they need a closer look."""
+        """A mask of the entries that are wrong by only a small margin and therefore need a closer look."""
         by_far = self.difference > self.tolerance + BY_FAR * self.bar
         return self.wrong & ~by_far & np.isfinite(self.analytic)
 

@@ -91,7 +91,7 @@ def test_a_mistake_in_any_tensor_is_wrong(kind):
         ([{"prelu": True, "num_parameters": 2}], [3, 4], r"has 3 channels", (0, "num_parameters")),
         (["mean"], 4, r"samples of shape \[4\] have a single axis", (0, "mean")),
         ([{"mean": True, "dim": 2}], [3, 4], r"\[3, 4\] have the axes 0 to 1", (0, "dim")),
-        ([{"select": 3}], [3, 4], r"axis 0 of samples of shape \[3, 4\] has only 3 numbers", (0, "select")),
+        ([{"select": 3}], [3, 4], r"axis 0 of samples of shape \[3, 4\] has length 3", (0, "select")),
         ([{"permute": [0, 0]}], [3, 4], "does not name each axis", (0, "permute")),
         ([{"reshape": [5, -1]}], [3, 4], "with 12 values, do not fit into", (0, "reshape")),
         ([{"reshape": [-1, -1]}], [3, 4], "with 12 values, do not fit into", (0, "reshape")),

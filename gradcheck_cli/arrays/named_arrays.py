@@ -336,7 +336,7 @@ class Dialect:
     def _in_the_way(self, known: Collection[str]) -> Iterator[Complaint]:
         """Yield a complaint for each mapped name that is also the name of a parameter without an array.
 
-        If `names` maps a to b and nothing to a, for example, no array is left for the parameter a.
+        For example, if `names` maps `a` to `b` but nothing to `a`, no array is left for the parameter `a`.
         """
         for theirs, ours in self.source.names.items():
             if theirs in known and theirs not in self._theirs:

@@ -66,14 +66,15 @@ if TYPE_CHECKING:
     help="What to perturb. 'units' perturbs one unit at a time, all of its entries at once; 'literal' "
     "perturbs one entry at a time, which is slow. For code, 'literal' checks every entry, however long that "
     "takes.  "
-    "[default: the spec's]",
+    "[default: the spec's setting]",
 )
 @option(
     "--fast/--no-fast",
     under=Heading.HOW,
     default=None,
     help=f"Check code ({names_of_sources()}) along random directions, and individual entries only where a "
-    "direction disagrees. This is the default for code that would take over 10 s.  [default: the spec's]",
+    "direction disagrees. This is the default for code that would take over 10 s.  "
+    "[default: the spec's setting]",
 )
 @rtol_option
 @atol_option
@@ -81,7 +82,7 @@ if TYPE_CHECKING:
     "--strict/--no-strict",
     under=Heading.HOW,
     default=None,
-    help="Exit with code 3 if even one entry is unresolved.  [default: the spec's]",
+    help="Exit with code 3 if even one entry is unresolved.  [default: the spec's setting]",
 )
 @option(
     "--seed",
@@ -98,7 +99,7 @@ if TYPE_CHECKING:
     metavar="MIB",
     type=whole(MEMORY),
     help="Memory for intermediate results, in MiB. A network that needs more is refused.  "
-    "[default: the spec's, or 256]",
+    "[default: the spec's setting, or 256]",
 )
 @timeout_option
 @format_option(*FORMATS)

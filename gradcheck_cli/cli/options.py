@@ -72,13 +72,15 @@ only_option = option(
     multiple=True,
     metavar="PATTERN",
     shell_complete=complete_parameters,
-    help="Select the parameters whose names match, such as 'output.*'.  [repeatable; default: the spec's]",
+    help="Select the parameters whose names match, such as 'output.*'.  "
+    "[repeatable; default: the spec's setting]",
 )
 inputs_option = option(
     "--inputs/--no-inputs",
     under=Heading.WHAT,
     default=None,
-    help="Also check the gradient with respect to x (shown as 'input' in the report).  [default: the spec's]",
+    help="Also check the gradient with respect to x (shown as 'input' in the report).  "
+    "[default: the spec's setting]",
 )
 order_option = option(
     "--order",
@@ -86,13 +88,13 @@ order_option = option(
     type=click.Choice([str(order) for order in get_args(Order)]),
     callback=lambda ctx, param, value: value and int(value),
     help="1 checks gradients; 2 also checks gradients of gradients, for code in torch or jax.  "
-    "[default: the spec's]",
+    "[default: the spec's setting]",
 )
 forward_mode_option = option(
     "--forward-mode/--no-forward-mode",
     under=Heading.WHAT,
     default=None,
-    help="Also check forward-mode derivatives (jvp) for code in torch or jax.  [default: the spec's]",
+    help="Also check forward-mode derivatives (jvp) for code in torch or jax.  [default: the spec's setting]",
 )
 gradients_option = option(
     "--gradients",
@@ -133,7 +135,7 @@ scheme_option = option(
     under=Heading.HOW,
     metavar="SCHEME",
     type=click.Choice(list(SCHEMES)),
-    help=f"Difference scheme: {', '.join(SCHEMES)}.  [default: the spec's]",
+    help=f"Difference scheme: {', '.join(SCHEMES)}.  [default: the spec's setting]",
 )
 step_option = option(
     "--step",
@@ -155,7 +157,7 @@ atol_option = option(
     metavar="ATOL",
     type=Finite(min=0),
     help="Absolute tolerance. It can hide a mistake; the report counts the entries that agree only because "
-    "of it.  [default: the spec's, or 0]",
+    "of it.  [default: the spec's setting, or 0]",
 )
 jobs_option = option(
     "--jobs",

@@ -22,7 +22,7 @@ WIDE = 80
 class Progress:
     """A progress bar on stderr, shown only on a terminal and only after `patience` seconds.
 
-    noun: what the rate counts per second.
+    noun: the unit of the rate, such as ``entries`` in ``40 entries/s``.
     """
 
     title: str

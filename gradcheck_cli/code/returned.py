@@ -238,7 +238,7 @@ def hinted(help: str) -> Iterator[None]:
 def refuse_infinite(losses: Array, code: Callee, arises: Callable[[], str | None]) -> None:
     """Raise an `InputError` unless every loss is finite.
 
-    arises: a function that returns a hint at where the first inf or NaN arises, or None.
+    arises: a function that returns a hint about where the first inf or NaN arises, or None.
     """
     finite = np.isfinite(losses)
     if not finite.all():

@@ -148,9 +148,9 @@ class _Function:
     apart: the largest difference allowed between the results of two runs, relative to the largest entry.
     is_wide: whether the losses are known to be computed in float64 throughout.
     findings: faults found by running backward in other ways.
-    before: the module itself, if this is the function g = ⟨∇L, v⟩.
-    in_forward_mode: the same module, with gradients from forward mode.
-    others: the same module with other upstreams.
+    before: the function of the loss L, if this object is g = ⟨∇L, v⟩; empty otherwise.
+    in_forward_mode: this function, with gradients from forward mode.
+    others: this function with other upstreams.
     """
 
     code: Callee

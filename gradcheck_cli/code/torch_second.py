@@ -18,8 +18,8 @@ from gradcheck_cli.code.torch_loss import Loss, ProjectedGradient, RandomUpstrea
 from gradcheck_cli.code.torch_upstream import Weights
 
 HOW_TO_DIFFERENTIATE = (
-    "order: 2 differentiates backward itself: write it with operations that torch can differentiate, and "
-    "without once_differentiable; or check order: 1 alone"
+    "with 'order: 2', gradcheck differentiates the backward function: write it with operations that torch "
+    "can differentiate and without once_differentiable, or check only 'order: 1'"
 )
 
 

@@ -20,7 +20,7 @@ def verified(
     Raises `InputError` if the runs differ, if a loss is not finite, or if a result depends on memory that the
     code never wrote.
 
-    arises: a function that returns a hint at where the first inf or NaN arises, or None.
+    arises: a function that returns a hint about where the first inf or NaN arises, or None.
     """
     first, remarks = observe()
     second, _ = observe()

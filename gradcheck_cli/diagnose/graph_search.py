@@ -343,7 +343,8 @@ class GraphSearch:
     def _first_gradients(self, swept: Swept, i: int, of_node: bool) -> dict[str, Array]:
         """Return the gradients of the next node down that completes at least one wrong gradient.
 
-        All steps from node i on are correct. The result is empty if no such node is left.
+        This method assumes that the steps of backward between that node and node i are correct. The result
+        is empty if there is no such node.
         """
         at = i
         while at >= 0:

@@ -86,7 +86,7 @@ def _by_share(problem: Problem, name: str, l1_ratio: float) -> Array | None:
 
 
 def _one_strength(of: str) -> Term:
-    """Return a `Term` that gives both penalties the strength of one of them, which is named by `of`."""
+    """Return a `Term` that gives both penalties the strength of the penalty `of`."""
 
     def term(problem: Problem, name: str, _: float) -> Array | None:
         strengths = problem.network.penalties_on(name)
@@ -96,7 +96,7 @@ def _one_strength(of: str) -> Term:
 
 
 def _other_strength(of: str) -> Term:
-    """Return a `Term` that multiplies the strength of one penalty, which is named by `of`, by the unknown.
+    """Return a `Term` that scales the strength of the penalty `of` by the unknown.
 
     The mistake applies only if there are two penalties.
     """

@@ -203,7 +203,7 @@ _CONTRASTIVE: tuple[Row, ...] = (
     (
         "contrastive: term missing",
         _contrastive(lambda d, e, alike, short: 2.0 * alike * d),
-        "unlike pairs have no gradient",
+        "dissimilar pairs have no gradient",
         "(g, −g), g = 2 y d",
         "pull = 2 * y * apart\n" + _SAVED,
     ),
@@ -249,7 +249,7 @@ _KL: tuple[Row, ...] = (
     (
         "kl: factor of a part",
         _gaussian(lambda mu, lv: (2.0 * mu, 0.5 * np.expm1(lv))),
-        "the gradient of mu has a factor of 2: the ½ of the loss is forgotten",
+        "the gradient of mu is too large by a factor of 2: the factor ½ of the loss was left out",
         "(2 mu, ½ (e^logvar − 1))",
         _kl("2 * mu, (np.exp(logvar) - 1) / 2"),
     ),

@@ -140,7 +140,7 @@ class Writer:
         return self.value(node.inputs[0]) if node.step.formulas.moves else self.forward(i)
 
     def forward(self, i: int) -> str:
-        """Return node i's output as a formula of its inputs."""
+        """Return a formula for the output of node i in terms of its inputs."""
         formulas = self.graph.nodes[i].step.formulas
         return self._filled(i, formulas.out, formulas.symbol)
 

@@ -266,7 +266,7 @@ class UnitMoves(Moves):
         return Moved(losses, rounding, crossed)
 
     def _activated(self, features: Array, samples: Array, to: Array) -> tuple[Array, Array | None]:
-        """Return the activations of these elements, and a mask of the elements that crossed a kink.
+        """Return the activations of the moved elements, and a mask of those that crossed a kink.
 
         The mask is None if the activation has no kink.
         """

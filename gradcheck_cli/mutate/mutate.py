@@ -119,7 +119,7 @@ class Mutation:
 
     @property
     def passed(self) -> tuple[Mutant, ...]:
-        """The visible mistakes that the check does not notice: it says that the gradients agree."""
+        """The mistakes that change the gradients but that the check misses, so that it passes."""
         return tuple(mutant for mutant in self.mutants if mutant.verdict is Verdict.AGREES)
 
     @property

@@ -29,7 +29,7 @@ class Formulas:
     """The formulas of a step as a textbook writes them.
 
     symbol: the usual symbol of the output, such as z for an affine step.
-    out: the output as a formula of the inputs and the parameters.
+    out: a formula for the output in terms of the inputs and the parameters.
     inputs: an `Argument` for each input; the last one also stands for any further inputs.
     parameters: an `Argument` for each parameter, by the parameter's name in the step.
     where: a phrase that begins with "with" and explains what the formulas leave open.

@@ -180,7 +180,7 @@ class LossRounding:
     """
 
     def value(self, row: LossRow, a: Array, a_error: Array, target: Array) -> tuple[Array, Array, Array]:
-        """Return ℓ, a bound on the error of ℓ that the error of a causes, and the size of ℓ's terms.
+        """Return three arrays: ℓ, a bound on the error in ℓ due to `a_error`, and the size of ℓ's terms.
 
         Each result has the shape (…). The size of the terms is the sum of their absolute values.
         """

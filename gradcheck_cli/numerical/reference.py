@@ -264,7 +264,7 @@ class LiteralDifferences:
     looks: Looks = taken
 
     def under(self, convention: Objective) -> LiteralDifferences:
-        """Return literal differences of another objective, with the same settings."""
+        """Return a `LiteralDifferences` of another objective, with the same settings."""
         return replace(self, objective=convention)
 
     def estimate(self, names: Sequence[str]) -> Estimates:

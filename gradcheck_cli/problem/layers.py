@@ -60,7 +60,7 @@ def refuse_impossible(spec: NetworkSpec, network: Network) -> None:
             f"{spec.loss.name} splits the outputs into {listed(vectors)} of equal width, "
             f"which is impossible for {outputs} outputs"
         )
-        help = f"give the last layer a multiple of {len(vectors)} units"
+        help = f"the number of units in the last layer must be a multiple of {len(vectors)}"
         complaints.append(Complaint(message, size_of(network.graph.nodes[-1]), help))
     if complaints:
         raise InputError(*complaints)

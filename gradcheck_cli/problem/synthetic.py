@@ -147,7 +147,7 @@ def _refuse_unfit(data: SyntheticData, needed: Needed) -> None:
         message = (
             f"synthetic {data.synthetic} are [{', '.join(kind.axes)}], but the network's inputs are {found}"
         )
-        raise bad_input(message, *where, help=f"write inputs: {kind.example}, or synthetic: normal")
+        raise bad_input(message, *where, help=f"write 'inputs: {kind.example}' or 'synthetic: normal'")
 
 
 def _text(rng: Rng, samples: int, needed: Needed) -> tuple[Array, Array]:

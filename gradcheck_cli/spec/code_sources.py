@@ -16,7 +16,7 @@ class CodeSource:
 
     key: The key in the gradients section that names the code. The option has the same name, and so do the
         starter files, KEY.yaml and KEY.py.txt in `starters`.
-    name: The short name for lists of all kinds, such as "Python".
+    name: A short name, such as "Python", for a sentence that lists all kinds.
     what: A phrase for what the user writes, such as "a Python function".
     option: The help text of the option.
     model: The name of the pydantic model, and of its definition in the JSON Schema.
@@ -28,8 +28,10 @@ class CodeSource:
     is_differentiable: Whether gradcheck can differentiate the code's gradients, which `order: 2` needs.
     is_network: Whether the code may be a network. The spec may then give the code's names and layout, and may
         say that the code takes many points at once.
-    functions: The keys of further functions in the same file. Their defaults follow from the first name.
-    file_key: A key that may name the file, so that the other keys need only names; empty if there is none.
+    functions: The keys of further functions in the same file. The default name of each
+        function is derived from the name under `key`.
+    file_key: A key that may name the file, in which case the other keys hold only names in it; empty if
+        there is no such key.
     """
 
     key: str

@@ -87,7 +87,7 @@ _TOO_DEEP = "the spec is nested too deeply, or contains itself through an alias"
 
 
 class _Composer(Composer):
-    """A YAML composer that stops at a file that would take minutes to read or overflow the stack."""
+    """A YAML composer that rejects a file that would overflow the stack or take minutes to read."""
 
     nodes = 0
     level = 0

@@ -130,7 +130,10 @@ def _drawn(subject: Subject, report: Report, spec: Spec, progress: Progress | No
 
 
 def _evaluations(entries: Sequence[Entries], named: Sequence[str]) -> int:
-    """Return the number of evaluations of the sweep. A layer's weight and bias share their evaluations."""
+    """Return the number of evaluations that the sweep needs.
+
+    A layer's weight and bias share their evaluations.
+    """
     moved = {id(numbers): len(numbers.which) for of in entries for numbers in of.losses.moved}
     return sum(moved.values()) * evaluations([SCHEMES[name] for name in named], STEPS)
 

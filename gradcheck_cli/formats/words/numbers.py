@@ -43,7 +43,7 @@ def count(n: int, noun: str) -> str:
 
 
 def listed(words: Sequence[str]) -> str:
-    """Join words to a list: ``a, b and c``."""
+    """Join words in the way of a sentence: ``a, b and c``."""
     return " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))
 
 

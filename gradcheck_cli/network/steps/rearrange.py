@@ -191,8 +191,8 @@ class Select(_Rearranged):
         axis, index = axis_of(features, options["dim"], "select"), options["select"]
         if not -features[axis] <= index < features[axis]:
             message = (
-                f"select is {index}, but axis {axis} of samples of shape {list(features)} has only "
-                f"{features[axis]} numbers"
+                f"select is {index}, but axis {axis} of samples of shape {list(features)} has "
+                f"length {features[axis]}"
             )
             raise UnfitError(message, "select", f"give {-features[axis]} to {features[axis] - 1}")
         return cls(len(features), axis, index)
