@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from pathlib import Path
 
 import pytest
 from left_out import pytest_addoption, pytest_collection_modifyitems, pytest_configure
-from measured import pytest_sessionfinish
+from measured import pytest_runtest_logfinish, pytest_sessionfinish
 from paths import ROOT
 from together import pytest_xdist_make_scheduler
 
@@ -15,6 +16,7 @@ __all__ = [
     "pytest_addoption",
     "pytest_collection_modifyitems",
     "pytest_configure",
+    "pytest_runtest_logfinish",
     "pytest_sessionfinish",
     "pytest_xdist_make_scheduler",
 ]
@@ -39,6 +41,15 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
     if getattr(option, "numprocesses", 0) is None and not alone and all(map(os.path.isdir, config.args)):
         option.numprocesses, option.maxprocesses = "auto", MOST_PROCESSES
         option.dist = "worksteal"  # neighbours mostly stay together, and share expensive set-up
+
+
+def pytest_collection_finish() -> None:
+    """Leave the collected tests out of garbage collection, since they live until the end.
+
+    Otherwise each collection would visit millions of objects, and copy their memory in a forked process.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture
