@@ -6,6 +6,7 @@ were started by hand. No process is awaited forever.
 
 from __future__ import annotations
 
+import json
 import os
 import select
 import shlex
@@ -13,8 +14,10 @@ import signal
 import subprocess
 import sys
 from codecs import getincrementaldecoder
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from time import monotonic
 from typing import Any
 
@@ -57,6 +60,49 @@ def in_shell(redirected: str, *arguments: str) -> subprocess.CompletedProcess[st
     return subprocess.run(
         ["sh", "-c", line], capture_output=True, encoding="utf-8", env=dict(os.environ), timeout=PATIENCE
     )
+
+
+EACH = """
+import json, os, sys
+from gradcheck_cli import Spec, checker, cli, diagnose
+from gradcheck_cli.__main__ import main
+from gradcheck_cli.formats import table
+from gradcheck_cli.mutate import mutate
+
+Spec.model_rebuild()
+codes = []
+for line in json.loads(sys.argv[2]):
+    child = os.fork()
+    if not child:
+        sys.argv[1:] = line
+        sys.exit(main())
+    codes.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+with open(sys.argv[1], "w") as file:
+    json.dump(codes, file)
+"""
+"""A program that runs one command line after another, each in a fork.
+
+It imports only once what most commands need.
+"""
+
+
+def each_in_shell(
+    redirected: str, lines: Sequence[Sequence[str]], **options: Any
+) -> tuple[list[int], subprocess.CompletedProcess[bytes]]:
+    """Run the command lines with the shell's redirections.
+
+    Returns the exit code of each line, and what all lines wrote together.
+    """
+    with TemporaryDirectory() as folder:
+        codes = Path(folder, "codes.json")
+        program = [sys.executable, "-W", "error", "-c", EACH, str(codes), json.dumps(lines)]
+        done = subprocess.run(
+            ["sh", "-c", f"exec {shlex.join(program)} {redirected}"],
+            **{"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "env": dict(os.environ), **options},
+            stderr=subprocess.PIPE,
+            timeout=PATIENCE,
+        )
+        return json.loads(codes.read_text()), done
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from time import monotonic, sleep
 from typing import Any
 
 import pytest
-from processes import COMMAND, POSIX, ended, everything, in_shell, on_terminal, run, started
+from processes import COMMAND, POSIX, each_in_shell, ended, everything, on_terminal, started
 from test_cli import Terminal, progress_of, unread
 
 from gradcheck_cli import cli
@@ -86,40 +86,49 @@ def test_only_tables_are_ever_colored(arguments, code, variable, gradcheck, monk
     assert "\x1b" not in done.err
 
 
-def each(values: Sequence[Any]) -> list[Any]:
-    """Return the command lines, each with one of the values; `check` and the help have every one."""
-    first = [(*line, value) for line in (WORKING["check"], (["--help"], 0)) for value in values]
-    rest = [*list(WORKING.values())[1:], *[(line, 0) for line in SOME_HELP[1:]]]
-    return first + [(*line, values[number % len(values)]) for number, line in enumerate(rest)]
+def shared_by(values: Sequence[Any]) -> list[Any]:
+    """Return each value with its command lines and their exit codes.
+
+    `check` and the help are run with every value, each other line with one of them.
+    """
+    always = [WORKING["check"], (["--help"], 0)]
+    others = [*list(WORKING.values())[1:], *[(line, 0) for line in SOME_HELP[1:]]]
+    shares = [[*always, *others[number :: len(values)]] for number in range(len(values))]
+    return [
+        pytest.param(value, *zip(*share, strict=True), id=str(value))
+        for value, share in zip(values, shares, strict=True)
+    ]
 
 
-PLAIN = [{"LANG": "C"}, {"PYTHONIOENCODING": "ascii"}]
-
-
-@pytest.mark.parametrize(("arguments", "code", "variables"), each(PLAIN), ids=str)
-def test_a_plain_locale_gets_ascii(arguments, code, variables, folder):
-    done = run(*arguments, encoding=None, env={**os.environ, **variables})
-    assert done.returncode == code
+@POSIX
+@pytest.mark.parametrize(
+    ("variables", "lines", "codes"), shared_by([{"LANG": "C"}, {"PYTHONIOENCODING": "ascii"}])
+)
+def test_a_plain_locale_gets_ascii(variables, lines, codes, folder):
+    ended_with, done = each_in_shell("", lines, env={**os.environ, **variables})
+    assert ended_with == [*codes]
     assert done.stdout.isascii()
     assert done.stderr.isascii()
     assert b"Traceback" not in done.stderr
 
 
 @POSIX
-@pytest.mark.parametrize(("arguments", "code", "closed"), each([">&-", "2>&-", "<&- >&- 2>&-"]), ids=str)
-def test_closed_streams_change_no_exit_code(arguments, code, closed, folder):
-    done = in_shell(closed, *arguments)
-    assert done.returncode == code
-    assert "Traceback" not in done.stderr
+@pytest.mark.parametrize(("closed", "lines", "codes"), shared_by([">&-", "2>&-", "<&- >&- 2>&-"]), ids=str)
+def test_closed_streams_change_no_exit_code(closed, lines, codes, folder):
+    ended_with, done = each_in_shell(closed, lines)
+    assert ended_with == [*codes]
+    assert b"Traceback" not in done.stderr
+
+
+PRINTED = {" ".join(line): code for line, code in [*PRINTING.values(), *[(line, 0) for line in SOME_HELP]]}
+"""The command lines that print a result or a help text, and their exit codes."""
 
 
 @POSIX
-@pytest.mark.parametrize(
-    ("arguments", "code"), [*PRINTING.values(), *[(line, 0) for line in SOME_HELP]], ids=str
-)
-def test_a_reader_that_has_left_changes_no_exit_code(arguments, code, folder, unread):
-    done = run(*arguments, capture_output=False, stdout=unread, stderr=subprocess.PIPE)
-    assert (done.returncode, done.stderr) == (code, "")
+def test_a_reader_that_has_left_changes_no_exit_code(folder, unread):
+    ended_with, done = each_in_shell("", [line.split() for line in PRINTED], stdout=unread)
+    assert dict(zip(PRINTED, ended_with, strict=True)) == PRINTED
+    assert done.stderr == b""
 
 
 @POSIX
@@ -136,18 +145,18 @@ FULL = pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/fu
 
 
 @FULL
-@pytest.mark.parametrize("arguments", [*(line for line, _ in PRINTING.values()), *SOME_HELP], ids=" ".join)
-def test_a_full_disk_is_reported(arguments, folder):
-    done = in_shell(">/dev/full", *arguments)
-    assert done.returncode == 2
-    assert done.stderr == "error: cannot write the result: No space left on device\n"
+def test_a_full_disk_is_reported(folder):
+    codes, done = each_in_shell(">/dev/full", [line.split() for line in PRINTED])
+    assert dict(zip(PRINTED, codes, strict=True)) == dict.fromkeys(PRINTED, 2)
+    says = b"error: cannot write the result: No space left on device\n"
+    assert done.stderr == says * len(PRINTED)
 
 
 @FULL
-@pytest.mark.parametrize(("arguments", "code"), TERMINAL)
-def test_a_full_disk_for_stderr_changes_no_exit_code(arguments, code, folder):
-    done = in_shell("2>/dev/full", *arguments)
-    assert done.returncode == code
+def test_a_full_disk_for_stderr_changes_no_exit_code(folder):
+    lines, expected = zip(*WORKING.values(), strict=True)
+    codes, _ = each_in_shell("2>/dev/full", lines)
+    assert codes == [*expected]
 
 
 def left_in(folder: Path) -> set[str]:
