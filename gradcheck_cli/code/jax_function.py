@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 
 from gradcheck_cli.code.drawn import PROJECTED, SECOND, SENTENCE, WEIGHTED_OUTPUTS, drawn
+from gradcheck_cli.code.findings import Finding
+from gradcheck_cli.code.jax_attached import attached
 from gradcheck_cli.code.jax_loss import (
     JaxArray,
     Leaves,
@@ -24,7 +26,7 @@ from gradcheck_cli.code.jax_loss import (
 )
 from gradcheck_cli.code.load import Callee, Load, load
 from gradcheck_cli.code.nested import Nested
-from gradcheck_cli.code.objective import Finding, Function, Inputs
+from gradcheck_cli.code.objective import Function, Inputs
 from gradcheck_cli.code.own_inputs import own_nested
 from gradcheck_cli.code.python_function import PythonFunction, observed
 from gradcheck_cli.code.reruns import FACTOR, disproportion, not_in_proportion
@@ -121,7 +123,9 @@ def _observed(
     jax: Any, code: Callee, terms: Terms, point: Mapping[str, Array], data: tuple[Any, Any]
 ) -> PythonFunction:
     function = observed(code.calling(_pair(jax, terms, data, _as_it_is)), point, *data)
-    return replace(_compiled(jax, function, terms), origin=f"jax.grad of {code}", stands_alone=True)
+    again = partial(attached, jax, partial(function.gradients, function.parameters))
+    compiled = _compiled(jax, function, terms)
+    return replace(compiled, origin=f"jax.grad of {code}", stands_alone=True, attached=again)
 
 
 def _as_it_is(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -216,7 +220,9 @@ def _in_forward_mode(jax: Any, function: PythonFunction, terms: Terms) -> Python
     """Return the function with gradients from jax.jvp, one pass for each entry."""
     pair = _pair(jax, terms, (function.x, function.y), _as_it_is, jax.jacfwd)
     origin = str(function.origin).replace("jax.grad", "jax.jvp")
-    other = replace(function, code=function.code.calling(pair), origin=origin, findings=(), others=())
+    other = replace(
+        function, code=function.code.calling(pair), origin=origin, findings=(), others=(), attached=tuple
+    )
     other.gradients(other.parameters)  # a custom_vjp has no forward mode
     return other
 

@@ -14,9 +14,10 @@ import numpy as np
 
 from gradcheck_cli.arrays.shapes import listed
 from gradcheck_cli.code.drawn import MOST_TERMS, SENTENCE, WEIGHTED_OUTPUTS, drawn
+from gradcheck_cli.code.findings import Attached, Finding
 from gradcheck_cli.code.layer import Layer, Passed, called, convention_of, floats, given_to, in_the_form_of
 from gradcheck_cli.code.load import Callee
-from gradcheck_cli.code.objective import Finding, Function
+from gradcheck_cli.code.objective import Function
 from gradcheck_cli.code.reruns import (
     FACTOR,
     MISREADS,
@@ -212,6 +213,10 @@ class LayerFunction:
 
     def wide_gradients(self) -> None:
         """Return None, since the code chooses its own dtypes and cannot be made to use wider ones."""
+
+    def attached(self) -> tuple[Attached, ...]:
+        """Return nothing, since plain code detaches nothing."""
+        return ()
 
     def observe(self) -> tuple[Evaluation, tuple[str, ...]]:
         """Run forward and backward once. Return the loss terms, the gradients and any remarks.

@@ -14,6 +14,7 @@ from typing import ClassVar, NamedTuple, Protocol
 import numpy as np
 
 from gradcheck_cli.arrays.named_arrays import OwnParameters, read_named
+from gradcheck_cli.code.findings import Attached, Finding
 from gradcheck_cli.code.sites import Sites
 from gradcheck_cli.errors import InputError, bad_input
 from gradcheck_cli.numerical.objective import ALONE, Direction, Movable, Moved, Spread
@@ -23,18 +24,6 @@ from gradcheck_cli.spec.check import CheckSpec
 from gradcheck_cli.spec.parameters import ParameterFile
 from gradcheck_cli.spec.spec import Spec
 from gradcheck_cli.types import EPS, Array, Shape
-
-
-@dataclass(frozen=True)
-class Finding:
-    """A fact about the gradients of one or more tensors, found by running the code in a different way.
-
-    tensors: the names of the tensors that the fact is about.
-    sentence: the fact, as the report states it.
-    """
-
-    tensors: tuple[str, ...]
-    sentence: str
 
 
 class Function(Protocol):
@@ -76,6 +65,12 @@ class Function(Protocol):
         """Return the gradients computed in a wider dtype, to reveal rounding errors.
 
         Returns None if the code cannot compute in a wider dtype.
+        """
+
+    def attached(self) -> Iterable[Attached]:
+        """Run the code again without the calls that detach a branch, such as detach(), if there are any.
+
+        Yields the gradients of each run.
         """
 
     @property

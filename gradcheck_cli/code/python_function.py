@@ -14,9 +14,10 @@ import numpy as np
 
 from gradcheck_cli.arrays.named_arrays import Dialect
 from gradcheck_cli.arrays.shapes import listed
+from gradcheck_cli.code.findings import Attached, Finding
 from gradcheck_cli.code.load import Callee, Load, UserCode, a, load
 from gradcheck_cli.code.nested import Nested
-from gradcheck_cli.code.objective import Finding, Function, Inputs
+from gradcheck_cli.code.objective import Function, Inputs
 from gradcheck_cli.code.own_inputs import own_nested, own_point
 from gradcheck_cli.code.returned import (
     Evaluation,
@@ -151,6 +152,7 @@ class PythonFunction:
     before: tuple[Function, ...] = ()
     in_forward_mode: tuple[Function, ...] = ()
     others: tuple[Function, ...] = ()
+    attached: Callable[[], Iterable[Attached]] = tuple
 
     is_wide: ClassVar[bool] = False  # the code chooses its types
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from importlib import import_module
 from typing import Any
 
 import numpy as np
 
 from gradcheck_cli.arrays.named_arrays import Dialect
+from gradcheck_cli.code.findings import Attached, Finding
 from gradcheck_cli.code.load import Callee, Load, load
-from gradcheck_cli.code.objective import Finding, Function, Inputs
+from gradcheck_cli.code.objective import Function, Inputs
 from gradcheck_cli.code.returned import (
     Evaluation,
     hinted,
@@ -22,6 +24,7 @@ from gradcheck_cli.code.returned import (
     samples,
 )
 from gradcheck_cli.code.sites import NO_SITES, Sites
+from gradcheck_cli.code.torch_attached import attached
 from gradcheck_cli.code.torch_build import build_graph
 from gradcheck_cli.code.torch_forward import forward_gradients
 from gradcheck_cli.code.torch_graph import Graph
@@ -29,6 +32,7 @@ from gradcheck_cli.code.torch_modules import Modules
 from gradcheck_cli.code.torch_second import HOW_TO_DIFFERENTIATE, projected
 from gradcheck_cli.code.torch_sites import find_sites
 from gradcheck_cli.code.torch_trials import tried
+from gradcheck_cli.code.torch_types import hinting_at_types
 from gradcheck_cli.code.torch_upstream import AS_IT_IS, Upstream, plain_weights, random_weights
 from gradcheck_cli.code.verified import verified
 from gradcheck_cli.errors import Complaint, InputError, Location, bad_input, did_you_mean, shortened
@@ -38,10 +42,6 @@ from gradcheck_cli.types import Array
 _WIDE = "in float64, which finite differences need"
 _MOVED = "with slightly changed parameters"
 _STACKED = "under torch.func.vmap, which `vectorized` asks for"
-_ONE_TYPE = (
-    "if a kernel takes only float32, give it x.float() and convert its result with .to(x.dtype); gradcheck "
-    "then measures how exact the loss is"
-)
 
 
 def read(source: NetworkCode, inputs: Inputs, load: Load = load) -> Function:
@@ -238,6 +238,10 @@ class _Function:
         except InputError:  # a kernel that accepts only one type
             return None
 
+    def attached(self) -> Iterable[Attached]:
+        run = partial(self.graph.gradients, self.parameters, self.upstream)
+        return attached(self.graph.torch, self.code, run)
+
 
 @dataclass(frozen=True)
 class _ForwardMode(_Function):
@@ -252,6 +256,10 @@ class _ForwardMode(_Function):
             return forward_gradients(self.graph, parameters, self.upstream.weights)
 
     def places(self, wrong: Collection[str], right: Collection[str]) -> tuple[str, ...]:
+        return ()
+
+    def attached(self) -> tuple[Attached, ...]:
+        """Return nothing: the reverse mode finds a detached branch."""
         return ()
 
     def wide_gradients(self) -> None:
@@ -336,7 +344,7 @@ def _observe(code: Callee, graph: Graph, point: Mapping[str, Array]) -> tuple[Ev
         gradients = graph.gradients(point, Upstream(AS_IT_IS))
     refuse_changed(before, graph.arguments(), code)
     silent = graph.silent
-    with _hint_at_types(), code.running(_WIDE):
+    with hinting_at_types(), code.running(_WIDE):
         losses = graph.losses(point, AS_IT_IS)
     refuse_changed(before, graph.arguments(), code)
     remarks = [
@@ -346,23 +354,6 @@ def _observe(code: Callee, graph: Graph, point: Mapping[str, Array]) -> tuple[Ev
     if losses.dtype != np.float64:
         remarks.append(f"the loss is computed in {losses.dtype} even if all its inputs are in float64")
     return Evaluation(losses, gradients), tuple(remarks)
-
-
-@contextmanager
-def _hint_at_types() -> Iterator[None]:
-    """Add a hint to an error raised in the context if its message is about dtypes.
-
-    Such an error may come from a kernel that accepts only one dtype.
-    """
-    try:
-        yield
-    except InputError as error:
-        told = (replace(c, help=_ONE_TYPE) if _is_about_types(c.message) else c for c in error.complaints)
-        raise InputError(*told) from None
-
-
-def _is_about_types(message: str) -> bool:
-    return any(word in message for word in ("Double", "double", "float64", "dtype", "scalar type"))
 
 
 # --- under another upstream --------------------------------------------------------------------------------

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from gradcheck_cli.arrays.shapes import listed
+from gradcheck_cli.code.findings import Finding
 from gradcheck_cli.code.load import Callee
-from gradcheck_cli.code.objective import Finding
 from gradcheck_cli.code.reruns import (
     FACTOR,
     MISREADS,

@@ -1,12 +1,15 @@
-"""Find out whether a torch forward pass computes everything in float64."""
+"""Find out whether a torch forward pass computes everything in float64, and help if it cannot."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
 from importlib import import_module
 from typing import Any
 
 from gradcheck_cli.code.torch_modes import operator_mode
+from gradcheck_cli.errors import InputError
 
 _LEAVES_TORCH = frozenset(
     ("__array__", "__dlpack__", "data_ptr", "item", "numpy", "storage", "tolist", "untyped_storage")
@@ -57,3 +60,26 @@ def _is_narrow(torch: Any, value: Any) -> bool:
     if not isinstance(value, torch.Tensor) or not (value.is_floating_point() or value.is_complex()):
         return False
     return bool(value.real.dtype != torch.float64)
+
+
+_ONE_TYPE = (
+    "if a kernel takes only float32, give it x.float() and convert its result with .to(x.dtype); gradcheck "
+    "then measures how exact the loss is"
+)
+
+
+@contextmanager
+def hinting_at_types() -> Iterator[None]:
+    """Add a hint to an error raised in the context if its message is about dtypes.
+
+    Such an error may come from a kernel that accepts only one dtype.
+    """
+    try:
+        yield
+    except InputError as error:
+        told = (replace(c, help=_ONE_TYPE) if _is_about_types(c.message) else c for c in error.complaints)
+        raise InputError(*told) from None
+
+
+def _is_about_types(message: str) -> bool:
+    return any(word in message for word in ("Double", "double", "float64", "dtype", "scalar type"))

@@ -16,6 +16,7 @@ from gradcheck_cli.diagnose.state import Made, State, number_of
 from gradcheck_cli.diagnose.subsets import as_sentence, listed
 from gradcheck_cli.diagnose.table import SWAPPED, TENSOR_FACTOR
 from gradcheck_cli.diagnose.target import Target
+from gradcheck_cli.diagnose.wrong_functions import TENSOR_PATTERNS
 from gradcheck_cli.diagnose.wrong_scales import SCALED, Sizes
 from gradcheck_cli.diagnose.wrong_tensors import TENSOR_MISTAKES
 from gradcheck_cli.types import Array
@@ -31,17 +32,23 @@ _BY_FAR = 100.0
 
 @np.errstate(all="ignore")
 def diagnose_arrays(
-    comparisons: Sequence[Comparison], samples: int | None = None, without: frozenset[str] = frozenset()
+    comparisons: Sequence[Comparison],
+    samples: int | None = None,
+    without: frozenset[str] = frozenset(),
+    are_all: bool = True,
 ) -> Diagnosis:
-    """Diagnose the wrong gradients from the arrays alone, as far as possible."""
+    """Diagnose the wrong gradients from the arrays alone, as far as possible.
+
+    are_all: whether these are all tensors. If not, no mistake in the gradient as a whole is named.
+    """
     targets = {c.name: _target(c) for c in comparisons}
     setting = Setting(None, Sizes(samples), norms_of(targets), without)
     wrong = {name: target for name, target in targets.items() if not target.is_right}
-    if answers := all_zero(targets, None, without):
+    if are_all and (answers := all_zero(targets, None, without)):
         return Diagnosis(tuple(answers), 0, (), (), "arrays")
     factors = _factors([target for target in wrong.values() if not target.is_nothing])
     ways = {c.name: list(_of_tensor(c, targets, factors, without)) for c in comparisons if c.name in wrong}
-    found = list(_explained(ways, targets))
+    found = list(_explained(ways, targets, are_all))
     answers = _of_fewest_mistakes(in_words(found, setting))
     return Diagnosis(
         tuple(with_overflow(answers, targets, None)),
@@ -71,17 +78,19 @@ def _target(comparison: Comparison) -> Target:
     return Target(comparison.name, comparison.analytic, right, bound, comparison.rtol, eps=1.0)
 
 
-def _explained(ways: Mapping[str, Sequence[Made]], targets: Mapping[str, Target]) -> Iterator[State]:
+def _explained(
+    ways: Mapping[str, Sequence[Made]], targets: Mapping[str, Target], are_all: bool
+) -> Iterator[State]:
     """Yield each set of mistakes that explains all wrong tensors.
 
-    A single factor that is common to all wrong tensors comes first.
+    A single factor that is common to all wrong tensors comes first, if there are no tensors but these.
     """
     if not ways:
         return
     informed = sum(targets[name].found.size for name in ways)
     common = _common_factor(list(ways.values()))
     others = [target for name, target in targets.items() if name not in ways]
-    if common is not None and all(_is_times(target, common) for target in others):
+    if are_all and common is not None and all(_is_times(target, common) for target in others):
         yield State((Made(SCALED, "", value=common),), informed=informed)
     together: list[tuple[Made, ...]] = [()]
     for each in ways.values():
@@ -109,7 +118,7 @@ def _of_tensor(
         return
     if target.name in factors:
         yield Made(TENSOR_FACTOR, "", target.name, factors[target.name])
-    for wrong in TENSOR_MISTAKES if target.is_known.all() else ():
+    for wrong in (*TENSOR_MISTAKES, *TENSOR_PATTERNS) if target.is_known.all() else ():
         spoilt = wrong.fits(target, target.right) if wrong.kind not in without else None
         if spoilt is not None and target.matches(spoilt.gradient):
             yield Made(wrong, "", target.name, spoilt.value, spoilt.place)
@@ -230,9 +239,8 @@ def _of_stairs(targets: Sequence[Target]) -> Iterator[str]:
     still = [target.name for target in targets if _stands_still(target)]
     if still:
         yield (
-            f"The loss does not change when most entries of {listed(still)} change a little: either it does "
-            "not use them, or the forward pass rounds, as a quantiser or a sign function does. "
-            "A straight-through gradient is not a derivative."
+            f"The loss does not change when most entries of {listed(still)} change a little, although their "
+            "gradient is not 0: the forward pass does not use them there, as behind a clip or an idle ReLU."
         )
 
 

@@ -37,7 +37,7 @@ class Answer:
     """One possible explanation: one mistake, or two together, that reproduce the author's gradient.
 
     apart: the largest distance between the author's gradient and the gradient that the mistakes produce, as a
-        fraction of the tensor's largest entry.
+        fraction of the tensor's largest entry. It is NaN if further runs of the code verified the mistake.
     """
 
     causes: tuple[Cause, ...]
@@ -55,8 +55,9 @@ class Diagnosis:
     layers: the layers that are known to contain the mistake, from the output down.
     basis: the information that the diagnosis rests on. It is "network" for the spec's network, "arrays" for
         the arrays alone, "a layer" for the arrays of a layer that is checked without its network, "two
-        sources" for the arrays of two sources that are compared, or "another network" for the arrays alone
-        because the spec does not describe the author's network.
+        sources" for the arrays of two sources that are compared, "another network" for the arrays alone
+        because the spec does not describe the author's network, or "further runs" for further evaluations of
+        the code.
     trials: facts that further runs of the code have shown, one sentence each. If there are any, they count as
         the explanation.
     places: sentences that say where in the code the fault lies, as far as its taps show (see `tap`).
@@ -66,6 +67,6 @@ class Diagnosis:
     tried: int
     observations: tuple[str, ...]
     layers: tuple[str, ...]
-    basis: Literal["network", "arrays", "a layer", "two sources", "another network"]
+    basis: Literal["network", "arrays", "a layer", "two sources", "further runs", "another network"]
     trials: tuple[str, ...] = ()
     places: tuple[str, ...] = ()

@@ -5,7 +5,7 @@ The gradients are checked by finite differences of the code's loss.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cache, partial
@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gradcheck_cli.arrays.shapes import listed
+from gradcheck_cli.code.findings import Finding
 from gradcheck_cli.code.load import load
-from gradcheck_cli.code.objective import Finding, ForeignObjective, Function, Inputs, read_inputs
+from gradcheck_cli.code.objective import ForeignObjective, Function, Inputs, read_inputs
 from gradcheck_cli.code.own_inputs import completed
 from gradcheck_cli.code.precision import measured_noise
 from gradcheck_cli.code.sources import read_code
@@ -111,7 +112,16 @@ class CodeSubject:
         if not left:
             return report_of(self, through, how.strict)
         rest = self._without_sites(claim.only(left), how, progress, clock)
-        return report_of(self, joined(claim.names, through, rest), how.strict)
+        return self._with_stairs(report_of(self, joined(claim.names, through, rest), how.strict))
+
+    def _with_stairs(self, report: Report) -> Report:
+        """Return an unresolved report with a note on the tensors in which the loss is a staircase."""
+        unresolved = [c for c in report.comparisons if c.verdict is Verdict.UNRESOLVED]
+        if report.verdict is not Verdict.UNRESOLVED or not unresolved:
+            return report
+        from gradcheck_cli.subject.patterns import in_stairs, notes_of  # few reports need it
+
+        return replace(report, unusual=(*report.unusual, *notes_of(in_stairs(self.objective, unresolved))))
 
     def _without_sites(
         self, claim: Claim, how: CheckSpec, progress: Progress | None, clock: Clock
@@ -145,7 +155,7 @@ class CodeSubject:
 
         If there are none, return the mistakes that fit the wrong gradients.
         """
-        from gradcheck_cli.diagnose import diagnose, diagnosis_of_trials  # load it only if needed
+        from gradcheck_cli.diagnose import diagnosis_of_trials  # load it only if needed
 
         wrong = {c.name for c in comparisons if c.verdict is Verdict.WRONG}
         right = {c.name for c in comparisons if c.verdict is Verdict.AGREES and not c.by_atol.any()}
@@ -154,14 +164,27 @@ class CodeSubject:
         shown = [finding.sentence for finding in self.findings if wrong & set(finding.tensors)]
         if shown:
             return replace(diagnosis_of_trials(shown), places=places)
-        found = diagnose(
-            comparisons,
-            self.inputs.problem,
-            is_its_loss=False,
-            samples=function.samples,
-            loss=self.analytic.loss,
-        )
-        return replace(found, places=places, basis="a layer" if function.stands_alone else found.basis)
+        found = self._recognised(comparisons, wrong)
+        basis = "a layer" if function.stands_alone and found.basis == "arrays" else found.basis
+        return replace(found, places=places, basis=basis)
+
+    def _recognised(self, comparisons: Sequence[Comparison], wrong: Collection[str]) -> Diagnosis:
+        """Return the mistakes that fit the wrong gradients, in the arrays or in further runs of the code."""
+        from gradcheck_cli.diagnose import diagnose  # load these only if needed
+        from gradcheck_cli.diagnose.arrays import diagnose_arrays
+        from gradcheck_cli.subject.patterns import diagnosis_of_patterns, patterns, sentences_of_patterns
+
+        problem, function = self.inputs.problem, self.objective.function
+        loss = self.analytic.loss
+        of_network = problem and diagnose(comparisons, problem, False, function.samples, loss=loss)
+        if of_network and of_network.answers:
+            return of_network
+        known = patterns(self.objective, [c for c in comparisons if c.name in wrong], function.attached)
+        left = [c for c in comparisons if c.name not in {made.tensor for made in known}]
+        if known and not set(wrong) & {c.name for c in left}:
+            return diagnosis_of_patterns(known)
+        found = of_network or diagnose_arrays(left, function.samples, are_all=not known)
+        return replace(found, observations=(*sentences_of_patterns(known), *found.observations))
 
 
 def _along_directions(

@@ -1,0 +1,228 @@
+"""Patterns in the gradients of functions, which need no network to be recognised.
+
+The arrays alone show the rows of `TENSOR_PATTERNS`. The other rows need further evaluations of the code, by
+the module `subject/patterns.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import combinations
+
+import numpy as np
+
+from gradcheck_cli.diagnose.families import ENTRIES, FUNCTION, SYMMETRIC, TRANSPOSED
+from gradcheck_cli.diagnose.mistake import Spoilt, Wrong, WrongTensor
+from gradcheck_cli.diagnose.subsets import numbered
+from gradcheck_cli.diagnose.target import Target
+from gradcheck_cli.types import Array
+
+# --- verified by further evaluations ------------------------------------------------------------------------
+
+STAIRCASE = Wrong(
+    "straight-through estimate",
+    FUNCTION,
+    "the loss is a staircase in {place}{tensor}: it does not change if an entry changes a little, and it "
+    "jumps if the entry changes more. Its derivative is 0 between the jumps. A straight-through gradient, as "
+    "for round or sign, is by design not that derivative",
+    "∂L/∂w ≠ 0, as if the steps were a slope",
+    "∂L/∂w = 0 between the jumps",
+    code="dL_dw = 2 * (q - y)",
+)
+
+DETACHED = Wrong(
+    "detached branch",
+    FUNCTION,
+    "a branch is detached: without {place}, the gradient of {tensor} is right",
+    "∂L/∂w without the detached branch",
+    "∂L/∂w through every branch",
+    code="loss = (w * scale.detach()).square().sum()",
+)
+
+ALONG_SYMMETRIC_MOVES = Wrong(
+    "right along symmetric moves",
+    SYMMETRIC,
+    "the gradient of {tensor} is right if {tensor} stays symmetric while it changes, but not entry by "
+    "entry{place}",
+    "½ (G + Gᵀ), or another gradient with this symmetric part",
+    "G, with Gᵢⱼ = ∂L/∂Aᵢⱼ",
+    code="dL_dw = (dL_dw + dL_dw.T) / 2",
+)
+
+ONE_TRIANGLE = ", since the loss depends only on the {} triangle"
+"""What the place of `ALONG_SYMMETRIC_MOVES` says if the loss ignores one triangle of the matrix."""
+
+OFF_DIAGONAL_TWICE = Wrong(
+    "off-diagonal factor",
+    SYMMETRIC,
+    "off the diagonal, each entry of {tensor}'s gradient is the derivative for moving the entry and its "
+    "mirror image together",
+    "G + Gᵀ − diag(G)",
+    "G, with Gᵢⱼ = ∂L/∂Aᵢⱼ",
+    code="dL_dw = dL_dw + dL_dw.T - np.diag(np.diag(dL_dw))",
+)
+
+OFF_DIAGONAL_HALF = Wrong(
+    "off-diagonal factor",
+    SYMMETRIC,
+    "off the diagonal, each entry of {tensor}'s gradient is half of what it should be; the diagonal is right",
+    "½ (G + diag(G))",
+    "G",
+    code="dL_dw = (dL_dw + np.diag(np.diag(dL_dw))) / 2",
+)
+
+
+def off_diagonal_twice(right: Array) -> Array:
+    """Return the gradient in which each entry off the diagonal also holds its mirror image's."""
+    return right + mirrored(right) - _diagonal(right)
+
+
+def off_diagonal_half(right: Array) -> Array:
+    """Return the gradient in which each entry off the diagonal is half of the right one."""
+    return 0.5 * (right + _diagonal(right))
+
+
+def mirrored(matrices: Array) -> Array:
+    """Return the transposes of matrices along the last two axes."""
+    return np.swapaxes(matrices, -1, -2)
+
+
+def _diagonal(matrices: Array) -> Array:
+    return matrices * np.eye(matrices.shape[-1])
+
+
+# --- from the arrays alone ----------------------------------------------------------------------------------
+
+
+def _half_of_a_sum(target: Target, right: Array) -> Spoilt | None:
+    """Fit a gradient that is right if its own transpose is added."""
+    found = target.found
+    if found.ndim < 2 or found.shape[-1] != found.shape[-2] or found.shape[-1] < 2:
+        return None
+    if target.same(found, mirrored(found)).all():  # half of the right gradient in every entry
+        return None
+    return Spoilt(right - mirrored(found))
+
+
+def _axes_swapped(target: Target, right: Array) -> Spoilt | None:
+    """Fit a gradient of more than two axes, two of which are swapped."""
+    for one, other in _swappable(right):
+        swapped = np.swapaxes(right, one, other)
+        if target.matches(swapped):
+            return Spoilt(swapped, None, f"{one} and {other}")
+    return None
+
+
+def _swappable(right: Array) -> Iterator[tuple[int, int]]:
+    if right.ndim > 2:
+        yield from (
+            pair
+            for pair in combinations(range(right.ndim), 2)
+            if right.shape[pair[0]] == right.shape[pair[1]]
+        )
+
+
+def _slice_zero(target: Target, right: Array) -> Spoilt | None:
+    """Fit a gradient that is 0 in whole slices along one axis. Rows and columns have rows of their own."""
+    off = ~target.same(target.found, right)
+    for axis in range(right.ndim if right.ndim != 2 else 0):
+        slices = np.asarray(off.any(axis=tuple(k for k in range(right.ndim) if k != axis)))
+        mask = _expanded(slices, axis, right.ndim)
+        is_zero = not (target.found * mask).any()
+        if 0 < np.count_nonzero(slices) < len(slices) and is_zero and np.count_nonzero(off) > 1:
+            return Spoilt(np.where(mask, 0.0, right), None, _slices(slices, axis, right.ndim))
+    return None
+
+
+def _expanded(slices: Array, axis: int, ndim: int) -> Array:
+    return slices.reshape(tuple(len(slices) if k == axis else 1 for k in range(ndim)))
+
+
+def _slices(slices: Array, axis: int, ndim: int) -> str:
+    """Name the slices, such as ``entries 3 and 4 of 7`` or ``index 0 of 4 along axis 2``."""
+    if ndim == 1:
+        return f"{numbered('entry', slices)} of {len(slices)}"
+    return f"{numbered('index', slices)} of {len(slices)} along axis {axis}"
+
+
+def _half(right: Array) -> Array | None:
+    square = right.ndim > 1 and right.shape[-1] == right.shape[-2]
+    return np.tril(right) + 0.25 * np.triu(right, 1) if square else None
+
+
+def _swap_axes(right: Array) -> Array | None:
+    return next((np.swapaxes(right, *pair) for pair in _swappable(right)), None)
+
+
+def _zero_last(right: Array) -> Array | None:
+    if right.ndim in (0, 2) or right.shape[-1] < 3:
+        return None
+    wrong = right.copy()
+    wrong[..., -2:] = 0.0
+    return wrong
+
+
+def _row(
+    wrong: Wrong, fits: Callable[[Target, Array], Spoilt | None], plant: Callable[[Array], Array | None]
+) -> WrongTensor:
+    return WrongTensor(
+        wrong.kind,
+        wrong.family,
+        wrong.sentence,
+        wrong.wrong,
+        wrong.right,
+        code=wrong.code,
+        fits=fits,
+        plant=plant,
+    )
+
+
+TENSOR_PATTERNS: tuple[WrongTensor, ...] = (
+    _row(
+        Wrong(
+            "half of a sum",
+            SYMMETRIC,
+            "the gradient of {tensor} is one half of a sum: it is right if its own transpose is added",
+            "H",
+            "H + Hᵀ",
+            code="dL_dw = dL_ds",
+        ),
+        _half_of_a_sum,
+        _half,
+    ),
+    _row(
+        Wrong(
+            "axes swapped",
+            TRANSPOSED,
+            "the gradient of {tensor} has its axes {place} swapped",
+            "∂L/∂w with two axes swapped",
+            "as computed",
+            code="dL_dw = np.swapaxes(dL_dw, 1, 2)",
+        ),
+        _axes_swapped,
+        _swap_axes,
+    ),
+    _row(
+        Wrong(
+            "slice of zeros",
+            ENTRIES,
+            "the gradient of {tensor} is 0 in {place}, and right elsewhere",
+            "0",
+            "as computed",
+            code="dL_dw[..., -1] = 0",
+        ),
+        _slice_zero,
+        _zero_last,
+    ),
+)
+"""The patterns that the arrays of one tensor show."""
+
+PATTERNS: tuple[Wrong, ...] = (
+    STAIRCASE,
+    DETACHED,
+    ALONG_SYMMETRIC_MOVES,
+    OFF_DIAGONAL_TWICE,
+    OFF_DIAGONAL_HALF,
+    *TENSOR_PATTERNS,
+)
+"""All patterns of functions that may be named."""
