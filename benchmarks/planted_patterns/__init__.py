@@ -1,0 +1,1 @@
+"""Functions in which patterns of wrong gradients are planted."""

@@ -1,0 +1,136 @@
+"""Patterns of functions are named where they are planted, and nowhere else."""
+
+from __future__ import annotations
+
+import sys
+from itertools import islice
+
+import numpy as np
+import pytest
+from paths import ROOT
+
+from gradcheck_cli import UndecidedGradientError, Verdict, WrongGradientError, check_gradients, check_torch
+from gradcheck_cli.diagnose.wrong_functions import PATTERNS
+
+sys.path.append(str(ROOT / "benchmarks"))  # after the tests, since some module names are the same
+
+from planted_patterns.case import named, unchanged
+from planted_patterns.plants import PLANTS, others
+from planted_patterns.steps import flat_places
+
+
+def test_every_pattern_is_planted():
+    assert set(PLANTS) == {row.kind for row in PATTERNS}
+
+
+@pytest.mark.parametrize("k", range(2))
+@pytest.mark.parametrize("kind", PLANTS)
+def test_a_planted_pattern_is_named(kind, k):
+    """The first plants are functions of numpy where that is possible, so jax is not imported."""
+    case, change = next(islice(PLANTS[kind](), 4 * k, None))
+    assert named(case.run(change)) == {kind}
+
+
+@pytest.mark.parametrize("k", range(8))
+def test_no_other_mistake_gets_the_name_of_a_pattern(k):
+    _, case, change = list(others())[5 + 67 * k]
+    assert not named(case.run(change)) & set(PLANTS)
+
+
+@pytest.mark.parametrize("case", list(islice(flat_places(), 3)), ids=lambda case: case.name)
+def test_a_loss_that_is_only_flat_here_is_no_staircase(case):
+    report = case.run(unchanged)
+    assert report.verdict is Verdict.WRONG
+    assert not named(report)
+
+
+# --- what is said -------------------------------------------------------------------------------------------
+
+
+def told(check, *given) -> tuple[str, ...]:
+    with pytest.raises(WrongGradientError) as caught:
+        check(*given)
+    diagnosis = caught.value.report.diagnosis
+    return (*(cause.sentence for cause in diagnosis.answers[0].causes), *diagnosis.observations)
+
+
+def test_a_staircase_that_leaves_entries_unresolved_gets_a_note():
+    with pytest.raises(UndecidedGradientError) as caught:
+        check_gradients(lambda x: ((np.round(8 * x) ** 2).sum(), 16 * np.round(8 * x)), np.array([0.3, -0.7]))
+    (note,) = caught.value.report.unusual
+    assert note.startswith("the loss is a staircase in parameters: it does not change")
+    assert note.endswith("is by design not that derivative")
+
+
+def test_a_staircase_and_another_mistake_are_both_said():
+    def loss(p):
+        return float((np.sign(p["w"]) * p["b"]).sum() ** 2)
+
+    def gradients(p):
+        d = 2 * (np.sign(p["w"]) * p["b"]).sum()
+        return {"w": d * p["b"], "b": 3 * d * np.sign(p["w"])}
+
+    at = {"w": np.array([0.5, -0.2, 0.7]), "b": np.array([0.3, 0.8, -0.4])}
+    mistake, stairs = told(lambda p: check_gradients(lambda q: (loss(q), gradients(q)), p), at)
+    assert mistake == "The gradient of b is 3 times too large, as if it had been accumulated 3 times."
+    assert stairs.startswith("The loss is a staircase in w: ")
+
+
+def test_the_triangle_that_the_loss_depends_on_is_named():
+    torch = pytest.importorskip("torch")
+    half = torch.randn(3, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    a = half @ half.T + torch.eye(3, dtype=torch.float64)
+    (sentence,) = told(check_torch, lambda a: torch.linalg.cholesky(a).sum(), {"a": (a + a.T) / 2})
+    assert sentence == (
+        "The gradient of a is right if a stays symmetric while it changes, but not entry by entry, "
+        "since the loss depends only on the lower triangle."
+    )
+
+
+def test_the_line_that_detaches_is_named_and_others_are_not():
+    torch = pytest.importorskip("torch")
+
+    def function(x):
+        largest = x.max().detach()  # it does not matter: softmax stays the same
+        gate = torch.sigmoid(x).detach()
+        return (x - largest).softmax(0) * gate
+
+    x = torch.linspace(-1, 1, 5, dtype=torch.float64)
+    (sentence,) = told(check_torch, function, {"x": x})
+    line = function.__code__.co_firstlineno + 2
+    assert sentence == (
+        f"A branch is detached: without detach() in test_patterns.py:{line}, the gradient of x is right."
+    )
+
+
+def test_two_lines_that_detach_are_named_together():
+    torch = pytest.importorskip("torch")
+
+    def function(x):
+        one = torch.sigmoid(x).detach()
+        with torch.no_grad():
+            other = x**2
+        return x * one + other
+
+    (sentence,) = told(check_torch, function, {"x": torch.linspace(-1, 1, 5, dtype=torch.float64)})
+    assert "without detach() in test_patterns.py" in sentence
+    assert ", no_grad() in test_patterns.py" in sentence
+
+
+def test_what_is_not_verified_is_not_named():
+    """The rule is wrong, and the detached maximum changes nothing."""
+    torch = pytest.importorskip("torch")
+
+    class Cube(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            ctx.save_for_backward(x)
+            return x**3
+
+        @staticmethod
+        def backward(ctx, upstream):
+            return 2 * ctx.saved_tensors[0] ** 2 * upstream
+
+    x = torch.linspace(-1, 1, 5, dtype=torch.float64)
+    (sentence,) = told(check_torch, lambda x: Cube.apply((x - x.max().detach()).softmax(0)), {"x": x})
+    assert sentence == "The gradient is 0.666667 times what it should be."
