@@ -8,9 +8,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from mistake_pages import CHECK, DUMP, Kind, index, page, pages, rows_by_kind
+from mistake_pages import (
+    CHECK,
+    DUMP,
+    Kind,
+    index,
+    kinds_of_patterns,
+    page,
+    page_of_pattern,
+    pages,
+    rows_by_kind,
+)
 from mistake_pages.edit import Edit
 from mistake_pages.examples import EXAMPLES
+from mistake_pages.functions import CODE, COMMAND, SPEC
 from mistake_pages.hides import SITUATIONS, visibility_of
 from mistake_pages.programs import Example
 from mistake_pages.shown import checked, differ, run, show
@@ -21,6 +32,7 @@ from gradcheck_cli.diagnose.families import BIAS
 from gradcheck_cli.diagnose.mistake import Wrong
 from gradcheck_cli.diagnose.nameable import NAMEABLE
 from gradcheck_cli.diagnose.turned import ROWS_OF_OTHERS, _swapped
+from gradcheck_cli.diagnose.wrong_functions import PATTERNS
 from gradcheck_cli.formats import pages as addresses
 from gradcheck_cli.formats.pages import slug
 from gradcheck_cli.verdict import Verdict
@@ -92,7 +104,8 @@ def test_every_kind_has_code():
 
 
 def test_every_kind_has_a_file_name_of_its_own():
-    assert len({slug(name) for name in KINDS} | {"index"}) == len(KINDS) + 1
+    names = [*KINDS, *{row.kind for row in PATTERNS}, "index"]
+    assert len({slug(name) for name in names}) == len(names)
 
 
 def test_what_is_called_by_its_rows_in_another_layout_has_a_page():
@@ -103,13 +116,38 @@ def test_what_is_called_by_its_rows_in_another_layout_has_a_page():
 @pytest.mark.slow
 def test_the_index_links_to_every_page_and_every_link_has_a_target():
     texts = dict(pages())
-    assert set(texts) == {f"{slug(name)}.md" for name in KINDS} | {"index.md"}
+    patterns = [kind.name for kind in kinds_of_patterns()]
+    assert set(texts) == {f"{slug(name)}.md" for name in (*KINDS, *patterns)} | {"index.md"}
     assert set(re.findall(r"\]\(([^)#]+\.md)\)", texts["index.md"])) == set(texts) - {"index.md"}
     tied = {name for name, text in texts.items() if "This mistake is not the first answer" in text}
     assert tied == {"transposed-gradient.md"}
     headings = {slug(each) for each in re.findall(r"^## (.+)$", texts["index.md"], re.MULTILINE)}
     for text in texts.values():
         assert set(re.findall(r"\(index\.md#([^)]+)\)", text)) <= headings
+
+
+@pytest.mark.parametrize("name", first(2, sorted({row.kind for row in PATTERNS} - {"detached branch"})))
+def test_a_page_on_a_pattern_is_what_its_function_leads_to(name, tmp_path, monkeypatch, capsys):
+    (kind,) = (each for each in kinds_of_patterns() if each.name == name)
+    text = page_of_pattern(kind)
+    assert [form.cause.kind for form in kind.forms] == [name] * len(kind.forms)
+    assert all(Edit(form.function.body, form.wrong.code).fits for form in kind.forms)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "88")
+    Path(SPEC).write_text(_block(text, "yaml"), encoding="utf-8")
+    Path(CODE).write_text(_block(text, "python hl_lines"), encoding="utf-8")
+    assert _ended(COMMAND) == 1
+    shown = f"$ {COMMAND}\n{capsys.readouterr().out.rstrip()}"
+    assert _without_noise(shown) == _without_noise(_block(text, "console"))
+    marked = _block(text, "python hl_lines").splitlines()[kind.own.lines[0] - 1 : kind.own.lines[1]]
+    assert _flush("\n".join(marked)) == _flush(kind.own.edit.code)
+
+
+def test_no_right_function_on_a_page_is_called_wrong():
+    """The right gradient through a staircase is 0, which tests nothing."""
+    forms = {form.function for kind in kinds_of_patterns() for form in kind.forms if "np" in form.function.w}
+    verdicts = [form.report(form.body).verdict for form in forms]
+    assert sorted(verdicts) == [Verdict.AGREES] * (len(forms) - 1) + [Verdict.UNRESOLVED]
 
 
 def test_the_index_is_grouped_by_family():

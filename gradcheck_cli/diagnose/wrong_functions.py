@@ -27,7 +27,7 @@ STAIRCASE = Wrong(
     "for round or sign, is by design not that derivative",
     "∂L/∂w ≠ 0, as if the steps were a slope",
     "∂L/∂w = 0 between the jumps",
-    code="dL_dw = 2 * (q - y)",
+    code="dL_dw = 2 * x.T @ (a - y)",
 )
 
 DETACHED = Wrong(
@@ -36,7 +36,7 @@ DETACHED = Wrong(
     "a branch is detached: without {place}, the gradient of {tensor} is right",
     "∂L/∂w without the detached branch",
     "∂L/∂w through every branch",
-    code="loss = (w * scale.detach()).square().sum()",
+    code="gate = torch.sigmoid(h).detach()",
 )
 
 ALONG_SYMMETRIC_MOVES = Wrong(
@@ -46,7 +46,7 @@ ALONG_SYMMETRIC_MOVES = Wrong(
     "entry{place}",
     "½ (G + Gᵀ), or another gradient with this symmetric part",
     "G, with Gᵢⱼ = ∂L/∂Aᵢⱼ",
-    code="dL_dw = (dL_dw + dL_dw.T) / 2",
+    code="dL_dw = dL_ds",
 )
 
 ONE_TRIANGLE = ", since the loss depends only on the {} triangle"
@@ -55,8 +55,8 @@ ONE_TRIANGLE = ", since the loss depends only on the {} triangle"
 OFF_DIAGONAL_TWICE = Wrong(
     "off-diagonal factor",
     SYMMETRIC,
-    "off the diagonal, each entry of {tensor}'s gradient is the derivative for moving the entry and its "
-    "mirror image together",
+    "off the diagonal, each entry of {tensor}'s gradient is the derivative of the loss as the entry and its "
+    "mirror image change together",
     "G + Gᵀ − diag(G)",
     "G, with Gᵢⱼ = ∂L/∂Aᵢⱼ",
     code="dL_dw = dL_dw + dL_dw.T - np.diag(np.diag(dL_dw))",
@@ -68,7 +68,7 @@ OFF_DIAGONAL_HALF = Wrong(
     "off the diagonal, each entry of {tensor}'s gradient is half of what it should be; the diagonal is right",
     "½ (G + diag(G))",
     "G",
-    code="dL_dw = (dL_dw + np.diag(np.diag(dL_dw))) / 2",
+    code="dL_dw = np.tril(dL_ds)",
 )
 
 

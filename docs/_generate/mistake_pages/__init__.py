@@ -15,6 +15,8 @@ from gradcheck_cli.formats.pages import slug
 from gradcheck_cli.formats.view import View
 from gradcheck_cli.report import Outcome, Run
 from mistake_pages.edit import Edit
+from mistake_pages.functions import CODE, COMMAND, SPEC, Pattern
+from mistake_pages.functions import shown as shown_patterns
 from mistake_pages.hides import visibility_of
 from mistake_pages.program import ARRAYS, GRADIENTS
 from mistake_pages.shown import Shown, show
@@ -28,9 +30,12 @@ WIDTH = 88
 def pages() -> Iterator[tuple[str, str]]:
     """Yield the file name and the Markdown of every page, the index last."""
     kinds = [Kind(rows) for rows in rows_by_kind(NAMEABLE).values()]
+    patterns = kinds_of_patterns()
     for kind in kinds:
         yield f"{slug(kind.name)}.md", page(kind)
-    yield "index.md", index(kinds)
+    for pattern in patterns:
+        yield f"{slug(pattern.name)}.md", page_of_pattern(pattern)
+    yield "index.md", index([*kinds, *patterns])
 
 
 def rows_by_kind(rows: Sequence[Wrong]) -> Mapping[str, list[Wrong]]:
@@ -103,7 +108,7 @@ def page(kind: Kind) -> str:
     return "\n\n".join(blocks) + "\n"
 
 
-def _formulas(shown: Shown) -> Iterator[str]:
+def _formulas(shown: Shown | Pattern) -> Iterator[str]:
     """Yield the wrong and the right formula, and nothing if the mistake has none."""
     wrong, right = shown.cause.wrong, shown.cause.right
     items = [f"- {what}: `{formula}`" for what, formula in (("wrong", wrong), ("right", right)) if formula]
@@ -185,12 +190,12 @@ def _program(shown: Shown) -> Iterator[str]:
     yield _fenced(_spec(shown), "yaml")
     yield "Write its data and parameters to a file:"
     yield _fenced(f"$ {DUMP}", "console")
-    yield f"Run this script, and then `{CHECK}`. The mistake is in {_lines(script)}."
+    yield f"Run this script, and then `{CHECK}`. The mistake is in {_lines(script.lines)}."
     yield _fenced(script.result.rstrip(), f'python hl_lines="{"-".join(map(str, script.lines))}"')
 
 
-def _lines(script: Edit) -> str:
-    first, last = script.lines
+def _lines(lines: tuple[int, int]) -> str:
+    first, last = lines
     return f"line {first}" if first == last else f"lines {first} to {last}"
 
 
@@ -220,6 +225,74 @@ def _flow(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
+# --- a page about a pattern of functions --------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class KindOfPattern:
+    """A kind of pattern with all its forms."""
+
+    forms: Sequence[Pattern]
+
+    @property
+    def own(self) -> Pattern:
+        return self.forms[0]
+
+    @property
+    def name(self) -> str:
+        return self.own.wrong.kind
+
+    @property
+    def title(self) -> str:
+        return _capital(self.name)
+
+    @property
+    def family(self) -> str:
+        return _capital(self.own.wrong.family.name)
+
+
+def kinds_of_patterns() -> Sequence[KindOfPattern]:
+    """Return the kinds of patterns in functions, in the order of the table."""
+    kinds: dict[str, list[Pattern]] = {}
+    for pattern in shown_patterns():
+        kinds.setdefault(pattern.wrong.kind, []).append(pattern)
+    return [KindOfPattern(forms) for forms in kinds.values()]
+
+
+def page_of_pattern(kind: KindOfPattern) -> str:
+    """Return the page of one kind of pattern as Markdown."""
+    own = kind.own
+    blocks = [
+        f"# {kind.title}",
+        f"*[{kind.family}](index.md#{slug(kind.family)})*",
+        own.cause.sentence,
+        *_formulas(own),
+        "## In code",
+        f"The example is {own.function.words}.",
+        "Wrong:",
+        _fenced(own.edit.wrong, "python"),
+        "Right:",
+        _fenced(own.edit.right, "python"),
+        "## What it looks like",
+        _fenced(own.output, "console"),
+        *_forms_of_pattern(kind),
+        "## Try it",
+        f"Save this spec as `{SPEC}`:",
+        _fenced(own.function.spec, "yaml"),
+        f"Save this code as `{CODE}`, and then run `{COMMAND}`. The mistake is in {_lines(own.lines)}.",
+        _fenced(own.file.rstrip(), f'python hl_lines="{"-".join(map(str, own.lines))}"'),
+    ]
+    return "\n\n".join(blocks) + "\n"
+
+
+def _forms_of_pattern(kind: KindOfPattern) -> Iterator[str]:
+    for other in kind.forms[1:]:
+        yield "## Another form"
+        yield f"The diagnosis gives the same name to this mistake. {other.cause.sentence}"
+        yield f"In {other.function.words}:"
+        yield _fenced(other.edit.wrong, "python")
+
+
 # --- the index ---------------------------------------------------------------------------------------------
 
 
@@ -234,9 +307,9 @@ The pages are generated from the tables that the diagnosis uses. The tests run t
 the diagnosis must name its mistake."""
 
 
-def index(kinds: Sequence[Kind]) -> str:
+def index(kinds: Sequence[Kind | KindOfPattern]) -> str:
     """Return the index as Markdown: a line for each kind, grouped by family."""
-    families: dict[str, list[Kind]] = {}
+    families: dict[str, list[Kind | KindOfPattern]] = {}
     for kind in sorted(kinds, key=lambda kind: kind.family):
         families.setdefault(kind.family, []).append(kind)
     blocks = [_INTRODUCTION.format(count=len(kinds))]
@@ -245,7 +318,7 @@ def index(kinds: Sequence[Kind]) -> str:
     return "\n\n".join(blocks) + "\n"
 
 
-def _line(kind: Kind) -> str:
+def _line(kind: Kind | KindOfPattern) -> str:
     return f"- [{kind.title}]({slug(kind.name)}.md): {_first_sentence(kind.own.cause.sentence)}"
 
 
