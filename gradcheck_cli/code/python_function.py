@@ -144,7 +144,6 @@ class PythonFunction:
     remarks: tuple[str, ...]
     taps: Taps
     stacked: Callee | None = None  # the author's function, if it takes a stack of parameters
-
     loss_name: str = "its own loss"
     weighted: str = ""
     stands_alone: bool = False
@@ -153,7 +152,6 @@ class PythonFunction:
     in_forward_mode: tuple[Function, ...] = ()
     others: tuple[Function, ...] = ()
     attached: Callable[[], Iterable[Attached]] = tuple
-
     is_wide: ClassVar[bool] = False  # the code chooses its types
 
     @property

@@ -27,6 +27,9 @@ _NUMBERS = (1234.5, -567.75)
 They are finite in float16 and unlikely to be the right content by accident.
 """
 
+_AGAIN = 3
+"""The number of times that a run with each number is repeated before memory is blamed."""
+
 _MOST = 2**24
 """The size of the largest array that is filled, since code may use only a part of a larger array."""
 
@@ -40,21 +43,18 @@ _ERRATIC_HELP = "does the code read memory that it never wrote, or keep state be
 _HELP = "numpy.empty and torch.empty return arbitrary numbers: write every entry, or start from zeros"
 
 
-def refuse_unwritten(
-    first: Evaluation, second: Evaluation, observe: Callable[[], Evaluation], code: Callee
-) -> None:
+def refuse_unwritten(observe: Callable[[], Evaluation], code: Callee) -> None:
     """Raise `InputError` if losses or gradients depend on memory that the code never wrote.
 
-    If the results of two ordinary calls differ for another reason, this function raises nothing, since
+    If the results of two calls differ for another reason, this function raises nothing, since
     `refuse_unrepeatable` reports the difference.
 
-    first, second: the results of two ordinary calls.
     observe: a function that calls the code once more and returns its results.
     """
     try:
         one, other = _run(observe, _NUMBERS[0]), _run(observe, _NUMBERS[1])
         names = differing(one, other)
-        if names and differing(first, second) and differing(one, _run(observe, _NUMBERS[0])):
+        if names and not _are_repeatable(observe, one, other):
             return
     except InputError:  # the code fails on such numbers, or with the functions replaced
         return
@@ -62,6 +62,12 @@ def refuse_unwritten(
         changes = "changes" if len(names) == 1 else "change"
         unwritten = f"{code} uses memory that it never wrote"
         raise bad_input(f"{listed(names)} {changes} from call to call: {unwritten}", *code.where, help=_HELP)
+
+
+def _are_repeatable(observe: Callable[[], Evaluation], one: Evaluation, other: Evaluation) -> bool:
+    """Return whether the results for both numbers come out the same again, unlike those of a race."""
+    runs = ((one, _NUMBERS[0]), (other, _NUMBERS[1]))
+    return not any(differing(found, _run(observe, number)) for found, number in _AGAIN * runs)
 
 
 def refuse_erratic(first: Mapping[str, Array], again: Mapping[str, Array], origin: str) -> None:

@@ -24,7 +24,7 @@ def verified(
     """
     first, remarks = observe()
     second, _ = observe()
-    refuse_unwritten(first, second, lambda: observe()[0], code)
+    refuse_unwritten(lambda: observe()[0], code)
     refuse_infinite(first.losses, code, arises)
     refuse_unrepeatable(first, second, code)
     return first, remarks

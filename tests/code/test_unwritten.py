@@ -85,7 +85,7 @@ def test_other_differences_between_calls_are_not_attributed_to_memory():
     def observe():
         return Evaluation(losses, {"w": rng.normal(size=3)})
 
-    refuse_unwritten(observe(), observe(), observe, code=None)
+    refuse_unwritten(observe, code=None)
 
 
 def test_a_gradient_that_other_calls_change_is_erratic():
@@ -129,3 +129,28 @@ def test_jax_in_float32_says_what_would_decide_more(wide, returned):
         jax.config.update("jax_enable_x64", before)
     said = [remark for remark in report.unusual if "jax_enable_x64" in remark]
     assert len(said) == (not wide)
+
+
+def test_a_race_that_shows_now_and_then_is_noticed_by_its_noise():
+    calls = []
+
+    def f(parameters, x, y):
+        calls.append(1)
+        lost = len(calls) > 12 and len(calls) % 5 == 0  # a write that another thread overtakes
+        gradient = 2.0 * parameters["w"]
+        gradient[3] *= 1.0 - lost
+        return (parameters["w"] ** 2).sum(), {"w": gradient}
+
+    with pytest.raises(InputError, match="returns a different gradient at the same parameters"):
+        check_gradients(f, PARAMETERS)
+
+
+def test_a_race_is_not_taken_for_unwritten_memory():
+    calls = []
+
+    def observe():
+        calls.append(1)
+        return Evaluation(np.ones(1), {"w": np.ones(3) + (len(calls) % 3 == 0)})
+
+    for _ in range(6):
+        refuse_unwritten(observe, code=None)
