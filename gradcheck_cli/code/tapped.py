@@ -7,13 +7,14 @@ which is the gradient that backward has at that line.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from gradcheck_cli.code.load import Callee, a
+from gradcheck_cli.code.objective import is_refusal
 from gradcheck_cli.code.returned import plain
 from gradcheck_cli.code.tap import watching
 from gradcheck_cli.types import Array
@@ -21,8 +22,15 @@ from gradcheck_cli.types import Array
 Run = Callable[[Mapping[str, Array]], Array]
 """A function that takes the parameters by name, runs the forward pass and returns the S loss terms, (S,)."""
 
-_NUDGE = 2.0**-10
-"""The size of the perturbation that shows what depends on a tensor, relative to the tensor's entries."""
+_NUDGES = (2.0**-10, 3.0, -3.0)
+"""How far to perturb a tensor to see what depends on it, relative to the size of its entries.
+
+The large steps are for an activation that is flat near its input, such as a relu where every input is
+negative.
+"""
+
+_SMALL_NUDGES = (-(2.0**-10), 2.0**-20, -(2.0**-20))
+"""How far to perturb a tensor if the code fails at every one of `_NUDGES`."""
 
 _DIFFERS = 1e-12
 """A value depends on the perturbed tensor if its relative change is larger than this."""
@@ -110,7 +118,7 @@ def refuse_unused(
         return
     search, before = Search(taps, run, parameters), run(parameters)
     for name, tap in claimed.items():
-        if np.array_equal(before, search.moved(name, {})[1]):
+        if np.array_equal(before, search.moved(name, {}, _NUDGES[0])[1]):
             unused = f"what tap('{name}', …) returns at {tap.place}"
             help = f'write {name} = tap("{name}", {name})'
             raise taps.code.complain(f"does not use {unused}: the loss does not depend on it", help)
@@ -132,64 +140,89 @@ class Search:
     parameters: Mapping[str, Array]
 
     def places(self, wrong: Collection[str], right: Collection[str]) -> Iterator[str]:
-        """Yield a sentence for each tensor that is wrong although all taps computed from it are right.
+        """Yield a sentence for each tensor that is wrong although the next taps above it are right.
 
-        Backward passes through these taps on its way to the tensor. So the fault lies between the taps and
-        the tensor.
+        Backward computes the gradient of the tensor from the gradients of these taps, so the fault lies
+        between the taps and the tensor.
 
         wrong: the names of the tensors whose gradients are wrong.
         right: the names of the tensors whose gradients agree.
         """
-        reached = {name: self._reached(name) for name in (*self.parameters, *self.taps.at)}
-        for name in reached:
-            if name in wrong and reached[name] <= set(right):
-                yield self._sentence(name, self._next(reached, name))
+        for name in (*self.parameters, *self.taps.at):
+            if name in wrong and (ways := self._ways_up(name)) and set(ways.taps) <= set(right):
+                yield self._sentence(name, ways)
 
-    def _sentence(self, name: str, above: Sequence[str]) -> str:
+    def _sentence(self, name: str, ways: _Ways) -> str:
         at = f"∂L/∂{name}{self._line(name)} is wrong"
-        if not above:
+        if not ways.taps and not ways.past_taps:
+            return f"{at}: it must be 0, since the loss does not depend on {name}"
+        if not ways.taps:
             return f"{at}, and there is no tap between {name} and the loss: the fault lies in between"
-        names = " and ".join(f"∂L/∂{each}{self._line(each)}" for each in above)
-        past = f", or on a path without taps from {name} to the loss" if self._passes(name, above) else ""
-        are = "is" if len(above) == 1 else "are"
-        two = "them" if len(above) == 1 else f"{name} and these"
+        names = " and ".join(f"∂L/∂{each}{self._line(each)}" for each in ways.taps)
+        past = f", or on a path without taps from {name} to the loss" if ways.past_taps else ""
+        are = "is" if len(ways.taps) == 1 else "are"
+        two = "them" if len(ways.taps) == 1 else f"{name} and these"
         return f"{names} {are} right, but {at}: the fault lies between {two}{past}"
 
     def _line(self, name: str) -> str:
         return f" ({self.taps.at[name].place})" if name in self.taps.at else ""
 
-    def _next(self, reached: Mapping[str, frozenset[str]], name: str) -> list[str]:
-        """Return, in order, the names of the taps that depend on a tensor without another tap in between."""
-        further = {each for via in reached[name] for each in reached[via]}
-        return [tap for tap in self.taps.at if tap in reached[name] - further]
+    def _ways_up(self, name: str) -> _Ways | None:
+        """Return how the loss depends on a tensor; None if the code fails at every perturbed value.
 
-    def _reached(self, name: str) -> frozenset[str]:
-        """Return the names of the taps whose values depend on a tensor."""
-        watch, _ = self.moved(name, {})
-        return frozenset(
-            tap
-            for tap, before in self.taps.at.items()
-            if tap != name and tap in watch.seen and _differ(before.value, watch.seen[tap].value)
-        )
+        All other taps are held fixed. The run without a perturbation holds them as well, so that two runs
+        differ only by the perturbation.
+        """
+        held = {tap: self.taps.at[tap].value for tap in self.taps.at if tap != name}
+        at_rest = self.moved(name, held, 0.0)
+        for nudges in (_NUDGES, _SMALL_NUDGES):
+            runs = [run for by in nudges if (run := self._tried(name, held, by))]
+            if runs:
+                taps = [tap for tap in held if any(_tap_differs(tap, at_rest, run) for run in runs)]
+                return _Ways(tuple(taps), any(_differ(at_rest[1], losses) for _, losses in runs))
+        return None
 
-    def _passes(self, name: str, above: Sequence[str]) -> bool:
-        """Return whether the loss depends on a tensor even while the taps above it are held fixed."""
-        held = {tap: self.taps.at[tap].value for tap in above}
-        return _differ(self.run(self.parameters), self.moved(name, held)[1])
+    def _tried(self, name: str, held: Mapping[str, Array], by: float) -> tuple[Watching, Array] | None:
+        """Do the same as `moved`, but return None if the code fails at the perturbed value."""
+        try:
+            watch, losses = self.moved(name, held, by)
+        except Exception as error:
+            if not is_refusal(error):
+                raise
+            return None
+        return (watch, losses) if np.isfinite(losses).all() else None
 
-    def moved(self, name: str, held: Mapping[str, Array]) -> tuple[Watching, Array]:
+    def moved(self, name: str, held: Mapping[str, Array], by: float) -> tuple[Watching, Array]:
         """Perturb a tensor while some taps are held fixed. Return the watch and the S loss terms, (S,).
 
         held: the values at which taps are held, by name.
+        by: how far to perturb the tensor, relative to the size of its entries.
         """
         point = {**self.parameters, **self.taps.values}
         rng = np.random.default_rng(0)
         size = np.maximum(np.abs(point[name]), np.sqrt(np.mean(np.square(point[name]))) or 1.0)
-        point[name] = point[name] + _NUDGE * size * rng.uniform(0.5, 1.0, size.shape)
+        point[name] = point[name] + by * size * rng.uniform(0.5, 1.0, size.shape)
         parameters, watch = self.taps.split(point)
         watch.held = held
         with watching(watch):
             return watch, self.run(parameters)
+
+
+@dataclass(frozen=True)
+class _Ways:
+    """How the loss depends on a tensor.
+
+    taps: the next taps above the tensor, which depend on it without another tap in between.
+    past_taps: whether the loss also depends on the tensor without any tap in between.
+    """
+
+    taps: tuple[str, ...]
+    past_taps: bool
+
+
+def _tap_differs(tap: str, first: tuple[Watching, Array], second: tuple[Watching, Array]) -> bool:
+    before, after = first[0].seen.get(tap), second[0].seen.get(tap)
+    return before is not None and after is not None and _differ(before.value, after.value)
 
 
 def _differ(first: Array, second: Array) -> bool:

@@ -1,0 +1,527 @@
+"""Plant a mistake in the backward pass of random programs with taps, and see which place gradcheck names.
+
+    python benchmarks/taps.py [--programs 220] [--seed N]
+    python benchmarks/taps.py --replay SEED
+
+A program is a random graph of 6 to 14 operations in numpy. Most results pass a tap, and every operation has
+a backward written by hand. One mistake is planted in each program: in the backward of one operation, or
+where the gradients of a result that is used more than once are added up. Half of the programs are checked by
+`check_gradients`, and the other half as a layer, by `check_layer`.
+
+A mistake counts if it clearly changes some gradient. gradcheck must call the gradients wrong and name a
+place, and every place that it names must contain the mistake. The same programs without a mistake must
+agree. Without --seed, a random seed is drawn and printed. The exit code is 1 if any of this fails.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gradcheck_cli import (
+    Report,
+    UndecidedGradientError,
+    WrongGradientError,
+    check_gradients,
+    check_layer,
+    tap,
+)
+
+Array = NDArray[np.float64]
+Gradients = tuple[Array, ...]
+
+SAMPLES, WIDTH = 3, 4
+
+VISIBLE = 1e-4
+"""The smallest change of a gradient that counts as a mistake, relative to the largest entry of its tensor."""
+
+
+# --- operations -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Operation:
+    """An operation on arrays of shape (SAMPLES, WIDTH).
+
+    forward: a function of the inputs and then the weights.
+    backward: takes the upstream, the output, and forward's arguments. Returns one gradient per argument.
+    weights: the shapes of its weights.
+    wrong: backward functions with a mistake, by the name of the mistake.
+    """
+
+    forward: Callable[..., Array]
+    backward: Callable[..., Gradients]
+    inputs: int = 1
+    weights: tuple[tuple[int, ...], ...] = ()
+    wrong: Mapping[str, Callable[..., Gradients]] = field(default_factory=dict)
+
+
+def softmax(z: Array) -> Array:
+    e = np.exp(z - z.max(axis=1, keepdims=True))
+    return np.asarray(e / e.sum(axis=1, keepdims=True))
+
+
+def softmax_backward(d: Array, p: Array, z: Array) -> Gradients:
+    return (p * (d - (d * p).sum(axis=1, keepdims=True)),)
+
+
+def spread(z: Array, axis: int) -> Array:
+    return np.asarray(np.sqrt(z.var(axis=axis, keepdims=True) + 0.1))
+
+
+def normalised(axis: int) -> Operation:
+    """Return a normalisation along an axis: layer norm along 1, batch norm along 0, both without weights."""
+
+    def forward(z: Array) -> Array:
+        return np.asarray((z - z.mean(axis=axis, keepdims=True)) / spread(z, axis))
+
+    def backward(d: Array, out: Array, z: Array) -> Gradients:
+        along = (d * out).mean(axis=axis, keepdims=True)
+        return ((d - d.mean(axis=axis, keepdims=True) - out * along) / spread(z, axis),)
+
+    def variance_constant(d: Array, out: Array, z: Array) -> Gradients:
+        return ((d - d.mean(axis=axis, keepdims=True)) / spread(z, axis),)
+
+    def mean_constant(d: Array, out: Array, z: Array) -> Gradients:
+        return ((d - out * (d * out).mean(axis=axis, keepdims=True)) / spread(z, axis),)
+
+    return Operation(
+        forward, backward, wrong={"variance constant": variance_constant, "mean constant": mean_constant}
+    )
+
+
+def attend(q: Array, k: Array, v: Array) -> Array:
+    return np.asarray(softmax(q @ k.T / 2.0) @ v)
+
+
+def attend_backward(d: Array, out: Array, q: Array, k: Array, v: Array) -> Gradients:
+    p = softmax(q @ k.T / 2.0)
+    (scores,) = softmax_backward(d @ v.T, p, p)
+    return scores @ k / 2.0, scores.T @ q / 2.0, p.T @ d
+
+
+OPERATIONS: Mapping[str, Operation] = {
+    "tanh": Operation(
+        np.tanh,
+        lambda d, a, z: (d * (1.0 - a**2),),
+        wrong={"z for tanh(z)": lambda d, a, z: (d * (1.0 - z**2),)},
+    ),
+    "sigmoid": Operation(
+        lambda z: 1.0 / (1.0 + np.exp(-z)),
+        lambda d, a, z: (d * a * (1.0 - a),),
+        wrong={"z for sigmoid(z)": lambda d, a, z: (d * z * (1.0 - z),)},
+    ),
+    "sin": Operation(
+        np.sin, lambda d, a, z: (d * np.cos(z),), wrong={"sin": lambda d, a, z: (d * np.sin(z),)}
+    ),
+    "relu": Operation(
+        lambda z: np.maximum(z, 0.0),
+        lambda d, a, z: (d * (z > 0.0),),
+        wrong={"mask of the upstream": lambda d, a, z: (d * (d > 0.0),)},
+    ),
+    "square": Operation(
+        lambda z: 0.5 * z**2 + z,
+        lambda d, a, z: (d * (z + 1.0),),
+        wrong={"forgets the linear term": lambda d, a, z: (d * z,)},
+    ),
+    "softmax": Operation(
+        softmax, softmax_backward, wrong={"diagonal alone": lambda d, p, z: (d * p * (1.0 - p),)}
+    ),
+    "layer norm": normalised(1),
+    "batch norm": normalised(0),
+    "sum to here": Operation(
+        lambda z: np.cumsum(z, axis=1),
+        lambda d, a, z: (np.cumsum(d[:, ::-1], axis=1)[:, ::-1],),
+        wrong={"forgets to reverse": lambda d, a, z: (np.cumsum(d, axis=1),)},
+    ),
+    "roll": Operation(
+        lambda z: np.roll(z, 1, axis=1),
+        lambda d, a, z: (np.roll(d, -1, axis=1),),
+        wrong={"wrong way": lambda d, a, z: (np.roll(d, 1, axis=1),)},
+    ),
+    "mean": Operation(
+        lambda z: z + z.mean(axis=1, keepdims=True),
+        lambda d, a, z: (d + d.mean(axis=1, keepdims=True),),
+        wrong={"sum for mean": lambda d, a, z: (d + d.sum(axis=1, keepdims=True),)},
+    ),
+    "add": Operation(lambda a, b: a + b, lambda d, out, a, b: (d, d), inputs=2),
+    "product": Operation(
+        lambda a, b: a * b,
+        lambda d, out, a, b: (d * b, d * a),
+        inputs=2,
+        wrong={"swapped": lambda d, out, a, b: (d * a, d * b)},
+    ),
+    "attention": Operation(
+        attend,
+        attend_backward,
+        inputs=3,
+        wrong={"q and k swapped": lambda *given: tuple(attend_backward(*given)[i] for i in (1, 0, 2))},
+    ),
+    "linear": Operation(
+        lambda x, w, b: x @ w + b,
+        lambda d, out, x, w, b: (d @ w.T, x.T @ d, d.sum(axis=0)),
+        weights=((WIDTH, WIDTH), (WIDTH,)),
+        wrong={
+            "forgets the transpose": lambda d, out, x, w, b: (d @ w, x.T @ d, d.sum(axis=0)),
+            "transposed": lambda d, out, x, w, b: (d @ w.T, d.T @ x, d.sum(axis=0)),
+            "mean for bias": lambda d, out, x, w, b: (d @ w.T, x.T @ d, d.mean(axis=0)),
+        },
+    ),
+    "gain": Operation(
+        lambda x, g: x * g,
+        lambda d, out, x, g: (d * g, (d * x).sum(axis=0)),
+        weights=((WIDTH,),),
+        wrong={"output for input": lambda d, out, x, g: (d * g, (d * out).sum(axis=0))},
+    ),
+}
+"""The operations by name. Those with several inputs, or with weights, are drawn more often."""
+
+LIKELY = ("linear", "linear", "gain", "add", "product", "attention", *OPERATIONS)
+
+FACTORS = {"sign": -1.0, "half": 0.5, "twice": 2.0, "1 % off": 1.01, "detached": 0.0}
+
+
+# --- programs ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Node:
+    """An operation of a program. inputs: numbers of earlier nodes; x is number 0."""
+
+    kind: str
+    inputs: tuple[int, ...]
+    weights: tuple[str, ...]
+    tapped: bool
+
+    @property
+    def operation(self) -> Operation:
+        return OPERATIONS[self.kind]
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A mistake in the backward of one node.
+
+    node: the number of the node.
+    edges: the places that hold the mistake, as pairs of a node and the number of one of its arguments.
+    backward: the wrong backward function of the node.
+    replaces: the number of the argument whose gradient replaces the sum of the earlier ones, if one does.
+    """
+
+    name: str
+    node: int
+    edges: frozenset[tuple[int, int]]
+    backward: Callable[..., Gradients]
+    replaces: int | None = None
+
+
+@dataclass(frozen=True)
+class Program:
+    """A random program: x is node 0, and node i is nodes[i - 1].
+
+    The loss is the sum of sin over the results that no other node uses.
+    """
+
+    nodes: tuple[Node, ...]
+    x: Array
+    parameters: Mapping[str, Array]
+    mistake: Mistake | None = None
+
+    @property
+    def ends(self) -> list[int]:
+        used = {i for node in self.nodes for i in node.inputs}
+        return [i for i in range(1, len(self.nodes) + 1) if i not in used]
+
+    def forward(self, parameters: Mapping[str, Array]) -> list[Array]:
+        """Return the value of every node."""
+        values = [parameters["x"]]
+        for number, node in enumerate(self.nodes, 1):
+            value = node.operation.forward(*self.arguments(node, values, parameters))
+            values.append(tap(f"t{number}", value) if node.tapped else value)
+        return values
+
+    def arguments(self, node: Node, values: Sequence[Array], parameters: Mapping[str, Array]) -> list[Array]:
+        return [*(values[i] for i in node.inputs), *(parameters[name] for name in node.weights)]
+
+    def backward(
+        self, upstream: Mapping[int, Array], values: Sequence[Array], parameters: Mapping[str, Array]
+    ) -> dict[str, Array]:
+        """Return the gradients of x, the weights and the taps.
+
+        upstream: the upstream gradient of each result that no other node uses, by its number.
+        """
+        deltas = [upstream[i].copy() if i in upstream else np.zeros_like(v) for i, v in enumerate(values)]
+        gradients = {}
+        for number, node in reversed(list(enumerate(self.nodes, 1))):
+            if node.tapped:
+                gradients[f"t{number}"] = deltas[number].copy()
+            found = self._backward_of(number)(
+                deltas[number], values[number], *self.arguments(node, values, parameters)
+            )
+            for place, (i, gradient) in enumerate(zip(node.inputs, found, strict=False)):
+                replaces = self.mistake and (self.mistake.node, self.mistake.replaces) == (number, place)
+                deltas[i] = gradient if replaces else deltas[i] + gradient
+            gradients |= dict(zip(node.weights, found[len(node.inputs) :], strict=True))
+        return {**gradients, "x": deltas[0]}
+
+    def _backward_of(self, number: int) -> Callable[..., Gradients]:
+        if self.mistake and self.mistake.node == number:
+            return self.mistake.backward
+        return self.nodes[number - 1].operation.backward
+
+    def loss_and_gradients(self, parameters: Mapping[str, Array]) -> tuple[Array, dict[str, Array]]:
+        values = self.forward(parameters)
+        losses = sum((np.sin(values[i]).sum(axis=1) for i in self.ends), np.zeros(SAMPLES))
+        upstream = {i: np.cos(values[i]) for i in self.ends}
+        return losses, self.backward(upstream, values, parameters)
+
+    def as_layer(self) -> tuple[Callable[..., Any], Callable[..., Any]]:
+        """Return the program as a forward and a backward function, with an output for each end."""
+        ends = self.ends
+
+        def forward(**parameters: Array) -> tuple[Any, ...]:
+            values = self.forward(parameters)
+            return (*(values[i] for i in ends), (values, parameters))
+
+        def backward(*given: Any) -> dict[str, Array]:
+            return self.backward(dict(zip(ends, given[:-1], strict=True)), *given[-1])
+
+        return forward, backward
+
+
+def program(seed: int) -> Program:
+    """Return a random program without a mistake."""
+    rng = np.random.default_rng([seed, 1])
+    nodes: list[Node] = []
+    parameters = {"x": rng.normal(size=(SAMPLES, WIDTH))}
+    for number in range(1, int(rng.integers(6, 15)) + 1):
+        kind = LIKELY[int(rng.integers(len(LIKELY)))]
+        operation = OPERATIONS[kind]
+        recent = rng.integers(max(0, number - 3), number, size=operation.inputs)
+        inputs = tuple(int(i) for i in recent)
+        weights = tuple(f"w{number}{'ab'[i]}" for i in range(len(operation.weights)))
+        shapes = zip(weights, operation.weights, strict=True)
+        parameters |= {name: rng.normal(0.0, 0.7, shape) for name, shape in shapes}
+        nodes.append(Node(kind, inputs, weights, bool(rng.random() < 0.75)))
+    return Program(tuple(nodes), parameters["x"], parameters)
+
+
+# --- mistakes ---------------------------------------------------------------------------------------------
+
+
+def mistakes(given: Program) -> Iterator[Mistake]:
+    """Yield every mistake that can be planted in a program, visible or not."""
+    for number, node in enumerate(given.nodes, 1):
+        count = len(node.inputs) + len(node.weights)
+        for name, backward in node.operation.wrong.items():
+            yield Mistake(name, number, frozenset((number, i) for i in range(count)), backward)
+        for place in range(count):
+            for name, factor in FACTORS.items():
+                yield Mistake(name, number, frozenset([(number, place)]), scaled(node, place, factor))
+        for place, i in enumerate(node.inputs):
+            uses = {(k, p) for k, n in enumerate(given.nodes, 1) for p, j in enumerate(n.inputs) if j == i}
+            if len(uses) > 1:
+                yield Mistake("= for +=", number, frozenset(uses), node.operation.backward, place)
+
+
+def scaled(node: Node, place: int, factor: float) -> Callable[..., Gradients]:
+    def backward(*arguments: Array) -> Gradients:
+        right = node.operation.backward(*arguments)
+        return tuple(factor * each if i == place else each for i, each in enumerate(right))
+
+    return backward
+
+
+def planted(seed: int) -> Program:
+    """Return the random program of a seed with one visible mistake."""
+    given, rng = program(seed), np.random.default_rng([seed, 2])
+    found = list(mistakes(given))
+    for i in rng.permutation(len(found)):
+        if visible(given, wrong := replace(given, mistake=found[i])):
+            return wrong
+    raise AssertionError(f"no mistake is visible in program {seed}")
+
+
+def visible(right: Program, wrong: Program) -> bool:
+    _, expected = right.loss_and_gradients(right.parameters)
+    _, found = wrong.loss_and_gradients(right.parameters)
+    return any(
+        np.abs(found[name] - array).max() > VISIBLE * np.abs(array).max() for name, array in expected.items()
+    )
+
+
+# --- the place --------------------------------------------------------------------------------------------
+
+_NAMED = re.compile(r"∂L/∂(\w+)(?: \([\w.]+:\d+\))?")
+
+
+@dataclass(frozen=True)
+class Place:
+    """A place that gradcheck names: between some taps, or the loss, and a tensor below them.
+
+    past: whether the place includes paths to the loss that have no tap.
+    """
+
+    above: frozenset[str]
+    below: str
+    past: bool
+
+    @classmethod
+    def of(cls, sentence: str) -> Place:
+        *above, below = _NAMED.findall(sentence)
+        return cls(frozenset(above), below, not above or "on a path without taps" in sentence)
+
+
+def holds(given: Program, place: Place) -> bool:
+    """Return whether a place contains the mistake of a program."""
+    assert given.mistake is not None
+    return any(_between(given, place, *edge) for edge in given.mistake.edges)
+
+
+def _between(given: Program, place: Place, number: int, argument: int) -> bool:
+    """Return whether a place contains the step of backward that computes the gradient of an argument."""
+    return _leads_up(given, place, number) and place.below in _names_below(given, number, argument)
+
+
+def _leads_up(given: Program, place: Place, number: int) -> bool:
+    """Return whether a path without further taps leads from a node to a tap above the place, or the loss."""
+    if given.nodes[number - 1].tapped:
+        return f"t{number}" in place.above
+    uses = [k for k, node in enumerate(given.nodes, 1) if number in node.inputs]
+    return any(_leads_up(given, place, k) for k in uses) if uses else place.past
+
+
+def _names_below(given: Program, number: int, argument: int) -> set[str]:
+    """Return the tensors that the gradient of an argument reaches without passing a tap."""
+    node = given.nodes[number - 1]
+    if argument >= len(node.inputs):
+        return {node.weights[argument - len(node.inputs)]}
+    i = node.inputs[argument]
+    if i == 0:
+        return {"x"}
+    below = given.nodes[i - 1]
+    if below.tapped:
+        return {f"t{i}"}
+    count = len(below.inputs) + len(below.weights)
+    return set().union(*(_names_below(given, i, each) for each in range(count)))
+
+
+# --- trials -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A program with a mistake that was checked.
+
+    places: each sentence that names a place, and whether the mistake is there.
+    """
+
+    seed: int
+    mistake: str
+    verdict: str
+    places: tuple[tuple[str, bool], ...]
+
+    @property
+    def named(self) -> bool:
+        return bool(self.places) and all(held for _, held in self.places)
+
+    @property
+    def misplaced(self) -> bool:
+        return any(not held for _, held in self.places)
+
+
+def report_of(given: Program, seed: int) -> Report:
+    try:
+        if seed % 2:
+            return check_layer(*given.as_layer(), given.parameters, outputs=len(given.ends))
+        return check_gradients(given.loss_and_gradients, given.parameters)
+    except (WrongGradientError, UndecidedGradientError) as error:
+        return error.report
+
+
+def trial(seed: int) -> Trial:
+    """Check a program with a mistake."""
+    given = planted(seed)
+    assert given.mistake is not None
+    report = report_of(given, seed)
+    said = report.diagnosis.places if report.diagnosis else ()
+    places = tuple((each, holds(given, Place.of(each))) for each in said if "the fault lies" in each)
+    where = f"{given.nodes[given.mistake.node - 1].kind} (node {given.mistake.node})"
+    return Trial(seed, f"{given.mistake.name} in {where}", report.verdict.value, places)
+
+
+def right(seed: int) -> str:
+    """Return the verdict on a program without a mistake."""
+    return report_of(program(seed), seed).verdict.value
+
+
+def told(found: Trial) -> str:
+    lines = [f"{found.seed}: {found.mistake}: {found.verdict}"]
+    lines += [f"    {'✓' if held else '✗'} {sentence}" for sentence, held in found.places]
+    return "\n".join(lines)
+
+
+# --- the command ------------------------------------------------------------------------------------------
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = parsed(arguments)
+    if options.replay is not None:
+        print(told(trial(options.replay)), shown(planted(options.replay)), sep="\n")
+        return 0
+    print(f"{options.programs} programs from --seed {options.seed}", flush=True)
+    seeds = range(options.seed, options.seed + options.programs)
+    trials, verdicts = [], []
+    for seed in seeds:
+        trials.append(found := trial(seed))
+        verdicts.append(right(seed))
+        if not found.named:
+            print(told(found), flush=True)
+        if verdicts[-1] != "agrees":
+            print(f"{seed}: without a mistake: {verdicts[-1]}", flush=True)
+    print(summary(trials, verdicts))
+    return int(not all(each.named for each in trials) or "wrong" in verdicts)
+
+
+def summary(trials: Sequence[Trial], verdicts: Sequence[str]) -> str:
+    count = len(trials)
+    return "\n".join(
+        [
+            f"called wrong: {sum(each.verdict == 'wrong' for each in trials)} of {count} planted mistakes",
+            f"place named: {sum(bool(each.places) for each in trials)} of {count}",
+            f"a wrong place named: {sum(each.misplaced for each in trials)} of {count}",
+            f"without a mistake, agree: {verdicts.count('agrees')} of {count}",
+            f"without a mistake, called wrong: {verdicts.count('wrong')} of {count}",
+        ]
+    )
+
+
+def shown(given: Program) -> str:
+    """Return the program as text, one node a line."""
+    return "\n".join(
+        f"  {number}{'t' if node.tapped else ' '} {node.kind}{node.inputs} {' '.join(node.weights)}"
+        for number, node in enumerate(given.nodes, 1)
+    )
+
+
+def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--programs", type=int, default=220)
+    parser.add_argument("--seed", type=int, default=int.from_bytes(os.urandom(3), "big"))
+    parser.add_argument("--replay", type=int, metavar="SEED", help="check one program, and print it")
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
