@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from gradcheck_cli.code.given_function import given
-from gradcheck_cli.code.layer import parameter_names
 from gradcheck_cli.code.layer_function import layer_function
 from gradcheck_cli.code.load import a
 from gradcheck_cli.code.objective import Function, Inputs
+from gradcheck_cli.code.signature import parameter_names
 from gradcheck_cli.errors import bad_input
 
 
@@ -33,6 +33,9 @@ def read_layer(
 def _named(forward: Callable[..., Any], inputs: Any) -> dict[str, Any]:
     if isinstance(inputs, Mapping):
         return {str(name): value for name, value in inputs.items()}
+    if not isinstance(inputs, tuple | list | float) and not hasattr(inputs, "dtype"):
+        needed = "a dict of arguments by name, a tuple in order, or an array"
+        raise bad_input(f"inputs is {a(inputs)}; {needed} is needed")
     values = list(inputs) if isinstance(inputs, tuple | list) else [inputs]
     names = parameter_names(forward)
     return {names[i] if i < len(names) else f"arg{i}": value for i, value in enumerate(values)}

@@ -13,11 +13,11 @@ from gradcheck_cli.code.failures import failure, help_for
 from gradcheck_cli.code.given_function import Given, given
 from gradcheck_cli.code.jax_function import differentiated
 from gradcheck_cli.code.jax_loss import imported
-from gradcheck_cli.code.layer import parameter_names
 from gradcheck_cli.code.load import a
 from gradcheck_cli.code.nested import Nested
 from gradcheck_cli.code.objective import Function, Inputs
 from gradcheck_cli.code.returned import plain
+from gradcheck_cli.code.signature import parameter_names
 from gradcheck_cli.code.torch_build import build_graph
 from gradcheck_cli.code.torch_module import checked
 from gradcheck_cli.errors import InputError, bad_input

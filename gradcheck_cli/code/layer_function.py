@@ -7,15 +7,17 @@ lacks a term whose sum over the outputs is 0, as can happen in a normalisation. 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
 
 from gradcheck_cli.arrays.shapes import listed
+from gradcheck_cli.code.convention import as_results, convention_of
 from gradcheck_cli.code.drawn import MOST_TERMS, SENTENCE, WEIGHTED_OUTPUTS, drawn
 from gradcheck_cli.code.findings import Attached, Finding
-from gradcheck_cli.code.layer import Layer, Passed, called, convention_of, floats, given_to, in_the_form_of
+from gradcheck_cli.code.layer import Layer, Passed, floats, given_to, in_the_form_of
 from gradcheck_cli.code.load import Callee
 from gradcheck_cli.code.objective import Function
 from gradcheck_cli.code.reruns import (
@@ -28,12 +30,14 @@ from gradcheck_cli.code.reruns import (
 from gradcheck_cli.code.returned import (
     Evaluation,
     as_point,
+    described,
     first_not_finite,
     plain,
     read_gradients,
     real,
     refuse_changed,
 )
+from gradcheck_cli.code.signature import called, in_order
 from gradcheck_cli.code.sites import NO_SITES, Sites
 from gradcheck_cli.code.tap import watching
 from gradcheck_cli.code.tapped import Search, Taps, Watching, refuse_unused
@@ -62,21 +66,33 @@ def layer_function(
     outputs: the number of forward's outputs; None to infer it.
     where: the place in the spec that errors about the arguments point at.
     """
+    arguments = in_order(forward, arguments)
     names = floats(arguments)
-    point = as_point({name: plain(arguments[name]) for name in names}, where)
     if not names:
         help = "pass x and the weights as arrays of floats; anything else is passed on unchanged"
-        raise forward.complain("has no arguments to differentiate", help)
+        given = ", ".join(f"{name} is {described(value)}" for name, value in list(arguments.items())[:3])
+        raise forward.complain(f"has no arguments to differentiate: {given}", help)
+    point = as_point({name: plain(arguments[name]) for name in names}, where)
+    _run_elsewhere(forward, arguments, point)
     watch = Watching(forward)
     with forward.running(), watching(watch):
         result = called(forward.value, given_to(arguments, point))
     convention = convention_of(forward, backward, result, arguments, outputs)
     taps = Taps(forward, watch.seen)
     layer = Layer(forward, backward, arguments, convention, taps)
-    returned = result if isinstance(result, tuple | list) else (result,)
-    shapes = [plain(out).shape for out in returned[: convention.outputs]]
+    shapes = [plain(out).shape for out in as_results(result)[: convention.outputs]]
     upstream = Upstream(_drawn(shapes, 0))
     return _tried(_observed(LayerFunction(layer, {**point, **taps.values}, upstream, 0.0, ())))
+
+
+def _run_elsewhere(forward: Callee, arguments: Mapping[str, Any], point: Mapping[str, Array]) -> None:
+    """Call forward at another point first, and ignore its result.
+
+    If forward keeps values of its first call for backward, the gradients at the right point are then wrong.
+    """
+    elsewhere = {name: 1.25 * array for name, array in point.items()}
+    with suppress(Exception), forward.running():
+        called(forward.value, given_to(arguments, elsewhere))
 
 
 @dataclass(frozen=True)
@@ -175,7 +191,8 @@ class LayerFunction:
 
         It is None if these two lengths differ.
         """
-        shapes = (plain(self.layer.arguments[self.layer.floats[0]]).shape, self.upstream.weights[0].shape)
+        first = next(iter(self.layer.arrays), self.layer.floats[0])
+        shapes = (plain(self.layer.arguments[first]).shape, self.upstream.weights[0].shape)
         lengths = {shape[:1] for shape in shapes}
         return lengths.pop()[0] if len(lengths) == 1 and () not in lengths else None
 
@@ -265,7 +282,7 @@ class LayerFunction:
     def _remarks(
         self, gradients: Mapping[str, Any], passed: Passed, upstreams: Sequence[Any]
     ) -> Iterator[str]:
-        silent = [name for name in self.layer.floats if name not in gradients]
+        silent = [name for name in self.layer.arrays if name not in gradients]
         if silent:
             yield f"backward returns None for {listed(silent)}, whose gradient is therefore not checked"
         fresh = self.handed(passed)
@@ -283,16 +300,17 @@ def _observed(function: LayerFunction) -> LayerFunction:
 
     Arrays and taps for which backward returns no gradient are left out.
     """
+    layer = function.layer
     first, remarks = verified(
-        function.observe, function.layer.forward, lambda: first_not_finite(function.observe)
+        function.observe, layer.forward, lambda: first_not_finite(function.observe), layer.backward
     )
     checked = {name: function.parameters[name] for name in first.gradients}
     arguments = {
         name: in_the_form_of(value, function.parameters[name]) if name in function.parameters else value
-        for name, value in function.layer.arguments.items()
+        for name, value in layer.arguments.items()
     }
-    taps = {name: tap for name, tap in function.layer.taps.at.items() if name in checked}
-    layer = replace(function.layer, arguments=arguments, taps=Taps(function.layer.forward, taps))
+    taps = {name: tap for name, tap in layer.taps.at.items() if name in checked}
+    layer = replace(layer, arguments=arguments, taps=Taps(layer.forward, taps))
     own = {name: array for name, array in checked.items() if name not in layer.taps.at}
     refuse_unused(layer.taps, replace(function, layer=layer).forward, own, first.gradients)
     return replace(function, layer=layer, parameters=checked, loss=float(first.losses.sum()), remarks=remarks)
@@ -319,7 +337,7 @@ def _trials(function: LayerFunction, eps: float) -> Iterator[tuple[Finding, Upst
     who, judged = str(function.layer.backward), function.upstream
     first = _run(function, judged)
     scaled = _run(function, judged.times(FACTOR))
-    if first is None or scaled is None:
+    if first is None or scaled is None or not all(np.isfinite(array).all() for array in first.values()):
         return
     if differ := not_in_proportion(first, scaled, FACTOR):
         yield Finding(differ, f"{who} {disproportion(first, scaled, differ)}"), judged.times(FACTOR)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from gradcheck_cli.code.layer import parameter_names
 from gradcheck_cli.code.layer_function import layer_function
 from gradcheck_cli.code.load import Load, UserCode, a, load
 from gradcheck_cli.code.objective import Function, Inputs
 from gradcheck_cli.code.returned import samples
+from gradcheck_cli.code.signature import parameter_names
 from gradcheck_cli.errors import bad_input
 from gradcheck_cli.spec.gradients import FromCode
 
@@ -35,7 +35,8 @@ def read(source: FromCode, inputs: Inputs, load: Load = load) -> Function:
         raise bad_input("a spec for a layer cannot have a network", "network", help=help)
     forward = load(source.code, source.where)
     backward = _backward(source, forward)
-    return layer_function(forward, backward, _arguments(forward, inputs), None, source.where)
+    (outputs,) = (getattr(source, key) for key in source.kind.counts)
+    return layer_function(forward, backward, _arguments(forward, inputs), outputs, source.where)
 
 
 def _backward(source: FromCode, forward: UserCode) -> UserCode:

@@ -142,6 +142,12 @@ def plain(value: Any) -> Array:
     return array.astype(np.float32) if array.dtype.name.startswith(("bfloat", "float8")) else array
 
 
+def described(value: Any) -> str:
+    """Return a phrase for a value in a message, such as ``a dict`` or ``numbers of type int64``."""
+    dtype = getattr(value, "dtype", None)
+    return a(value) if dtype is None or str(dtype) == "object" else f"numbers of type {dtype}"
+
+
 def real(array: Array) -> Array:
     """Return a copy of the array in float16, float32 or float64; integers and wider floats become float64."""
     floating = array.dtype.kind == "f" and array.dtype.itemsize <= 8
@@ -285,14 +291,20 @@ def refuse_changed(before: Mapping[str, Array], after: Mapping[str, Array], code
         raise code.complain(f"changes {names} in place", "work on a copy: w = w.copy(), or w = w - step")
 
 
-def refuse_unrepeatable(first: Evaluation, second: Evaluation, code: Callee) -> None:
-    """Raise an `InputError` if the results of two equal calls differ more than racing threads can explain."""
-    help = "seed the random numbers inside the function, or switch dropout off"
+_SEED = "seed the random numbers inside the function, or switch dropout off"
+
+
+def refuse_other_losses(first: Evaluation, second: Evaluation, code: Callee) -> None:
+    """Raise an `InputError` if the losses of two equal calls differ more than racing threads can explain."""
     if not same(first.losses, second.losses, first.apart):
         totals = f"{first.losses.sum():.10g}, then {second.losses.sum():.10g}"
         raise code.complain(
-            f"returns different losses when called twice with the same arguments: {totals}", help
+            f"returns different losses when called twice with the same arguments: {totals}", _SEED
         )
+
+
+def refuse_other_gradients(first: Evaluation, second: Evaluation, code: Callee) -> None:
+    """Raise an `InputError` if the gradients of two equal calls differ more than threads can explain."""
     different = [n for n in first.gradients if not same(first.gradients[n], second.gradients[n], first.apart)]
     if not different:
         return
@@ -307,7 +319,7 @@ def refuse_unrepeatable(first: Evaluation, second: Evaluation, code: Callee) -> 
             "set the gradients to 0 at the start of every call",
         )
     raise code.complain(
-        f"returns different gradients when called twice with the same arguments, for {names}", help
+        f"returns different gradients when called twice with the same arguments, for {names}", _SEED
     )
 
 

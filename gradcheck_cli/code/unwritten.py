@@ -47,7 +47,7 @@ def refuse_unwritten(observe: Callable[[], Evaluation], code: Callee) -> None:
     """Raise `InputError` if losses or gradients depend on memory that the code never wrote.
 
     If the results of two calls differ for another reason, this function raises nothing, since
-    `refuse_unrepeatable` reports the difference.
+    `refuse_other_losses` or `refuse_other_gradients` reports the difference.
 
     observe: a function that calls the code once more and returns its results.
     """

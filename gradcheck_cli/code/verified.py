@@ -5,7 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from gradcheck_cli.code.load import Callee
-from gradcheck_cli.code.returned import Evaluation, refuse_infinite, refuse_unrepeatable
+from gradcheck_cli.code.returned import (
+    Evaluation,
+    refuse_infinite,
+    refuse_other_gradients,
+    refuse_other_losses,
+)
 from gradcheck_cli.code.unwritten import refuse_unwritten
 
 Observe = Callable[[], tuple[Evaluation, tuple[str, ...]]]
@@ -13,7 +18,7 @@ Observe = Callable[[], tuple[Evaluation, tuple[str, ...]]]
 
 
 def verified(
-    observe: Observe, code: Callee, arises: Callable[[], str | None]
+    observe: Observe, code: Callee, arises: Callable[[], str | None], backward: Callee | None = None
 ) -> tuple[Evaluation, tuple[str, ...]]:
     """Run the code twice, and return the result of the first run.
 
@@ -21,10 +26,12 @@ def verified(
     code never wrote.
 
     arises: a function that returns a hint about where the first inf or NaN arises, or None.
+    backward: the code that computes the gradients, if it is not `code`.
     """
     first, remarks = observe()
     second, _ = observe()
     refuse_unwritten(lambda: observe()[0], code)
     refuse_infinite(first.losses, code, arises)
-    refuse_unrepeatable(first, second, code)
+    refuse_other_losses(first, second, code)
+    refuse_other_gradients(first, second, backward or code)
     return first, remarks

@@ -30,6 +30,7 @@ class CodeSource:
         say that the code takes many points at once.
     functions: The keys of further functions in the same file. The default name of each
         function is derived from the name under `key`.
+    counts: The keys of whole numbers, which are at least 1. By default, the code shows them.
     file_key: A key that may name the file, in which case the other keys hold only names in it; empty if
         there is no such key.
     """
@@ -46,6 +47,7 @@ class CodeSource:
     is_differentiable: bool = False
     is_network: bool = True
     functions: tuple[str, ...] = ()
+    counts: tuple[str, ...] = ()
     file_key: str = ""
 
 
@@ -65,12 +67,14 @@ CODE_SOURCES: tuple[CodeSource, ...] = (
         backward: The name of the backward function. By default, the name of the forward function with
         `backward` in place of `forward`.
         python: The file with both functions, if `forward` is only a name.
+        outputs: The number of forward's outputs, if gradcheck cannot tell them from the cache.
         """,
         reader="gradcheck_cli.code.layer_source",
         brings_parameters=False,
         without_inputs="leave 'inputs' out; every array of floats that forward takes is checked",
         is_network=False,
         functions=("backward",),
+        counts=("outputs",),
         file_key="python",
     ),
     CodeSource(

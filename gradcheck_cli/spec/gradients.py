@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, cast
 
-from pydantic import BeforeValidator, Field, ValidationInfo, create_model, model_validator
+from pydantic import BeforeValidator, Field, PositiveInt, ValidationInfo, create_model, model_validator
 from pydantic_core import PydanticCustomError
 
 from gradcheck_cli.errors import Location
@@ -98,6 +98,7 @@ def _model_of(source: CodeSource) -> type[FromCode]:
     base = NetworkCode if source.is_network else FromCode
     code: Any = (CodeName, Field(alias=source.key))
     others: Any = {key: (str, "") for key in (*source.functions, source.file_key) if key}
+    others |= dict.fromkeys(source.counts, (PositiveInt | None, None))
     made = create_model(
         source.model, __base__=base, __doc__=source.keys, __module__=__name__, code=code, **others
     )
