@@ -46,6 +46,9 @@ SAMPLES, WIDTH = 3, 4
 VISIBLE = 1e-4
 """The smallest change of a gradient that counts as a mistake, relative to the largest entry of its tensor."""
 
+LARGEST = 20.0
+"""The largest result that a program may have."""
+
 
 # --- operations -------------------------------------------------------------------------------------------
 
@@ -301,8 +304,15 @@ class Program:
 
 
 def program(seed: int) -> Program:
-    """Return a random program without a mistake."""
+    """Return a random program without a mistake, with no result so large that its sine is erratic."""
     rng = np.random.default_rng([seed, 1])
+    while True:
+        drawn = _drawn(rng)
+        if all(np.abs(value).max() < LARGEST for value in drawn.forward(drawn.parameters)):
+            return drawn
+
+
+def _drawn(rng: np.random.Generator) -> Program:
     nodes: list[Node] = []
     parameters = {"x": rng.normal(size=(SAMPLES, WIDTH))}
     for number in range(1, int(rng.integers(6, 15)) + 1):

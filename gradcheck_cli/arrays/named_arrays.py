@@ -302,8 +302,8 @@ class Dialect:
     def if_transposed(self) -> str:
         """The help message for a weight that the author stored in transposed form."""
         if self.source.layout == "in_out":
-            return "with 'layout: in_out', weights are [in, out]; store the array's .T, or leave 'layout' out"
-        return "weights are [out, in], as in PyTorch; store the array's .T, or add 'layout: in_out'"
+            return "with 'layout: in_out', weights are [in, out]; use the array's .T, or leave 'layout' out"
+        return "weights are [out, in], as in PyTorch; use the array's .T, or add 'layout: in_out'"
 
     def refuse_unfit(self, known: Collection[str] | None = None) -> None:
         """Raise an `InputError` that lists every entry of the spec's `names` that cannot be right.

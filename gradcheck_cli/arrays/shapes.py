@@ -96,8 +96,8 @@ def _misshapen(
     if len(found) == 2 and found == needed[::-1]:
         convention = "weights are [out, in], as in PyTorch; " if name.endswith(".weight") else ""
         return Complaint(
-            f"{message}: it is transposed", where, if_transposed or f"{convention}store the array's .T"
+            f"{message}: it is transposed", where, if_transposed or f"{convention}use the array's .T"
         )
     if len(needed) == 1 and prod(found) == prod(needed):
-        return Complaint(message, where, "a bias has one axis; store the array's .ravel()")
+        return Complaint(message, where, "a bias has one axis; use the array's .ravel()")
     return Complaint(message, where)

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
+from gradcheck_cli.arrays.shapes import listed
 from gradcheck_cli.code.load import a
 from gradcheck_cli.code.nested import ALONE, Nested
 from gradcheck_cli.code.objective import Function, Inputs
 from gradcheck_cli.code.python_function import observed
-from gradcheck_cli.code.returned import as_point, in_two_parts, plain, taking_data
+from gradcheck_cli.code.returned import as_point, in_two_parts, plain, takes, taking_data
+from gradcheck_cli.code.signature import parameter_names
 from gradcheck_cli.errors import InputError, Location, bad_input
 
 
@@ -23,15 +25,18 @@ def read(function: Callable[..., Any], parameters: Any, x: Any, y: Any) -> tuple
     Raises `InputError` if the function does not return a loss and gradients, changes its arguments, or
     returns different results for the same arguments. Exceptions raised by the function propagate.
 
-    function: the user's function, called as function(parameters, x, y) or function(parameters).
+    function: the user's function of (parameters, x, y), (parameters, x) or (parameters).
     parameters: a single array, or arrays in dicts, lists, tuples and dataclasses, nested to any depth. The
         function receives them nested in this way, and returns its gradients nested in the same way.
     x, y: the data, passed on unchanged.
     """
     if not callable(function):
         raise bad_input(f"{a(function)} cannot be called; a function is needed")
+    if not takes(with_data := taking_data(function, x, y), {}, x, y):
+        help = f"it takes {listed(parameter_names(function))}; all parameters come in one argument"
+        raise given(function).complain("cannot be called as f(parameters, x, y) or f(parameters)", help)
     nested = Nested(parameters)
-    called = nested.called_by_path(taking_data(function, x, y))
+    called = nested.called_by_path(with_data)
     point = _point(nested.arrays)
     return observed(given(function).calling(called), point, x, y), Inputs(point, None, None)
 
@@ -82,9 +87,8 @@ def _array(name: str, value: Any) -> Any:
 
     name: the parameter's name, for the message.
     """
-    with suppress(ValueError):  # raised for nested lists of unequal lengths
-        if (array := plain(value)).dtype.kind != "O":
-            return array
+    if (array := plain(value)).dtype.kind != "O":
+        return array
     called = "the parameters are" if name == ALONE else f"parameter '{name}' is"
     needed = "a dict of arrays by name, or an array" if name == ALONE else "an array of numbers"
     raise bad_input(f"{called} {a(value)}; {needed} is needed")

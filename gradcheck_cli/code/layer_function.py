@@ -40,7 +40,7 @@ from gradcheck_cli.code.returned import (
 from gradcheck_cli.code.signature import called, in_order
 from gradcheck_cli.code.sites import NO_SITES, Sites
 from gradcheck_cli.code.tap import watching
-from gradcheck_cli.code.tapped import Search, Taps, Watching, refuse_unused
+from gradcheck_cli.code.tapped import Search, Taps, Watching, refuse_clashes, refuse_unused
 from gradcheck_cli.code.verified import verified
 from gradcheck_cli.errors import InputError, Location
 from gradcheck_cli.types import Array, Shape
@@ -78,6 +78,7 @@ def layer_function(
     with forward.running(), watching(watch):
         result = called(forward.value, given_to(arguments, point))
     convention = convention_of(forward, backward, result, arguments, outputs)
+    refuse_clashes(forward, watch.seen, arguments)
     taps = Taps(forward, watch.seen)
     layer = Layer(forward, backward, arguments, convention, taps)
     shapes = [plain(out).shape for out in as_results(result)[: convention.outputs]]

@@ -36,7 +36,7 @@ from gradcheck_cli.code.returned import (
 )
 from gradcheck_cli.code.sites import NO_SITES, Sites
 from gradcheck_cli.code.tap import watching
-from gradcheck_cli.code.tapped import Search, Tap, Taps, Watching, refuse_unused
+from gradcheck_cli.code.tapped import Search, Tap, Taps, Watching, refuse_clashes, refuse_unused
 from gradcheck_cli.code.verified import verified
 from gradcheck_cli.errors import InputError, bad_input
 from gradcheck_cli.network.shifted import INPUTS
@@ -323,9 +323,10 @@ def _observe(
     with _hint_at_names(given), code.running(), watching(watch):
         loss, gradients = _call(code, dict(given), x, y)
         refuse_changed(before, arguments, code)
+        refuse_clashes(code, watch.seen, parameters)
         losses = read_losses(loss, code)
         names = gradients if isinstance(gradients, Mapping) else ()
-        for name in [name for name in watch.seen if name in names and name not in parameters]:
+        for name in [name for name in watch.seen if name in names]:
             seen.setdefault(name, watch.seen[name])
         shapes = {name: array.shape for name, array in parameters.items()}
         shapes |= {name: tap.value.shape for name, tap in seen.items()}

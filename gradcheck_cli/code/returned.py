@@ -109,11 +109,16 @@ def _of(code: UserCode, what: str, message: str, help: str | None = None) -> Inp
 def taking_data(function: Callable[..., Any], x: Any, y: Any) -> Callable[..., Any]:
     """Return a function of (parameters, x, y) that calls the user's function.
 
-    If there are no data and `function` takes only the parameters, it is called without x and y.
+    A function that takes fewer arguments is called without y if there is none, or without x and y if there
+    are no data.
     """
-    if x is not None or y is not None or takes(function, {}, x, y):
+    if y is not None or takes(function, {}, x, y):
         return function
-    return lambda parameters, x, y: function(parameters)
+    if x is not None and takes(function, {}, x):
+        return lambda parameters, x, y: function(parameters, x)
+    if x is None and takes(function, {}):
+        return lambda parameters, x, y: function(parameters)
+    return function
 
 
 def takes(function: Callable[..., Any], *arguments: Any) -> bool:
@@ -133,12 +138,16 @@ def takes(function: Callable[..., Any], *arguments: Any) -> bool:
 def plain(value: Any) -> Array:
     """Convert a number or an array from numpy, torch, jax or plain Python to a numpy array.
 
-    The result shares memory with the original if possible.
+    The result shares memory with the original if possible. Nested lists of unequal lengths become an array of
+    type object, since numpy cannot convert them.
     """
     if hasattr(value, "detach"):
         value = value.detach().cpu().resolve_conj().resolve_neg()
         value = value.float() if str(value.dtype) == "torch.bfloat16" else value
-    array = np.asarray(value)
+    try:
+        array = np.asarray(value)
+    except ValueError:
+        array = np.empty((), dtype=object)
     return array.astype(np.float32) if array.dtype.name.startswith(("bfloat", "float8")) else array
 
 
@@ -161,7 +170,7 @@ def read_losses(value: Any, code: Callee) -> Array:
     Raises `InputError` if the loss is neither a real number nor a one-dimensional array of real numbers.
     """
     losses = plain(value)
-    if losses.dtype.kind not in "buif" or losses.ndim > 1 or not losses.size:
+    if losses.dtype.kind not in "buif" or (losses.ndim > 1 and losses.size > 1) or not losses.size:
         found = a(value) if losses.dtype.kind not in "buif" else f"an array of shape {list(losses.shape)}"
         raise code.complain(f"returns {found} as its loss; a number or one term per sample is needed")
     return real(losses.reshape(-1))

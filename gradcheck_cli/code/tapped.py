@@ -62,9 +62,11 @@ class Watching:
     def passed(self, name: str, value: Any, place: str) -> Any:
         """Record the tap, and return its value, which may be shifted or replaced.
 
-        Raises `InputError` if the code has passed a tap of this name before, or if the value is not an array
-        of floats.
+        Raises `InputError` if the name is not a string, if the code has passed a tap of this name before, or
+        if the value is not an array of floats.
         """
+        if not isinstance(name, str):
+            raise self.code.complain(f"taps {a(name)} at {place}", "pass the name first: h = tap('h', h)")
         if name in self.seen:
             message = f"passes tap '{name}' twice, at {self.seen[name].place} and at {place}"
             raise self.code.complain(message, f"give each its own name, such as f'{name}{{i}}'")
@@ -74,8 +76,13 @@ class Watching:
             raise self.code.complain(f"taps {found} as '{name}' at {place}; an array of floats is needed")
         self.seen[name] = Tap(array.astype(np.float64), place)
         if name in self.held:
-            return value + _in_kind(value, self.held[name] - array)
+            return value + _in_kind(value, _finite(self.held[name]) - _finite(array))
         return value + _in_kind(value, self.shifts[name]) if name in self.shifts else value
+
+
+def _finite(array: Array) -> Array:
+    """Return the array with 0 in place of entries that no shift can change, such as the −inf of a mask."""
+    return np.where(np.isfinite(array), array, 0.0)
 
 
 def _in_kind(value: Any, shift: Array) -> Any:
@@ -96,12 +103,12 @@ class Taps:
 
     @property
     def values(self) -> Mapping[str, Array]:
-        """The values of the taps, which are checked like parameters."""
-        return {name: tap.value for name, tap in self.at.items()}
+        """The values of the taps, which are checked like parameters. An infinite entry counts as 0."""
+        return {name: _finite(tap.value) for name, tap in self.at.items()}
 
     def split(self, point: Mapping[str, Array]) -> tuple[dict[str, Array], Watching]:
         """Return the parameters of a point, and a `Watching` that sets the taps to their values there."""
-        shifts = {name: point[name] - tap.value for name, tap in self.at.items() if name in point}
+        shifts = {name: point[name] - value for name, value in self.values.items() if name in point}
         moved = {name: shift for name, shift in shifts.items() if shift.any()}
         return {n: array for n, array in point.items() if n not in self.at}, Watching(self.code, moved)
 
@@ -118,9 +125,12 @@ def refuse_unused(
         return
     search, before = Search(taps, run, parameters), run(parameters)
     for name, tap in claimed.items():
-        if np.array_equal(before, search.moved(name, {}, _NUDGES[0])[1]):
+        watch, after = search.moved(name, {}, _NUDGES[0])
+        if name not in watch.seen:
+            raise taps.code.complain(f"passes tap '{name}' at {tap.place} in some calls, but not in others")
+        if np.array_equal(before, after):
             unused = f"what tap('{name}', …) returns at {tap.place}"
-            help = f'write {name} = tap("{name}", {name})'
+            help = f'continue the forward pass with it: {name} = tap("{name}", {name})'
             raise taps.code.complain(f"does not use {unused}: the loss does not depend on it", help)
 
 
@@ -228,4 +238,13 @@ def _tap_differs(tap: str, first: tuple[Watching, Array], second: tuple[Watching
 def _differ(first: Array, second: Array) -> bool:
     if first.shape != second.shape:
         return True
-    return bool(np.abs(first - second).max(initial=0.0) > _DIFFERS * np.abs(first).max(initial=0.0))
+    with np.errstate(invalid="ignore"):
+        off = np.where(first == second, 0.0, np.abs(first - second))
+    return not off.max(initial=0.0) <= _DIFFERS * np.abs(_finite(first)).max(initial=0.0)
+
+
+def refuse_clashes(code: Callee, seen: Mapping[str, Tap], names: Collection[str]) -> None:
+    """Raise `InputError` if a tap has the name of a parameter or an argument."""
+    for name in (name for name in seen if name in names):
+        message = f"taps '{name}' at {seen[name].place}, but a parameter has this name, too"
+        raise code.complain(message, "give the tap another name")

@@ -198,12 +198,12 @@ def test_shapes_are_reported_in_the_authors_names_and_layout(source):
         (
             "out_in",
             "in_out",
-            "weights are [out, in], as in PyTorch; store the array's .T, or add 'layout: in_out'",
+            "weights are [out, in], as in PyTorch; use the array's .T, or add 'layout: in_out'",
         ),
         (
             "in_out",
             "out_in",
-            "with 'layout: in_out', weights are [in, out]; store the array's .T, or leave 'layout' out",
+            "with 'layout: in_out', weights are [in, out]; use the array's .T, or leave 'layout' out",
         ),
     ],
 )

@@ -38,7 +38,7 @@ def test_a_transposed_shape_is_named_as_such():
     assert mismatches(**{"output.weight": (3, 2), "output.bias": (2,)}) == [
         (
             "the gradient for 'output.weight' has shape [3, 2], not [2, 3]: it is transposed",
-            "weights are [out, in], as in PyTorch; store the array's .T",
+            "weights are [out, in], as in PyTorch; use the array's .T",
         )
     ]
 
@@ -48,7 +48,7 @@ def test_a_bias_with_an_extra_axis_gets_help(shape):
     assert mismatches(**{"output.weight": (2, 3), "output.bias": shape}) == [
         (
             f"the gradient for 'output.bias' has shape {list(shape)}, not [2]",
-            "a bias has one axis; store the array's .ravel()",
+            "a bias has one axis; use the array's .ravel()",
         )
     ]
 

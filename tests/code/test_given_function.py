@@ -7,6 +7,7 @@ from functools import partial
 import numpy as np
 import pytest
 
+from gradcheck_cli import check_gradients
 from gradcheck_cli.code.given_function import ALONE, read
 from gradcheck_cli.errors import InputError
 
@@ -132,3 +133,24 @@ def test_exceptions_away_from_the_parameters_name_the_caller():
     with pytest.raises(ZeroDivisionError) as caught:
         function.losses({"w": W + 1.0})
     assert caught.value.__notes__ == ["gradcheck called <lambda> with slightly changed parameters."]
+
+
+def test_a_function_may_take_x_without_y():
+    x = np.array([[1.0, -2.0], [0.5, 3.0]])
+    report = check_gradients(lambda p, x: (((x @ p) ** 2).sum(), 2.0 * x.T @ (x @ p)), np.ones(2), x)
+    assert report.passed
+
+
+@pytest.mark.parametrize("function", [lambda w, b: 0.0, lambda p, *, x: 0.0], ids=["two", "keyword"])
+def test_a_function_of_other_arguments_is_refused(function):
+    with pytest.raises(InputError, match=r"cannot be called as f\(parameters, x, y\) or f\(parameters\)"):
+        check_gradients(function, np.ones(2))
+
+
+def test_a_loss_may_be_an_array_of_one_number():
+    assert check_gradients(lambda p: ((p**2).sum(keepdims=True), 2.0 * p), np.ones((2, 2))).passed
+
+
+def test_gradients_that_are_no_array_are_refused():
+    with pytest.raises(InputError, match="returns a tuple for the gradient of 'parameters'"):
+        check_gradients(lambda p: ((p**2).sum(), (2.0 * p, 1.0)), np.ones(3))

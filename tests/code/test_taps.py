@@ -117,6 +117,30 @@ def test_a_place_is_found_although_the_code_refuses_some_points(error):
     assert "the fault lies between" in place
 
 
+HIDDEN = np.triu(np.ones((3, 3), dtype=bool), 1)
+
+
+def masked_attention(parameters, factor=1.0):
+    """Return the loss of causal attention, and its gradients. The factor multiplies that of the scores."""
+    x = np.random.default_rng(4).normal(size=(3, 2))
+    q = x @ parameters["w"]
+    s = tap("s", np.where(HIDDEN, -np.inf, q @ x.T))
+    e = np.exp(s - s.max(axis=1, keepdims=True))
+    a = tap("a", e / e.sum(axis=1, keepdims=True))
+    da = np.cos(a @ x) @ x.T
+    ds = factor * a * (da - (da * a).sum(axis=1, keepdims=True))
+    return np.sin(a @ x).sum(axis=1), {"w": x.T @ (ds @ x), "a": da, "s": ds}
+
+
+def test_a_tap_may_hold_infinite_scores_of_a_mask():
+    weights = {"w": np.random.default_rng(5).normal(size=(2, 2))}
+    assert check_gradients(masked_attention, weights).passed
+    with pytest.raises(WrongGradientError) as caught:
+        check_gradients(lambda p: masked_attention(p, 1.01), weights)
+    (place,) = caught.value.report.diagnosis.places
+    assert re.match(r"∂L/∂a \(.*\) is right, but ∂L/∂s \(.*\) is wrong", place)
+
+
 def test_a_tap_whose_gradient_is_not_returned_does_nothing():
     def quiet(parameters):
         loss, gradients = simple(parameters)
@@ -156,6 +180,27 @@ def unused(parameters):
     return (h**2).sum(), {"w": 2.0 * h * (1.0 - h**2), "h": 2.0 * h}
 
 
+def sometimes():
+    calls = []
+
+    def function(parameters):
+        calls.append(1)
+        h = np.tanh(parameters["w"])
+        h = tap("h", h) if len(calls) <= 2 else h
+        return (h**2).sum(), {"w": 2.0 * h * (1.0 - h**2), "h": 2.0 * h}
+
+    return function
+
+
+def named_like_a_parameter(parameters):
+    w = tap("w", parameters["w"])
+    return (w**2).sum(), {"w": 2.0 * w}
+
+
+def swapped(parameters):
+    return (tap(parameters["w"], "h") ** 2).sum(), {}
+
+
 def of_integers(parameters):
     tap("h", np.arange(3))
     return simple(parameters)
@@ -173,6 +218,9 @@ def of_integers(parameters):
             of_integers,
             r"of_integers taps numbers of type int64 as 'h' at test_taps.py:\d+; an array of floats",
         ),
+        (sometimes(), r"function passes tap 'h' at test_taps.py:\d+ in some calls, but not in others"),
+        (named_like_a_parameter, r"taps 'w' at test_taps.py:\d+, but a parameter has this name, too"),
+        (swapped, r"swapped taps an array at test_taps.py:\d+\n +. help: pass the name first"),
     ],
 )
 def test_taps_that_cannot_be_checked_are_refused_with_their_line(function, said):

@@ -182,7 +182,7 @@ def test_a_transposed_factor_is_named_as_such(source):
         read_gradients(source, PROBLEM)
     (complaint,) = caught.value.complaints
     assert complaint.message.endswith("has shape [2, 5], not [5, 2]: it is transposed")
-    assert complaint.help == "store the array's .T"
+    assert complaint.help == "use the array's .T"
 
 
 def test_a_factor_of_a_hidden_layer_may_be_included(source):
