@@ -100,4 +100,18 @@ def _misshapen(
         )
     if len(needed) == 1 and prod(found) == prod(needed):
         return Complaint(message, where, "a bias has one axis; use the array's .ravel()")
+    if axes := _broadcast(found, needed):
+        which = f"axis {axes[0]}" if len(axes) == 1 else f"axes {listed(map(str, axes))}"
+        return Complaint(message, where, f"sum it over {which}, along which '{shortened(name)}' is broadcast")
     return Complaint(message, where)
+
+
+def _broadcast(found: tuple[int, ...], needed: tuple[int, ...]) -> list[int]:
+    """Return the axes along which an array of the needed shape would be broadcast to the found shape.
+
+    The result is empty if the array cannot be broadcast to that shape.
+    """
+    aligned = (1,) * (len(found) - len(needed)) + needed
+    fits = len(aligned) == len(found) and all(n in (1, m) for n, m in zip(aligned, found, strict=True))
+    extra = len(found) - len(needed)
+    return [i for i, m in enumerate(found) if i < extra or aligned[i] != m] if fits else []

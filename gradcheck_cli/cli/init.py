@@ -98,8 +98,9 @@ def _on_terminal() -> bool:
 
 def _ask() -> str:
     say("Where do the gradients come from?")
+    width = max(map(len, STARTERS))
     for name, row in STARTERS.items():
-        say(f"  {name:8}  {row.what}")
+        say(f"  {name:{width}}  {row.what}")
     try:
         answer: str = click.prompt("Source", type=click.Choice(list(STARTERS)), default="backprop", err=True)
     except click.Abort:

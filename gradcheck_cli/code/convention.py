@@ -112,7 +112,7 @@ def _outputs(
     Raises `InputError` if the names do not tell.
     """
     for i, name in enumerate(names[1 : len(results)], 1):
-        if name in arguments or _CACHE.search(name) or not _is_float_array(results[i]):
+        if name in arguments or _CACHE.search(name) or not _may_be_output(results[i]):
             return i
         is_last = i + 1 == len(names) == len(results)
         if _UPSTREAM.fullmatch(name) is None and is_last:
@@ -155,3 +155,7 @@ def _refuse_unusable(forward: Callee, outputs: Sequence[Any]) -> None:
 
 def _is_float_array(value: Any) -> bool:
     return plain(value).dtype.kind == "f"
+
+
+def _may_be_output(value: Any) -> bool:
+    return (isinstance(value, float) or hasattr(value, "dtype")) and _is_float_array(value)

@@ -138,15 +138,15 @@ def takes(function: Callable[..., Any], *arguments: Any) -> bool:
 def plain(value: Any) -> Array:
     """Convert a number or an array from numpy, torch, jax or plain Python to a numpy array.
 
-    The result shares memory with the original if possible. Nested lists of unequal lengths become an array of
-    type object, since numpy cannot convert them.
+    The result shares memory with the original if possible. A value that numpy cannot convert, such as nested
+    lists of unequal lengths, becomes an array of type object.
     """
     if hasattr(value, "detach"):
         value = value.detach().cpu().resolve_conj().resolve_neg()
         value = value.float() if str(value.dtype) == "torch.bfloat16" else value
     try:
         array = np.asarray(value)
-    except ValueError:
+    except Exception:  # a user's class may raise anything
         array = np.empty((), dtype=object)
     return array.astype(np.float32) if array.dtype.name.startswith(("bfloat", "float8")) else array
 
@@ -300,7 +300,7 @@ def refuse_changed(before: Mapping[str, Array], after: Mapping[str, Array], code
         raise code.complain(f"changes {names} in place", "work on a copy: w = w.copy(), or w = w - step")
 
 
-_SEED = "seed the random numbers inside the function, or switch dropout off"
+_SEED = "seed the random numbers inside the function, switch dropout off, and keep no state between calls"
 
 
 def refuse_other_losses(first: Evaluation, second: Evaluation, code: Callee) -> None:

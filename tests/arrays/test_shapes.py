@@ -53,6 +53,23 @@ def test_a_bias_with_an_extra_axis_gets_help(shape):
     ]
 
 
+@pytest.mark.parametrize(
+    ("found", "needed", "help"),
+    [
+        ((5, 2), (2,), "sum it over axis 0, along which 'b' is broadcast"),
+        ((5, 2), (1, 2), "sum it over axis 0, along which 'b' is broadcast"),
+        ((5, 4, 2), (1, 2), "sum it over axes 0, 1, along which 'b' is broadcast"),
+        ((5, 4), (), "sum it over axes 0, 1, along which 'b' is broadcast"),
+        ((5, 3), (2,), None),
+        ((2,), (5, 2), None),
+    ],
+)
+def test_a_gradient_that_was_not_summed_over_a_broadcast_axis_gets_help(found, needed, help):
+    with pytest.raises(InputError) as caught:
+        match_shapes({"b": np.zeros(found)}, {"b": needed}, "gradient", HERE)
+    assert [complaint.help for complaint in caught.value.complaints] == [help]
+
+
 def test_extra_arrays_are_one_error_and_those_that_look_misspelt_are_named_first():
     assert mismatches(**EXPECTED, lr=(), epoch=(), **{"output.bais": (2,)}) == [
         ("'output.bais' is not a parameter", "did you mean 'output.bias'?"),

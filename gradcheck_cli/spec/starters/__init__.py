@@ -18,19 +18,25 @@ class Starter:
     """The files that `gradcheck init` writes for one source of gradients.
 
     what: a phrase for the source of the gradients.
+    key: the key in the gradients section that names the source.
     has_code: whether to write a `CODE_FILE` as well.
     is_run: whether the code file is a program that the user runs to write the arrays of the spec.
     """
 
     what: str
+    key: str
     has_code: bool = False
     is_run: bool = False
 
 
 STARTERS = {
-    "backprop": Starter("gradcheck's own network: a demo that needs no code"),
-    "file": Starter("a file of arrays", has_code=True, is_run=True),
-    **{source.key: Starter(source.what, has_code=True) for source in CODE_SOURCES},
+    "backprop": Starter("gradcheck's own network: a demo that needs no code", "source"),
+    "file": Starter("a file of arrays", "file", has_code=True, is_run=True),
+    **{source.key: Starter(source.what, source.key, has_code=True) for source in CODE_SOURCES},
+    "taps": Starter("a Python function with taps, to find the place of a mistake", "python", has_code=True),
+    "torch-function": Starter(
+        "a torch function without a loss, its second derivatives and forward mode", "torch", has_code=True
+    ),
 }
 """Maps each source of gradients to its starter.
 
