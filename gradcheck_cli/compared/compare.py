@@ -25,6 +25,9 @@ from gradcheck_cli.report import Report
 from gradcheck_cli.types import Array
 from gradcheck_cli.verdict import Verdict, default_rtol
 
+_MOST_RANKS = 2**31
+"""The largest number of ranks that a ratio may stand for."""
+
 _ROUNDINGS = 16.0
 """The rounding error that a different order of summation may cause, in units of ε of the largest entry."""
 
@@ -63,7 +66,9 @@ def compared(
         rtol={c.name: c.rtol for c in comparisons},
         strict=strict,
     )
-    return replace(report, diagnosis=_why(report)) if report.verdict is Verdict.WRONG else report
+    if report.verdict is not Verdict.WRONG:
+        return report
+    return replace(report, diagnosis=_of_ranks(report, first, second) or _why(report))
 
 
 def _matching(names: Sequence[str], only: Sequence[str]) -> Sequence[str]:
@@ -115,27 +120,41 @@ def _described(comparisons: Sequence[Comparison]) -> str:
 
 
 def _why(report: Report) -> Diagnosis:
-    if report.ratio is not None and (count := _count(report.ratio)):
-        return diagnosis_of_trials([_of_ranks(report, count)])
     found = diagnose(report.comparisons, None, is_its_loss=False, samples=None)
     return replace(found, basis="two sources")
 
 
-def _count(ratio: float) -> int:
-    """Return whichever of the ratio and its inverse is a whole number of at least 2; 0 if neither is."""
-    larger = max(abs(ratio), 1.0 / abs(ratio)) if ratio else 0.0
-    whole = round(larger) if larger < 2**31 else 0
-    return whole if whole >= 2 and abs(larger - whole) <= 1e-5 * whole else 0
-
-
-def _of_ranks(report: Report, count: int) -> str:
-    ratio = report.ratio or 0.0
-    more, less = (report.source, report.against) if abs(ratio) > 1 else (report.against, report.source)
-    sign = " with the opposite sign" if ratio < 0 else ""
+def _of_ranks(report: Report, first: Source, second: Source) -> Diagnosis | None:
+    """Return that one source adds up ranks and the other averages them, if a whole number relates the two."""
     wrong = [c.name for c in report.comparisons if c.verdict is Verdict.WRONG]
-    where = "every tensor" if len(wrong) == len(report.comparisons) else listed(wrong)
-    sums = f"perhaps {more} adds up {count} ranks, micro-batches or samples, and {less} averages them"
-    return f"In {where}, {more} is {count} times {less}{sign}: {sums}"
+    less, more = sorted((first, second), key=lambda source: max(_largest(source.values[n]) for n in wrong))
+    ratio = _ratio(more, less, wrong)
+    count = round(abs(ratio)) if abs(ratio) < _MOST_RANKS else 0
+    factor = np.copysign(count, ratio)
+    if count < 2 or not all(_is_multiple(more, less, name, factor, report.rtol[name]) for name in wrong):
+        return None
+    rest = [c.name for c in report.comparisons if c.name not in wrong and np.any(first.values[c.name])]
+    where = listed(wrong) if rest else "every tensor"
+    times = f"{count} times {less.name}{' with the opposite sign' if ratio < 0 else ''}"
+    sums = f"adds up {count} ranks, micro-batches or samples, and {less.name} averages them"
+    return diagnosis_of_trials([f"In {where}, {more.name} is {times}: perhaps {more.name} {sums}"])
+
+
+def _ratio(more: Source, less: Source, names: Sequence[str]) -> float:
+    """Return the factor that brings the tensors of one source closest to those of the other."""
+    larger, smaller = (
+        np.concatenate([np.ravel(source.values[name]).astype(np.float64) for name in names])
+        for source in (more, less)
+    )
+    return float(larger @ smaller) / (float(smaller @ smaller) or 1.0)
+
+
+def _is_multiple(more: Source, less: Source, name: str, factor: float, rtol: float) -> bool:
+    """Return whether a tensor of one source is this multiple of the other one, within the tolerance."""
+    larger, smaller = (np.asarray(source.values[name], dtype=np.float64) for source in (more, less))
+    eps = max(float(np.finfo(source.dtypes[name]).eps) for source in (more, less))
+    apart = np.abs(larger - factor * smaller)
+    return bool((apart <= rtol * np.abs(larger) + _ROUNDINGS * eps * _largest(larger)).all())
 
 
 def arbitrated(report: Report, checks: Mapping[str, Report]) -> Report:

@@ -81,6 +81,43 @@ def test_a_difference_is_wrong_and_its_form_is_named(other, said, files, gradche
     assert said in " ".join(done.out.split())
 
 
+RANKS = {"w": RNG.normal(size=(4, 5, 3)), "b": RNG.normal(size=(4, 5)), "unused": np.zeros((4, 2))}
+"""The gradients that each of 4 ranks computes."""
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32", "float16"])
+@pytest.mark.parametrize("suffix", ["npz", "safetensors"])
+def test_ranks_that_are_added_up_instead_of_averaged_are_named(dtype, suffix, folder, gradcheck):
+    save = pytest.importorskip("safetensors.numpy").save_file if suffix == "safetensors" else None
+    for name, reduced in (("sum", np.sum), ("mean", np.mean)):
+        arrays = {key: reduced(np.asarray(a, dtype=dtype), axis=0) for key, a in RANKS.items()}
+        if save:
+            save(arrays, f"{name}.safetensors")
+        else:
+            np.savez(f"{name}.npz", **arrays)
+    done = gradcheck("compare", f"sum.{suffix}", f"mean.{suffix}")
+    assert done.code == 1
+    assert f"In every tensor, sum.{suffix} is 4 times mean.{suffix}" in " ".join(done.out.split())
+    assert f"perhaps sum.{suffix} adds up 4 ranks" in " ".join(done.out.split())
+
+
+def test_ranks_are_named_from_specs_as_well(files, gradcheck):
+    gradients = right(gradcheck)
+    files(added={name: 2.0 * array for name, array in gradients.items()})
+    Path("added.yaml").write_text(f"{NETWORK}gradients: {{file: added.npz}}\n")
+    done = gradcheck("compare", "added.yaml", "net.yaml")
+    said = " ".join(done.out.split())
+    assert "In every tensor, added.yaml is 2 times net.yaml: perhaps added.yaml adds up 2 ranks" in said
+    assert "finite differences of the loss in added.yaml disagree with the gradients in added.yaml" in said
+
+
+def test_a_ratio_that_is_no_whole_number_is_not_one_of_ranks(files, gradcheck):
+    files(b={name: 2.5 * array for name, array in GRADIENTS.items()})
+    done = gradcheck("compare", "b.npz", "a.npz")
+    assert done.code == 1
+    assert "ranks" not in done.out
+
+
 def test_what_is_not_a_number_in_the_reference_cannot_be_decided(files, gradcheck):
     files(b=changed(b=off(GRADIENTS["b"], 2, np.nan)))
     assert gradcheck("compare", "a.npz", "b.npz").code in (1, 3)
