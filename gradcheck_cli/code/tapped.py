@@ -15,7 +15,7 @@ import numpy as np
 
 from gradcheck_cli.code.load import Callee, a
 from gradcheck_cli.code.objective import is_refusal
-from gradcheck_cli.code.returned import plain
+from gradcheck_cli.code.returned import described, plain
 from gradcheck_cli.code.tap import watching
 from gradcheck_cli.types import Array
 
@@ -72,8 +72,10 @@ class Watching:
             raise self.code.complain(message, f"give each its own name, such as f'{name}{{i}}'")
         array = plain(value)
         if array.dtype.kind != "f":
-            found = a(value) if array.dtype.kind == "O" else f"numbers of type {array.dtype}"
-            raise self.code.complain(f"taps {found} as '{name}' at {place}; an array of floats is needed")
+            traced = "Tracer" in type(value).__name__
+            found = a(value) if traced else described(value)
+            message = f"taps {found} as '{name}' at {place}; an array of floats is needed"
+            raise self.code.complain(message, "taps do not work inside jax.jit" if traced else None)
         self.seen[name] = Tap(array.astype(np.float64), place)
         if name in self.held:
             return value + _in_kind(value, _finite(self.held[name]) - _finite(array))
@@ -160,7 +162,7 @@ class Search:
         """
         for name in (*self.parameters, *self.taps.at):
             if name in wrong and (ways := self._ways_up(name)) and set(ways.taps) <= set(right):
-                yield self._sentence(name, ways)
+                yield self._sentence(name, ways) + self._used_rightly(name, right)
 
     def _sentence(self, name: str, ways: _Ways) -> str:
         at = f"∂L/∂{name}{self._line(name)} is wrong"
@@ -173,6 +175,16 @@ class Search:
         are = "is" if len(ways.taps) == 1 else "are"
         two = "them" if len(ways.taps) == 1 else f"{name} and these"
         return f"{names} {are} right, but {at}: the fault lies between {two}{past}"
+
+    def _used_rightly(self, name: str, right: Collection[str]) -> str:
+        """Return a clause if a tap is wrong but a tensor right below it is right; otherwise, nothing.
+
+        Backward may then have used the right gradient, and changed it in place before it returned it.
+        """
+        for other in (*self.parameters, *self.taps.at) if name in self.taps.at else ():
+            if other in right and (ways := self._ways_up(other)) and name in ways.taps:
+                return f"; or backward changes ∂L/∂{name} in place after its use, since ∂L/∂{other} is right"
+        return ""
 
     def _line(self, name: str) -> str:
         return f" ({self.taps.at[name].place})" if name in self.taps.at else ""

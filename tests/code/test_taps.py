@@ -93,6 +93,18 @@ def test_a_way_through_a_relu_that_is_off_counts():
     assert re.search(r"^∂L/∂a \(.*\) and ∂L/∂b \(.*\) are right, but ∂L/∂z .* between z and these$", place)
 
 
+def test_a_gradient_that_is_changed_after_its_use_is_told():
+    def in_place(parameters):
+        h = tap("h", np.tanh(parameters["w"]))
+        dh = 2.0 * h
+        gradients = {"h": dh}
+        dh *= 1.0 - h**2
+        return (h**2).sum(), {**gradients, "w": dh}
+
+    (place,) = places(in_place)
+    assert place.endswith("; or backward changes ∂L/∂h in place after its use, since ∂L/∂w is right")
+
+
 def test_a_gradient_of_what_the_loss_does_not_use_has_no_place():
     def leaves_v_out(parameters):
         loss, gradients = simple(parameters)
