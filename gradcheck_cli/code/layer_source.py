@@ -14,9 +14,10 @@ from gradcheck_cli.errors import bad_input
 from gradcheck_cli.spec.gradients import FromCode
 
 _OWN = ("inputs", "parameters")
-"""The names under which a module may define forward's arguments, as a dict or a function that returns one.
+"""The names under which a module may define the arguments of all forward functions in it.
 
-If a module defines several of these names, the first name counts.
+The arguments are a dict, or a function that returns one. If a module defines several of these names, the
+first name counts. The arguments of affine_forward alone may have the name affine_inputs, which comes before.
 """
 
 
@@ -49,12 +50,14 @@ def _backward(source: FromCode, forward: UserCode) -> UserCode:
 
 
 def _arguments(forward: UserCode, inputs: Inputs) -> dict[str, Any]:
-    own: Any = next((value for name in _OWN if (value := forward.own(name)) is not None), {})
+    alone = forward.code.name.replace("forward", "inputs")
+    names = (*([alone] if alone != forward.code.name else []), *_OWN)
+    found, own = next(((n, value) for n in names if (value := forward.own(n)) is not None), ("", {}))
     if not isinstance(own, Mapping):
-        raise forward.complain(f"needs a dict of its arguments by name, but 'inputs' is {a(own)}")
+        raise forward.complain(f"needs a dict of its arguments by name, but '{found}' is {a(own)}")
     x, y = samples(inputs, forward)
-    names = parameter_names(forward.value)
-    data = {name: value for name, value in (("x", x), ("y", y)) if value is not None and name in names}
+    taken = parameter_names(forward.value)
+    data = {name: value for name, value in (("x", x), ("y", y)) if value is not None and name in taken}
     arguments = {**{str(name): value for name, value in own.items()}, **data, **(inputs.parameters or {})}
     if not arguments:
         file = forward.code.file.name

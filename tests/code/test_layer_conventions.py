@@ -223,6 +223,30 @@ def cell_backward(dh, dc):
         check(given % "", code)
 
 
+def test_a_file_may_define_the_inputs_of_each_layer(check):
+    code = """
+import numpy as np
+inputs = {"x": np.array([0.3, -1.0])}
+def sin_forward(x):
+    return np.sin(x), x
+def sin_backward(dout, x):
+    return dout * np.cos(x)
+scale_inputs = {"x": np.array([0.3, -1.0]), "factor": np.array(3.0)}
+def scale_forward(x, factor):
+    return x * factor
+def scale_backward(dout, x, factor):
+    return dout * factor, (dout * x).sum()
+def twice(x):
+    return 2.0 * x
+def back(dout):
+    return 2.0 * dout
+"""
+    given = "gradients: {python: cell.py, forward: %s_forward}"
+    assert names(check("gradients: {python: cell.py, forward: twice, backward: back}", code)) == ["x"]
+    assert names(check(given % "sin", code)) == ["x"]
+    assert names(check(given % "scale", code)) == ["x", "factor"]
+
+
 @pytest.fixture
 def check(tmp_path):
     from gradcheck_cli import check, load_spec
