@@ -90,6 +90,13 @@ def test_a_backward_that_reads_the_memory_of_its_upstream_is_wrong():
     assert "Backward receives c in another memory layout." in text
 
 
+def test_taps_are_proposed_if_nothing_explains_a_wrong_gradient():
+    text = " ".join(why(lambda x: (np.sin(x), x), lambda dout, x: dout * np.sin(x), X).split())
+    assert 'mark intermediate results of the forward pass with h = tap("h", h)' in text
+    text = why(lambda x: (np.sin(x), x), lambda dout, x: 2.0 * dout * np.cos(x), X)
+    assert "tap" not in text
+
+
 def product_forward(x, w):
     return x * w
 

@@ -125,7 +125,8 @@ def _observed(
     function = observed(code.calling(_pair(jax, terms, data, _as_it_is)), point, *data)
     again = partial(attached, jax, partial(function.gradients, function.parameters))
     compiled = _compiled(jax, function, terms)
-    return replace(compiled, origin=f"jax.grad of {code}", stands_alone=True, attached=again)
+    origin = f"jax.grad of {code}"
+    return replace(compiled, origin=origin, stands_alone=True, takes_taps=False, attached=again)
 
 
 def _as_it_is(function: Callable[..., Any]) -> Callable[..., Any]:

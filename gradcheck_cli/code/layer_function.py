@@ -172,6 +172,7 @@ class LayerFunction:
     others: tuple[Function, ...] = ()
 
     stands_alone: ClassVar[bool] = True
+    takes_taps: ClassVar[bool] = True
     before: ClassVar[tuple[Function, ...]] = ()
     in_forward_mode: ClassVar[tuple[Function, ...]] = ()
     loss_name: ClassVar[str] = WEIGHTED_OUTPUTS

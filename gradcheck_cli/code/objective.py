@@ -86,6 +86,10 @@ class Function(Protocol):
         """Whether no network section can describe the code, as is the case for a layer or a jax function."""
 
     @property
+    def takes_taps(self) -> bool:
+        """Whether the code may mark intermediate results with `tap`, as Python functions and layers may."""
+
+    @property
     def loss_name(self) -> str:
         """A short name of the loss, such as ``its own loss``."""
 

@@ -147,6 +147,7 @@ class PythonFunction:
     loss_name: str = "its own loss"
     weighted: str = ""
     stands_alone: bool = False
+    takes_taps: bool = True
     findings: tuple[Finding, ...] = ()
     before: tuple[Function, ...] = ()
     in_forward_mode: tuple[Function, ...] = ()

@@ -7,7 +7,7 @@ which is the gradient that backward has at that line.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -160,42 +160,46 @@ class Search:
         wrong: the names of the tensors whose gradients are wrong.
         right: the names of the tensors whose gradients agree.
         """
+        decided = [tap for tap in self.taps.at if tap in wrong or tap in right]
         for name in (*self.parameters, *self.taps.at):
-            if name in wrong and (ways := self._ways_up(name)) and set(ways.taps) <= set(right):
-                yield self._sentence(name, ways) + self._used_rightly(name, right)
+            if name in wrong and (ways := self._ways_up(name, decided)) and set(ways.taps) <= set(right):
+                yield self._sentence(name, ways, decided) + self._used_rightly(name, right, decided)
 
-    def _sentence(self, name: str, ways: _Ways) -> str:
+    def _sentence(self, name: str, ways: _Ways, decided: Sequence[str]) -> str:
         at = f"∂L/∂{name}{self._line(name)} is wrong"
         if not ways.taps and not ways.past_taps:
             return f"{at}: it must be 0, since the loss does not depend on {name}"
         if not ways.taps:
-            return f"{at}, and there is no tap between {name} and the loss: the fault lies in between"
+            tap = "tap" if len(decided) == len(self.taps.at) else "tap that is known to be right"
+            return f"{at}, and there is no {tap} between {name} and the loss: the fault lies in between"
         names = " and ".join(f"∂L/∂{each}{self._line(each)}" for each in ways.taps)
         past = f", or on a path without taps from {name} to the loss" if ways.past_taps else ""
         are = "is" if len(ways.taps) == 1 else "are"
         two = "them" if len(ways.taps) == 1 else f"{name} and these"
         return f"{names} {are} right, but {at}: the fault lies between {two}{past}"
 
-    def _used_rightly(self, name: str, right: Collection[str]) -> str:
+    def _used_rightly(self, name: str, right: Collection[str], decided: Sequence[str]) -> str:
         """Return a clause if a tap is wrong but a tensor right below it is right; otherwise, nothing.
 
         Backward may then have used the right gradient, and changed it in place before it returned it.
         """
         for other in (*self.parameters, *self.taps.at) if name in self.taps.at else ():
-            if other in right and (ways := self._ways_up(other)) and name in ways.taps:
+            if other in right and (ways := self._ways_up(other, decided)) and name in ways.taps:
                 return f"; or backward changes ∂L/∂{name} in place after its use, since ∂L/∂{other} is right"
         return ""
 
     def _line(self, name: str) -> str:
         return f" ({self.taps.at[name].place})" if name in self.taps.at else ""
 
-    def _ways_up(self, name: str) -> _Ways | None:
+    def _ways_up(self, name: str, decided: Sequence[str]) -> _Ways | None:
         """Return how the loss depends on a tensor; None if the code fails at every perturbed value.
 
         All other taps are held fixed. The run without a perturbation holds them as well, so that two runs
         differ only by the perturbation.
+
+        decided: the taps to consider. A tap that is neither right nor wrong does not limit a place.
         """
-        held = {tap: self.taps.at[tap].value for tap in self.taps.at if tap != name}
+        held = {tap: self.taps.at[tap].value for tap in decided if tap != name}
         at_rest = self.moved(name, held, 0.0)
         for nudges in (_NUDGES, _SMALL_NUDGES):
             runs = [run for by in nudges if (run := self._tried(name, held, by))]

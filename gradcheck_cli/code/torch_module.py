@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from importlib import import_module
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -166,6 +166,8 @@ class _Function:
     before: tuple[_Function, ...] = ()
     in_forward_mode: tuple[_Function, ...] = ()
     others: tuple[_Function, ...] = ()
+
+    takes_taps: ClassVar[bool] = False
 
     @property
     def stands_alone(self) -> bool:

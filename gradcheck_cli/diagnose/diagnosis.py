@@ -61,6 +61,7 @@ class Diagnosis:
     trials: facts that further runs of the code have shown, one sentence each. If there are any, they count as
         the explanation.
     places: sentences that say where in the code the fault lies, as far as its taps show (see `tap`).
+    may_tap: whether the code may mark intermediate results with `tap`.
     """
 
     answers: tuple[Answer, ...]
@@ -70,3 +71,4 @@ class Diagnosis:
     basis: Literal["network", "arrays", "a layer", "two sources", "further runs", "another network"]
     trials: tuple[str, ...] = ()
     places: tuple[str, ...] = ()
+    may_tap: bool = False

@@ -166,7 +166,7 @@ class CodeSubject:
             return replace(diagnosis_of_trials(shown), places=places)
         found = self._recognised(comparisons, wrong)
         basis = "a layer" if function.stands_alone and found.basis == "arrays" else found.basis
-        return replace(found, places=places, basis=basis)
+        return replace(found, places=places, basis=basis, may_tap=function.takes_taps)
 
     def _recognised(self, comparisons: Sequence[Comparison], wrong: Collection[str]) -> Diagnosis:
         """Return the mistakes that fit the wrong gradients, in the arrays or in further runs of the code."""

@@ -98,12 +98,21 @@ def besides(diagnosis: Diagnosis) -> Iterator[Said]:
         )
     if diagnosis.observations:
         yield Said("What is known:", diagnosis.observations)
-    if diagnosis.basis == "arrays" and not (diagnosis.trials or diagnosis.places):
+    if diagnosis.trials or diagnosis.places:
+        return
+    if diagnosis.may_tap and not diagnosis.answers:
+        yield Said(TAPS_TELL_MORE)
+    if diagnosis.basis == "arrays":
         yield Said(NETWORK_TELLS_MORE)
 
 
+TAPS_TELL_MORE = (
+    "To see between which lines the mistake is, mark intermediate results of the forward pass with "
+    'h = tap("h", h), and return their gradients as well.'
+)
+
 NETWORK_TELLS_MORE = (
-    "If the code is a dense network, describe that network in the spec, so that gradcheck can look for the "
+    "If the code is a network, describe it in the spec, so that gradcheck can look for the "
     "wrong formula. Add network: {inputs: N, layers: [{units: N, activation: NAME}, …], loss: NAME}. Under "
     "'gradients', add names: {YOURS: hidden1.weight, …} and, if your weights are [in, out], layout: in_out."
 )
