@@ -168,8 +168,7 @@ class PythonFunction:
             loss, _ = _call(self.code, dict(parameters), self.x, self.y)
             losses = read_losses(loss, self.code)
         if len(losses) != self.terms:
-            message = f"returns {len(losses)} loss terms, but it returned {self.terms} before"
-            raise self.code.complain(message)
+            raise self.code.complain(f"returns {len(losses)} loss terms, but it returned {self.terms} before")
         return losses.astype(np.float64)
 
     def losses_at(self, points: Sequence[Mapping[str, Array]]) -> Array:
@@ -266,9 +265,8 @@ def _in_its_words(function: Callable[..., Any], dialect: Dialect, stacked: bool)
     """
     if not dialect.says_otherwise:
         return function
-    to, back = (
-        (dialect.stacks_of_theirs, dialect.stacks_of_ours) if stacked else (dialect.theirs, dialect.ours)
-    )
+    to = dialect.stacks_of_theirs if stacked else dialect.theirs
+    back = dialect.stacks_of_ours if stacked else dialect.ours
 
     def translated(parameters: dict[str, Array], x: Any, y: Any) -> Any:
         match function(to(parameters), x, y):
