@@ -162,6 +162,21 @@ class NetworkObjective(AtRest):
         """Return the number of entries of all parameters of node i."""
         return sum(math.prod(shape) for shape in self.graph.nodes[i].step.shapes.values())
 
+    def work_of_entry(self, name: str) -> int:
+        """Return how many values a perturbed entry of the parameter causes to be computed again."""
+        first = min(i for i, _ in self.graph.uses[name])
+        return len(self.target) * self._values_from(first + 1)
+
+    def work_of_unit(self, site: Site) -> int:
+        """Return how many values a perturbed number of the site causes to be computed again."""
+        samples = len(self.target) if self.graph.couples_above(site) else 1
+        return samples * self._values_from(site)
+
+    def _values_from(self, value: int) -> int:
+        """Return the number of features of this value and of all values that depend on it."""
+        features = self.graph.value_features
+        return sum(math.prod(features[k]) for k in (value, *(i + 1 for i in self.graph.above[value])))
+
     def _near_of(self, site: Site) -> Near:
         """Return `Near` for the site's value or, if batch normalisation follows, for y = γ ẑ + β after it."""
         if site not in self._near:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Protocol
 
 import numpy as np
 
@@ -23,6 +24,15 @@ These batches cover all entries, except in large networks.
 
 ENTRIES = 64
 """The number of entries to perturb, over all tensors together, if the gradients come from code."""
+
+NUMBERS = 2**22
+"""The number of a network's values to compute again at every point, over all tensors together.
+
+A sweep has over 150 points. A layer that consists of many steps, such as attention, computes many values.
+"""
+
+FEWEST = 8
+"""The number of entries or rows of each tensor to perturb, even if they exceed `NUMBERS`."""
 
 _POINTS = 16
 """The number of points to cache, which is enough for two steps of every scheme."""
@@ -62,6 +72,16 @@ class Numbers:
             return moved
 
         return lambda _, to: at(to.tobytes(), to.dtype.str)
+
+
+class SweptObjective(UnitObjective, Protocol):
+    """A network that tells how much work a perturbation is."""
+
+    def work_of_entry(self, name: str) -> int:
+        """Return how many values a perturbed entry of the parameter causes to be computed again."""
+
+    def work_of_unit(self, site: Site) -> int:
+        """Return how many values a perturbed number of the site causes to be computed again."""
 
 
 def evaluations(schemes: Iterable[Scheme], steps: Sequence[float]) -> int:
@@ -179,22 +199,26 @@ class Drawing:
         self._rows: dict[tuple[tuple[Site, ...], int], Array] = {}
         self._sites: dict[tuple[Site, bytes], Numbers] = {}
 
-    def by_units(self, objective: UnitObjective, names: Sequence[str]) -> dict[str, Entries]:
+    def by_units(self, objective: SweptObjective, names: Sequence[str]) -> dict[str, Entries]:
+        share = NUMBERS // max(1, len(names))
         return {
-            name: self._entries_of(objective, name, BATCHES * objective.entries(name).batch)
+            name: self._by_entries(objective, name, share)
             if objective.literally(name)
-            else self._units_of(objective, name)
+            else self._units_of(objective, name, share)
             for name in names
         }
 
-    def literally(self, objective: Objective, names: Sequence[str]) -> dict[str, Entries]:
+    def by_entries(self, objective: SweptObjective, names: Sequence[str]) -> dict[str, Entries]:
+        share = NUMBERS // max(1, len(names))
+        return {name: self._by_entries(objective, name, share) for name in names}
+
+    def of_code(self, objective: Objective, names: Sequence[str]) -> dict[str, Entries]:
         some = max(1, ENTRIES // max(1, len(names)))
-        return {
-            name: self._entries_of(
-                objective, name, BATCHES * objective.entries(name).batch if objective.tells_kinks else some
-            )
-            for name in names
-        }
+        return {name: self._entries_of(objective, name, some) for name in names}
+
+    def _by_entries(self, objective: SweptObjective, name: str, share: int) -> Entries:
+        most = _affordable(BATCHES * objective.entries(name).batch, share, objective.work_of_entry(name))
+        return self._entries_of(objective, name, most)
 
     def _entries_of(self, objective: Objective, name: str, most: int) -> Entries:
         movable = objective.entries(name)
@@ -203,8 +227,8 @@ class Drawing:
             which, ByEntries(Numbers(movable, which, self._progress)), _penalty(objective, name, which)
         )
 
-    def _units_of(self, objective: UnitObjective, name: str) -> Entries:
-        shape, rows = objective.shapes[name], self._rows_of(objective, name)
+    def _units_of(self, objective: SweptObjective, name: str, share: int) -> Entries:
+        shape, rows = objective.shapes[name], self._rows_of(objective, name, share)
         samples, uses = 1, []
         for site, factors in objective.uses(name):
             samples = objective.site_shape(site)[1]
@@ -214,20 +238,22 @@ class Drawing:
         which = np.arange(int(np.prod(shape))).reshape(shape)[rows].ravel()
         return Entries(which, ByUnits(tuple(uses), samples), _penalty(objective, name, which))
 
-    def _rows_of(self, objective: UnitObjective, name: str) -> Array:
+    def _rows_of(self, objective: SweptObjective, name: str, share: int) -> Array:
         """Return the sampled rows of a parameter. Parameters with the same sites have the same rows."""
         (units, *inputs), sites = objective.shapes[name], tuple(use.site for use in objective.uses(name))
         if (sites, units) not in self._rows:
             included = self._included.get(name)
             row = None if included is None else included // int(np.prod(inputs))
-            most = min(self._most(objective, site, units) for site in sites)
+            most = min(self._most(objective, site, units, share) for site in sites)
             self._rows[sites, units] = self._some(units, most, row)
         return self._rows[sites, units]
 
-    def _most(self, objective: UnitObjective, site: Site, units: int) -> int:
-        """Return how many of a parameter's units fit into a few batches of the site."""
+    def _most(self, objective: SweptObjective, site: Site, units: int, share: int) -> int:
+        """Return how many of a parameter's units fit into a few batches of the site and their share of work."""
         features, samples = objective.site_shape(site)
-        return max(1, BATCHES * objective.units(site).batch // (samples * max(1, features // units)))
+        numbers = samples * max(1, features // units)
+        most = max(1, BATCHES * objective.units(site).batch // numbers)
+        return _affordable(most, share, numbers * objective.work_of_unit(site))
 
     def _numbers(self, objective: UnitObjective, site: Site, pairs: Array) -> Numbers:
         """Return the `Numbers` for (feature, sample) pairs of a site. The same pairs give the same object."""
@@ -243,6 +269,15 @@ class Drawing:
         if included is not None and included not in drawn:
             drawn[0] = included
         return np.sort(drawn)
+
+
+def _affordable(most: int, share: int, work: int) -> int:
+    """Return how many entries or rows to perturb: at most `most`, and no more than their share allows.
+
+    share: the number of values to compute again at each point.
+    work: the number of values that one entry or row needs.
+    """
+    return min(most, max(FEWEST, share // max(1, work)))
 
 
 def _penalty(objective: Objective, name: str, which: Array) -> ByEntries | None:

@@ -124,9 +124,10 @@ def _drawn(subject: Subject, report: Report, spec: Spec, progress: Progress | No
         if worst[c.name]
     }
     drawing = Drawing(included, spec.check.seed, progress)
-    if isinstance(subject, NetworkSubject) and spec.check.differences == "units":
-        return drawing.by_units(subject.objective, names)
-    return drawing.literally(subject.objective, names)
+    if not isinstance(subject, NetworkSubject):
+        return drawing.of_code(subject.objective, names)
+    by = drawing.by_units if spec.check.differences == "units" else drawing.by_entries
+    return by(subject.objective, names)
 
 
 def _evaluations(entries: Sequence[Entries], named: Sequence[str]) -> int:

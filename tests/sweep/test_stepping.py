@@ -36,7 +36,7 @@ def test_a_value_at_one_step_equals_the_reference_at_that_step(name, way, proble
         entries = drawing.by_units(problem.objective, names)
         expected = UnitDifferences(problem.objective, single(name), step).estimate(names)
     else:
-        entries = drawing.literally(problem.objective, names)
+        entries = drawing.by_entries(problem.objective, names)
         expected = LiteralDifferences(problem.objective, single(name), step).estimate(names)
     for tensor, of in entries.items():
         stepped = of.at(PLAIN[name], step)
@@ -74,7 +74,7 @@ def test_points_of_steps_that_fall_by_halves_are_evaluated_once(problem):
     assert sum(evaluated) == numbers * evaluations(PLAIN.values(), STEPS)
 
 
-@pytest.mark.parametrize("way", ["by_units", "literally"])
+@pytest.mark.parametrize("way", ["by_units", "by_entries"])
 def test_large_tensors_are_sampled_and_include_the_required_entries(way, monkeypatch):
     monkeypatch.setattr(stepping, "BATCHES", 1)
     problem = problem_of((40, "tanh"), (3, "sigmoid"), samples=6)
@@ -109,3 +109,21 @@ def test_a_sample_of_rows_is_the_same_at_every_use_of_a_parameter(monkeypatch):
         assert 0 < len(of.which) < expected[tensor].value.size
         stepped = of.at(scheme, 2.0**-5)
         np.testing.assert_allclose(stepped.value, expected[tensor].value.ravel()[of.which], rtol=1e-10)
+
+
+@pytest.mark.parametrize("way", ["by_units", "by_entries"])
+def test_layers_of_many_steps_are_sampled_until_the_work_is_affordable(way, monkeypatch):
+    layers = ({"lstm": 8}, {"residual": [{"attention": 2}]}, {"select": -1}, {"units": 3})
+    spec = spec_of(*layers, inputs=[3, 2], loss="cross_entropy", samples=6)
+    objective = build_problem(spec).objective
+    names = list(objective.shapes)
+
+    def drawn() -> dict[str, int]:
+        return {name: len(of.which) for name, of in getattr(Drawing({}, 0), way)(objective, names).items()}
+
+    monkeypatch.setattr(stepping, "NUMBERS", 2**40)
+    assert drawn() == {name: np.prod(shape) for name, shape in objective.shapes.items()}
+    monkeypatch.setattr(stepping, "NUMBERS", 1)
+    few = drawn()
+    assert all(few[name] >= min(stepping.FEWEST, np.prod(shape)) for name, shape in objective.shapes.items())
+    assert few["lstm1.weight_ih_l0"] < np.prod(objective.shapes["lstm1.weight_ih_l0"])
