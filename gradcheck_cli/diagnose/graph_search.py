@@ -63,13 +63,9 @@ class GraphSearch:
     def run(self, most: int) -> list[State]:
         """Return a `State` for each sweep that reproduces every gradient with up to `most` mistakes."""
         self.most = most
-        found: list[State] = []
-        last = len(self._nodes) - 1  # depth first, so that few arrays are kept
-        ways: list[Way] = [
-            (self._from_loss(), last),
-            *reversed(list(self._in_loops())),
-            (self._everywhere(), last),
-        ]
+        found, last = list[State](), len(self._nodes) - 1  # depth first, so that few arrays are kept
+        in_loops = reversed(list(self._in_loops()))
+        ways: list[Way] = [(self._from_loss(), last), *in_loops, (self._everywhere(), last)]
         begun = self.tried
         while ways and self.tried - begun < self._limit(found):
             each, i = ways[-1]
@@ -185,7 +181,7 @@ class GraphSearch:
         yield from self._ends.settled(self._after(swept, visit, handed), visit.i, self.most)
 
     def _with_variant(self, swept: Swept, visit: Visit, variant: Variant) -> Iterator[Swept]:
-        if self.most == 1 and not swept.made and not self._may_fit(visit, variant):
+        if not swept.made and not self._may_fit(visit, variant):
             return
 
         def after(value: float) -> Swept | None:
@@ -201,8 +197,11 @@ class GraphSearch:
         yield from self._solved(variant.wrong, after, straight, visit.i, of_node=True)
 
     def _may_fit(self, visit: Visit, variant: Variant) -> bool:
-        """Return whether this mistake, if it is the first one, may reproduce the author's gradients."""
-        if self._probe is None:
+        """Return whether this mistake, if it is the first one, may reproduce the author's gradients.
+
+        In a loop, whose many nodes take long to search, it must give a wrong gradient without a second one.
+        """
+        if self._probe is None or (self.most > 1 and visit.i not in self._looped):
             return True
         handed = [
             variant.backward(visit, value) for value in ((0.0, 1.0) if variant.wrong.unknown else (0.0,))
@@ -210,7 +209,8 @@ class GraphSearch:
         made = [each for each in handed if each is not None]
         if len(made) < len(handed):
             return bool(made)  # a mistake applies only if it has a result both at 0 and at 1
-        return self._probe.may_fit(visit, *made)
+        fits = self._probe.may_fit if self.most == 1 else self._probe.may_explain_one
+        return fits(visit, *made)
 
     @cached_property
     def _probe(self) -> Probe | None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -75,6 +76,10 @@ class _Direction:
         return abs(above - below) <= _KINKED * sizes
 
 
+Group = tuple[_Direction, _Direction]
+"""Two directions of the same parameters."""
+
+
 class Probe:
     """Tests mistakes by the changes they make along random directions.
 
@@ -82,9 +87,10 @@ class Probe:
     """
 
     def __init__(self, at: Pass, targets: Mapping[str, Target], complete: Sequence[Sequence[str]]) -> None:
+        self._at, self._targets, self._complete = at, targets, complete
         rng = np.random.default_rng(0)
         self._groups = [
-            tuple(_direction(at, i, {name: targets[name] for name in names}, rng) for _ in range(2))
+            _group(at, i, {name: targets[name] for name in names}, rng)
             for i, names in reversed(list(enumerate(complete)))
             if names
         ]
@@ -111,6 +117,25 @@ class Probe:
                 return True  # further down, other mistakes may follow
         return True
 
+    def may_explain_one(self, visit: Visit, *handed: Handed) -> bool:
+        """Return whether a wrong `vjp` in an otherwise correct backprop may give any of the wrong gradients.
+
+        handed: as in `may_fit`.
+        """
+        below = (group for group in self._of_wrong_tensors if group[0].at <= visit.i)
+        return any(all(fits for fits, _ in _compared(group, visit, handed)) for group in below)
+
+    @cached_property
+    def _of_wrong_tensors(self) -> list[Group]:
+        rng = np.random.default_rng(1)
+        wrong = (
+            (i, {name: self._targets[name]})
+            for i, names in reversed(list(enumerate(self._complete)))
+            for name in names
+            if not self._targets[name].is_right
+        )
+        return [_group(self._at, i, targets, rng) for i, targets in wrong]
+
 
 def _compared(
     group: Sequence[_Direction], visit: Visit, handed: Sequence[Handed]
@@ -128,6 +153,11 @@ def _compared(
         change = at_zero + unknown * (at_one - at_zero)
         slack = each.slack + (1.0 + abs(unknown)) * (rounding + more) + _ROUNDING * abs(change)
         yield not abs(each.off - change) > slack, abs(change) > slack
+
+
+def _group(at: Pass, i: int, targets: Mapping[str, Target], rng: np.random.Generator) -> Group:
+    """Return two random directions of the parameters in `targets`, whose gradients are complete at node i."""
+    return _direction(at, i, targets, rng), _direction(at, i, targets, rng)
 
 
 def _direction(at: Pass, i: int, targets: Mapping[str, Target], rng: np.random.Generator) -> _Direction:

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 from diagnose.graphs import why_drawn
-from diagnose.networks import kinds
+from diagnose.networks import kinds, right
 from diagnose.test_step_mistakes import TOKENS, WIDTH, backprop, drawn
 
+from gradcheck_cli.diagnose.graph_search import _ENOUGH
 from gradcheck_cli.network.composed.recurrent import GruCell, LstmCell, Recurrent
 from gradcheck_cli.network.steps.rearrange import Select
 from gradcheck_cli.problem.problem import Problem
@@ -185,3 +186,15 @@ def test_a_mistake_in_a_loop_over_time_is_named_first(kind, by_hand, of, wrong):
     found = why_drawn(of, by_hand(of, **wrong), backprop(of))
     assert kinds(found)[0] == (kind,)
     assert found.answers[0].causes[0].where == ("middle",)
+
+
+def test_a_search_that_finds_nothing_has_tried_every_pair_of_mistakes():
+    """One sweep for each mistake at each time step would use up all visits at the last steps."""
+    rng = np.random.default_rng(0)
+    wrong = {
+        name: value * rng.normal(1.0, 0.3, value.shape) if "hh" in name else value
+        for name, value in right(LSTM).items()
+    }
+    found = why_drawn(LSTM, wrong, right(LSTM))
+    assert not found.answers
+    assert 0 < found.tried < _ENOUGH
