@@ -125,6 +125,12 @@ def on_kinks(look: Look, reference: Reference) -> tuple[Look, Masks]:
     """Return a `Look` and masks of the entries on kinks, which are set to the best conventional value."""
     # If kinks are known, their sides are cheap. If not, only entries that may be on a kink justify a search.
     beyond = look.wrong if reference.objective.tells_kinks else look.doubtful
-    kinks = alternatives(reference, look.estimates, union(look.unresolved, beyond))
+    undecided = union(look.unresolved, beyond)
+
+    def estimated(by: Reference) -> Estimates:
+        first = first_look(look.claim, by.estimate(list(undecided)), undecided)
+        return settled(first, by, worst=False).estimates
+
+    kinks = alternatives(reference, look.estimates, undecided, estimated)
     chosen = {name: look.claim.by_convention(name, look.estimates[name], of) for name, of in kinks.items()}
     return look.after(look.estimates | chosen), {name: of.at for name, of in kinks.items()}

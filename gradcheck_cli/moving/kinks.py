@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
 from gradcheck_cli.network.arithmetic import ROUNDING_SAFETY, Arithmetic
+from gradcheck_cli.network.graph import Node
 from gradcheck_cli.network.network import Network
 from gradcheck_cli.network.penalties import PENALTIES
 from gradcheck_cli.network.rounding import forward_errors
@@ -69,6 +70,18 @@ class OnKink:
             only[min(piece, len(shares) - 1)] = 1.0
             shares = np.where(numbers == number, only.reshape(-1, *(1,) * numbers.ndim), shares)
         return shares
+
+
+Statement = tuple[str, str]
+"""The layer and the kind of step that a node belongs to.
+
+A recurrent layer applies one activation function at every time step, with one convention at its kink.
+"""
+
+
+def statement_of(node: Node) -> Statement:
+    """Return the layer and the kind of step that a node belongs to."""
+    return node.layer, node.step.name or node.step.label
 
 
 @dataclass(frozen=True)
@@ -138,21 +151,23 @@ class Kinks:
     def any(self) -> bool:
         return self.in_activations or self.in_loss or self.in_penalty
 
-    def numbered(self, coupled: bool) -> Numbered:
+    def numbered(self, coupled: bool, statements: Mapping[int, Statement]) -> Numbered:
         """Number the groups of kinks that are on the same side under every correct gradient.
 
-        The exact kinks of a node form one group if the code's own convention chooses their side. Rounding,
-        or the order in which code looks for a maximum, chooses the side of every other kink, so each of these
-        is a group of its own.
+        The exact kinks of a statement form one group if the code's own convention chooses their side.
+        Rounding, or the order in which code looks for a maximum, chooses the side of every other kink, so
+        each of these is a group of its own.
 
         coupled: whether the samples are coupled. If not, single kinks are numbered within their sample.
+        statements: the statement that each node belongs to, by the node's index.
         """
         each = [_by_sample(kink.mask) for kink in self.of_nodes.values()]
         masks = np.concatenate([*each, _by_sample(self.of_loss)], axis=1)
         one_side = [_by_sample(kink.exact & kink.alike) for kink in self.of_nodes.values()]
         alike = np.concatenate([*one_side, _by_sample(self.exact_of_loss)], axis=1)
         edges = np.cumsum([mask.shape[1] for mask in each])
-        place = np.searchsorted(edges, np.arange(masks.shape[1]), side="right")
+        of_columns = np.searchsorted(edges, np.arange(masks.shape[1]), side="right")
+        place = _first_alike([*(statements[i] for i in self.of_nodes), ("", "the loss")])[of_columns]
         shared = np.unique(np.broadcast_to(place, masks.shape)[masks & alike])
         numbers = np.where(masks, np.searchsorted(shared, place), -1)
         alone = masks & ~alike
@@ -175,13 +190,14 @@ class Kinks:
 
     def told(self, network: Network) -> Iterator[str]:
         """Yield one short line for each step, loss or parameter that has elements on a kink."""
-        nodes = network.graph.nodes
+        masks: dict[Statement, list[Array]] = {}
         for i, kink in self.of_nodes.items():
             if kink.mask.any():
-                step = nodes[i].step
-                yield f"{_first(kink.mask, nodes[i].layer)} on the kink of {step.name or step.label}"
+                masks.setdefault(statement_of(network.graph.nodes[i]), []).append(kink.mask)
+        for (layer, step), each in masks.items():
+            yield f"{_first(each, layer)} on the kink of {step}"
         if self.in_loss:
-            yield f"{_first(self.of_loss, nodes[-1].layer)} on a kink of the loss"
+            yield f"{_first([self.of_loss], network.graph.nodes[-1].layer)} on a kink of the loss"
         for name, mask in self.of_parameters.items():
             if mask.any():
                 entries = int(np.count_nonzero(mask))
@@ -189,10 +205,15 @@ class Kinks:
                 yield f"{which} at 0, on the kink of |w|"
 
 
-def _first(mask: Array, layer: str) -> str:
+def _first_alike(statements: Sequence[Statement]) -> Array:
+    """Return, for each statement, the index of the first statement that equals it."""
+    return np.array([statements.index(each) for each in statements])
+
+
+def _first(masks: Sequence[Array], layer: str) -> str:
     """Name the first marked unit and count the rest: ``unit 3 of hidden1 in sample 0 and 4 more are``."""
-    sample, *unit = (int(i) for i in np.argwhere(mask)[0])
-    more = int(np.count_nonzero(mask)) - 1
+    sample, *unit = (int(i) for i in np.argwhere(masks[0])[0])
+    more = sum(int(np.count_nonzero(mask)) for mask in masks) - 1
     which = unit[0] if len(unit) == 1 else unit
     return f"unit {which} of {layer} in sample {sample}{f' and {more:,} more are' if more else ' is'}"
 

@@ -7,13 +7,13 @@ samples, the extremes of an entry are at the corners, too.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Hashable, Iterator
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
 
-from gradcheck_cli.numerical.estimate import differentiate
+from gradcheck_cli.numerical.estimate import certify, differentiate
 from gradcheck_cli.numerical.mixtures import MixedCorner, Mixtures
 from gradcheck_cli.numerical.objective import Corner, Factors, Objective, Site, UnitObjective
 from gradcheck_cli.numerical.schemes import Scheme, escalated
@@ -35,6 +35,7 @@ class Corners:
     objective: UnitObjective
     scheme: Scheme
     slopes_of_pairs: Callable[[Site, Array, UnitObjective], Array]
+    _known: dict[Hashable, Array] = field(default_factory=dict)
 
     def between(self, name: str, undecided: Array) -> tuple[Array, Array]:
         """Return the least and the greatest gradient of each entry over all choices of sides at kinks."""
@@ -54,7 +55,7 @@ class Corners:
         low = high = np.zeros(undecided.shape)
         for site, factors in self.objective.uses(name):
             fed = np.broadcast_to(factors.feeding(undecided)[:, None], self.objective.site_shape(site))
-            least, most = _extremes(corner, partial(self.slopes_of_pairs, site, fed))
+            least, most = _extremes(corner, partial(self._slopes_at, site, fed))
             middle, half = factors.sums(0.5 * (least + most)), factors.sizes(0.5 * (most - least))
             low, high = low + middle - half, high + middle + half
         return low, high
@@ -85,13 +86,20 @@ class Corners:
         shares: list[list[list[Array]]] = []
         for site, factors in uses:
             fed = np.broadcast_to(factors.feeding(undecided)[:, None], self.objective.site_shape(site))
-            slopes = partial(self.slopes_of_pairs, site, fed)
+            slopes = partial(self._slopes_at, site, fed)
             at_rest = slopes(corner.base)
             base = base + factors.sums(at_rest)[undecided]
             added = [np.stack([slopes(each) - at_rest for each in others]) for others in corner.single]
             shares.append([list(_by_kink(pieces, factors, undecided, corner.in_sample)) for pieces in added])
         total = [sum(parts) for groups in zip(*shares, strict=True) for parts in zip(*groups, strict=True)]
         return MixedCorner(base, tuple(each for each in total if each.any()))
+
+    def _slopes_at(self, site: Site, fed: Array, objective: UnitObjective) -> Array:
+        """Return `slopes_of_pairs`, which a layer's weight and bias share, as do bounds and mixtures."""
+        key = site, id(objective), fed.tobytes()
+        if key not in self._known:
+            self._known[key] = self.slopes_of_pairs(site, fed, objective)
+        return self._known[key]
 
     def _literally_within(self, corner: Corner, name: str, undecided: Array) -> tuple[Array, Array]:
         """Return the extremes of each entry's slope over all choices of sides at single kinks.
@@ -109,7 +117,7 @@ class Corners:
         """Return the slopes of the marked entries; the slopes of all other entries are NaN."""
         slopes, which = np.full(undecided.shape, np.nan), np.flatnonzero(undecided)
         entries, scheme = objective.entries(name), escalated(self.scheme)
-        slopes.flat[which] = differentiate(entries, scheme, None, which).value
+        slopes.flat[which] = certify(entries, scheme, None, which).value
         return slopes
 
 

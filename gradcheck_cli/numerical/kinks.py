@@ -7,7 +7,7 @@ only its losses. There, a kink shows in two one-sided differences that stay apar
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -40,11 +40,18 @@ class Alternatives:
 
 
 def alternatives(
-    reference: Reference, estimates: Estimates, undecided: Mapping[str, Array]
+    reference: Reference,
+    estimates: Estimates,
+    undecided: Mapping[str, Array],
+    estimated: Callable[[Reference], Estimates],
 ) -> dict[str, Alternatives]:
-    """Return, by tensor, the possible gradients of the `undecided` entries that are on a kink."""
+    """Return, by tensor, the possible gradients of the `undecided` entries that are on a kink.
+
+    estimated: returns the estimates of these entries by another reference, with as many steps as they need.
+    """
     if reference.objective.conventions and undecided:
-        return _by_convention(reference, estimates, undecided)
+        under = [estimated(reference.under(convention)) for convention in reference.objective.conventions]
+        return _by_convention(reference, under, estimates, undecided)
     if isinstance(reference, LiteralDifferences) and not reference.objective.tells_kinks:
         found = {name: _one_sided(reference, name, mask) for name, mask in undecided.items()}
         return {name: of for name, of in found.items() if of.at.any()}
@@ -52,17 +59,17 @@ def alternatives(
 
 
 def _by_convention(
-    reference: Reference, estimates: Estimates, undecided: Mapping[str, Array]
+    reference: Reference,
+    under: Sequence[Estimates],
+    estimates: Estimates,
+    undecided: Mapping[str, Array],
 ) -> dict[str, Alternatives]:
     """Return alternatives for entries on which the conventions differ or whose estimate is unknown.
 
     The estimate without any convention counts as the result of one more convention.
+
+    under: the estimates under each convention.
     """
-    under = []
-    for convention in reference.objective.conventions:
-        each = reference.under(convention)
-        refined = each.refine(each.estimate(list(undecided)), undecided)
-        under.append(each.sharpen(refined, undecided))  # numbers near another kink need short steps
     result = {}
     for name, mask in undecided.items():
         found = [*(each[name] for each in under), estimates[name]]
@@ -71,8 +78,8 @@ def _by_convention(
         spread = np.nanmax(values, axis=0, initial=-np.inf) - np.nanmin(values, axis=0, initial=np.inf)
         at = mask & (unsure | (spread > ERROR_BARS * errors.max(axis=0)))
         if at.any():
-            mixtures = partial(reference.mixtures, name, at)
-            result[name] = Alternatives(at, values, errors, partial(reference.between, name, mask), mixtures)
+            bounds, mixtures = partial(reference.between, name, at), partial(reference.mixtures, name, at)
+            result[name] = Alternatives(at, values, errors, bounds, mixtures)
     return result
 
 

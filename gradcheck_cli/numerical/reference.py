@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import reduce
+from functools import cached_property, reduce
 from typing import Any, Protocol
 
 import numpy as np
@@ -200,7 +200,7 @@ class UnitDifferences:
     def mixtures(self, name: str, undecided: Array) -> Mixtures | None:
         return self._corners.mixtures(name, undecided)
 
-    @property
+    @cached_property
     def _corners(self) -> Corners:
         return Corners(self.objective, self.scheme, self._slopes_of_pairs)
 
@@ -211,7 +211,7 @@ class UnitDifferences:
         """
         slopes, which = np.zeros(fed.shape), np.flatnonzero(fed)
         scheme, step = escalated(self.scheme), self._finer_step
-        slopes.flat[which] = self._look(differentiate, objective, site, scheme, step, which).value
+        slopes.flat[which] = self._look(certify, objective, site, scheme, step, which).value
         return slopes
 
     def _assemble(self, name: str) -> Estimate:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from gradcheck_cli.arrays.shapes import listed
+from gradcheck_cli.moving.kinks import Statement, statement_of
 from gradcheck_cli.network.graph import Graph, Node
 from gradcheck_cli.network.steps.dense import Dense
 from gradcheck_cli.network.steps.pointwise import Pointwise
@@ -100,22 +101,28 @@ def _has_weights(graph: Graph, name: str) -> bool:
 
 
 def _activations(problem: Problem) -> Iterator[str]:
-    for node in problem.network.graph.nodes:
-        if not node.step.is_activation or not node.step.has_pieces:
-            continue
-        y = problem.objective.values[node.inputs[0]]
+    for (layer, step), nodes in _with_kinks(problem).items():
+        y = np.concatenate([_by_unit(problem, node) for node in nodes])
         for side, seen in (("negative", y < 0), ("positive", y > 0)):
             if not seen.any():
-                yield f"no pre-activation of {node.layer} is {side}: that side of the kink is not exercised"
-        units = _by_unit(problem, node, y)
-        off = int((units <= 0).all(axis=0).sum())
-        if off and node.step.name == "relu":
-            count = f"{off} of {units.shape[1]} units of {node.layer}"
+                yield f"no pre-activation of {layer} is {side}: that side of the kink is not exercised"
+        off = int((y <= 0).all(axis=0).sum())
+        if off and step == "relu":
+            count = f"{off} of {y.shape[1]} units of {layer}"
             are, get = ("is", "it gets") if off == 1 else ("are", "they get")
             yield f"{count} {are} off in every sample: {get} no gradient"
 
 
-def _by_unit(problem: Problem, node: Node, y: Array) -> Array:
-    """Reshape y, the input of the activation `node`, to (rows, units)."""
+def _with_kinks(problem: Problem) -> dict[Statement, list[Node]]:
+    """Return the activations with kinks. A recurrent layer has one node for each time step."""
+    found: dict[Statement, list[Node]] = {}
+    for node in problem.network.graph.nodes:
+        if node.step.is_activation and node.step.has_pieces:
+            found.setdefault(statement_of(node), []).append(node)
+    return found
+
+
+def _by_unit(problem: Problem, node: Node) -> Array:
+    """Return the input of the activation `node` as (rows, units)."""
     own = next(each.step for each in problem.network.graph.nodes if each.layer == node.layer)
-    return own.by_row(y)
+    return own.by_row(problem.objective.values[node.inputs[0]])

@@ -50,12 +50,16 @@ class OfOne:
         return Moved(losses, self.noise * (np.abs(losses) + 1e-3), np.zeros(len(to), dtype=bool))
 
 
+def conventions(reference):
+    raise AssertionError("a function has no conventions")
+
+
 def open_at(function, position, noise=1.0):
     objective = OfOne(function, np.array(position), noise)
     reference = LiteralDifferences(objective, SCHEMES["adaptive"])
     mask = {"w": np.ones(len(position), dtype=bool)}
     estimates = reference.refine(reference.estimate(["w"]), mask)
-    return estimates["w"], alternatives(reference, estimates, mask).get("w")
+    return estimates["w"], alternatives(reference, estimates, mask, conventions).get("w")
 
 
 def relu(x):
