@@ -50,8 +50,8 @@ def avg_pool2d(draw: Draw) -> Drawn:
     return Drawn(layer, _image(draw))
 
 
-def adaptive_avg_pool2d(draw: Draw) -> Drawn:
-    return Drawn({"adaptive_avg_pool2d": 1 if draw.coin() else list(draw.sizes(2, 1, 4))}, _image(draw))
+def adaptive_pool2d(key: str) -> Callable[[Draw], Drawn]:
+    return lambda draw: Drawn({key: 1 if draw.coin() else list(draw.sizes(2, 1, 4))}, _image(draw))
 
 
 def pool1d(key: str) -> Callable[[Draw], Drawn]:
@@ -65,8 +65,8 @@ def pool1d(key: str) -> Callable[[Draw], Drawn]:
     return drawn
 
 
-def adaptive_avg_pool1d(draw: Draw) -> Drawn:
-    return Drawn({"adaptive_avg_pool1d": draw.size(1, 4)}, (draw.size(1, 3), draw.size(2, 7)))
+def adaptive_pool1d(key: str) -> Callable[[Draw], Drawn]:
+    return lambda draw: Drawn({key: draw.size(1, 4)}, (draw.size(1, 3), draw.size(2, 7)))
 
 
 def maxout(draw: Draw) -> Drawn:
@@ -209,14 +209,16 @@ def reshape(draw: Draw) -> Drawn:
 KINDS: dict[str, Callable[[Draw], Drawn]] = {
     "max_pool1d": pool1d("max_pool1d"),
     "avg_pool1d": pool1d("avg_pool1d"),
-    "adaptive_avg_pool1d": adaptive_avg_pool1d,
+    "adaptive_avg_pool1d": adaptive_pool1d("adaptive_avg_pool1d"),
+    "adaptive_max_pool1d": adaptive_pool1d("adaptive_max_pool1d"),
     "maxout": maxout,
     "weight_norm": weight_norm,
     "batch_norm, fixed": fixed_norm,
     "rotary": rotary,
     "dropout, given": given_dropout,
     "avg_pool2d": avg_pool2d,
-    "adaptive_avg_pool2d": adaptive_avg_pool2d,
+    "adaptive_avg_pool2d": adaptive_pool2d("adaptive_avg_pool2d"),
+    "adaptive_max_pool2d": adaptive_pool2d("adaptive_max_pool2d"),
     "conv1d": conv1d,
     "conv_transpose2d": conv_transpose2d,
     "layer_norm": layer_norm,

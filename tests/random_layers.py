@@ -138,8 +138,8 @@ def avg_pool2d(here: Here) -> Raw:
     return layer | ({"count_include_pad": False} if here.coin() else {})
 
 
-def adaptive_avg_pool2d(here: Here) -> Raw:
-    return {"adaptive_avg_pool2d": here.choice(1, here.sizes(2, 1, 3))}
+def adaptive_pool2d(key: str) -> Draw:
+    return lambda here: {key: here.choice(1, here.sizes(2, 1, 3))}
 
 
 def pool1d(key: str) -> Draw:
@@ -236,10 +236,12 @@ FEATURES: Mapping[str, tuple[Draw, tuple[int, ...]]] = {
     "conv_transpose2d": (conv_transpose2d, IMAGE),
     "max_pool2d": (max_pool2d, IMAGE),
     "avg_pool2d": (avg_pool2d, IMAGE),
-    "adaptive_avg_pool2d": (adaptive_avg_pool2d, IMAGE),
+    "adaptive_avg_pool2d": (adaptive_pool2d("adaptive_avg_pool2d"), IMAGE),
+    "adaptive_max_pool2d": (adaptive_pool2d("adaptive_max_pool2d"), IMAGE),
     "max_pool1d": (pool1d("max_pool1d"), SEQUENCE),
     "avg_pool1d": (pool1d("avg_pool1d"), SEQUENCE),
     "adaptive_avg_pool1d": (lambda here: {"adaptive_avg_pool1d": here.size(1, 3)}, SEQUENCE),
+    "adaptive_max_pool1d": (lambda here: {"adaptive_max_pool1d": here.size(1, 3)}, SEQUENCE),
     "layer_norm": (last_axes("layer_norm"), ANY),
     "rms_norm": (last_axes("rms_norm"), ANY),
     "group_norm": (group_norm, ANY),

@@ -30,6 +30,8 @@ EXAMPLES = (
     Example({"conv_transpose2d": 3, "kernel": 2}, IMAGE),
     Example({"max_pool1d": 2}, STEPS),
     Example({"max_pool2d": 2}, IMAGE),
+    Example({"adaptive_max_pool1d": 2}, STEPS),
+    Example({"adaptive_max_pool2d": 2}, IMAGE),
     Example({"avg_pool1d": 2}, STEPS),
     Example({"avg_pool2d": 2}, IMAGE),
     Example({"adaptive_avg_pool1d": 2}, STEPS),

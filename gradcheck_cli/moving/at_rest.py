@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from gradcheck_cli.moving.kinks import Kinks, Numbered, find_kinks, statement_of
+from gradcheck_cli.moving.kinks import Kinks, Numbered, find_kinks
 from gradcheck_cli.network.arithmetic import FLOAT64, NUDGED, Arithmetic
 from gradcheck_cli.network.graph import heard, run
 from gradcheck_cli.network.loss_rounding import loss_and_rounding
@@ -126,7 +126,7 @@ class AtRest:
 
     @cached_property
     def numbered(self) -> Numbered:
-        statements = {i: statement_of(node) for i, node in enumerate(self.graph.nodes)}
+        statements = {i: node.statement for i, node in enumerate(self.graph.nodes)}
         return self.kinks.numbered(self.graph.couples_above(0), statements)
 
     @property

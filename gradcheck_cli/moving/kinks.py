@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from gradcheck_cli.network.arithmetic import ROUNDING_SAFETY, Arithmetic
-from gradcheck_cli.network.graph import Node
+from gradcheck_cli.network.graph import Statement
 from gradcheck_cli.network.network import Network
 from gradcheck_cli.network.penalties import PENALTIES
 from gradcheck_cli.network.rounding import forward_errors
@@ -70,18 +70,6 @@ class OnKink:
             only[min(piece, len(shares) - 1)] = 1.0
             shares = np.where(numbers == number, only.reshape(-1, *(1,) * numbers.ndim), shares)
         return shares
-
-
-Statement = tuple[str, str]
-"""The layer and the kind of step that a node belongs to.
-
-A recurrent layer applies one activation function at every time step, with one convention at its kink.
-"""
-
-
-def statement_of(node: Node) -> Statement:
-    """Return the layer and the kind of step that a node belongs to."""
-    return node.layer, node.step.name or node.step.label
 
 
 @dataclass(frozen=True)
@@ -193,7 +181,7 @@ class Kinks:
         masks: dict[Statement, list[Array]] = {}
         for i, kink in self.of_nodes.items():
             if kink.mask.any():
-                masks.setdefault(statement_of(network.graph.nodes[i]), []).append(kink.mask)
+                masks.setdefault(network.graph.nodes[i].statement, []).append(kink.mask)
         for (layer, step), each in masks.items():
             yield f"{_first(each, layer)} on the kink of {step}"
         if self.in_loss:

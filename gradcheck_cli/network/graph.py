@@ -15,6 +15,13 @@ INPUT = 0
 """The index of x among the values of a network. The output of node i has index i + 1."""
 
 
+Statement = tuple[str, str]
+"""The layer and the kind of step that a node belongs to.
+
+A recurrent layer applies one activation function at every time step, with one convention at its kink.
+"""
+
+
 @dataclass(frozen=True)
 class Node:
     """A step at its position in a graph.
@@ -32,6 +39,10 @@ class Node:
     names: Mapping[str, str]
     place: tuple[str | int, ...] = ()
     symbol: str = ""
+
+    @property
+    def statement(self) -> Statement:
+        return self.layer, self.step.name or self.step.label
 
     def own(self, parameters: Arrays) -> dict[str, Array]:
         """Return the step's parameters, by their names in the step."""

@@ -7,8 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from gradcheck_cli.arrays.shapes import listed
-from gradcheck_cli.moving.kinks import Statement, statement_of
-from gradcheck_cli.network.graph import Graph, Node
+from gradcheck_cli.network.graph import Graph, Node, Statement
 from gradcheck_cli.network.steps.dense import Dense
 from gradcheck_cli.network.steps.pointwise import Pointwise
 from gradcheck_cli.problem.problem import Problem
@@ -118,7 +117,7 @@ def _with_kinks(problem: Problem) -> dict[Statement, list[Node]]:
     found: dict[Statement, list[Node]] = {}
     for node in problem.network.graph.nodes:
         if node.step.is_activation and node.step.has_pieces:
-            found.setdefault(statement_of(node), []).append(node)
+            found.setdefault(node.statement, []).append(node)
     return found
 
 

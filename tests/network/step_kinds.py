@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from gradcheck_cli.network.step import Step
+from gradcheck_cli.network.steps.adaptive_max_pool import AdaptiveMaxPool, AdaptiveMaxPool1d
 from gradcheck_cli.network.steps.add import Add
 from gradcheck_cli.network.steps.constant import Constant
 from gradcheck_cli.network.steps.conv1d import Conv1d
@@ -113,7 +114,7 @@ def maxout(draw: Draw) -> Drawn:
     return Drawn(Maxout.of_pieces(pieces), ((*draw.shape(0, 1), units * pieces),))
 
 
-def adaptive_avg_pool(kind: type[AdaptiveAvgPool]) -> Callable[[Draw], Drawn]:
+def adaptive_pool(kind: type[AdaptiveAvgPool | AdaptiveMaxPool]) -> Callable[[Draw], Drawn]:
     def drawn(draw: Draw) -> Drawn:
         axes = kind.position_axes
         size = (1,) * axes if draw.size(0, 3) == 0 else draw.sizes(axes, 1, 4)
@@ -301,8 +302,10 @@ KINDS: dict[str, Callable[[Draw], Drawn]] = {
     "maxout": maxout,
     "avg_pool1d": avg_pool(AvgPool1d),
     "avg_pool2d": avg_pool(AvgPool),
-    "adaptive_avg_pool1d": adaptive_avg_pool(AdaptiveAvgPool1d),
-    "adaptive_avg_pool2d": adaptive_avg_pool(AdaptiveAvgPool),
+    "adaptive_avg_pool1d": adaptive_pool(AdaptiveAvgPool1d),
+    "adaptive_avg_pool2d": adaptive_pool(AdaptiveAvgPool),
+    "adaptive_max_pool1d": adaptive_pool(AdaptiveMaxPool1d),
+    "adaptive_max_pool2d": adaptive_pool(AdaptiveMaxPool),
     "mean": mean,
     "batch_norm, unbiased": normalise,
     "group_norm": group_norm,

@@ -136,6 +136,8 @@ THEIRS = {
     "rotary": rotary,
     "dropout, given": given_dropout,
     "avg_pool2d": avg_pool2d,
+    "adaptive_max_pool1d": lambda x, p, layer: F.adaptive_max_pool1d(x, layer["adaptive_max_pool1d"]),
+    "adaptive_max_pool2d": lambda x, p, layer: F.adaptive_max_pool2d(x, layer["adaptive_max_pool2d"]),
     "adaptive_avg_pool2d": lambda x, p, layer: F.adaptive_avg_pool2d(x, layer["adaptive_avg_pool2d"]),
     "conv1d": conv1d,
     "conv_transpose2d": conv_transpose2d,

@@ -98,6 +98,8 @@ THEIRS = {
     "avg_pool1d": avg_pool,
     "avg_pool2d": avg_pool,
     "adaptive_avg_pool1d": lambda step, p, x: F.adaptive_avg_pool1d(x, step.size),
+    "adaptive_max_pool1d": lambda step, p, x: F.adaptive_max_pool1d(x, step.size),
+    "adaptive_max_pool2d": lambda step, p, x: F.adaptive_max_pool2d(x, step.size),
     "adaptive_avg_pool2d": lambda step, p, x: F.adaptive_avg_pool2d(x, step.size),
     "mean": lambda step, p, x: x.mean(1 + step.axis),
     "batch_norm, unbiased": unbiased,

@@ -12,30 +12,17 @@ import numpy as np
 from gradcheck_cli.diagnose.families import POOLING
 from gradcheck_cli.diagnose.mistake import Wrong
 from gradcheck_cli.diagnose.variant import Of, Variant, Visit, share
+from gradcheck_cli.network.steps.adaptive_max_pool import AdaptiveMaxPool
 from gradcheck_cli.network.steps.max_pool1d import MaxPool1d
 from gradcheck_cli.network.steps.max_pool2d import MaxPool2d
-from gradcheck_cli.network.steps.max_pooling import MaxPool
+from gradcheck_cli.network.steps.max_pooling import Maxima, MaxPool
 from gradcheck_cli.network.steps.maxout import Maxout
 from gradcheck_cli.types import Array
 
 
-def _pool(visit: Visit) -> MaxPool:
-    assert isinstance(visit.step, MaxPool)
+def _pool(visit: Visit) -> Maxima:
+    assert isinstance(visit.step, Maxima)
     return visit.step
-
-
-def _windows(visit: Visit) -> Iterator[tuple[Any, Any]]:
-    """Yield the index of each output, with the slices of its window in the padded input."""
-    windows = _pool(visit).windows
-    options = (windows.stride, windows.dilation, windows.kernel)
-    for place in np.ndindex(*visit.upstream.shape[visit.upstream.ndim - windows.axes :]):
-        along = zip(place, *options, strict=True)
-        yield (..., *place), (..., *(slice(i * s, i * s + d * (k - 1) + 1, d) for i, s, d, k in along))
-
-
-def _axes(visit: Visit) -> tuple[int, ...]:
-    """Return the axes of a window, which are the last axes of the input."""
-    return tuple(range(-len(_pool(visit).kernel), 0))
 
 
 Shares = Callable[[Array, tuple[int, ...]], Array]
@@ -50,15 +37,16 @@ def _spread(shares: Shares, added: bool = True) -> Of:
     """
 
     def of(visit: Visit) -> Array:
-        windows, axes = _pool(visit).windows, _axes(visit)
-        x = windows.padded(visit.inputs[0], -np.inf)
+        pool = _pool(visit)
+        axes = tuple(range(-pool.axes, 0))
+        x = pool.padded(visit.inputs[0], -np.inf)
         handed = np.zeros_like(x)
-        for at, window in _windows(visit):
+        for at, window in pool.parts(visit.inputs[0].shape[-pool.axes :]):
             delta = np.expand_dims(visit.upstream[at], axes)
             gets = shares(x[window], axes)
             kept = handed[window]
             handed[window] = kept + gets * delta if added else np.where(gets > 0, gets * delta, kept)
-        return windows.cropped(handed)
+        return pool.cropped(handed)
 
     return of
 
@@ -90,10 +78,10 @@ def _first_place(x: Array, axes: tuple[int, ...]) -> Array:
 def _without_stride(visit: Visit) -> Array | None:
     """Return ∂L/∂x computed with a stride of 1, so that neighbouring windows start one position apart.
 
-    Returns None if the stride is 1 already.
+    Returns None if the stride is 1 already, or if the pooling has no stride.
     """
-    step = _pool(visit)
-    if set(step.stride) == {1}:
+    step = visit.step
+    if not isinstance(step, MaxPool) or set(step.stride) == {1}:
         return None
     plain = replace(step, stride=(1,) * len(step.stride))
     z = plain.forward({}, visit.inputs[0])
@@ -177,18 +165,22 @@ _ROWS: tuple[tuple[str, Of, str, str, str], ...] = (
     ),
 )
 
-_OVERLAP = ("windows overwritten", "stride forgotten on the way down")
+_NO_STRIDE = frozenset({"stride forgotten on the way down"})
+_NO_OVERLAP = _NO_STRIDE | {"windows overwritten"}
 """The kinds of mistakes that maxout cannot have, because no two of its units share a piece."""
 
 
-def _rows(step: type[MaxPool], pooling: str, window: str) -> Iterator[Variant]:
+def _rows(
+    step: type[Maxima], pooling: str, window: str, without: frozenset[str] = frozenset()
+) -> Iterator[Variant]:
     """Yield the mistakes of one kind of step.
 
     pooling: the words for the step.
     window: the words for one of the step's windows.
+    without: the kinds of mistakes that the step cannot have.
     """
     for kind, of, sentence, wrong, code in _ROWS:
-        if step is not Maxout or kind not in _OVERLAP:
+        if kind not in without:
             words = sentence.replace("{pooling}", pooling).replace("a window", window)
             right = "∂L/∂x = Σ δ where x is the largest"
             told = Wrong(kind, POOLING, f"in {{where}}, {words}", wrong, right, "δ", code=code)
@@ -198,5 +190,6 @@ def _rows(step: type[MaxPool], pooling: str, window: str) -> Iterator[Variant]:
 MAX_POOLING = (
     *_rows(MaxPool2d, "max pooling", "a window"),
     *_rows(MaxPool1d, "max pooling", "a window"),
-    *_rows(Maxout, "maxout", "a unit"),
+    *_rows(AdaptiveMaxPool, "adaptive max pooling", "a part", _NO_STRIDE),
+    *_rows(Maxout, "maxout", "a unit", _NO_OVERLAP),
 )

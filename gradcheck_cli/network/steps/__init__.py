@@ -39,6 +39,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from gradcheck_cli.network.step import Step
+from gradcheck_cli.network.steps.adaptive_max_pool import AdaptiveMaxPool, AdaptiveMaxPool1d
 from gradcheck_cli.network.steps.conv1d import Conv1d
 from gradcheck_cli.network.steps.conv2d import Conv2d
 from gradcheck_cli.network.steps.conv_transpose2d import ConvTranspose2d
@@ -65,6 +66,8 @@ STEPS: Mapping[str, type[Step]] = {
     "max_pool2d": MaxPool2d,
     "avg_pool1d": AvgPool1d,
     "avg_pool2d": AvgPool,
+    "adaptive_max_pool1d": AdaptiveMaxPool1d,
+    "adaptive_max_pool2d": AdaptiveMaxPool,
     "adaptive_avg_pool1d": AdaptiveAvgPool1d,
     "adaptive_avg_pool2d": AdaptiveAvgPool,
     "embedding": Embedding,

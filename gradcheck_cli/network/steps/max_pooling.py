@@ -9,9 +9,9 @@ on is the index of its largest element. In a tie, the first of these elements ge
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -30,18 +30,10 @@ SAFETY = 3.0
 """Elements count as tied if errors of this many times their rounding bounds could make them equal."""
 
 
-@dataclass(frozen=True)
-class MaxPool(Step):
-    """Map x, (…, N, *before, *positions), to the maxima of windows, (…, N, *before, *windows), for N samples.
+class Maxima(Step):
+    """Map x, (…, N, *before, *positions), to the maxima of its windows, (…, N, *before, *windows)."""
 
-    All options have one number for each position axis.
-    """
-
-    kernel: Shape
-    stride: Shape
-    padding: Shape
-    dilation: Shape
-    has_pieces: bool = True
+    has_pieces = True
     formulas = Formulas(
         "out",
         "the largest {x} of each window",
@@ -54,48 +46,42 @@ class MaxPool(Step):
         ),
     )
 
-    @classmethod
-    def pooling(cls, features: Shape, key: str, axes: int, **options: Shape | None) -> Self:
-        """Return max pooling with a spec's options.
+    @property
+    def axes(self) -> int:
+        """The number of position axes, which are the last axes of x."""
+        raise NotImplementedError
 
-        Raises an `UnfitError` if the windows do not fit samples of shape `features`.
+    def overlapping(self, features: Shape) -> int:
+        """Return a bound on the number of windows that hold the same element.
 
-        key: the spec's key for this kind of pooling, which holds the size of the window.
-        axes: the number of position axes.
+        features: the shape of one sample of x.
         """
-        refuse_other_positions(features, axes, "pooling", key)
-        kernel, padding, dilation = options[key], options["padding"], options["dilation"]
-        assert kernel is not None
-        assert padding is not None
-        assert dilation is not None
-        windows = Windows(kernel, options["stride"] or kernel, padding, dilation)
-        refuse_wide_padding(windows)
-        refuse_too_small(windows, features, "the window", key)
-        return cls(kernel, windows.stride, padding, dilation)
+        raise NotImplementedError
 
-    @property
-    def label(self) -> str:
-        return "max_pool" + "×".join(map(str, dict.fromkeys(self.kernel)))
+    def padded(self, x: Array, around: float) -> Array:
+        """Return x with padding added around its positions.
 
-    @property
-    def windows(self) -> Windows:
-        return Windows(self.kernel, self.stride, self.padding, self.dilation)
+        around: the number to pad with.
+        """
+        raise NotImplementedError
 
-    def _size(self, x: Array) -> Shape:
-        return x.shape[x.ndim - self.windows.axes :]
+    def cropped(self, padded: Array) -> Array:
+        """Return an array without its padding. This undoes `padded`."""
+        raise NotImplementedError
 
-    def out(self, *features: Shape) -> Shape:
-        axes = self.windows.axes
-        return (*features[0][:-axes], *self.windows.out(features[0][-axes:]))
+    def parts(self, size: Shape) -> Iterator[tuple[Any, Any]]:
+        """Yield the index of each output, and the index of its window in the padded x.
+
+        size: the number of positions of x along each axis.
+        """
+        raise NotImplementedError
 
     def _views(self, x: Array, around: float = -np.inf) -> Array:
         """Return the elements of each window, (…, *before, *windows, kernel).
 
         around: the number to pad x with.
         """
-        windows, size = self.windows, self.windows.out(self._size(x))
-        padded = windows.padded(x, around)
-        return np.stack([view for _, view in windows.views(padded, size)], axis=-1)
+        raise NotImplementedError
 
     def _spread(self, shares: Callable[[int], Array], shape: Shape) -> Array:
         """Return, for each element of x, the sum of its shares from all windows.
@@ -104,11 +90,7 @@ class MaxPool(Step):
             all windows.
         shape: the shape of x.
         """
-        axes, first = self.windows.axes, shares(0)
-        padded = np.zeros((*shape[:-axes], *self.windows.around(shape[-axes:])), first.dtype)
-        for k, (_, there) in enumerate(self.windows.views(padded, self._size(first))):
-            there += shares(k)
-        return self.windows.cropped(padded)
+        raise NotImplementedError
 
     def forward(self, p: Arrays, *inputs: Array) -> Array:
         (x,) = inputs
@@ -168,7 +150,7 @@ class MaxPool(Step):
         pieces, g = self.pieces(x), upstream.value
         handed, size = self._handed(pieces, g, x.shape), self._handed(pieces, np.abs(g), x.shape)
         error = self._handed(pieces, upstream.error, x.shape)
-        error = error + arithmetic.summed(size, handed, math.prod(self.kernel))
+        error = error + arithmetic.summed(size, handed, self.overlapping(x.shape[1:]))
         may_be = self._candidates(self._views(x), self._views(SAFETY * x_error, 0.0))
         most = np.abs(g) + upstream.hidden
         hidden = self._spread(lambda k: most * may_be[..., k], x.shape) - np.abs(handed)
@@ -176,3 +158,80 @@ class MaxPool(Step):
 
     def heard(self, p: Arrays, features: tuple[Shape, ...], above: Array) -> tuple[Array, ...]:
         return (self._spread(lambda _: above, features[0]),)
+
+
+@dataclass(frozen=True)
+class MaxPool(Maxima):
+    """Map x, (…, N, *before, *positions), to the maxima of windows, (…, N, *before, *windows), for N samples.
+
+    All options have one number for each position axis.
+    """
+
+    kernel: Shape
+    stride: Shape
+    padding: Shape
+    dilation: Shape
+
+    @classmethod
+    def pooling(cls, features: Shape, key: str, axes: int, **options: Shape | None) -> Self:
+        """Return max pooling with a spec's options.
+
+        Raises an `UnfitError` if the windows do not fit samples of shape `features`.
+
+        key: the spec's key for this kind of pooling, which holds the size of the window.
+        axes: the number of position axes.
+        """
+        refuse_other_positions(features, axes, "pooling", key)
+        kernel, padding, dilation = options[key], options["padding"], options["dilation"]
+        assert kernel is not None
+        assert padding is not None
+        assert dilation is not None
+        windows = Windows(kernel, options["stride"] or kernel, padding, dilation)
+        refuse_wide_padding(windows)
+        refuse_too_small(windows, features, "the window", key)
+        return cls(kernel, windows.stride, padding, dilation)
+
+    @property
+    def label(self) -> str:
+        return "max_pool" + "×".join(map(str, dict.fromkeys(self.kernel)))
+
+    @property
+    def windows(self) -> Windows:
+        return Windows(self.kernel, self.stride, self.padding, self.dilation)
+
+    def _size(self, x: Array) -> Shape:
+        return x.shape[x.ndim - self.windows.axes :]
+
+    def out(self, *features: Shape) -> Shape:
+        axes = self.windows.axes
+        return (*features[0][:-axes], *self.windows.out(features[0][-axes:]))
+
+    @property
+    def axes(self) -> int:
+        return len(self.kernel)
+
+    def overlapping(self, features: Shape) -> int:
+        return math.prod(self.kernel)
+
+    def padded(self, x: Array, around: float) -> Array:
+        return self.windows.padded(x, around)
+
+    def cropped(self, padded: Array) -> Array:
+        return self.windows.cropped(padded)
+
+    def parts(self, size: Shape) -> Iterator[tuple[Any, Any]]:
+        for place in np.ndindex(*self.windows.out(size)):
+            along = zip(place, self.stride, self.dilation, self.kernel, strict=True)
+            yield (..., *place), (..., *(slice(i * s, i * s + d * (k - 1) + 1, d) for i, s, d, k in along))
+
+    def _views(self, x: Array, around: float = -np.inf) -> Array:
+        windows, size = self.windows, self.windows.out(self._size(x))
+        padded = windows.padded(x, around)
+        return np.stack([view for _, view in windows.views(padded, size)], axis=-1)
+
+    def _spread(self, shares: Callable[[int], Array], shape: Shape) -> Array:
+        axes, first = self.windows.axes, shares(0)
+        padded = np.zeros((*shape[:-axes], *self.windows.around(shape[-axes:])), first.dtype)
+        for k, (_, there) in enumerate(self.windows.views(padded, self._size(first))):
+            there += shares(k)
+        return self.windows.cropped(padded)

@@ -134,12 +134,29 @@ class AvgPool1d(AvgPool):
         return super().of(features, **one_each(options))
 
 
+def parts_of(size: Shape, parts: Shape) -> Iterator[tuple[Any, Any, int]]:
+    """Yield the index of each part along the last axes of an array, the part's slices, and its size.
+
+    On an axis of n numbers, part i of k starts at ⌊i n / k⌋ and ends before ⌈(i + 1) n / k⌉.
+
+    size: the sizes of these axes.  parts: the number of parts along each of them.
+    """
+    for index in product(*(range(k) for k in parts)):
+        along = zip(index, size, parts, strict=True)
+        part = tuple(slice(i * n // k, -(-(i + 1) * n // k)) for i, n, k in along)
+        yield (..., *index), (..., *part), math.prod(each.stop - each.start for each in part)
+
+
+def parts_with_one(size: Shape, parts: Shape) -> int:
+    """Return a bound on the number of parts that hold the same number."""
+    return math.prod(1 if n % k == 0 else math.ceil(k / n) + 1 for n, k in zip(size, parts, strict=True))
+
+
 @dataclass(frozen=True)
 class AdaptiveAvgPool(Linear):
     """The means of windows that split every position axis into `size` parts, like torch's adaptive_avg_pool.
 
-    On an axis of n elements, part i starts at ⌊i n / size⌋ and ends before ⌈(i + 1) n / size⌉, so that parts
-    may overlap. With a size of 1 along each axis, this is global average pooling.
+    The parts may overlap (see `parts_of`). With a size of 1 along each axis, this is global average pooling.
     """
 
     size: Shape
@@ -170,29 +187,22 @@ class AdaptiveAvgPool(Linear):
         return (*features[0][: -len(self.size)], *self.size)
 
     def counts(self, features: tuple[Shape, ...]) -> tuple[int, int]:
-        along = list(zip(features[0][-len(self.size) :], self.size, strict=True))
-        most = math.prod(math.ceil(n / parts) + 1 for n, parts in along)
-        return most, math.prod(1 if n % parts == 0 else math.ceil(parts / n) + 1 for n, parts in along)
-
-    def _parts(self, size: Shape) -> Iterator[tuple[Any, Any, int]]:
-        """Yield each output position's index, the index of its window in the input, and the window's size."""
-        for index in product(*(range(parts) for parts in self.size)):
-            along = list(zip(index, size, self.size, strict=True))
-            window = tuple(slice(i * n // parts, -(-(i + 1) * n // parts)) for i, n, parts in along)
-            yield (..., *index), (..., *window), math.prod(part.stop - part.start for part in window)
+        size = features[0][-len(self.size) :]
+        most = math.prod(math.ceil(n / parts) + 1 for n, parts in zip(size, self.size, strict=True))
+        return most, parts_with_one(size, self.size)
 
     def apply(self, *inputs: Array) -> Array:
         (x,) = inputs
         axes = len(self.size)
         means = np.empty((*x.shape[:-axes], *self.size), x.dtype)
-        for index, window, _ in self._parts(x.shape[-axes:]):
+        for index, window, _ in parts_of(x.shape[-axes:], self.size):
             means[index] = x[window].mean(axis=tuple(range(-axes, 0)))
         return means
 
     def adjoint(self, delta: Array, features: tuple[Shape, ...]) -> Inputs:
         axes = len(self.size)
         handed = np.zeros((len(delta), *features[0]), delta.dtype)
-        for index, window, count in self._parts(features[0][-axes:]):
+        for index, window, count in parts_of(features[0][-axes:], self.size):
             handed[window] += delta[index].reshape(*delta.shape[:-axes], *(1,) * axes) / count
         return (handed,)
 

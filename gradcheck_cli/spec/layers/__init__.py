@@ -30,6 +30,8 @@ from gradcheck_cli.spec.layers.parametric import (
 from gradcheck_cli.spec.layers.pooling import (
     AdaptiveAvgPool1dSpec,
     AdaptiveAvgPool2dSpec,
+    AdaptiveMaxPool1dSpec,
+    AdaptiveMaxPool2dSpec,
     AvgPool1dSpec,
     AvgPool2dSpec,
     MaxPool1dSpec,
@@ -89,6 +91,8 @@ KINDS: Mapping[str, type[LayerItem]] = {
         AvgPool2dSpec,
         AdaptiveAvgPool1dSpec,
         AdaptiveAvgPool2dSpec,
+        AdaptiveMaxPool1dSpec,
+        AdaptiveMaxPool2dSpec,
         LayerNormSpec,
         RmsNormSpec,
         GroupNormSpec,

@@ -96,3 +96,25 @@ class AdaptiveAvgPool2dSpec(LayerItem):
     kind: ClassVar[str] = "adaptive_avg_pool2d"
 
     adaptive_avg_pool2d: Pair
+
+
+class AdaptiveMaxPool1dSpec(LayerItem):
+    """Max pooling of a sequence [channels, length] to a fixed length, like torch.nn.AdaptiveMaxPool1d.
+
+    adaptive_max_pool1d: The length of the output. 1 is global max pooling.
+    """
+
+    kind: ClassVar[str] = "adaptive_max_pool1d"
+
+    adaptive_max_pool1d: Size
+
+
+class AdaptiveMaxPool2dSpec(LayerItem):
+    """Max pooling to an output of fixed size, like torch.nn.AdaptiveMaxPool2d.
+
+    adaptive_max_pool2d: The size of the output, as a number or [height, width]. 1 is global max pooling.
+    """
+
+    kind: ClassVar[str] = "adaptive_max_pool2d"
+
+    adaptive_max_pool2d: Pair
