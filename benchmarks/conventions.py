@@ -10,7 +10,7 @@ import numpy as np
 
 from gradcheck_cli.network.network import gradients
 from gradcheck_cli.network.step import Step
-from gradcheck_cli.network.steps.max_pooling import MaxPool
+from gradcheck_cli.network.steps.max_pooling import Maxima
 from gradcheck_cli.network.steps.pointwise import Pointwise
 from gradcheck_cli.problem.problem import Problem
 
@@ -66,7 +66,7 @@ class Chosen:
         return getattr(self.step, name)
 
     def vjp(self, p: Any, inputs: Any, output: Any, upstream: Any) -> Any:
-        if isinstance(self.step, MaxPool):
+        if isinstance(self.step, Maxima):
             windows = self.step._views(inputs[0])
             weights = self.choice.weights(windows == windows.max(axis=-1, keepdims=True))
             weights = weights.astype(upstream.dtype)

@@ -2,7 +2,8 @@
 
 A mistake counts if it changes a tensor by more than 1e-5 of the largest entry, and by more than 32 times the
 rounding of right gradients. That rounding is measured against backprop in extended precision, and needs no
-bound of the check. A change that stays between the slopes that meet at a kink does not count either.
+bound of the check. If the mistake changes nothing in extended precision, the change is rounding, too. A
+change that stays between the slopes that meet at a kink does not count either.
 On a kink, right gradients under other conventions are checked as well.
 """
 
@@ -12,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from judged import Undiagnosed
 from mistakes import VISIBLE, effect
 from random_layers import FEATURES, TWISTS, kinds_of, random_layers
 from spoilt import SPOILS
-from wrong_steps import wrong_steps
+from wrong_steps import Effect, wrong_steps
 
 from gradcheck_cli import InputError, Report, Spec, Verdict
 from gradcheck_cli.errors import UntrustedReferenceError
@@ -41,6 +42,9 @@ _ROUNDINGS = 32.0
 
 Right gradients that others compute, in another order or with other formulas, may round several times worse.
 """
+
+_OF_ITSELF = 0.1
+"""The share of its effect that a mistake must have in extended precision. If not, the effect is rounding."""
 
 _POINTS = 5
 _APART = 2.0**-10
@@ -117,18 +121,36 @@ class Checked:
         analytic = Analytic(typed, self.subject.analytic.dtypes, "a benchmark")
         return replace(self.subject, analytic=analytic).check(self.spec.check, looks=self.looks)
 
-    def excuse(self, wrong: Mapping[str, np.ndarray], hull: Hull) -> str:
-        """Return the reason why the check need not call these gradients wrong; nothing if it must."""
+    def excuse(self, wrong: Mapping[str, np.ndarray], effect_of: Effect, hull: Hull) -> str:
+        """Return the reason why the check need not call these gradients wrong; nothing if it must.
+
+        effect_of: returns the effect of the mistake in extended precision.
+        """
         visible = [name for name, right in self.right.items() if _is_visible(wrong[name], right)]
         if not visible:
             return "invisible"
-        if all(self._is_hidden(name, wrong[name]) for name in visible):
+        shown = [name for name in visible if not self._is_hidden(name, wrong[name])]
+        if not shown:
             return "hidden by rounding"
+        exact = effect_of()
+        if exact and all(self._is_rounding(name, wrong[name], exact[name]) for name in shown):
+            return "made of rounding"
         return "a usual convention" if hull.holds(wrong, self.right) else ""
 
     def _is_hidden(self, name: str, wrong: np.ndarray) -> bool:
         """Return whether the mistake changes a tensor no more than the rounding of right gradients does."""
         return bool(np.abs(wrong - self.right[name]).max() <= _ROUNDINGS * self.rounding[name])
+
+    def _is_rounding(self, name: str, wrong: np.ndarray, exact: np.ndarray) -> bool:
+        """Return whether the mistake hardly changes a tensor in extended precision, given that change.
+
+        A gradient that is 0 everywhere shows no rounding of its own. Any smaller change than the rounding in
+        the other tensors counts as rounding there.
+        """
+        change, real = np.abs(wrong - self.right[name]).max(), np.abs(exact).max()
+        is_zero = not self.right[name].any() and not self.rounding[name]
+        below = is_zero and change <= _ROUNDINGS * max(self.rounding.values())
+        return bool(below or real <= _OF_ITSELF * change)
 
     @cached_property
     def rounding(self) -> dict[str, float]:
@@ -266,8 +288,8 @@ def _choose(job: Job, checked: Checked, tally: LayerTally) -> None:
 
 def _plant(job: Job, checked: Checked, tally: LayerTally) -> None:
     hull, rng = Hull.of(checked), np.random.default_rng(job.seed)
-    for group, name, wrong in _mistakes(checked, rng):
-        if excuse := checked.excuse(wrong, hull):
+    for group, name, wrong, effect_of in _mistakes(checked, rng):
+        if excuse := checked.excuse(wrong, effect_of, hull):
             tally.plants[group, excuse] += 1
             continue
         reason = ""
@@ -298,8 +320,8 @@ def _because(report: Report) -> str:
     return f" ({', '.join(found)})"
 
 
-def _mistakes(checked: Checked, rng: np.random.Generator) -> Iterator[tuple[str, str, Gradients]]:
-    """Yield mistakes with their group and name: spoilt tensors, and wrong backward steps.
+def _mistakes(checked: Checked, rng: np.random.Generator) -> Iterator[tuple[str, str, Gradients, Effect]]:
+    """Yield mistakes with their group, name and effect: spoilt tensors, and wrong backward steps.
 
     A tensor that is nothing but rounding, as a bias below batch normalisation is, is not spoilt.
     """
@@ -308,15 +330,20 @@ def _mistakes(checked: Checked, rng: np.random.Generator) -> Iterator[tuple[str,
     telling = [name for name, value in right.items() if np.abs(value).max() > _ROUNDINGS * rounding[name]]
     for how, spoil in SPOILS.items() if telling else ():
         name = str(rng.choice(telling))
-        yield "spoilt tensors", f"{name}: {how}", {**right, name: spoil(right[name], rng)}
-    for what, wrong in wrong_steps(checked.subject.problem, rng, MOST_STEPS):
-        yield "wrong backward steps", what, {**right, **wrong}
+        wrong = {**right, name: spoil(right[name], rng)}
+        yield "spoilt tensors", f"{name}: {how}", wrong, partial(_changes, wrong, right)
+    for what, made, effect_of in wrong_steps(checked.subject.problem, rng, MOST_STEPS):
+        yield "wrong backward steps", what, {**right, **made}, effect_of
+
+
+def _changes(wrong: Gradients, right: Gradients) -> Gradients:
+    return {name: wrong[name] - value for name, value in right.items()}
 
 
 # --- the tables --------------------------------------------------------------------------------------------
 
 COLUMNS = ("agrees", "unresolved", "wrong", "contradiction")
-EXCUSES = ("invisible", "hidden by rounding", "a usual convention")
+EXCUSES = ("invisible", "hidden by rounding", "made of rounding", "a usual convention")
 
 
 def run(pool: ProcessPoolExecutor, count: int, seed: int) -> bool:

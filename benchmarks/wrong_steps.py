@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
 from gradcheck_cli.diagnose.loops import Repeated, statements
 from gradcheck_cli.diagnose.steps import VARIANTS
 from gradcheck_cli.diagnose.variant import Visit, pass_through
+from gradcheck_cli.network.network import gradients
 from gradcheck_cli.network.penalties import PENALTIES
 from gradcheck_cli.problem.problem import Problem
 
 Gradients = dict[str, np.ndarray]
+Effect = Callable[[], Gradients]
+"""A function that returns the change that a mistake makes in each gradient, in extended precision."""
 
 _UNKNOWN = 0.7
 """The value of a mistake's unknown, such as a factor."""
 
 
-def wrong_steps(problem: Problem, rng: np.random.Generator, most: int) -> Iterator[tuple[str, Gradients]]:
-    """Yield up to `most` mistakes that change the gradients, each with its name and the wrong gradients.
+def wrong_steps(
+    problem: Problem, rng: np.random.Generator, most: int
+) -> Iterator[tuple[str, Gradients, Effect]]:
+    """Yield up to `most` mistakes that change the gradients: the name, the wrong gradients and their effect.
 
     Each mistake is a random row of the table of wrong steps, in a random place to which it applies.
     """
@@ -33,12 +40,26 @@ def wrong_steps(problem: Problem, rng: np.random.Generator, most: int) -> Iterat
     ]
     found = 0
     for i in rng.permutation(len(pairs)):
-        gradients = _backprop(problem, pairs[i])
-        if gradients is not None:
-            yield f"{pairs[i].variant.wrong.kind} in {nodes[max(pairs[i].nodes)].layer}", gradients
+        found_here = _backprop(problem, pairs[i])
+        if found_here is not None:
+            name = f"{pairs[i].variant.wrong.kind} in {nodes[max(pairs[i].nodes)].layer}"
+            yield name, found_here, partial(_effect, problem, pairs[i])
             found += 1
         if found == most:
             return
+
+
+def _effect(problem: Problem, wrong: Repeated) -> Gradients:
+    """Return the change that the mistake makes in each gradient, in extended precision."""
+    wide = replace(
+        problem,
+        parameters={name: value.astype(np.longdouble) for name, value in problem.parameters.items()},
+        x=problem.x.astype(np.longdouble),
+        target=problem.target.astype(np.longdouble),
+    )
+    right = gradients(wide.network, wide.parameters, wide.x, wide.target)
+    found = _backprop(wide, wrong)
+    return {name: found[name] - value for name, value in right.items()} if found is not None else {}
 
 
 def _backprop(problem: Problem, wrong: Repeated) -> Gradients | None:

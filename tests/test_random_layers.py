@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from build import problem_of, spec_of
 from paths import ROOT
 from random_layers import FEATURES, TWISTS, kinds_of, random_layers
 from shares import first
 
+from gradcheck_cli.numerical.looks import Remembered
 from gradcheck_cli.spec.layers import KINDS
 from gradcheck_cli.spec.spec import Spec
+from gradcheck_cli.subject.network import network_subject
 
 sys.path.append(str(ROOT / "benchmarks"))  # after the tests, since some module names are the same
 
 import layer_diagnosis
-from layer_networks import Job, examine
+from layer_networks import Checked, Hull, Job, examine
 
 DRAWN = np.random.default_rng()
 
@@ -49,3 +53,24 @@ def test_a_pass_by_hand_has_the_right_gradients_and_its_mistakes_are_not_blamed_
     assert not counts[kind, "right layer blamed"], remarks
     assert not counts[kind, "passed"], remarks
     assert counts[kind, "planted"] > 0
+
+
+@pytest.mark.parametrize(
+    ("change", "exact", "excuse"),
+    [(1e-17, 1e-17, "made of rounding"), (1e-3, 1e-8, "made of rounding"), (1e-3, 1e-3, "")],
+)
+def test_a_plant_counts_only_if_extended_precision_bears_it_out(change, exact, excuse):
+    """The hidden units are off in every sample, so the gradient of their biases is exactly 0."""
+    data = {"x": [[-1.0, -2.0], [-0.5, -1.0], [-2.0, -0.1]], "y": [0, 1, 1]}
+    parameters = {"hidden1.weight": np.ones((3, 2)), "hidden1.bias": np.zeros(3)}
+    problem = problem_of((3, "relu"), (2, "identity"), inputs=2, loss="cross_entropy", data=data)
+    spec = spec_of((3, "relu"), (2, "identity"), inputs=2, loss="cross_entropy", data=data)
+    subject = network_subject(spec, replace(problem, parameters={**problem.parameters, **parameters}))
+    checked = Checked(spec, subject, Remembered())
+    assert not checked.right["hidden1.bias"].any()
+
+    def changed(by: float) -> dict[str, np.ndarray]:
+        return {name: by * (name == "hidden1.bias") + 0.0 * value for name, value in checked.right.items()}
+
+    wrong = {name: checked.right[name] + moved for name, moved in changed(change).items()}
+    assert checked.excuse(wrong, lambda: changed(exact), Hull({}, {})) == excuse
