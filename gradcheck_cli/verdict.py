@@ -358,13 +358,16 @@ def by_convention(
     """
     with np.errstate(invalid="ignore"):
         apart = np.abs(analytic - kinks.values) - ERROR_BARS * kinks.errors
-        allowed = (
-            rtol * np.maximum(np.abs(analytic), np.abs(kinks.values)) + atol + ROUNDING_SAFETY * rounding
-        )
+        close = rtol * np.maximum(np.abs(analytic), np.abs(kinks.values)) + atol
+        allowed = close + ROUNDING_SAFETY * rounding
         excess = np.nan_to_num(apart - allowed, nan=np.inf)
-        # Prefer the most precise value that explains the entry; else take the nearest.
-        known_best = np.where(excess <= 0, kinks.errors, np.inf).argmin(axis=0)
-        nearest = np.where((excess <= 0).any(axis=0), known_best, excess.argmin(axis=0))[None]
+        nearest = excess.argmin(axis=0)
+        # Prefer the most precise value that explains the entry, if possible without rounding. The rounding
+        # bound of a number on a kink may be so large that it explains every value.
+        for explains in (excess <= 0, apart <= close):
+            precise = np.where(explains, kinks.errors, np.inf).argmin(axis=0)
+            nearest = np.where(explains.any(axis=0), precise, nearest)
+        nearest = nearest[None]
         value, error, excess = (
             np.take_along_axis(each, nearest, axis=0)[0] for each in (kinks.values, kinks.errors, excess)
         )

@@ -435,6 +435,7 @@ OPTIONS: Mapping[str, Callable[[Rng, int], Any]] = {
     "eps": lambda rng, units: float(rng.choice([1e-8, 1e-6])),
     "p": lambda rng, units: int(rng.choice([1, 2])),
     "label_smoothing": lambda rng, units: float(rng.uniform(0.0, 0.3)),
+    "pos_weight": lambda rng, units: [float(each) for each in rng.uniform(0.0, 4.0, size=units)],
     "weight": lambda rng, units: [float(each) for each in rng.uniform(0.5, 2.0, size=units)],
     "ignore_index": lambda rng, units: int(rng.integers(units)),
 }

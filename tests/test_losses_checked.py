@@ -35,6 +35,9 @@ def spec_with(loss: str, seed: int, dtype: str) -> dict[str, Any]:
     for option in (*row.options, *row.of_target):
         if option in OPTIONS and rng.random() < 0.5:
             raw["network"]["loss"][option] = float(OPTIONS[option](rng))
+    if "pos_weight" in row.options:
+        units = layers[-1]["units"]
+        raw["network"]["loss"]["pos_weight"] = rng.uniform(0.0, 4.0, size=units).tolist()
     raw["data"]["samples"] = int(rng.integers(3, 17))
     if row.ignored:
         _ignore_some(raw, rng)

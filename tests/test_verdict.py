@@ -7,7 +7,9 @@ import pytest
 from reports import one
 
 from gradcheck_cli.comparison import Comparison
-from gradcheck_cli.verdict import Verdict, overall
+from gradcheck_cli.numerical.estimate import Estimate
+from gradcheck_cli.numerical.kinks import Alternatives
+from gradcheck_cli.verdict import Verdict, by_convention, overall
 
 
 @pytest.mark.parametrize(
@@ -113,3 +115,11 @@ def test_one_wrong_entry_makes_the_tensor_wrong():
 )
 def test_overall_verdict_is_the_worst(verdicts, together):
     assert overall([Verdict(verdict) for verdict in verdicts]) == together
+
+
+def test_a_convention_that_explains_an_entry_needs_no_rounding():
+    """A number on a kink may have a rounding bound so large that any convention would explain its entry."""
+    values, errors = np.array([[0.5], [128.5], [256.5]]), np.array([[1e-13], [1e-11], [1e-11]])
+    kinks = Alternatives(np.array([True]), values, errors, lambda: (np.array([0.5]), np.array([256.5])))
+    found = by_convention(np.array([128.5]), Estimate(values[0], errors[0]), kinks, np.array([1e6]), 1e-6)
+    np.testing.assert_array_equal(found.value, [128.5])

@@ -12,6 +12,7 @@ from gradcheck_cli.diagnose.mistake import Mistake, Step
 from gradcheck_cli.diagnose.site import Site
 from gradcheck_cli.diagnose.wrong_losses import loss_row
 from gradcheck_cli.network.functions import sigmoid, softplus
+from gradcheck_cli.network.losses import Loss
 from gradcheck_cli.types import Array
 
 Slip = Callable[..., Array]
@@ -31,14 +32,14 @@ def slip(loss: str, of: Slip) -> Step:
         network = site.problem.network
         if network.loss.name != loss:
             return None
-        return network.coefficient * of(site.a, site.problem.target, **_options(network.loss.gradient))
+        return network.coefficient * of(site.a, site.problem.target, **options_of(network.loss))
 
     return step
 
 
-def _options(gradient: Callable[..., Array]) -> Mapping[str, Any]:
+def options_of(loss: Loss) -> Mapping[str, Any]:
     """Return the options of a loss, read from its gradient function."""
-    return gradient.keywords if isinstance(gradient, partial) else {}
+    return loss.gradient.keywords if isinstance(loss.gradient, partial) else {}
 
 
 Row = tuple[str, Slip, str, str, str]

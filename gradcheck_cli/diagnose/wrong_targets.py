@@ -12,6 +12,7 @@ from gradcheck_cli.diagnose.families import LOSS
 from gradcheck_cli.diagnose.mistake import Mistake, Step
 from gradcheck_cli.diagnose.site import RIGHT, Part, Site
 from gradcheck_cli.diagnose.wrong_losses import NOT_ZERO, loss_row, of_loss, total_of
+from gradcheck_cli.diagnose.wrong_slips import options_of
 from gradcheck_cli.network.functions import sigmoid, softmax
 from gradcheck_cli.types import Array
 
@@ -99,6 +100,22 @@ def _other_smoothing(site: Site, by: float) -> Array | None:
     weights = _weights(site)
     target = _smoothed(site, by) * (1.0 if weights is None else weights) * _of_samples(site)
     return _distribution(site, target, site.problem.network.coefficient)
+
+
+def _with_pos_weight(gradient: Callable[[Array, Array, Array], Array]) -> Step:
+    """Return a step with this gradient; the step needs a loss with weights of positive targets.
+
+    gradient: a function of the outputs, the targets and the weights.
+    """
+
+    def step(site: Site, _: float) -> Array | None:
+        weights = options_of(site.problem.network.loss).get("pos_weight", 1.0)
+        if np.all(np.asarray(weights) == 1.0):
+            return None
+        network, target = site.problem.network, site.problem.target
+        return network.coefficient * gradient(site.a, target, np.asarray(weights, site.a.dtype))
+
+    return step
 
 
 def _without_sample_weights(site: Site, _: float) -> Array | None:
@@ -215,6 +232,27 @@ CLASS_MISTAKES: tuple[Mistake, ...] = (
         lambda site, _: _unweighted(site, False),
         "the class weights are forgotten, except in the divisor",
         "c · (softmax(a) − y)",
+    ),
+    loss_row(
+        "class weights",
+        _with_pos_weight(lambda a, t, _: sigmoid(a) - t),
+        "the weights of positive targets (pos_weight) are forgotten",
+        "c · (σ(a) − y)",
+        shown_by="positive targets whose pos_weight is not 1",
+    ),
+    loss_row(
+        "class weights",
+        _with_pos_weight(lambda a, t, weight: weight * (sigmoid(a) - t)),
+        "the weights of positive targets (pos_weight) multiply the terms of negative targets, too",
+        "c · pos_weight (σ(a) − y)",
+        shown_by="negative targets whose pos_weight is not 1",
+    ),
+    loss_row(
+        "class weights",
+        _with_pos_weight(lambda a, t, weight: sigmoid(a) - weight * t),
+        "the weights of positive targets (pos_weight) multiply y, but not the σ(a) of its term",
+        "c · (σ(a) − pos_weight y)",
+        shown_by="positive targets whose pos_weight is not 1",
     ),
     loss_row(
         "class weights normalised by N",

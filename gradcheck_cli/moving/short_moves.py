@@ -200,7 +200,7 @@ class Near:
     @cached_property
     def in_rows(self) -> bool:
         """Whether perturbing one element changes more than its own activation or its own term of the loss."""
-        return self.activation.coupled or (self.is_output and not self.objective.network.loss.per_output)
+        return self.activation.coupled or (self.is_output and not self.objective.network.loss.alone)
 
     def _whole_rows(self, z: Array, samples: Any) -> NearLosses:
         losses, crossed = self._above(self.objective.graph.above[self.at], z, samples)

@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from gradcheck_cli.network.functions import row_sums, sigmoid
+from gradcheck_cli.network.functions import row_sums
 from gradcheck_cli.network.loss_functions import common, gaussian_nll, multi_margin, per_output, per_sample
 from gradcheck_cli.network.row_rounding import (
     NUDGED_LOSS,
@@ -71,7 +71,9 @@ class Loss:
     limits:     the range in which each target should be.
     rounding:   bounds on the rounding errors of value and gradient; the default works for any loss.
     options:    the names and defaults of the loss's options, such as delta.
+    by_column:  whether an option has a number for each output.
     formula:    the gradient as a textbook writes it.
+    formula_with_options: the gradient with other options than the defaults, if `formula` leaves them out.
     """
 
     name: str
@@ -94,12 +96,19 @@ class Loss:
     limits: tuple[float, float] = (-inf, inf)
     rounding: LossRounding = NUDGED_LOSS
     options: Mapping[str, Any] = field(default_factory=dict)
+    by_column: bool = False
     formula: str = "∂ℓ/∂a"
+    formula_with_options: str = ""
 
     @property
     def settings(self) -> tuple[str, ...]:
         """The keys that a spec may set for this loss: the reduction, a factor, and the loss's options."""
         return ("reduction", "scale", *self.options, *self.of_target)
+
+    @property
+    def alone(self) -> bool:
+        """Whether the term of each output can be evaluated alone."""
+        return self.per_output and not self.by_column
 
     def terms(self, units: int) -> int:
         """Return the number of terms per position that the reduction `mean` averages over.
@@ -118,7 +127,11 @@ class Loss:
     def with_options(self, **given: Any) -> Loss:
         """Return a copy with these options bound to its functions, so that `value` takes only (a, target)."""
         options = {**self.options, **given}
-        return replace(self, **bound(self, options, "value", "gradient", "pieces", "branch", "margin", "tip"))
+        functions = bound(self, options, "value", "gradient", "pieces", "branch", "margin", "tip")
+        changed = any(np.any(np.asarray(options[name]) != default) for name, default in self.options.items())
+        formula = self.formula_with_options or self.formula if changed else self.formula
+        by_column = any(map(np.ndim, options.values()))
+        return replace(self, **functions, by_column=by_column, formula=formula)
 
     def over(self, positions: int) -> Loss:
         """Return a loss for outputs with positions: the sum of this loss over all positions.
@@ -176,11 +189,13 @@ _ROWS: tuple[Loss, ...] = (
     Loss(
         "bce_with_logits",
         common.bce_with_logits,
-        lambda a, target: sigmoid(a) - target,
+        common.bce_with_logits_gradient,
         applies="sigmoid",
         unbounded=True,
         limits=(0.0, 1.0),
+        options={"pos_weight": 1.0},
         formula="(σ(a) − y)",
+        formula_with_options="((1 − y) σ(a) − pos_weight y (1 − σ(a)))",
     ),
     Loss(
         "hinge",

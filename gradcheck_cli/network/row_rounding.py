@@ -170,7 +170,7 @@ class LossRow(Protocol):
     def margin(self) -> Function | None: ...
 
     @property
-    def per_output(self) -> bool: ...
+    def alone(self) -> bool: ...
 
 
 class LossRounding:
@@ -184,7 +184,7 @@ class LossRounding:
 
         Each result has the shape (…). The size of the terms is the sum of their absolute values.
         """
-        if not row.per_output:
+        if not row.alone:
             value = row.value(a, target)
             carried = _moved(lambda moved: np.real(row.value(moved, target)), a, a_error, True)
             return value, carried, np.abs(np.real(value))
@@ -199,12 +199,12 @@ class LossRounding:
         """Return a bound on the error of the loss's gradient ∂ℓ/∂a, in the shape of the gradient."""
         size = np.abs(row.gradient(a, target))
         rounding = size + np.abs(a) + np.abs(target)
-        if not row.per_output:  # the subtracted terms may be as large as the largest of the row
+        if not row.alone:  # the subtracted terms may be as large as the largest of the row
             largest = np.maximum(size, np.abs(target)).max(axis=-1, keepdims=True)
             rounding = FUNCTION_ULPS * (rounding + largest)
         pieces = row.pieces if len(row.sides) > 1 else None
         own_side = pieces and (lambda moved: pieces(moved, target))
-        carried = _moved(lambda moved: row.gradient(moved, target), a, a_error, not row.per_output, own_side)
+        carried = _moved(lambda moved: row.gradient(moved, target), a, a_error, not row.alone, own_side)
         return carried + eps * rounding
 
     def on_kink(self, row: LossRow, a: Array, reach: Array, target: Array, eps: float) -> Array:

@@ -50,10 +50,12 @@ def refuse_impossible(spec: NetworkSpec, network: Network) -> None:
     weights.
     """
     complaints = [*_ambiguous_names(spec), *_too_large(network.graph)]
-    weights, outputs = spec.loss.weight, network.outputs[-1]
-    if weights is not None and len(weights) != outputs:
-        message = f"there are {len(weights)} class weights, but {outputs} outputs"
-        complaints.append(Complaint(message, ("network", "loss", "weight")))
+    outputs = network.outputs[-1]
+    for key, weights in (("weight", spec.loss.weight), ("pos_weight", spec.loss.pos_weight)):
+        if isinstance(weights, tuple) and len(weights) != outputs:
+            named = "class weights" if key == "weight" else "weights of positive targets"
+            message = f"there are {len(weights)} {named}, but {outputs} outputs"
+            complaints.append(Complaint(message, ("network", "loss", key)))
     vectors = LOSSES[spec.loss.name].vectors
     if vectors and outputs % len(vectors):
         message = (

@@ -31,6 +31,18 @@ def _options_of_loss(name: str) -> tuple[str, ...]:
     return LOSSES[name].settings
 
 
+_Weights = Annotated[tuple[NotNegative, ...], Field(strict=False, min_length=1)]
+
+
+def _is_list(value: object) -> str:
+    return "list of numbers" if isinstance(value, (list, tuple)) else "number"
+
+
+_PosWeight = Annotated[
+    NotNegative | _Weights, Kinds({"number": NotNegative, "list of numbers": _Weights}, _is_list)
+]
+
+
 class LossSpec(Model):
     """A loss, its reduction and its options, with PyTorch's names.
 
@@ -54,6 +66,7 @@ class LossSpec(Model):
     eps: The smallest vector length that cosine divides by; for gaussian_nll, the smallest variance; for
         triplet, the number added to each difference, which may be 0.
     label_smoothing: The share of the target that cross_entropy spreads evenly over all classes.
+    pos_weight: The weight of positive targets in bce_with_logits, as one number or one for each output.
     weight: The weights of the classes in cross_entropy, nll and multi_margin.
     sample_weight: The weight of each sample, [samples], in cross_entropy, nll and multi_margin. A mean still
         divides by the number of samples.
@@ -74,6 +87,7 @@ class LossSpec(Model):
     margin: Positive = 1.0
     eps: NotNegative = 1e-8
     label_smoothing: Annotated[float, Field(ge=0, le=1)] = 0.0
+    pos_weight: _PosWeight = 1.0
     weight: Annotated[tuple[NotNegative, ...], Field(strict=False, min_length=1)] | None = None
     sample_weight: FixedArray | None = None
     ignore_index: Annotated[int, Field(ge=-(2**53), le=2**53)] = -100

@@ -67,7 +67,9 @@ THEIRS: dict[str, Any] = {
     "l1": lambda a, y, reduction: F.l1_loss(a, y, reduction=reduction),
     "huber": lambda a, y, reduction, delta: F.huber_loss(a, y, delta=delta, reduction=reduction),
     "cross_entropy": lambda a, y, reduction: F.cross_entropy(a, y, reduction=reduction),
-    "bce_with_logits": lambda a, y, reduction: F.binary_cross_entropy_with_logits(a, y, reduction=reduction),
+    "bce_with_logits": lambda a, y, reduction, pos_weight: F.binary_cross_entropy_with_logits(
+        a, y, reduction=reduction, pos_weight=torch.as_tensor(pos_weight)
+    ),
     "hinge": _hinge,
     "multi_margin": lambda a, y, reduction, p, margin: F.multi_margin_loss(
         a, y.argmax(1), p=p, margin=margin, reduction=reduction
@@ -94,9 +96,10 @@ DRAWN: dict[str, Any] = {
 """Vectors shorter than cosine's eps have another gradient in PyTorch than the one of its value."""
 
 
-def _options(name: str, rng: np.random.Generator) -> dict[str, float]:
+def _options(name: str, rng: np.random.Generator, outputs: int) -> dict[str, Any]:
     other = DRAWN.get
-    return {key: other(key, lambda rng: rng.uniform(0.2, 2.0))(rng) for key in LOSSES[name].options}
+    drawn = {key: other(key, lambda rng: rng.uniform(0.2, 2.0))(rng) for key in LOSSES[name].options}
+    return drawn | ({"pos_weight": rng.uniform(0.0, 4.0, size=outputs)} if "pos_weight" in drawn else {})
 
 
 @pytest.mark.filterwarnings("ignore:reduction. 'mean' divides")  # says that kl_div's mean may change
@@ -104,9 +107,9 @@ def _options(name: str, rng: np.random.Generator) -> dict[str, float]:
 @pytest.mark.parametrize("name", LOSSES)
 def test_value_and_gradient_are_those_of_torch(name, draw):
     rng = np.random.default_rng([draw, *name.encode()])
-    options = _options(name, rng) if draw else dict(LOSSES[name].options)
-    row = LOSSES[name].with_options(**options)
     samples, outputs = int(rng.integers(1, 9)), 6 * int(rng.integers(1, 4))
+    options = _options(name, rng, outputs) if draw else dict(LOSSES[name].options)
+    row = LOSSES[name].with_options(**options)
     target = target_of(row, rng, samples, outputs)
     a = rng.normal(scale=10 ** rng.uniform(-1, 1), size=(samples, outputs))
     if name == "gaussian_nll":

@@ -5,9 +5,11 @@ Every function takes `a`, the C outputs of N samples, (…, N, C), and a target 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
-from gradcheck_cli.network.functions import log1p, row_max, row_sums, softmax
+from gradcheck_cli.network.functions import log1p, row_max, row_sums, sigmoid, softmax
 from gradcheck_cli.types import Array
 
 
@@ -73,14 +75,25 @@ def cross_entropy_gradient(a: Array, target: Array) -> Array:
     return softmax(a) * target.sum(axis=-1, keepdims=True) - target
 
 
-def bce_with_logits(a: Array, target: Array) -> Array:
-    """Return Σ (target softplus(−a) + (1 − target) softplus(a)).
+PosWeight = float | Sequence[float]
+"""The weight of positive targets: one number for all outputs, or one for each."""
+
+
+def bce_with_logits(a: Array, target: Array, pos_weight: PosWeight) -> Array:
+    """Return Σ (pos_weight · target softplus(−a) + (1 − target) softplus(a)).
 
     This form keeps the digits of a loss near 0.
     """
-    right = a.real > 0
-    linear = np.where(right, a * (1.0 - target), -a * target)
-    return row_sums(linear + log1p(np.exp(np.where(right, -a, a))))
+    right, weight = a.real > 0, np.asarray(pos_weight, a.real.dtype)
+    linear = np.where(right, a * (1.0 - target), -a * weight * target)
+    both = 1.0 + (weight - 1.0) * target
+    return row_sums(linear + both * log1p(np.exp(np.where(right, -a, a))))
+
+
+def bce_with_logits_gradient(a: Array, target: Array, pos_weight: PosWeight) -> Array:
+    """Return σ(a) (1 − target) − pos_weight · target (1 − σ(a)), written with a single σ(a)."""
+    weight = np.asarray(pos_weight, a.real.dtype)
+    return sigmoid(a) * (1.0 + (weight - 1.0) * target) - weight * target
 
 
 def margins(a: Array, target: Array) -> Array:
