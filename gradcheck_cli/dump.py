@@ -38,6 +38,8 @@ def dump(spec: Spec, progress: Progress | None = None) -> dict[str, Array]:
     - `y`: the labels as int64, (N,), or, if there are no labels, the targets as the spec gives them;
     - `target`: the targets with which the loss compares the output, (N, C);
     - `loss`: the loss, a scalar;
+    - for each layer with a mask, `LAYER.mask` of dropout, which multiplies x; `LAYER.attn_mask`, which is
+      added to the scores of attention; and `LAYER.key_padding_mask`, (N, tokens), with 1 for padding;
     - for each checked parameter, the numerical gradient, `numerical.NAME`, and its error bars, `error.NAME`;
       an entry on a kink has the value NaN and the error bar inf;
     - with `check: {inputs: true}`, the same for ∂L/∂x: `numerical.input` and `error.input`.
@@ -56,6 +58,7 @@ def dump(spec: Spec, progress: Progress | None = None) -> dict[str, Array]:
     return _merged(
         dialect.theirs(held),
         _batch(problem),
+        _masks(problem),
         _prefixed("numerical", dialect.theirs({name: e.value for name, e in numerical.items()})),
         _prefixed("error", dialect.theirs({name: e.error for name, e in numerical.items()})),
     )
@@ -78,6 +81,17 @@ def _batch(problem: Problem) -> dict[str, Array]:
         "target": problem.target.astype(problem.dtype),
         "loss": np.array(problem.objective.total, dtype=np.float64),
     }
+
+
+def _masks(problem: Problem) -> dict[str, Array]:
+    """Return the masks of all layers, as `LAYER.mask`, `LAYER.attn_mask` and `LAYER.key_padding_mask`."""
+    masks: dict[str, Array] = {}
+    for node in problem.network.graph.nodes:
+        inputs = tuple(problem.objective.values[k] for k in node.inputs)
+        for key, mask in node.step.masks(inputs).items():
+            name = f"{node.layer}.{key}"
+            masks[name] = masks[name] + mask if name in masks else mask
+    return {name: mask.astype(problem.dtype) for name, mask in masks.items()}
 
 
 def _prefixed(prefix: str, arrays: Mapping[str, Array]) -> dict[str, Array]:

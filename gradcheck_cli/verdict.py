@@ -357,21 +357,22 @@ def by_convention(
     that follow from some choice at each kink are right, since rounding may decide such a choice.
     """
     with np.errstate(invalid="ignore"):
-        apart = np.abs(analytic - kinks.values) - ERROR_BARS * kinks.errors
+        bars = ERROR_BARS * kinks.errors
+        apart = np.abs(analytic - kinks.values) - bars
         close = rtol * np.maximum(np.abs(analytic), np.abs(kinks.values)) + atol
         allowed = close + ROUNDING_SAFETY * rounding
         excess = np.nan_to_num(apart - allowed, nan=np.inf)
         nearest = excess.argmin(axis=0)
         # Prefer the most precise value that explains the entry, if possible without rounding. The rounding
         # bound of a number on a kink may be so large that it explains every value.
-        for explains in (excess <= 0, apart <= close):
+        for explains in (excess <= 0, apart + 2.0 * bars <= close):
             precise = np.where(explains, kinks.errors, np.inf).argmin(axis=0)
             nearest = np.where(explains.any(axis=0), precise, nearest)
         nearest = nearest[None]
         value, error, excess = (
             np.take_along_axis(each, nearest, axis=0)[0] for each in (kinks.values, kinks.errors, excess)
         )
-        slack = np.take_along_axis(allowed + ERROR_BARS * kinks.errors, nearest, axis=0)[0]
+        slack = np.take_along_axis(allowed + bars, nearest, axis=0)[0]
         beyond = np.zeros(analytic.shape, dtype=bool)
         if (kinks.at & ~(excess <= 0)).any():
             low, high = kinks.bounds()

@@ -204,6 +204,9 @@ def recurrent(key: str) -> Draw:
 def attention(here: Here) -> Raw:
     heads = here.divisor(here.shape[-1])
     layer: Raw = {"attention": heads, "causal": here.coin(), "bias": here.coin(0.7)}
+    if here.coin(0.3):
+        tokens = here.shape[0]
+        layer["attn_mask"] = [[0.3 * (q - k) for k in range(tokens)] for q in range(tokens)]
     return layer | ({"kv_heads": here.divisor(heads)} if here.coin(0.3) else {})
 
 

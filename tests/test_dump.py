@@ -434,3 +434,21 @@ def test_a_folder_is_not_given_the_name_of_a_file(tmp_path, name):
         write({"x": np.zeros(1)}, Output("--output", str(tmp_path / name)))
     assert "would become a folder of that name" in str(caught.value)
     assert not (tmp_path / name).exists()
+
+
+def test_masks_are_written_as_the_layers_use_them():
+    layers = [
+        {
+            "attention": 2,
+            "causal": True,
+            "attn_mask": [[0.0, 1.0], [0.5, False]],
+            "key_padding_mask": [[0, 1]],
+        },
+        {"dropout": 0.5, "mask": [[1, 0], [1, 1]]},
+        "flatten",
+        {"units": 1},
+    ]
+    written = dump(spec_of(*layers, inputs=[2, 2], samples=1))
+    np.testing.assert_array_equal(written["attention1.attn_mask"], [[0.0, -np.inf], [0.5, 0.0]])
+    np.testing.assert_array_equal(written["attention1.key_padding_mask"], [[0.0, 1.0]])
+    np.testing.assert_array_equal(written["dropout1.mask"], [[2.0, 0.0], [2.0, 2.0]])

@@ -60,9 +60,10 @@ def dump(spec: str, output: str, no_code: bool, force: bool, **changes: Any) -> 
     """Write the arrays of SPEC to OUT, so that code in any language can compute its gradients from them.
 
     OUT gets every parameter under its name; x, y, target (what the loss compares the output with) and loss;
-    and, for each checked parameter, its numerical gradient and error bar, as numerical.NAME and error.NAME.
-    If the spec's gradients come from a file, the parameters have the names and the layout of that file,
-    which need not exist yet.
+    the masks of dropout and attention, as LAYER.mask, LAYER.attn_mask and LAYER.key_padding_mask; and, for
+    each checked parameter, its numerical gradient and error bar, as numerical.NAME and error.NAME. If the
+    spec's gradients come from a file, the parameters have the names and the layout of that file, which need
+    not exist yet.
     """
     from gradcheck_cli.dump import refuse_taken, write
     from gradcheck_cli.files.output import Output

@@ -244,6 +244,13 @@ class Step:
         """
         return None
 
+    def masks(self, inputs: Inputs) -> Mapping[str, Array]:
+        """Return the fixed masks that the step uses, by the spec's key for each.
+
+        Masks under one key in several steps of a layer add up.
+        """
+        return {}
+
     def with_entries(
         self, p: Arrays, name: str, which: Array, to: Array, inputs: Inputs, output: Array
     ) -> Array:

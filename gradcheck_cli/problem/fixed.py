@@ -31,7 +31,8 @@ def read_fixed(spec: NetworkSpec, dtype: np.dtype[np.floating]) -> Mapping[Place
     for place, layer in in_order(spec.layers):
         for key, source in layer.fixed.items():
             with found:
-                array = read_one(source, key[-1], (*LAYERS, *place, *key))
+                read = read_added if key[-1] in layer.added else read_one
+                array = read(source, key[-1], (*LAYERS, *place, *key))
                 arrays[*place, *key] = array.astype(dtype).astype(np.float64)
     found.raise_any()
     return arrays
@@ -44,6 +45,26 @@ def read_one(source: Fixed, name: str, where: Location) -> Array:
 
     name: the array's name in the file, unless the spec sets another name.
     """
+    name, array = _read(source, name, where)
+    if not array.size or not np.isfinite(array).all():
+        raise bad_input(f"array '{name}' needs at least one number, and finite numbers only", *where)
+    return array
+
+
+def read_added(source: Fixed, name: str, where: Location) -> Array:
+    """Return a mask that is added to numbers. True becomes −∞, and false becomes 0.
+
+    Raises an `InputError` if the mask cannot be read, or if it holds NaN or +∞.
+    """
+    name, array = _read(source, name, where)
+    added = np.where(array, -np.inf, 0.0) if array.dtype == bool else array
+    if not added.size or not (added < np.inf).all():
+        raise bad_input(f"array '{name}' needs at least one number, and no NaN or inf, only -inf", *where)
+    return added
+
+
+def _read(source: Fixed, name: str, where: Location) -> tuple[str, Array]:
+    """Return the name of an array, which the spec may set, and the array."""
     if isinstance(source, ArrayInFile):
         name, at = source.array or name, (*where, "array") if source.array else (*where, "file")
         array = read_npz(source.file, (*where, "file"), {name: at})[name]
@@ -51,9 +72,7 @@ def read_one(source: Fixed, name: str, where: Location) -> Array:
         array = _from_lists(source, where)
     if not array.ndim:
         raise bad_input(f"array '{name}' is a single number; a list of numbers is needed", *where)
-    if not array.size or not np.isfinite(array).all():
-        raise bad_input(f"array '{name}' needs at least one number, and finite numbers only", *where)
-    return array
+    return name, array
 
 
 def _from_lists(rows: object, where: Location) -> Array:

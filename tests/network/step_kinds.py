@@ -24,6 +24,7 @@ from gradcheck_cli.network.steps.matmul import Matmul
 from gradcheck_cli.network.steps.max_pool1d import MaxPool1d
 from gradcheck_cli.network.steps.maxout import Maxout
 from gradcheck_cli.network.steps.normalise import Normalise
+from gradcheck_cli.network.steps.offset import Offset
 from gradcheck_cli.network.steps.padded_softmax import PaddedSoftmax
 from gradcheck_cli.network.steps.pooling import AdaptiveAvgPool, AdaptiveAvgPool1d, AvgPool, AvgPool1d, Mean
 from gradcheck_cli.network.steps.positional import PositionalAdd
@@ -279,6 +280,11 @@ def rotary(draw: Draw) -> Drawn:
     return Drawn(Rotary.of_angles(tokens, d, interleaved=draw.coin()), ((*before, tokens, d),))
 
 
+def offset(draw: Draw) -> Drawn:
+    features = draw.shape(1, 3)
+    return Drawn(Offset(draw.rng.normal(size=features[-2:])), (features,))
+
+
 def positional(draw: Draw) -> Drawn:
     features = draw.shape()
     return Drawn(PositionalAdd(features), (features,))
@@ -332,6 +338,7 @@ KINDS: dict[str, Callable[[Draw], Drawn]] = {
     "dropout": dropout,
     "dropout of each sample": sample_dropout,
     "rotary": rotary,
+    "offset": offset,
     "positional": positional,
     "learned state": learned_state,
     "prelu": prelu,

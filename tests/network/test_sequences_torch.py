@@ -67,6 +67,14 @@ def padding_of(rng, samples, tokens):
     return padding
 
 
+def given_mask(rng, tokens):
+    """Return an attn_mask of booleans or of numbers, or none; every token sees at least the first one."""
+    kind, out = int(rng.integers(3)), rng.random((tokens, tokens)) < 0.4
+    out[:, 0] = False
+    numbers = np.where(out, -np.inf, rng.normal(size=out.shape))
+    return [{}, {"attn_mask": out.tolist()}, {"attn_mask": numbers.tolist()}][kind]
+
+
 @pytest.mark.parametrize("seed", range(40))
 def test_attention_is_that_of_torch(seed):
     rng = np.random.default_rng(seed)
@@ -74,14 +82,24 @@ def test_attention_is_that_of_torch(seed):
     width = heads * int(rng.integers(1, 4))
     causal, bias, padded = (bool(flag) for flag in rng.integers(0, 2, 3))
     padding = padding_of(rng, samples, tokens) & padded
-    layer = {"attention": heads, "causal": causal, "bias": bias}
+    layer = {"attention": heads, "causal": causal, "bias": bias} | given_mask(rng, tokens)
     layers = [layer | ({"key_padding_mask": padding.tolist()} if padded else {}), {"units": 3}]
     spec = spec_of(*layers, inputs=[tokens, width], loss="cross_entropy", samples=samples, seed=seed)
     module = nn.MultiheadAttention(width, heads, bias=bias, batch_first=True)
-    mask = nn.Transformer.generate_square_subsequent_mask(tokens) != 0 if causal else None
+    mask = torch.tensor(np.array(layer.get("attn_mask", np.zeros((tokens, tokens), dtype=bool))))
+    if causal:
+        mask = (
+            torch.zeros(mask.shape, dtype=torch.float64).masked_fill(mask, -torch.inf)
+            if mask.dtype == torch.bool
+            else mask
+        )
+        mask = mask.masked_fill(torch.ones(tokens, tokens).triu(1) > 0, -torch.inf)
 
     def forward(x, p):
-        left_out = {"key_padding_mask": torch.tensor(padding)} if padded else {}
+        out = torch.tensor(padding)
+        if mask.dtype != torch.bool:  # both masks have the same type
+            out = torch.zeros(out.shape, dtype=x.dtype).masked_fill(out, -torch.inf)
+        left_out = {"key_padding_mask": out} if padded else {}
         mixed = called(module, p, "attention1", x, x, x, attn_mask=mask, need_weights=False, **left_out)
         return dense(mixed, p, "output")
 

@@ -94,6 +94,7 @@ THEIRS = {
     "conv1d": conv,
     "conv_transpose2d": conv_transpose,
     "max_pool1d": max_pool1d,
+    "offset": lambda step, p, x: x + like(step.value, x),
     "maxout": lambda step, p, z: z.unflatten(-1, (-1, step.kernel[0])).amax(-1),
     "avg_pool1d": avg_pool,
     "avg_pool2d": avg_pool,

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 from gradcheck_cli.network.composed.nodes import Nodes
 from gradcheck_cli.network.steps.matmul import Matmul
+from gradcheck_cli.network.steps.offset import Offset
 from gradcheck_cli.network.steps.rearrange import Permute, Repeat, Reshape, Slice
 from gradcheck_cli.network.steps.rotary import Rotary
 from gradcheck_cli.network.steps.softmax import Softmax
@@ -29,12 +30,14 @@ class Options:
     bias: whether the projections have biases.
     out_proj: whether a dense layer mixes the outputs of the heads.
     rotations: the steps of the rotary embedding of q and k; empty if q and k are not rotated.
+    offsets: the steps that add a mask to the scores; empty if the mask only leaves scores out.
     padding: the index of the value that marks the padding among a sample's keys; empty if no key is padding.
     """
 
     bias: bool = True
     out_proj: bool = True
     rotations: Sequence[Rotary] = ()
+    offsets: Sequence[Offset] = ()
     padding: Sequence[int] = ()
 
     def turned(self, nodes: Nodes, value: int) -> int:
@@ -124,6 +127,8 @@ def _mixed(
     """
     scale = 1.0 / math.sqrt(of.width // of.heads)
     scores = nodes.add(Matmul(transposed=True, scale=scale), q, k, symbol="s")
+    for offset in of.offsets:
+        scores = nodes.add(offset, scores)
     heads = nodes.add(Matmul(), nodes.add(of.softmax, scores, *of.padding, symbol="a"), v, symbol="o")
     joined = nodes.add(Reshape(3, (of.tokens, of.width)), nodes.add(Permute(3, (1, 0, 2)), heads))
     if not of.out_proj:

@@ -9,6 +9,7 @@ dropout. `Dropout` has one mask for all samples; `SampleDropout` has a mask for 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -62,6 +63,9 @@ class Dropout(Linear):
         masked: Array = x * fixed(self.mask, x)
         return masked
 
+    def masks(self, inputs: Inputs) -> Mapping[str, Array]:
+        return {"mask": self.mask}
+
     def adjoint(self, delta: Array, features: tuple[Shape, ...]) -> Inputs:
         return (delta * fixed(self.mask, delta),)
 
@@ -94,6 +98,9 @@ class SampleDropout(Step):
         x, mask = self._factors(inputs)
         masked: Array = x * mask
         return masked
+
+    def masks(self, inputs: Inputs) -> Mapping[str, Array]:
+        return {"mask": inputs[1] * self.scale}
 
     def vjp(
         self, p: Arrays, inputs: Inputs, output: Array, upstream: Array

@@ -7,6 +7,7 @@ A key that is padding has a = 0 and passes no gradient. If every key of a row is
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -63,6 +64,9 @@ class PaddedSoftmax(Softmax):
         (below,), own = super().vjp_error(p, known, upstream, arithmetic)
         nothing = np.zeros(known.inputs[1].shape)
         return (below, Upstream(nothing, nothing, nothing)), own
+
+    def masks(self, inputs: Inputs) -> Mapping[str, Array]:
+        return {**super().masks(inputs), "key_padding_mask": inputs[1]}
 
     def heard(self, p: Arrays, features: tuple[Shape, ...], above: Array) -> tuple[Array, ...]:
         (scores,) = super().heard(p, features[:1], above)

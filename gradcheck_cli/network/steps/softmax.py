@@ -8,7 +8,7 @@ An element that is masked out has a = 0 and passes no gradient, as if −∞ wer
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -110,6 +110,9 @@ class Softmax(Step):
         handed = self._handed(a, g)
         below = Upstream(handed, carried + a * rounding + arithmetic.tiny, _of_jacobian(a, hidden))
         return (below,), {}
+
+    def masks(self, inputs: Inputs) -> Mapping[str, Array]:
+        return {"attn_mask": np.where(self.mask, 0.0, -np.inf)} if self.mask.ndim else {}
 
     def heard(self, p: Arrays, features: tuple[Shape, ...], above: Array) -> tuple[Array, ...]:
         return (above.any(axis=-1, keepdims=True) & np.broadcast_to(self.mask, features[0]),)

@@ -11,11 +11,12 @@ from pydantic import BeforeValidator
 from gradcheck_cli.network.builder import Builder
 from gradcheck_cli.network.composed.attention import GroupedAttention, MultiheadAttention
 from gradcheck_cli.network.step import UnfitError
+from gradcheck_cli.network.steps.offset import Offset
 from gradcheck_cli.network.steps.padded_softmax import PaddedSoftmax
 from gradcheck_cli.network.steps.rotary import Rotary
 from gradcheck_cli.network.steps.softmax import Softmax
 from gradcheck_cli.spec.layers.composed import nodes_of, sequence_of
-from gradcheck_cli.spec.layers.fixed import Fixed, FixedArray, Key, given
+from gradcheck_cli.spec.layers.fixed import AddedMask, Fixed, FixedArray, Key, given
 from gradcheck_cli.spec.layers.item import LayerItem, switch
 from gradcheck_cli.spec.model import MAX_NUMBERS, Model, Positive, Size
 from gradcheck_cli.types import Array
@@ -43,10 +44,13 @@ class AttentionSpec(LayerItem):
         v_proj and o_proj.
     out_proj: Whether a dense layer mixes the heads. If false, the output is the concatenated heads.
     rotary: Rotate queries and keys by an angle that depends on the token: `true`, or a mapping of options.
+    attn_mask: A mask [tokens, tokens], with a row for each query. True leaves a key out; numbers are added to
+        the scores, and -inf leaves a key out.
     key_padding_mask: A mask [samples, tokens] of the keys to leave out: 1 or true marks padding.
     """
 
     kind: ClassVar[str] = "attention"
+    added: ClassVar[frozenset[str]] = frozenset({"attn_mask"})
 
     attention: Size
     causal: bool = False
@@ -56,33 +60,50 @@ class AttentionSpec(LayerItem):
     rotary: Annotated[
         RotaryOptions | None, BeforeValidator(switch, json_schema_input_type=bool | RotaryOptions | None)
     ] = None
+    attn_mask: AddedMask | None = None
     key_padding_mask: FixedArray | None = None
 
     @property
     def fixed(self) -> Mapping[Key, Fixed]:
-        return given(key_padding_mask=self.key_padding_mask)
+        return given(attn_mask=self.attn_mask, key_padding_mask=self.key_padding_mask)
 
     def build(self, builder: Builder, value: int) -> int:
         tokens, width = sequence_of(builder, value, self.kind, "[tokens, width]")
         self._refuse_unfit(tokens, width)
-        softmax, padding = self._softmax(builder, tokens)
+        mask, offsets = self._mask(builder, tokens)
+        softmax, padding = self._softmax(builder, tokens, mask)
         sizes = (tokens, width, self.attention, softmax)
         options: dict[str, Any] = {"bias": self.bias, "out_proj": self.out_proj, "padding": padding}
-        options["rotations"] = self._rotations(tokens, width)
+        options |= {"rotations": self._rotations(tokens, width), "offsets": offsets}
         if self.kv_heads is None:
             return MultiheadAttention(*sizes, **options).build(nodes_of(builder), value)
         shared = self.attention // self.kv_heads
         return GroupedAttention(*sizes, shared, **options).build(nodes_of(builder), value)
 
-    def _softmax(self, builder: Builder, tokens: int) -> tuple[Softmax, Sequence[int]]:
+    def _mask(self, builder: Builder, tokens: int) -> tuple[Array, Sequence[Offset]]:
+        """Return which keys each token attends to, and the step that adds the mask's other numbers."""
+        kept = (Softmax.causal(tokens) if self.causal else Softmax.plain()).mask
+        added = builder.array("attn_mask")
+        if added is None:
+            return kept, ()
+        if added.shape != (tokens, tokens):
+            message = f"attn_mask has shape {list(added.shape)}; [{tokens}, {tokens}] is needed"
+            raise UnfitError(message, "attn_mask", "give a row for each query and a column for each key")
+        kept = kept & (added > -np.inf)
+        if not kept.any(axis=-1).all():
+            message = f"attn_mask leaves out every key that token {int(kept.any(axis=-1).argmin())} may see"
+            raise UnfitError(message, "attn_mask", "its softmax would be 0 / 0: keep at least one key")
+        finite = np.where(kept, added, 0.0)
+        return kept, (Offset(finite),) if finite.any() else ()
+
+    def _softmax(self, builder: Builder, tokens: int, mask: Array) -> tuple[Softmax, Sequence[int]]:
         """Return the softmax of the scores, and the index of its second input if there is padding."""
-        plain = Softmax.causal(tokens) if self.causal else Softmax.plain()
         padding = builder.array("key_padding_mask")
         if padding is None:
-            return plain, ()
+            return Softmax(mask), ()
         rows = _padding_of(padding, tokens)
-        _refuse_empty(rows, plain.mask)
-        return PaddedSoftmax(plain.mask), (builder.given(rows, "key_padding_mask"),)
+        _refuse_empty(rows, mask)
+        return PaddedSoftmax(mask), (builder.given(rows, "key_padding_mask"),)
 
     def _rotations(self, tokens: int, width: int) -> Sequence[Rotary]:
         d = width // self.attention

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import inf
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
@@ -45,6 +46,31 @@ _ARRAYS = {"array in a file": ArrayInFile, **dict(zip(_LISTS, (_Row, _Rows, _Blo
 
 FixedArray = Annotated[ArrayInFile | _Row | _Rows | _Blocks, Kinds(_ARRAYS, _kind)]
 """An array in a file, or written out as nested lists. Booleans count as 0 and 1."""
+
+
+def _added(value: object) -> object:
+    """Convert a boolean of a mask to the number that the mask adds: true leaves a score out."""
+    return (-inf if value else 0.0) if isinstance(value, bool) else value
+
+
+_Added = Annotated[
+    float,
+    Field(allow_inf_nan=True),
+    BeforeValidator(_added, json_schema_input_type=float | bool),
+]
+_AddedRow = Annotated[tuple[_Added, ...], Field(strict=False, min_length=1)]
+_AddedRows = Annotated[tuple[_AddedRow, ...], Field(strict=False, min_length=1)]
+
+
+def _kind_of_added(value: object) -> str:
+    return "list of rows" if isinstance(value, (list, tuple)) else "array in a file"
+
+
+AddedMask = Annotated[
+    ArrayInFile | _AddedRows,
+    Kinds({"array in a file": ArrayInFile, "list of rows": _AddedRows}, _kind_of_added),
+]
+"""A mask that is added to numbers: an array in a file, or written out as rows."""
 
 _PARAMETER = "parameter"
 

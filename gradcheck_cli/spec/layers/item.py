@@ -22,6 +22,9 @@ class LayerItem(Model):
     kind: ClassVar[str]
     """The key that identifies the kind of layer."""
 
+    added: ClassVar[frozenset[str]] = frozenset()
+    """The keys of masks that are added to numbers: true and −∞ leave a number out, and false adds 0."""
+
     name: Name | None = None
 
     @property
