@@ -11,6 +11,8 @@ from judged import Undiagnosed
 
 from gradcheck_cli import Verdict
 from gradcheck_cli.gradients.analytic import Analytic
+from gradcheck_cli.network.arithmetic import Arithmetic
+from gradcheck_cli.network.rounding import gradient_rounding
 from gradcheck_cli.subject.network import network_subject
 
 
@@ -110,3 +112,17 @@ def test_relus_convention_does_not_depend_on_the_ties(share):
 def test_weights_without_a_sum_of_1_are_wrong(weights):
     """Each entry on its own could be right: it is δ or 0, as under a usual choice."""
     assert verdict_of_tied_bias(weights) is Verdict.WRONG
+
+
+@pytest.mark.parametrize(
+    "layer", [{"max_pool2d": 2}, {"adaptive_max_pool2d": 1}, {"conv2d": 1, "kernel": 1, "activation": "relu"}]
+)
+def test_a_float32_gradient_on_a_kink_may_round_under_every_convention(layer):
+    """The gradient under gradcheck's own convention is 0 there, but the bound must allow for the others."""
+    x = [[0.0] * 4, [1.0, 2.0, 3.0, 4.0]]
+    data = {"x": x, "y": [[0.3], [-0.1]]}
+    problem = problem_of(layer, {"flatten": True}, {"units": 1}, inputs=[1, 2, 2], data=data)
+    arithmetic = Arithmetic.of(np.dtype(np.float32))
+    whole = problem.with_shifts({"input": 0})
+    bounds = gradient_rounding(whole.network, whole.parameters, whole.x, whole.target, arithmetic)
+    assert (bounds["input"][0] > 1e-9).all()

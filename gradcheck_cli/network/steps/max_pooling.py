@@ -147,13 +147,16 @@ class Maxima(Step):
         self, p: Arrays, known: Known, upstream: Upstream, arithmetic: Arithmetic
     ) -> tuple[tuple[Upstream, ...], dict[str, Array]]:
         (x,), (x_error,) = known.inputs, known.input_errors
-        pieces, g = self.pieces(x), upstream.value
-        handed, size = self._handed(pieces, g, x.shape), self._handed(pieces, np.abs(g), x.shape)
-        error = self._handed(pieces, upstream.error, x.shape)
+        g, may_be = upstream.value, self._candidates(self._views(x), self._views(SAFETY * x_error, 0.0))
+
+        def to_candidates(numbers: Array) -> Array:
+            return self._spread(lambda k: numbers * may_be[..., k], x.shape)
+
+        handed, size = self._handed(self.pieces(x), g, x.shape), to_candidates(np.abs(g))
+        # Code may choose any element of a tie, so that each candidate's gradient may have the error.
+        error = to_candidates(upstream.error)
         error = error + arithmetic.summed(size, handed, self.overlapping(x.shape[1:]))
-        may_be = self._candidates(self._views(x), self._views(SAFETY * x_error, 0.0))
-        most = np.abs(g) + upstream.hidden
-        hidden = self._spread(lambda k: most * may_be[..., k], x.shape) - np.abs(handed)
+        hidden = to_candidates(np.abs(g) + upstream.hidden) - np.abs(handed)
         return (Upstream(handed, error + arithmetic.tiny, hidden),), {}
 
     def heard(self, p: Arrays, features: tuple[Shape, ...], above: Array) -> tuple[Array, ...]:

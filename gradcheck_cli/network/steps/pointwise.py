@@ -107,7 +107,8 @@ class Pointwise(Step):
 
         y, y_error: the argument z of the activation, and a bound on its error.
         """
-        reach = SAFETY * y_error if self.row.pieces else None
+        # A z of exactly 0 is on the kink even without an error: code may take either slope.
+        reach = SAFETY * y_error + np.finfo(np.float64).tiny if self.row.pieces else None
         sides = [y] if reach is None else [y, y - reach, y + reach]
         largest: Array = np.maximum.reduce([self.row.rounding.at_most(self.row, z, sizes) for z in sides])
         return largest
