@@ -363,8 +363,7 @@ def by_convention(
         allowed = close + ROUNDING_SAFETY * rounding
         excess = np.nan_to_num(apart - allowed, nan=np.inf)
         nearest = excess.argmin(axis=0)
-        # Prefer the most precise value that explains the entry, if possible without rounding. The rounding
-        # bound of a number on a kink may be so large that it explains every value.
+        # Prefer the most precise value that explains the entry, if possible without its rounding bound.
         for explains in (excess <= 0, apart + 2.0 * bars <= close):
             precise = np.where(explains, kinks.errors, np.inf).argmin(axis=0)
             nearest = np.where(explains.any(axis=0), precise, nearest)

@@ -209,8 +209,7 @@ class GraphSearch:
         made = [each for each in handed if each is not None]
         if len(made) < len(handed):
             return bool(made)  # a mistake applies only if it has a result both at 0 and at 1
-        fits = self._probe.may_fit if self.most == 1 else self._probe.may_explain_one
-        return fits(visit, *made)
+        return (self._probe.may_fit if self.most == 1 else self._probe.may_explain_one)(visit, *made)
 
     @cached_property
     def _probe(self) -> Probe | None:

@@ -249,7 +249,7 @@ class Drawing:
         return self._rows[sites, units]
 
     def _most(self, objective: SweptObjective, site: Site, units: int, share: int) -> int:
-        """Return how many of a parameter's units fit into a few batches of the site and their share of work."""
+        """Return how many of a parameter's units fit into a few batches and their share of work."""
         features, samples = objective.site_shape(site)
         numbers = samples * max(1, features // units)
         most = max(1, BATCHES * objective.units(site).batch // numbers)
