@@ -91,7 +91,7 @@ def _run(observe: Callable[[], Evaluation], number: float) -> Evaluation:
 
 @contextmanager
 def _filled(number: float) -> Iterator[None]:
-    """Fill every floating-point array and tensor that the code allocates inside the context with `number`."""
+    """Fill with `number` every floating-point array and tensor that the code allocates inside the context."""
     with _filled_by_torch(number), _filled_by_numpy(number):
         yield
 

@@ -1,4 +1,4 @@
-"""The author's gradients, and the values of a mistake's unknown that best fit these gradients."""
+"""The author's gradients, and the values of a mistake's unknown quantity that fit these gradients best."""
 
 from __future__ import annotations
 

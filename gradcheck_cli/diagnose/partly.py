@@ -17,7 +17,7 @@ from gradcheck_cli.types import Array
 
 
 def rows_as(site: Site, target: Target, penalty: Array) -> Array:
-    """Return, for each unit, whether the site gives the author's weight gradient in the unit's row."""
+    """Return, for each unit, whether the site reproduces the unit's row of the author's weight gradient."""
     return np.asarray(target.same(target.found, RIGHT[Part.WEIGHT](site) + penalty).all(axis=1))
 
 

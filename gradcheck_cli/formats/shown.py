@@ -21,7 +21,7 @@ from gradcheck_cli.verdict import Verdict
 
 
 def as_text(report: Report, width: int, ascii: bool) -> Text:
-    """Return the report as `gradcheck check` prints it in colour, as a text for rich.
+    """Return the report as a `Text` of rich, in the colours that `gradcheck check` prints.
 
     rich drops the colours when it prints to a console that has none.
     width: the width of the text, in columns.  ascii: whether to use only ASCII characters.

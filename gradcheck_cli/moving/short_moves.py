@@ -114,7 +114,7 @@ class Near:
 
     @cached_property
     def plain(self) -> bool:
-        """Whether `Near` can be used, which requires float64, no convention, and a `Chain`."""
+        """Whether `Near` can be used: only for a `Chain` in float64 without a convention for kinks."""
         objective = self.objective
         return objective.convention is None and objective.x.dtype == np.float64 and self.chain is not None
 

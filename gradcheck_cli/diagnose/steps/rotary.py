@@ -31,7 +31,7 @@ def _other_pairs(visit: Visit) -> Array:
 
 
 def _next_token(visit: Visit) -> Array:
-    """Return the gradient rotated back by the angle of the token before, as if tokens counted from 1."""
+    """Return the gradient rotated back by the preceding token's angle, as if positions started at 1."""
     step = visit.step
     assert isinstance(step, Rotary)
     shifted = replace(step, cos=np.roll(step.cos, 1, axis=0), sin=np.roll(step.sin, 1, axis=0))

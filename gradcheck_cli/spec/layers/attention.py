@@ -91,7 +91,7 @@ class AttentionSpec(LayerItem):
             raise UnfitError(message, "attn_mask", "give a row for each query and a column for each key")
         kept = kept & (added > -np.inf)
         if not kept.any(axis=-1).all():
-            message = f"attn_mask leaves out every key that token {int(kept.any(axis=-1).argmin())} may see"
+            message = f"attn_mask hides every key from token {int(kept.any(axis=-1).argmin())}"
             raise UnfitError(message, "attn_mask", "its softmax would be 0 / 0: keep at least one key")
         finite = np.where(kept, added, 0.0)
         return kept, (Offset(finite),) if finite.any() else ()
