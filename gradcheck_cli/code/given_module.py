@@ -20,6 +20,7 @@ from gradcheck_cli.code.returned import plain
 from gradcheck_cli.code.signature import parameter_names
 from gradcheck_cli.code.torch_build import build_graph
 from gradcheck_cli.code.torch_module import checked
+from gradcheck_cli.code.torch_storage import is_sparse, put
 from gradcheck_cli.errors import InputError, bad_input
 from gradcheck_cli.spec.check import CheckSpec
 
@@ -65,11 +66,11 @@ def read_torch(
     if named is None and not hasattr(module, "named_parameters"):
         raise bad_input(f"{code} is not a module", help="give the tensors that the function takes")
     built = tuple(part for part in (module, loss, named) if part is not None)
-    x, y = (None if value is None else plain(value) for value in (x, y))
     with code.running():
         torch = import_module("torch")
+        x, y = (v if v is None or is_sparse(torch, v) else plain(v) for v in (x, y))
         graph = build_graph(torch, code, built[0] if len(built) == 1 else built, x, y)
-    inputs = Inputs(None, x, y, order=how.order, forward_mode=how.forward_mode)
+    inputs = Inputs(None, None, None, order=how.order, forward_mode=how.forward_mode)
     return checked(code, graph, inputs), inputs
 
 
@@ -106,7 +107,8 @@ def kept(*holders: Any) -> Iterator[None]:
     finally:
         for tensor, data, value, grad, requires in before:
             data.copy_(value)
-            tensor.data, tensor.grad = data, grad
+            put(import_module("torch"), tensor, data)
+            tensor.grad = grad
             tensor.requires_grad_(requires)
 
 

@@ -14,7 +14,7 @@ from gradcheck_cli.code.returned import plain, takes
 from gradcheck_cli.code.torch_graph import Graph
 from gradcheck_cli.code.torch_leaf import Leaf, Tensor, widened
 from gradcheck_cli.code.torch_loss import OwnLoss, RandomUpstream, outputs_of
-from gradcheck_cli.types import Array
+from gradcheck_cli.code.torch_storage import is_sparse, storage_of
 
 _Forward = Callable[..., Any]
 
@@ -27,13 +27,14 @@ _FORMS = (
 )
 
 
-def build_graph(torch: Any, code: Callee, built: Any, x: Array | None, y: Array | None) -> Graph:
+def build_graph(torch: Any, code: Callee, built: Any, x: Any, y: Any) -> Graph:
     """Return the graph for the result of the user's build().
 
     If the loss is left out, the graph gets L = Σ c · out, with c drawn at random. Raises `InputError` if
     `built` has another form.
 
     built: the result of build(), either (module, loss) or (function, loss, tensors).
+    x, y: the data, as arrays or sparse tensors.
     """
     subject, loss, tensors = _parts(torch, code, built)
     if tensors is None:
@@ -88,21 +89,30 @@ def _without_y(loss: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
 
 def _leaves(torch: Any, code: Callee, named: Mapping[str, Tensor]) -> list[Leaf]:
-    leaves = [
-        Leaf(name, tensor, tensor.dtype, name) for name, tensor in named.items() if tensor.requires_grad
-    ]
+    leaves = [_leaf(torch, code, name, tensor) for name, tensor in named.items() if tensor.requires_grad]
     if not leaves:
         raise code.complain("returns nothing that requires a gradient")
     for leaf in leaves:
-        if leaf.tensor.layout != torch.strided:
-            help = f"let '{leaf.name}' hold the values, and build the sparse tensor in the forward pass"
-            raise code.complain(f"returns '{leaf.name}' as a sparse tensor; a dense tensor is needed", help)
-        for part in (f"{leaf.name}.real", f"{leaf.name}.imag"):
-            if leaf.own.is_complex and part in named:
-                raise code.complain(
-                    f"names a tensor '{part}', but that name stands for a part of the complex '{leaf.name}'"
+        for part in _part_names(leaf):
+            if part in named:
+                kind = "complex" if leaf.own.is_complex else "sparse"
+                message = (
+                    f"names a tensor '{part}', but that name stands for a part of the {kind} '{leaf.name}'"
                 )
+                raise code.complain(message)
     return leaves
+
+
+def _leaf(torch: Any, code: Callee, name: str, tensor: Tensor) -> Leaf:
+    storage = storage_of(torch, code, name, tensor)
+    return Leaf(name, tensor, tensor.dtype, name + storage.suffix, storage=storage)
+
+
+def _part_names(leaf: Leaf) -> list[str]:
+    """Return the names in the report that stand for parts of a parameter; empty if it has its own name."""
+    if leaf.own.is_complex:
+        return [f"{leaf.called}.real", f"{leaf.called}.imag"]
+    return [] if leaf.storage.is_dense else [leaf.called]
 
 
 def _with_padding(torch: Any, module: Any, leaf: Leaf) -> Leaf:
@@ -177,15 +187,18 @@ def _tensors(torch: Any, module: Any) -> list[Tensor]:
     return [*module.parameters(), *module.buffers()] if is_module else []
 
 
-def _as_tensor(torch: Any, array: Array | None, like: Tensor) -> Tensor | None:
-    """Convert an array to a tensor on the device of `like`. Returns None for None.
+def _as_tensor(torch: Any, array: Any, like: Tensor) -> Tensor | None:
+    """Convert an array or a sparse tensor to a tensor on the device of `like`; None stays None.
 
     Integers become int64. Floats get the dtype of `like`, and complex numbers get the matching complex dtype.
     """
     if array is None:
         return None
     kinds = {"b": np.bool_, "u": np.int64, "i": np.int64, "f": np.float64, "c": np.complex128}
-    tensor = torch.tensor(array.astype(kinds[array.dtype.kind])).to(like.device)
+    if is_sparse(torch, array):
+        tensor = array.detach().to(like.device)
+    else:
+        tensor = torch.tensor(array.astype(kinds[array.dtype.kind])).to(like.device)
     if tensor.is_complex():
         return tensor.to(torch.promote_types(like.dtype, torch.complex64))
     if tensor.is_floating_point():

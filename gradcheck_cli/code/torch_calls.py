@@ -78,7 +78,7 @@ class Calls:
 
         def visit(place: Place, output: Any) -> Any:
             args, kwargs = arguments.pop()
-            if isinstance(output, torch.Tensor) and output.dtype == torch.float64 and output.numel():
+            if _is_dense(torch, output) and output.dtype == torch.float64 and output.numel():
                 module = self.modules[place.module]
                 found[place] = Call(module, args, kwargs, output.detach().clone())
             return output
@@ -109,6 +109,10 @@ class Calls:
         finally:
             for handle in handles:
                 handle.remove()
+
+
+def _is_dense(torch: Any, output: Any) -> bool:
+    return isinstance(output, torch.Tensor) and output.layout == torch.strided
 
 
 def unchanged(place: Place, output: Any) -> Any:

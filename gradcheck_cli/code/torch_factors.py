@@ -130,7 +130,11 @@ class Entry:
     def tensors(self) -> list[Tensor]:
         """The tensors among the arguments of the call."""
         given = [*self.call.args, *self.call.kwargs.values()]
-        return [each for each in given if hasattr(each, "is_floating_point") and each.ndim]
+        return [each for each in given if _is_dense(each) and each.ndim]
+
+
+def _is_dense(value: Any) -> bool:
+    return str(getattr(value, "layout", "")) == "torch.strided"
 
 
 class Guess(Protocol):

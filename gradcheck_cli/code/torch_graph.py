@@ -17,6 +17,7 @@ from gradcheck_cli.code.objective import Inputs
 from gradcheck_cli.code.returned import as_point, plain, real
 from gradcheck_cli.code.torch_leaf import Leaf, Tensor, widened
 from gradcheck_cli.code.torch_loss import Loss
+from gradcheck_cli.code.torch_storage import numbers_of, put
 from gradcheck_cli.code.torch_types import is_wide
 from gradcheck_cli.code.torch_upstream import AS_IT_IS, Node, Upstream, Weights, own_nodes
 from gradcheck_cli.types import Array
@@ -54,7 +55,7 @@ class Graph:
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """One line for each parameter with several names, and one for each padding row of an embedding."""
+        """One line for each parameter with several names, each padding row, and each sparse parameter."""
         same = (
             f"'{name}' is the same tensor as '{first}': both are perturbed together and share one gradient"
             for name, first in self.shared.items()
@@ -65,7 +66,12 @@ class Graph:
             for leaf in self.leaves
             for row in leaf.padding
         )
-        return (*same, *padding)
+        sparse = (
+            f"'{leaf.name}' is sparse: the numbers that it stores are checked, and its other entries stay 0"
+            for leaf in self.leaves
+            if not leaf.storage.is_dense
+        )
+        return (*same, *padding, *sparse)
 
     def keeping_padding(self, point: Mapping[str, Array]) -> Graph:
         """Return a copy of the graph in which padding rows of embeddings stay fixed if they get no gradient.
@@ -123,6 +129,10 @@ class Graph:
 
     def losses_at(self, points: Sequence[Mapping[str, Array]], weights: Weights) -> Array:
         """Return the S loss terms at each of K points, (K, S), computed in one call to torch.func.vmap."""
+        if sparse := next((leaf.name for leaf in self.leaves if not leaf.storage.is_dense), ""):
+            raise self.code.complain(
+                f"is vectorized, but torch.func.vmap does not take the sparse '{sparse}'"
+            )
         self._assign(points[0], wide=True)
         stack = {name: np.stack([point[name] for point in points]) for name in points[0]}
         leaves = {
@@ -153,7 +163,9 @@ class Graph:
                 watch(nodes)
             if terms.requires_grad:
                 terms.sum().backward()
-        return {name: real(part) for leaf in self.leaves for name, part in leaf.parts(_grad(leaf)).items()}
+        return {
+            name: real(part) for leaf in self.leaves for name, part in leaf.parts(leaf.gradient()).items()
+        }
 
     def assign(self, parameters: Mapping[str, Array]) -> None:
         """Assign the parameters to the module, in its own type."""
@@ -208,14 +220,10 @@ class Graph:
             self._assign(point, wide=False)
         arrays = {f"parameter '{name}'": array for name, array in self._values().items()}
         given = (("x", self.x), ("y", self.y))
-        return arrays | {name: plain(t.cpu()).copy() for name, t in given if t is not None}
+        return arrays | {name: plain(numbers_of(t).cpu()).copy() for name, t in given if t is not None}
 
     def _values(self) -> dict[str, Array]:
-        return {
-            name: part.copy()
-            for leaf in self.leaves
-            for name, part in leaf.parts(widened(leaf.tensor.detach(), True).cpu()).items()
-        }
+        return {name: part.copy() for leaf in self.leaves for name, part in leaf.values().items()}
 
     def _assign(self, parameters: Mapping[str, Array], wide: bool) -> None:
         """Assign the parameters to the module, and reset all of its other tensors to their initial values.
@@ -223,11 +231,9 @@ class Graph:
         wide: whether to assign all tensors in float64 rather than in the module's own type.
         """
         for leaf in self.leaves:
-            value = self.torch.from_numpy(leaf.whole(parameters))
-            leaf.tensor.data = value.to(leaf.tensor.device, value.dtype if wide else leaf.own)
-            leaf.tensor.grad = None
+            leaf.assign(self.torch, parameters, wide)
         for tensor, first in self.held:
-            tensor.data = widened(first.clone(), wide)
+            put(self.torch, tensor, widened(first.clone(), wide))
 
     def _terms(self, wide: bool, weights: Weights, leaves: Mapping[str, Tensor] | None = None) -> Tensor:
         """Compute the weighted loss terms.
@@ -245,14 +251,6 @@ class Graph:
 
     def _autograd(self) -> Any:
         return self.torch.enable_grad() if self.differentiates else self.torch.no_grad()
-
-
-def _grad(leaf: Leaf) -> Tensor:
-    """Return the gradient of `leaf` as a dense tensor on the CPU; zeros if backward computed none."""
-    grad = leaf.tensor.grad
-    if grad is None:
-        return leaf.tensor.detach().new_zeros(leaf.tensor.shape).cpu()
-    return grad.to_dense().cpu()
 
 
 @contextmanager

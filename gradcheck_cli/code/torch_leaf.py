@@ -10,7 +10,8 @@ import numpy as np
 
 from gradcheck_cli.arrays.named_arrays import Dialect
 from gradcheck_cli.code.returned import plain
-from gradcheck_cli.types import Array
+from gradcheck_cli.code.torch_storage import DENSE, Storage, put
+from gradcheck_cli.types import Array, Shape
 
 Tensor = Any
 """Stands for the type torch.Tensor, because torch is imported only if it is needed."""
@@ -26,8 +27,9 @@ class Leaf:
 
     name: the parameter's name in the module.
     own: the parameter's dtype in the module.
-    called: the parameter's name in the report.
+    called: the parameter's name in the report, which is NAME.values for a sparse parameter.
     turned: whether the parameter's two axes are swapped in the report.
+    storage: which of its entries the parameter stores.
     padding: the values of the padding rows, which get no gradient, by the index of the row.
     """
 
@@ -36,12 +38,14 @@ class Leaf:
     own: Any
     called: str
     turned: bool = False
+    storage: Storage = DENSE
     padding: Mapping[int, Array] = field(default_factory=dict)
 
     def in_our_words(self, dialect: Dialect) -> Leaf:
         """Return a copy of the leaf that has gradcheck's name and layout in the report."""
         ours = dialect.of(self.name)
-        return replace(self, called=ours, turned=dialect.turns(ours, self.tensor.ndim))
+        turned = self.storage.is_dense and dialect.turns(ours, self.tensor.ndim)
+        return replace(self, called=ours + self.storage.suffix, turned=turned)
 
     def holding(self, gradients: Mapping[str, Array]) -> Leaf:
         """Return a copy of the leaf in which padding rows with a nonzero gradient count as ordinary rows."""
@@ -54,14 +58,40 @@ class Leaf:
 
     def as_it_is(self) -> dict[str, Array]:
         """Return the parameter as one or two real arrays under the module's own name and in its layout."""
-        return replace(self, called=self.name, turned=False).parts(widened(self.tensor.detach(), True).cpu())
+        return replace(self, called=self.name + self.storage.suffix, turned=False).values()
+
+    def values(self) -> dict[str, Array]:
+        """Return the stored numbers as real arrays by name, in float64."""
+        return self.parts(widened(self.storage.stored(self.tensor.detach()), True).cpu())
+
+    def assign(self, torch: Any, parts: Mapping[str, Array], wide: bool) -> None:
+        """Assign the parameter, and forget its gradient.
+
+        parts: its stored numbers, as real arrays by name.
+        wide: whether to assign it in float64 rather than in its own dtype.
+        """
+        numbers = torch.from_numpy(self.whole(parts))
+        numbers = numbers.to(self.tensor.device, numbers.dtype if wide else self.own)
+        put(torch, self.tensor, self.storage.restored(numbers))
+        self.tensor.grad = None
+
+    def gradient(self) -> Tensor:
+        """Return the gradient at the stored numbers, on the CPU; zeros if backward computed none."""
+        if self.tensor.grad is None:
+            return self.storage.stored(self.tensor.detach()).new_zeros(self.stored_shape).cpu()
+        return self.storage.gradient(self.tensor.grad).cpu()
+
+    @property
+    def stored_shape(self) -> Shape:
+        """The shape of the stored numbers."""
+        return tuple(self.storage.stored(self.tensor.detach()).shape)
 
     def parts(self, whole: Tensor) -> dict[str, Array]:
-        """Convert the parameter or its gradient to real arrays by name: one array, or two if it is complex.
+        """Convert stored numbers or their gradient to real arrays by name: one array, or two if complex.
 
         The arrays have the names and the layout of the report.
 
-        whole: the tensor, in the module's layout.
+        whole: a dense tensor, in the module's layout.
         """
         if not self.own.is_complex:
             return {self.called: self._turn(plain(whole))}
@@ -69,7 +99,7 @@ class Leaf:
         return {f"{self.called}.{part}": self._turn(plain(tensor)) for part, tensor in parts.items()}
 
     def whole(self, parts: Mapping[str, Array]) -> Array:
-        """Assemble the parameter from its real arrays, in the module's layout, as float64 or complex128.
+        """Assemble the stored numbers from its real arrays, in the module's layout, as float64 or complex128.
 
         parts: the arrays by name, in the report's layout.
         """

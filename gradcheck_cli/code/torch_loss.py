@@ -127,17 +127,20 @@ class ProjectedGradient:
         return grouped(self.torch, [v.to(g.device, g.dtype) * g for v, g in pairs])
 
     def _first_gradients(self, loss: Tensor) -> list[Tensor]:
-        """Return ∇L as dense real tensors. The gradient of a parameter that L does not depend on is 0."""
+        """Return ∇L at the stored numbers as dense real tensors; zeros for a parameter without effect."""
         tensors = [leaf.tensor for leaf in self.leaves]
         if not loss.requires_grad:
             found = [None] * len(tensors)
         else:
             found = self.torch.autograd.grad(loss, tensors, create_graph=True, allow_unused=True)
-        pairs = zip(tensors, found, strict=True)
-        return [
-            in_real_parts(self.torch, self.torch.zeros_like(t) if g is None else g.to_dense())
-            for t, g in pairs
-        ]
+        pairs = zip(self.leaves, found, strict=True)
+        return [in_real_parts(self.torch, _first_gradient(leaf, g)) for leaf, g in pairs]
+
+
+def _first_gradient(leaf: Leaf, found: Tensor | None) -> Tensor:
+    if found is None:
+        return leaf.storage.stored(leaf.tensor.detach()).new_zeros(leaf.stored_shape)
+    return leaf.storage.gradient(found)
 
 
 def outputs_of(torch: Any, output: Any) -> list[Tensor]:

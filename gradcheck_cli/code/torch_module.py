@@ -13,11 +13,12 @@ import numpy as np
 
 from gradcheck_cli.arrays.named_arrays import Dialect
 from gradcheck_cli.code.findings import Attached, Finding
-from gradcheck_cli.code.load import Callee, Load, load
+from gradcheck_cli.code.load import Callee, Load, UserCode, load
 from gradcheck_cli.code.objective import Function, Inputs
 from gradcheck_cli.code.returned import (
     Evaluation,
     hinted,
+    own_array,
     read_stack,
     refuse_changed,
     refuse_mixed,
@@ -31,6 +32,7 @@ from gradcheck_cli.code.torch_graph import Graph
 from gradcheck_cli.code.torch_modules import Modules
 from gradcheck_cli.code.torch_second import HOW_TO_DIFFERENTIATE, projected
 from gradcheck_cli.code.torch_sites import find_sites
+from gradcheck_cli.code.torch_storage import is_sparse
 from gradcheck_cli.code.torch_trials import tried
 from gradcheck_cli.code.torch_types import hinting_at_types
 from gradcheck_cli.code.torch_upstream import AS_IT_IS, Upstream, plain_weights, random_weights
@@ -63,12 +65,21 @@ def read(source: NetworkCode, inputs: Inputs, load: Load = load) -> Function:
     """
     torch = _torch(source.where)
     code, dialect = load(source.code, source.where), Dialect(source, "gradients")
-    x, y = samples(inputs, code)
+    x, y = _samples(torch, inputs, code)
     with code.running():
         graph = build_graph(torch, code, code.value(), x, y).in_our_words(dialect)
         _refuse_unfit(dialect, graph, inputs)
         graph.begin_at(inputs, dialect)
     return checked(code, graph, inputs, source.vectorized)
+
+
+def _samples(torch: Any, inputs: Inputs, code: UserCode) -> tuple[Any, Any]:
+    """Return x and y. A sparse tensor in `data` of the code's module stays a tensor."""
+    data = code.own("data") if inputs.x is None and inputs.y is None else None
+    if not isinstance(data, tuple | list) or len(data) != 2 or not any(is_sparse(torch, d) for d in data):
+        return samples(inputs, code)
+    x, y = (d if d is None or is_sparse(torch, d) else own_array(d, code, "'data'", "buifc") for d in data)
+    return x, y
 
 
 def checked(code: Callee, graph: Graph, inputs: Inputs, vectorized: bool = False) -> Function:

@@ -95,7 +95,12 @@ class _Hooks:
         return self.torch.utils._pytree.tree_unflatten(visited, tree)
 
     def _is_float(self, leaf: Any) -> bool:
-        return isinstance(leaf, self.torch.Tensor) and leaf.is_floating_point() and leaf.numel() > 0
+        return (
+            isinstance(leaf, self.torch.Tensor)
+            and leaf.is_floating_point()
+            and leaf.layout == self.torch.strided
+            and leaf.numel() > 0
+        )
 
 
 @dataclass
@@ -141,7 +146,9 @@ class Modules:
             self.values[slot] = plain(passed).astype(np.float64)
 
             def arrived(gradient: Tensor) -> None:
-                self.received[slot] = self.received.get(slot, 0.0) + plain(gradient).astype(np.float64)
+                self.received[slot] = self.received.get(slot, 0.0) + plain(gradient.to_dense()).astype(
+                    np.float64
+                )
 
             passed.register_hook(arrived)
             return passed

@@ -31,7 +31,9 @@ def projected(graph: Graph, weights: Weights) -> Graph:
     """
     torch, rng = graph.torch, np.random.default_rng(1)
     loss, upstreams = _with_leaves(graph)
-    shapes = [tuple(in_real_parts(torch, leaf.tensor.detach()).shape) for leaf in graph.leaves]
+    shapes = [
+        tuple(in_real_parts(torch, leaf.storage.stored(leaf.tensor.detach())).shape) for leaf in graph.leaves
+    ]
     directions = [torch.from_numpy(drawn(shape, rng)) for shape in shapes]
 
     def first(output: Any, *y: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from math import ceil, log2
+from math import ceil, log2, prod
 from typing import Any
 
 import numpy as np
@@ -126,7 +126,7 @@ def find_sites(graph: Graph, point: Mapping[str, Array], weights: Weights, names
     weights: the weights in the loss.
     """
     leaves = [leaf for leaf in graph.leaves if leaf.called in names]
-    is_small = sum(leaf.tensor.numel() for leaf in leaves) <= _FEW
+    is_small = sum(prod(leaf.stored_shape) for leaf in leaves) <= _FEW
     if is_small or graph.differentiates or not _can_be_watched(graph):
         return NO_SITES
     return _Search(*in_terms(graph, point, weights), point, leaves).sites()
@@ -150,7 +150,7 @@ class _Search:
     ) -> None:
         self.graph = graph
         self.point = point
-        self.leaves = [leaf for leaf in leaves if not leaf.own.is_complex and leaf.tensor.numel()]
+        self.leaves = [leaf for leaf in leaves if _may_have_sites(leaf)]
         self.owners = {leaf.called: _owners(graph.forward, leaf.tensor) for leaf in self.leaves}
         modules = {name: module for owners in self.owners.values() for name, module in owners.items()}
         self.calls = Calls(graph, point, weights, modules)
@@ -351,6 +351,10 @@ def _layouts(shape: Shape, samples: int) -> Iterator[Layout]:
     if shape and shape[0] > samples and shape[0] % samples == 0:
         yield Layout((samples, shape[0] // samples, *shape[1:]), 0)
         yield Layout((shape[0] // samples, samples, *shape[1:]), 1)
+
+
+def _may_have_sites(leaf: Leaf) -> bool:
+    return leaf.storage.is_dense and not leaf.own.is_complex and leaf.tensor.numel() > 0
 
 
 def _owners(root: Module, tensor: Tensor) -> dict[str, Module]:

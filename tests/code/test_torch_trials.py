@@ -369,11 +369,6 @@ def test_sparse_gradients_and_sparse_constants_are_accepted(checked):
     assert checked("", build).verdict is Verdict.AGREES
 
 
-def test_a_sparse_parameter_is_refused(checked):
-    with pytest.raises(InputError, match="returns 's' as a sparse tensor; a dense tensor is needed"):
-        checked("", f"(lambda s: s.to_dense()), {SUM}, {{'s': torch.eye(3).to_sparse().requires_grad_()}}")
-
-
 @pytest.mark.parametrize(
     ("forward", "verdict"),
     [("torch.ones(3, dtype=x.dtype)", Verdict.UNRESOLVED), ("x.detach()**2", Verdict.WRONG)],
