@@ -21,6 +21,7 @@ from gradcheck_cli.code.layer import Layer, Passed, floats, given_to, in_the_for
 from gradcheck_cli.code.load import Callee
 from gradcheck_cli.code.objective import Function
 from gradcheck_cli.code.reruns import (
+    DOES_NOT_ADD,
     FACTOR,
     MISREADS,
     apart_by_more_than_rounding,
@@ -351,17 +352,11 @@ def _trials(function: LayerFunction, eps: float) -> Iterator[tuple[Finding, Upst
     if other is not None and both is not None:
         added = {name: np.asarray(first[name] + other[name]) for name in first}
         if differ := apart_by_more_than_rounding(added, both, eps):
-            yield Finding(differ, f"{who} {_DOES_NOT_ADD.format(listed(differ))}"), judged.plus(second)
+            yield Finding(differ, f"{who} {DOES_NOT_ADD.format(listed(differ))}"), judged.plus(second)
     scattered = replace(judged, layout=strided)
     found = _run(function, scattered)
     if found is not None and (differ := apart_by_more_than_rounding(first, found, eps)):
         yield Finding(differ, f"{who} {MISREADS.format(listed(differ))}"), scattered
-
-
-_DOES_NOT_ADD = (
-    "is not linear in its upstream: for the sum of two upstreams, the gradient of {} is not the sum of the "
-    "two gradients"
-)
 
 
 def _run(function: LayerFunction, upstream: Upstream) -> Mapping[str, Array] | None:

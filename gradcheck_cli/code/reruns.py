@@ -29,6 +29,10 @@ MISREADS = (
     "reads its upstream as if it were contiguous: the same upstream in another memory layout gives a "
     "different gradient of {}"
 )
+DOES_NOT_ADD = (
+    "is not linear in its upstream: for the sum of two upstreams, the gradient of {} is not the sum of the "
+    "two gradients"
+)
 _TIMES = f"with the loss multiplied by {FACTOR:g}, the gradient of {{}}"
 _IGNORES = f"does not use its upstream: {_TIMES} stays the same"
 _SQUARES = f"uses its upstream twice: {_TIMES} is {FACTOR**2:g} times what it was"

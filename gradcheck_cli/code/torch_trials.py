@@ -1,7 +1,8 @@
-"""Run backward with a scaled loss and with other memory layouts, and compare the results.
+"""Run backward with other upstream gradients and in other memory layouts, and compare the results.
 
-The gradients must scale with the loss, and must not depend on the layout. They do not scale if backward
-ignores its upstream gradient. They depend on the layout if backward misreads the memory of that gradient.
+The gradients must be linear in the upstream, and must not depend on its layout. They are not linear if backward
+ignores or clips its upstream gradient. They depend on the layout if backward misreads the memory of that
+gradient.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from gradcheck_cli.arrays.shapes import listed
 from gradcheck_cli.code.findings import Finding
 from gradcheck_cli.code.load import Callee
 from gradcheck_cli.code.reruns import (
+    DOES_NOT_ADD,
     FACTOR,
     MISREADS,
     Gradients,
@@ -50,7 +52,7 @@ class Trials:
 
 
 def tried(code: Callee, graph: Graph, point: Gradients, plain: Upstream, judged: Upstream) -> Trials:
-    """Run backward with the loss scaled and with other memory layouts, and compare the results.
+    """Run backward with other upstream gradients and in other memory layouts, and compare the results.
 
     point: the parameters at which to run.
     plain: the upstream of the author's loss.
@@ -100,6 +102,7 @@ class _Laboratory:
         other = self._run(judged.times(FACTOR), f"with its loss multiplied by {FACTOR:g}")
         if other:
             yield from self._disproportion(first, other, judged.times(FACTOR))
+        yield from self._not_additive(first, judged)
 
     def _layouts(self, plain: Upstream, judged: Upstream, first: _Run) -> Iterator[Trial]:
         """Yield a trial for each memory layout of the upstream that changes the results."""
@@ -128,6 +131,20 @@ class _Laboratory:
             sentence = disproportion(first.gradients, second.gradients, differ)
             yield Trial(Finding(differ, f"{who} {sentence}"), upstream)
 
+    def _not_additive(self, first: _Run, judged: Upstream) -> Iterator[Trial]:
+        """Yield a trial if the gradient for the sum of two upstreams is not the sum of the two gradients."""
+        other = judged.redrawn()
+        if other is None:
+            return
+        second = self._run(other, "with other weights in its loss")
+        both = self._run(judged.plus(other), "with the sum of two weights in its loss")
+        if second is None or both is None:
+            return
+        added = _sum_of(first, second)
+        if differ := apart_by_more_than_rounding(added.gradients, both.gradients, self.graph.eps):
+            who = _culprit(added, both, 1.0, float(np.sqrt(self.graph.eps)))
+            yield Trial(Finding(differ, f"{who} {DOES_NOT_ADD.format(listed(differ))}"), judged.plus(other))
+
     def _run(self, upstream: Upstream, circumstances: str) -> _Run | None:
         """Run backward with this upstream and return the result.
 
@@ -143,6 +160,21 @@ class _Laboratory:
             self.remarks += [complaint.message for complaint in error.complaints]
             return None
         return _Run(gradients, steps)
+
+
+def _sum_of(first: _Run, second: _Run) -> _Run:
+    """Return what a run with the sum of two upstreams gives if every step of backward is linear."""
+    gradients = {name: np.asarray(g + second.gradients[name]) for name, g in first.gradients.items()}
+    steps = [
+        _Step(one.name, _sums(one.up, other.up), _sums(one.down, other.down), overwrites=False)
+        for one, other in zip(first.steps, second.steps, strict=False)
+    ]
+    return _Run(gradients, steps)
+
+
+def _sums(first: Sequence[Tensor | None], second: Sequence[Tensor | None]) -> list[Tensor | None]:
+    pairs = zip(first, second, strict=False)
+    return [None if a is None or b is None else a.to_dense() + b.to_dense() for a, b in pairs]
 
 
 _OVERWRITES = (

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from gradcheck_cli.code.drawn import drawn
 from gradcheck_cli.types import Array
 
 Tensor = Any
@@ -55,6 +56,17 @@ class Weights:
             terms = terms + weighted.reshape(len(terms), -1).sum(dim=1)
         return terms if self.factor == 1.0 else terms * self.factor
 
+    def redrawn(self) -> Weights | None:
+        """Return other weights, drawn at random with both signs; None if the loss has a single term."""
+        if len(self.terms) < 2:
+            return None
+        return replace(self, terms=self.terms * drawn(self.terms.shape, np.random.default_rng(1)))
+
+    def plus(self, other: Weights) -> Weights:
+        """Return the weights of the sum of two losses, which weigh the outputs in the same way."""
+        outputs = None if self.outputs is None else 2.0 * self.outputs
+        return replace(self, terms=self.terms + other.terms, outputs=outputs)
+
     @property
     def told(self) -> Iterator[str]:
         """Sentences that describe how the weighted loss differs from the author's."""
@@ -87,8 +99,8 @@ def random_weights(terms: int, upstream: Tensor | None) -> Weights:
     of_terms = _drawn(rng, terms) if terms > 1 else np.ones(1)
     if upstream is None or not _is_uniform(upstream) or not _has_rows(upstream, terms):
         return Weights(of_terms)
-    drawn = upstream.new_tensor(_drawn(rng, upstream.numel())).reshape(upstream.shape)
-    return Weights(of_terms, upstream * (drawn - 1.0))
+    factors = upstream.new_tensor(_drawn(rng, upstream.numel())).reshape(upstream.shape)
+    return Weights(of_terms, upstream * (factors - 1.0))
 
 
 def _drawn(rng: np.random.Generator, count: int) -> Array:
@@ -151,6 +163,15 @@ class Upstream:
     def times(self, factor: float) -> Upstream:
         """Return the upstream that results if the loss is multiplied by `factor`."""
         return replace(self, weights=replace(self.weights, factor=factor * self.weights.factor))
+
+    def redrawn(self) -> Upstream | None:
+        """Return an upstream with other random weights; None if the loss has a single term."""
+        weights = self.weights.redrawn()
+        return None if weights is None else replace(self, weights=weights)
+
+    def plus(self, other: Upstream) -> Upstream:
+        """Return the sum of two upstreams that have the same memory layout."""
+        return replace(self, weights=self.weights.plus(other.weights))
 
     def __str__(self) -> str:
         told = list(self.weights.told)

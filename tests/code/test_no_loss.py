@@ -64,6 +64,26 @@ def test_a_term_that_an_upstream_of_ones_hides_is_found(verdict, backward, expec
 
 
 @pytest.mark.parametrize(
+    ("backward", "expected"),
+    [("3 * up", Verdict.AGREES), ("3 * up.clamp(-2.0, 2.0)", Verdict.WRONG)],
+)
+def test_an_upstream_that_a_single_draw_leaves_alone_is_found(verdict, backward, expected):
+    """The first c is at most 2 in size, so a clip at 2 changes only the sum of two draws."""
+    report = verdict(CENTRED.replace("x - x.mean()", "3 * x").replace("BACKWARD", backward))
+    assert report.verdict is expected
+    if expected is Verdict.WRONG:
+        (said,) = report.diagnosis.trials
+        assert said.startswith("The backward of Centred is not linear in its upstream: for the sum of two ")
+
+
+def test_backward_receives_c_in_another_memory_layout_as_well(verdict):
+    text = CENTRED.replace("x - x.mean()", "3 * x").replace("randn(5", "randn(5, 3")
+    backward = "3 * torch.as_strided(up, up.shape, (up.shape[1], 1))"
+    report = verdict(text.replace("BACKWARD", backward))
+    assert (report.verdict, "another memory layout" in report.weighted) == (Verdict.WRONG, True)
+
+
+@pytest.mark.parametrize(
     "outputs",
     [
         "w ** 2, w.sin()",
