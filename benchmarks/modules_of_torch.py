@@ -2,6 +2,7 @@
 
     python benchmarks/modules_of_torch.py                   # 784-50-10, next to literal differences
     python benchmarks/modules_of_torch.py --networks 200    # random ones, each right and with a mistake
+    python benchmarks/modules_of_torch.py --kinds           # recurrent layers, attention and others
 
 A right module must never be called wrong, and no part of it may be named. Every mistake must be called wrong.
 """
@@ -17,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from gradcheck_cli import Verdict, check, load_spec
+from gradcheck_cli.code.objective import Function
 from gradcheck_cli.code.torch_graph import Graph
 from gradcheck_cli.code.torch_modules import Modules
 from gradcheck_cli.directions.projections import EVALUATIONS
@@ -292,6 +294,45 @@ def price_of_every_entry() -> None:
     print(f"processor time: {units:.2f} s by units, {literal:.0f} s literally, 1 / {literal / units:.0f}")
 
 
+KINDS = {
+    "nn.LSTM": "Recurrent(nn.LSTM, 24)",
+    "nn.LSTM, 2 layers": "Recurrent(nn.LSTM, 24), Recurrent(nn.LSTM, 24)",
+    "nn.GRU": "Recurrent(nn.GRU, 24)",
+    "nn.RNN": "Recurrent(nn.RNN, 24)",
+    "nn.MultiheadAttention": "Attention(24)",
+    "nn.TransformerEncoderLayer": "nn.TransformerEncoderLayer(24, 2, 32, 0.0, batch_first=True)",
+    "nn.ConvTranspose1d": "OverTime(nn.ConvTranspose1d(24, 24, 3, padding=1))",
+    "weight_norm": "nn.utils.parametrizations.weight_norm(nn.Linear(24, 24))",
+}
+
+
+def price_of_kinds() -> None:
+    """Print how many evaluations every entry of some modules takes, and how many it would take literally."""
+    print(f"{'module':<28} {'entries':>8} {'literal':>8} {'now':>8}  ratio")
+    for name, parts in KINDS.items():
+        with tempfile.TemporaryDirectory() as folder:
+            fill = {"samples": 4, "tokens": 4, "width": 24, "mode": "train", "dtype": "double"}
+            source = HEAD.format(seed=0, mistake="pass", loss="terms", parts=parts, **fill)
+            (Path(folder) / "net.py").write_text(source)
+            (Path(folder) / "net.yaml").write_text("gradients: {torch: net.py:build}\n")
+            spec = load_spec(Path(folder) / "net.yaml")
+            function, _ = read_function(spec, spec.gradients)
+            entries, now = evaluations(function)
+        literal = EVALUATIONS * entries
+        print(f"{name:<28} {entries:>8,} {literal:>8,} {now:>8,}  1 / {literal / now:.1f}")
+
+
+def evaluations(function: Function) -> tuple[int, int]:
+    """Return the number of entries of a function, and of the evaluations that all of them take."""
+    counted = Counted()
+    sites = function.sites(list(function.parameters))
+    used = {use.site for uses in sites.uses.values() for use in uses}
+    numbers = sum(len(sites.values(site)) for site in used)
+    sizes = {name: array.size for name, array in function.parameters.items()}
+    left = sum(size for name, size in sizes.items() if name not in sites.uses)
+    return sum(sizes.values()), counted.runs + EVALUATIONS * (numbers + left)
+
+
 def literal_seconds(objective: object, entries: int, some: int = 200) -> float:
     """Return the processor seconds that literal differences of all entries would take."""
     start = time.process_time()
@@ -307,6 +348,7 @@ def main() -> None:
     parser.add_argument(
         "--networks", type=int, default=0, help="random modules, each right and with a mistake"
     )
+    parser.add_argument("--kinds", action="store_true", help="recurrent layers, attention and others")
     parser.add_argument("--seed", type=int, default=0, help="the first seed")
     asked = parser.parse_args()
     import torch
@@ -314,6 +356,8 @@ def main() -> None:
     torch.set_num_threads(1)
     if asked.networks:
         judge_random_modules(asked.seed, asked.networks)
+    elif asked.kinds:
+        price_of_kinds()
     else:
         price_of_every_entry()
 

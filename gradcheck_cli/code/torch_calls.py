@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from gradcheck_cli.code.torch_graph import Graph
+from gradcheck_cli.code.torch_unrolled import Unrolled
 from gradcheck_cli.code.torch_upstream import Weights
 from gradcheck_cli.types import Array
 
@@ -52,12 +53,14 @@ class Calls:
     point: the parameters.
     weights: the weights in the loss.
     modules: the modules to watch, by name.
+    unrolled: the modules that run written out, so that their parts can be watched.
     """
 
     graph: Graph
     point: Mapping[str, Array]
     weights: Weights
     modules: Mapping[str, Module]
+    unrolled: Sequence[Unrolled] = ()
 
     def losses(self, visit: Visit, point: Mapping[str, Array] | None = None) -> Array:
         """Return the S loss terms of one forward pass in float64.
@@ -105,7 +108,10 @@ class Calls:
 
         handles = [module.register_forward_hook(hook_of(name)) for name, module in self.modules.items()]
         try:
-            yield
+            with ExitStack() as written_out:
+                for each in self.unrolled:
+                    written_out.enter_context(each.installed())
+                yield
         finally:
             for handle in handles:
                 handle.remove()

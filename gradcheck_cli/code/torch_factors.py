@@ -69,15 +69,17 @@ class Layout:
 
 @dataclass(frozen=True)
 class Turned:
-    """Factors of a matrix that is stored transposed.
+    """Factors of a matrix that is stored transposed, or of several such matrices below each other.
 
-    factors: the factors of the transposed matrix.
-    rows: the rows of the matrix to keep.
+    factors: the factors of the transposed matrices.
+    rows: the rows of the matrices to keep.
+    groups: the number of matrices. An entry of a matrix may be an array of its own.
     """
 
     factors: Factors
     shape: Shape
     rows: Array
+    groups: int = 1
 
     def sums(self, d: Array) -> Array:
         return self._kept(self.factors.sums(d))
@@ -89,12 +91,12 @@ class Turned:
         return self._kept(self.factors.squares(u))
 
     def _kept(self, transposed: Array) -> Array:
-        return np.ascontiguousarray(np.swapaxes(transposed, -1, -2)[self.rows])
+        return np.ascontiguousarray(_transposed(transposed, self.groups)[self.rows])
 
     def feeding(self, entries: Array) -> Array:
         whole = np.zeros(self.shape, dtype=bool)
         whole[self.rows] = entries
-        return self.factors.feeding(np.swapaxes(whole, -1, -2))
+        return self.factors.feeding(_transposed(whole, self.groups))
 
     def of(self, units: Array) -> Array:
         return np.flatnonzero(self.feeding(np.ones((len(self.rows), *self.shape[1:]), dtype=bool)))
@@ -103,12 +105,15 @@ class Turned:
         return replace(self, rows=self.rows[units])
 
 
-def turned(factors: Factors, shape: Shape) -> Turned:
-    """Return the factors of a matrix with the shape `shape`.
+def _transposed(array: Array, groups: int) -> Array:
+    rows, columns = array.shape[0] // groups, array.shape[1]
+    by_group = array.reshape(groups, rows, columns, *array.shape[2:])
+    return by_group.swapaxes(1, 2).reshape(groups * columns, rows, *array.shape[2:])
 
-    factors: the factors of the transposed matrix.
-    """
-    return Turned(factors, shape, np.arange(shape[0]))
+
+def turned(factors: Factors, shape: Shape, groups: int = 1) -> Turned:
+    """Return the factors of a parameter of this shape, from those of its transpose."""
+    return Turned(factors, shape, np.arange(shape[0]), groups)
 
 
 @dataclass(frozen=True)
@@ -147,12 +152,8 @@ def _dense(entry: Entry) -> Iterator[Factors]:
     """Yield the factors of w in z = a wᵀ, and then the factors of w in z = a w."""
     if len(entry.shape) != 2:
         return
-    for tensor in entry.tensors:
-        if not tensor.is_floating_point() or tensor.numel() > _MOST_NUMBERS:
-            continue
-        rows, features = entry.layout.samples_last(_numbers(tensor)), entry.layout.features
-        if rows is None:
-            continue
+    features = entry.layout.features
+    for rows in _inputs(entry):
         a = rows.reshape(1, -1, rows.shape[-1])
         channels, widths = Channels(features, len(features) - 1), (features[-1], rows.shape[-1])
         if entry.shape == widths:
@@ -161,47 +162,99 @@ def _dense(entry: Entry) -> Iterator[Factors]:
             yield turned(Rows(a, channels, widths), entry.shape)
 
 
-def _convolution(entry: Entry) -> Iterator[Factors]:
-    """Yield the factors of the weight of a convolution, [out, in / groups, *kernel]."""
-    module = entry.call.module
-    kernel = getattr(module, "kernel_size", None)
-    if getattr(module, "transposed", True) or entry.shape[2:] != kernel or not entry.tensors:
+def _side_by_side(entry: Entry) -> Iterator[Factors]:
+    """Yield the factors of w in z = [a₁ w₁ᵀ, a₂ w₂ᵀ, …], where w holds the matrices w₁, w₂, … in its rows.
+
+    So the projections of query, key and value enter an attention.
+    """
+    inputs, features = list(_inputs(entry)), entry.layout.features
+    shapes = {rows.shape for rows in inputs}
+    if len(inputs) < 2 or len(shapes) > 1 or features[-1] % len(inputs):
         return
-    patches = _patches(module, entry.tensors[0], prod(entry.shape[1:]))
-    layout, groups = entry.layout, module.groups
+    a = np.stack([rows.reshape(-1, rows.shape[-1]) for rows in inputs])
+    if entry.shape == (features[-1], a.shape[-1]):
+        yield Rows(a, Channels(features, len(features) - 1), entry.shape)
+
+
+def _inputs(entry: Entry) -> Iterator[Array]:
+    """Yield what a call read at each position of each sample, (positions, N, K), for each of its tensors."""
+    for tensor in entry.tensors:
+        if tensor.is_floating_point() and tensor.numel() <= _MOST_NUMBERS:
+            rows = entry.layout.samples_last(_numbers(tensor))
+            if rows is not None:
+                yield rows
+
+
+def _convolution(entry: Entry) -> Iterator[Factors]:
+    """Yield the factors of the weight of a convolution, [out, in / groups, *kernel].
+
+    The weight of a transposed convolution is [in, out / groups, *kernel].
+    """
+    module, shape = entry.call.module, entry.shape
+    transposed, kernel = getattr(module, "transposed", None), getattr(module, "kernel_size", None)
+    if transposed is None or shape[2:] != kernel or not entry.tensors:
+        return
+    groups = module.groups
+    if transposed:
+        shape = (groups * shape[1], shape[0] // groups, *shape[2:])
+    patches = _patches(module, entry.tensors[0], entry.call.output.shape[2:])
+    layout = entry.layout
     if patches is None or layout.axis != 0 or patches.shape[0] not in (layout.samples, layout.shape[1]):
         return
     if layout.samples == len(patches):  # each image is a sample; otherwise all images are one sample
         patches = np.moveaxis(patches, 0, -2)
-    by_group = patches.reshape(-1, groups, prod(entry.shape[1:]))
+    by_group = patches.reshape(-1, groups, prod(shape[1:]))
     channel = len(layout.features) - len(kernel) - 1
-    yield Rows(np.moveaxis(by_group, 1, 0), Channels(layout.features, channel), entry.shape)
+    factors = Rows(np.moveaxis(by_group, 1, 0), Channels(layout.features, channel), shape)
+    yield turned(factors, entry.shape, groups) if transposed else factors
 
 
-def _patches(module: Any, images: Tensor, size: int) -> Array | None:
+def _patches(module: Any, images: Tensor, positions: Sequence[int]) -> Array | None:
     """Return the patch that each position of a convolution sees, (N, *positions, channels · kernel).
 
     Returns None if the images are not a batch, or if their patches take too much memory.
-
-    size: the number of elements in one group of a patch.
     """
-    functional: Any = import_module("torch.nn.functional")
     axes = len(module.kernel_size)
     padding = getattr(module, "_reversed_padding_repeated_twice", None)
     if images.ndim != axes + 2 or padding is None:
         return None
-    mode = "constant" if module.padding_mode == "zeros" else module.padding_mode
-    padded = _numbers(functional.pad(images, tuple(padding), mode=mode))
+    padded = _spread(module, images, positions) if module.transposed else _padded(module, images, padding)
     reach = tuple((k - 1) * d + 1 for k, d in zip(module.kernel_size, module.dilation, strict=True))
     if any(s < r for s, r in zip(padded.shape[2:], reach, strict=True)):
         return None
     windows = np.lib.stride_tricks.sliding_window_view(padded, reach, tuple(range(2, axes + 2)))
-    steps = [slice(None, None, each) for each in (*module.stride, *module.dilation)]
-    windows = windows[:, :, *steps]
+    stride = (1,) * axes if module.transposed else module.stride
+    windows = windows[:, :, *[slice(None, None, each) for each in (*stride, *module.dilation)]]
     if windows.size > _MOST_NUMBERS:
         return None
+    if module.transposed:
+        windows = np.flip(windows, tuple(range(-axes, 0)))
     in_order = np.moveaxis(windows, 1, axes + 1)
     return in_order.reshape(*in_order.shape[: axes + 1], -1)
+
+
+def _padded(module: Any, images: Tensor, padding: Sequence[int]) -> Array:
+    functional: Any = import_module("torch.nn.functional")
+    mode = "constant" if module.padding_mode == "zeros" else module.padding_mode
+    return _numbers(functional.pad(images, tuple(padding), mode=mode))
+
+
+def _spread(module: Any, images: Tensor, positions: Sequence[int]) -> Array:
+    """Return the images with zeros between their pixels, which a transposed convolution convolves.
+
+    The padding is such that there is a patch for each position of the output.
+    """
+    functional: Any = import_module("torch.nn.functional")
+    numbers = _numbers(images)
+    sizes = [(n - 1) * s + 1 for n, s in zip(numbers.shape[2:], module.stride, strict=True)]
+    spread = np.zeros((*numbers.shape[:2], *sizes))
+    spread[:, :, *[slice(None, None, s) for s in module.stride]] = numbers
+    padding: list[int] = []
+    for axis in reversed(range(len(sizes))):  # torch pads the last axis first
+        reach = (module.kernel_size[axis] - 1) * module.dilation[axis]
+        before = reach - module.padding[axis]
+        padding += [before, positions[axis] + reach - before - sizes[axis]]
+    return plain(functional.pad(import_module("torch").from_numpy(spread), padding))
 
 
 def _numbers(tensor: Tensor) -> Array:
@@ -238,4 +291,4 @@ def _channels(features: Shape, units: int) -> Iterator[Channels]:
         yield Channels((1, prod(features)), 0)
 
 
-GUESSES: Sequence[Guess] = (_dense, _convolution, _embedding, _elementwise)
+GUESSES: Sequence[Guess] = (_dense, _side_by_side, _convolution, _embedding, _elementwise)

@@ -157,12 +157,18 @@ class Modules:
             self.graph.gradients(self.point, self.upstream)
 
     def _owners(self, wrong: Collection[str]) -> dict[str, list[str]]:
-        """Return the parameters with wrong gradients, by the name of their module."""
+        """Return the parameters with wrong gradients, by the name of the module that uses them.
+
+        That is the innermost module around a parameter that is called. An attention does not call `out_proj`.
+        """
         owners: dict[str, list[str]] = {}
+        called = {*self._names(), ""}
         for leaf in self.graph.leaves:
             if {leaf.called, f"{leaf.called}.real", f"{leaf.called}.imag"} & set(wrong):
-                module, _, name = leaf.name.rpartition(".")
-                owners.setdefault(module, []).append(name)
+                module = leaf.name.rpartition(".")[0]
+                while module not in called:
+                    module = module.rpartition(".")[0]
+                owners.setdefault(module, []).append(leaf.name.removeprefix(f"{module}."))
         return owners
 
     def _names(self) -> Sequence[str]:

@@ -32,7 +32,8 @@ from gradcheck_cli.code.torch_calls import Call, Calls, Module, Place, Tensor, u
 from gradcheck_cli.code.torch_factors import GUESSES, Entry, Layout, turned
 from gradcheck_cli.code.torch_graph import Graph
 from gradcheck_cli.code.torch_leaf import Leaf
-from gradcheck_cli.code.torch_terms import in_terms
+from gradcheck_cli.code.torch_terms import in_terms, near
+from gradcheck_cli.code.torch_unrolled import Unrolled, unrolled
 from gradcheck_cli.code.torch_upstream import Weights
 from gradcheck_cli.errors import InputError
 from gradcheck_cli.numerical.objective import Factors, Site, Use
@@ -129,7 +130,12 @@ def find_sites(graph: Graph, point: Mapping[str, Array], weights: Weights, names
     is_small = sum(prod(leaf.stored_shape) for leaf in leaves) <= _FEW
     if is_small or graph.differentiates or not _can_be_watched(graph):
         return NO_SITES
-    return _Search(*in_terms(graph, point, weights), point, leaves).sites()
+    graph, weights = in_terms(graph, point, weights)
+    for written_out in (unrolled(graph.torch, graph.forward), {}):
+        search = _Search(graph, weights, point, leaves, written_out)
+        if search.is_faithful():
+            return search.sites()
+    return NO_SITES
 
 
 def _can_be_watched(graph: Graph) -> bool:
@@ -146,22 +152,37 @@ class _Search:
     """The search for sites of some parameters."""
 
     def __init__(
-        self, graph: Graph, weights: Weights, point: Mapping[str, Array], leaves: Sequence[Leaf]
+        self,
+        graph: Graph,
+        weights: Weights,
+        point: Mapping[str, Array],
+        leaves: Sequence[Leaf],
+        written_out: Mapping[str, Unrolled],
     ) -> None:
         self.graph = graph
         self.point = point
         self.leaves = [leaf for leaf in leaves if _may_have_sites(leaf)]
-        self.owners = {leaf.called: _owners(graph.forward, leaf.tensor) for leaf in self.leaves}
+        self.owners = {leaf.called: _owners(graph.forward, leaf.tensor, written_out) for leaf in self.leaves}
         modules = {name: module for owners in self.owners.values() for name, module in owners.items()}
-        self.calls = Calls(graph, point, weights, modules)
+        self.calls = Calls(graph, point, weights, modules, list(written_out.values()))
         self.recorded, self.rest = self.calls.recorded()
         self.spots: dict[Place, _Spot] = {}
         self.rng = np.random.default_rng(0)
 
+    def is_faithful(self) -> bool:
+        """Return whether the watched forward pass repeats itself, and gives the losses of the graph.
+
+        A module that is written out may round in another way, but must give the same losses near the point.
+        """
+        if not np.array_equal(self.calls.losses(unchanged), self.rest):
+            return False
+        return not self.calls.unrolled or all(
+            _agree(self.calls.losses(unchanged, at), self.graph.losses(at, self.calls.weights))
+            for at in near(self.point)
+        )
+
     def sites(self) -> Sites:
         """Return the verified sites that save evaluations."""
-        if not np.array_equal(self.calls.losses(unchanged), self.rest):
-            return NO_SITES
         found = {name: uses for group in self._groups() for name, uses in self._verified(group).items()}
         spots = list({spot.place: spot for each in found.values() for spot, _ in each}.values())
         sites = {spot.place: site for site, spot in enumerate(spots)}
@@ -357,10 +378,20 @@ def _may_have_sites(leaf: Leaf) -> bool:
     return leaf.storage.is_dense and not leaf.own.is_complex and leaf.tensor.numel() > 0
 
 
-def _owners(root: Module, tensor: Tensor) -> dict[str, Module]:
-    """Return the modules that hold a parameter directly, by name."""
-    return {
-        name: module
-        for name, module in root.named_modules()
-        if any(each is tensor for each in module._parameters.values())
-    }
+def _agree(first: Array, second: Array) -> bool:
+    """Return whether two arrays of loss terms are the same, up to rounding."""
+    allowed = _TOLERANCE * float(np.abs(first).sum() + np.abs(second).sum())
+    return len(first) == len(second) and bool((np.abs(first - second) <= allowed).all())
+
+
+def _owners(root: Module, tensor: Tensor, written_out: Mapping[str, Unrolled]) -> dict[str, Module]:
+    """Return the modules that hold a parameter directly, by name; of one that is written out, its parts."""
+    owners: dict[str, Module] = {}
+    for name, module in root.named_modules():
+        own = {own for own, each in module._parameters.items() if each is tensor}
+        if own and name in written_out:
+            parts = written_out[name].parts.items()
+            owners |= {f"{name}.{part}": each.module for part, each in parts if own & set(each.parameters)}
+        elif own:
+            owners[name] = module
+    return owners

@@ -41,7 +41,7 @@ def in_terms(graph: Graph, point: Mapping[str, Array], weights: Weights) -> tupl
             split = replace(graph, loss=_of_samples(graph, graph.loss, share))
             of_terms = replace(weights, terms=np.ones(samples))
             with suppress(InputError), graph.code.running("with its loss taken sample by sample"):
-                if all(_adds_up(graph, weights, split, of_terms, at) for at in _near(point)):
+                if all(_adds_up(graph, weights, split, of_terms, at) for at in near(point)):
                     return split, of_terms
     return graph, weights
 
@@ -55,7 +55,7 @@ def _of_samples(graph: Graph, loss: OwnLoss, share: float) -> OwnLoss:
     return replace(loss, function=lambda output, *y: share * graph.torch.func.vmap(of_one)(output, *y))
 
 
-def _near(point: Mapping[str, Array]) -> Iterator[Mapping[str, Array]]:
+def near(point: Mapping[str, Array]) -> Iterator[Mapping[str, Array]]:
     """Yield the point itself, then random points near it."""
     yield point
     rng = np.random.default_rng(0)

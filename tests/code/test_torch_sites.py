@@ -9,8 +9,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from gradcheck_cli import Verdict, check, load_spec
-from gradcheck_cli.code import torch_sites
+from gradcheck_cli import Verdict, WrongGradientError, check, check_torch, load_spec
+from gradcheck_cli.code import torch_sites, torch_unrolled
 from gradcheck_cli.code.sites import NO_SITES
 from gradcheck_cli.code.torch_factors import Turned, turned
 from gradcheck_cli.code.torch_graph import Graph
@@ -138,7 +138,51 @@ NORM = "nn.LayerNorm((16, 20)), nn.Linear(20, 20)"
 OTHERS = tensors("a", "c")  # what is left of b, its bias, takes fewer evaluations literally
 NORMALISED = LATER.format("F.batch_norm(h, None, None, training=True)")
 
+SEQUENCES = {"shape": (2, 20), "out": (2, 20)}
+
+
+def inside(module, sites, forward="self.b(h)[0]", **how):
+    """Return a case in which `b` is this module of torch, and these of its parameters have sites."""
+    called = f"h = torch.tanh(self.a(x))\n        return self.c({forward})"
+    named = {f"b.{name}" for name in sites}
+    return tensors("a", "c") | named, {
+        **SEQUENCES,
+        "parts": f"{module}, nn.Linear(20, 20)",
+        "forward": called,
+        **how,
+    }
+
+
+def recurrent(*suffixes):
+    return [
+        f"{kind}_{of}_{suffix}" for kind in ("weight", "bias") for of in ("ih", "hh") for suffix in suffixes
+    ]
+
+
+ATTENDING = "in_proj_weight", "in_proj_bias", "out_proj.weight", "out_proj.bias"
+
 FOUND = {
+    "in an LSTM": inside("nn.LSTM(20, 20, batch_first=True)", recurrent("l0")),
+    "in a GRU": inside("nn.GRU(20, 10, batch_first=True, bidirectional=True)", recurrent("l0", "l0_reverse")),
+    "in layers of an RNN": inside("nn.RNN(20, 20, 2, batch_first=True)", recurrent("l0", "l1")),
+    "in an attention": inside(
+        "nn.MultiheadAttention(20, 4, batch_first=True)", ATTENDING, "self.b(h, h, h)[0]"
+    ),
+    "in an attention to others": inside(
+        "nn.MultiheadAttention(20, 4, batch_first=True)", ATTENDING, "self.b(h, x, h + x)[0]"
+    ),
+    "in a transposed convolution": inside(
+        "nn.ConvTranspose1d(20, 20, 4, stride=2, padding=3, dilation=2)",
+        ["weight", "bias"],
+        "self.b(h.transpose(1, 2)).transpose(1, 2)",
+        out=(3, 20),
+    ),
+    "in groups of a transposed convolution": inside(
+        "nn.ConvTranspose2d(20, 20, 4, stride=2, padding=(3, 1), output_padding=(1, 0), groups=2)",
+        ["weight", "bias"],
+        "self.b(h.transpose(1, 2)[..., None]).flatten(2).transpose(1, 2)",
+        out=(2, 20),
+    ),
     "by a backward written by hand": (ALL, {}),
     "in float32": (ALL, {"dtype": "float"}),
     "with one number for a loss": (ALL, {"loss": "terms.mean()"}),
@@ -225,6 +269,56 @@ def test_literal_differences_can_be_asked_for(tmp_path):
         spec_of(tmp_path, parts=parts, out=(2,), how="check: {differences: literal, parameters: b.*}")
     )
     assert (report.verdict, report.differences, report.way) == (Verdict.AGREES, "literal", "")
+
+
+class Last(torch.nn.Module):
+    """A linear layer on the output of a module that torch computes in one piece."""
+
+    def __init__(self, inner, width):
+        super().__init__()
+        self.inner, self.out = inner.double(), torch.nn.Linear(width, 2).double()
+
+    def forward(self, x):
+        return self.out(
+            self.inner(*[x] * (3 if isinstance(self.inner, torch.nn.MultiheadAttention) else 1))[0]
+        )
+
+
+INSIDE = {
+    "LSTM": (lambda: torch.nn.LSTM(40, 4, batch_first=True), 40, 4),
+    "GRU": (lambda: torch.nn.GRU(40, 4, batch_first=True), 40, 4),
+    "attention": (lambda: torch.nn.MultiheadAttention(14, 2, batch_first=True), 14, 14),
+}
+
+
+def judged(kind, factor):
+    """Check a module, one of whose gradients is multiplied by this factor in a single entry."""
+    torch.manual_seed(0)
+    build, width, out = INSIDE[kind]
+    module = build()
+    net, first = Last(module, out), next(module.parameters())
+    factors = torch.ones_like(first)
+    factors[3, 4] = factor
+    first.register_hook(lambda gradient: gradient * factors)
+    x = torch.randn(3, 2, width, dtype=torch.float64)
+    return check_torch(net, x=x, loss=lambda out, y=None: out.square().sum((1, 2)), only=["inner.*"])
+
+
+@pytest.mark.parametrize("kind", INSIDE)
+def test_an_entry_inside_a_module_of_torch_is_wrong_alone(kind):
+    with pytest.raises(WrongGradientError) as caught:
+        judged(kind, 1.01)
+    assert (caught.value.report.differences, caught.value.report.wrong) == ("units", 1)
+
+
+def test_a_right_recurrent_module_agrees():
+    report = judged("LSTM", 1.0)
+    assert (report.verdict, report.differences) == (Verdict.AGREES, "units")
+
+
+def test_a_module_that_is_written_out_in_a_wrong_way_has_no_sites(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch_unrolled, "_lstm", lambda z, c: [z[..., :20].tanh(), c])
+    assert set(sites_of(spec_of(tmp_path, **FOUND["in an LSTM"][1])).uses) == OTHERS
 
 
 # --- factors that are not true ------------------------------------------------------------------------------
