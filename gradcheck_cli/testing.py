@@ -148,6 +148,7 @@ def check_torch(
     loss: Callable[..., Any] | None = None,
     order: int = 1,
     forward_mode: bool = False,
+    batched: bool = False,
     only: str | Sequence[str] = "all",
     scheme: str = "adaptive",
     rtol: float | None = None,
@@ -167,6 +168,7 @@ def check_torch(
         outputs, with c drawn at random.
     order: 2 also checks the gradients of the gradients, which double backward computes.
     forward_mode: whether to check forward-mode derivatives (jvp), too, and say which mode is wrong.
+    batched: whether to check backward for a batch of upstreams (is_grads_batched, vmap), too.
     only, scheme, rtol, atol, fast, strict, allow_undecided: as in `check_gradients`.
 
     The module and the tensors are restored when the check ends. Returns the `Report`. Raises
@@ -176,7 +178,8 @@ def check_torch(
     __tracebackhide__ = True
     from gradcheck_cli.code.given_module import kept, read_torch
 
-    how = _how(only, scheme, rtol, atol, fast, strict, order=order, forward_mode=forward_mode)
+    modes = {"order": order, "forward_mode": forward_mode, "batched": batched}
+    how = _how(only, scheme, rtol, atol, fast, strict, **modes)
     with kept(module, loss, tensors):
         report = _check(partial(read_torch, module, tensors, x, y, loss, how), how)
     return _passed(report, allow_undecided)

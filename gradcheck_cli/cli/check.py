@@ -16,6 +16,7 @@ from gradcheck_cli.cli.grouped import GroupedCommand, Heading, option
 from gradcheck_cli.cli.options import (
     EXIT_CODES_HELP,
     atol_option,
+    batched_option,
     code_options,
     color_option,
     format_option,
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
 @inputs_option
 @order_option
 @forward_mode_option
+@batched_option
 @gradients_option
 @code_options
 @no_code_option

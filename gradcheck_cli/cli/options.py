@@ -96,6 +96,13 @@ forward_mode_option = option(
     default=None,
     help="Also check forward-mode derivatives (jvp) for code in torch or jax.  [default: the spec's setting]",
 )
+batched_option = option(
+    "--batched/--no-batched",
+    under=Heading.WHAT,
+    default=None,
+    help="Also check backward for a batch of upstreams (is_grads_batched, vmap) for code in torch.  "
+    "[default: the spec's]",
+)
 gradients_option = option(
     "--gradients",
     under=Heading.WHAT,

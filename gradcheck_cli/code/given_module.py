@@ -70,7 +70,7 @@ def read_torch(
         torch = import_module("torch")
         x, y = (v if v is None or is_sparse(torch, v) else plain(v) for v in (x, y))
         graph = build_graph(torch, code, built[0] if len(built) == 1 else built, x, y)
-    inputs = Inputs(None, None, None, order=how.order, forward_mode=how.forward_mode)
+    inputs = Inputs(None, None, None, order=how.order, forward_mode=how.forward_mode, batched=how.batched)
     return checked(code, graph, inputs), inputs
 
 

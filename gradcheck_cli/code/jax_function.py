@@ -26,7 +26,7 @@ from gradcheck_cli.code.jax_loss import (
 )
 from gradcheck_cli.code.load import Callee, Load, load
 from gradcheck_cli.code.nested import Nested
-from gradcheck_cli.code.objective import Function, Inputs
+from gradcheck_cli.code.objective import FORWARD, Function, Inputs
 from gradcheck_cli.code.own_inputs import own_nested
 from gradcheck_cli.code.python_function import PythonFunction, observed
 from gradcheck_cli.code.reruns import FACTOR, disproportion, not_in_proportion
@@ -59,6 +59,9 @@ def read(source: FromCode, inputs: Inputs, load: Load = load) -> Function:
     if inputs.problem is not None:
         help = "leave the network out, or return the loss and its gradients and name the function as python"
         raise bad_input("a network section does not work with a jax function", "network", help=help)
+    if inputs.batched:
+        help = "it is about is_grads_batched of torch; check the function under jax.vmap as one of its own"
+        raise bad_input("'batched' does not work with jax code", "check", "batched", help=help)
     jax, code = imported(source.where), load(source.code, source.where)
     x, y = samples(inputs, code)
     nested = own_nested(code)
@@ -91,7 +94,7 @@ def differentiated(jax: Any, code: Callee, nested: Nested, inputs: Inputs, data:
         first = _first(jax, code, outputs, point, data)
     if inputs.forward_mode:
         with hinted(_NO_JVP):
-            first = replace(first, in_forward_mode=(_in_forward_mode(jax, first, outputs),))
+            first = replace(first, other_modes={FORWARD: _in_forward_mode(jax, first, outputs)})
     if inputs.order == 1:
         return first
     with hinted(_TWICE):

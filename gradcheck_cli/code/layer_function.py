@@ -175,7 +175,7 @@ class LayerFunction:
     stands_alone: ClassVar[bool] = True
     takes_taps: ClassVar[bool] = True
     before: ClassVar[tuple[Function, ...]] = ()
-    in_forward_mode: ClassVar[tuple[Function, ...]] = ()
+    other_modes: ClassVar[Mapping[str, Function]] = {}
     loss_name: ClassVar[str] = WEIGHTED_OUTPUTS
     vectorized: ClassVar[bool] = False
     is_wide: ClassVar[bool] = False  # the code chooses its types

@@ -119,12 +119,17 @@ class Function(Protocol):
         """Functions that are checked first. If one of them is wrong, checking this one means nothing."""
 
     @property
-    def in_forward_mode(self) -> Sequence[Function]:
-        """The same function with gradients from forward mode (jvp); empty unless these are to be checked."""
+    def other_modes(self) -> Mapping[str, Function]:
+        """The same function with gradients from each further mode that is to be checked, by its name."""
 
     @property
     def others(self) -> Sequence[Function]:
         """Functions that run the same code with other weights in L. Their gradients must be right, too."""
+
+
+FORWARD = "forward mode (jvp)"
+BATCHED = "batched backward (vmap)"
+"""The names of further modes in which code computes gradients."""
 
 
 @dataclass(frozen=True)
@@ -137,6 +142,7 @@ class Inputs:
     checks_inputs: whether ∂L/∂x is checked, too.
     order: 1 to check gradients, 2 to check the gradients of gradients.
     forward_mode: whether forward-mode derivatives are checked, too.
+    batched: whether backward for a batch of upstreams is checked, too.
     """
 
     parameters: Mapping[str, Array] | None
@@ -146,6 +152,7 @@ class Inputs:
     checks_inputs: bool = False
     order: int = 1
     forward_mode: bool = False
+    batched: bool = False
 
 
 def read_inputs(spec: Spec, own: OwnParameters | None = None) -> Inputs:
@@ -171,7 +178,13 @@ def read_inputs(spec: Spec, own: OwnParameters | None = None) -> Inputs:
 
 
 def _asked(inputs: Inputs, how: CheckSpec) -> Inputs:
-    return replace(inputs, checks_inputs=how.inputs, order=how.order, forward_mode=how.forward_mode)
+    return replace(
+        inputs,
+        checks_inputs=how.inputs,
+        order=how.order,
+        forward_mode=how.forward_mode,
+        batched=how.batched,
+    )
 
 
 def _labels_whole(problem: Problem) -> Array:

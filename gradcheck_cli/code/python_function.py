@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from inspect import unwrap
 from types import ModuleType
 from typing import Any, ClassVar
@@ -150,7 +150,7 @@ class PythonFunction:
     takes_taps: bool = True
     findings: tuple[Finding, ...] = ()
     before: tuple[Function, ...] = ()
-    in_forward_mode: tuple[Function, ...] = ()
+    other_modes: Mapping[str, Function] = field(default_factory=dict)
     others: tuple[Function, ...] = ()
     attached: Callable[[], Iterable[Attached]] = tuple
     is_wide: ClassVar[bool] = False  # the code chooses its types

@@ -45,12 +45,13 @@ def read_code(source: FromCode, inputs: Inputs, load: Load | None = None) -> Fun
     if inputs.checks_inputs and source.kind.without_inputs:
         message = f"'inputs' does not work with {source.kind.what}"
         raise bad_input(message, "check", "inputs", help=source.kind.without_inputs)
-    for key, is_asked in (("order: 2", inputs.order > 1), ("forward_mode", inputs.forward_mode)):
+    modes = {"forward_mode": inputs.forward_mode, "batched": inputs.batched}
+    for key, is_asked in {"order: 2": inputs.order > 1, **modes}.items():
         if is_asked:
             _refuse_without_autodiff(source, inputs, key)
-    if inputs.order > 1 and inputs.forward_mode:
-        message = "'forward_mode' does not work with 'order: 2'"
-        raise bad_input(message, "check", "forward_mode", help="check the two in separate specs")
+    for mode in (key for key, is_asked in modes.items() if is_asked and inputs.order > 1):
+        help = "check the two in separate specs"
+        raise bad_input(f"'{mode}' does not work with 'order: 2'", "check", mode, help=help)
     loaded_by = () if load is None else (load,)
     function: Function = import_module(source.kind.reader).read(source, inputs, *loaded_by)
     return function

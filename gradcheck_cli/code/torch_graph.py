@@ -24,6 +24,12 @@ from gradcheck_cli.types import Array
 
 Result = TypeVar("Result")
 
+Batch = Callable[[Tensor, Sequence[Tensor], Tensor], Sequence[Tensor]]
+"""A function that runs backward for several upstreams at once, and returns a stack of gradients per tensor.
+
+It takes the loss terms, (S,), the tensors, and the upstreams, (K, S).
+"""
+
 _LAYERS = "name the layers as the module does, or under 'gradients', add names: {MODULE_NAME: SPEC_NAME}"
 
 
@@ -166,6 +172,40 @@ class Graph:
         return {
             name: real(part) for leaf in self.leaves for name, part in leaf.parts(leaf.gradient()).items()
         }
+
+    def batched_gradients(
+        self, parameters: Mapping[str, Array], weights: Weights, factors: Array, batch: Batch
+    ) -> list[Mapping[str, Array]]:
+        """Return the gradients of K losses, computed in one backward pass for K upstreams.
+
+        factors: (K, S), what to multiply the S terms of the weighted loss by for each of the K losses.
+        batch: a function that runs that backward pass.
+        """
+        if sparse := next((leaf.name for leaf in self.leaves if not leaf.storage.is_dense), ""):
+            raise self.code.complain(f"has the sparse '{sparse}', which torch does not take in a batch")
+        self._assign(parameters, wide=False)
+        with self.torch.enable_grad():
+            terms = self._terms(False, weights)
+            used = self._used(terms)
+            found = batch(terms, [leaf.tensor for leaf in used], terms.new_tensor(factors)) if used else ()
+        by_name = {leaf.name: gradient for leaf, gradient in zip(used, found, strict=True)}
+        return [self._row(by_name, row) for row in range(len(factors))]
+
+    def _used(self, terms: Tensor) -> list[Leaf]:
+        """Return the parameters that backward computes a gradient for."""
+        if not terms.requires_grad:
+            return []
+        tensors = [leaf.tensor for leaf in self.leaves]
+        found = self.torch.autograd.grad(terms.sum(), tensors, retain_graph=True, allow_unused=True)
+        return [leaf for leaf, gradient in zip(self.leaves, found, strict=True) if gradient is not None]
+
+    def _row(self, by_name: Mapping[str, Tensor], row: int) -> dict[str, Array]:
+        """Return the real gradients in one row of a batch. A parameter without a gradient counts as 0."""
+        gradients = (
+            (leaf, by_name[leaf.name][row].cpu() if leaf.name in by_name else leaf.zeros())
+            for leaf in self.leaves
+        )
+        return {name: real(part) for leaf, g in gradients for name, part in leaf.parts(g).items()}
 
     def assign(self, parameters: Mapping[str, Array]) -> None:
         """Assign the parameters to the module, in its own type."""

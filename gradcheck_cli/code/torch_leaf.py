@@ -77,9 +77,11 @@ class Leaf:
 
     def gradient(self) -> Tensor:
         """Return the gradient at the stored numbers, on the CPU; zeros if backward computed none."""
-        if self.tensor.grad is None:
-            return self.storage.stored(self.tensor.detach()).new_zeros(self.stored_shape).cpu()
-        return self.storage.gradient(self.tensor.grad).cpu()
+        return self.zeros() if self.tensor.grad is None else self.storage.gradient(self.tensor.grad).cpu()
+
+    def zeros(self) -> Tensor:
+        """Return a gradient of 0 at the stored numbers, on the CPU."""
+        return self.storage.stored(self.tensor.detach()).new_zeros(self.stored_shape).cpu()
 
     @property
     def stored_shape(self) -> Shape:

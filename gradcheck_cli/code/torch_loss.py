@@ -139,7 +139,7 @@ class ProjectedGradient:
 
 def _first_gradient(leaf: Leaf, found: Tensor | None) -> Tensor:
     if found is None:
-        return leaf.storage.stored(leaf.tensor.detach()).new_zeros(leaf.stored_shape)
+        return leaf.zeros().to(leaf.tensor.device)
     return leaf.storage.gradient(found)
 
 

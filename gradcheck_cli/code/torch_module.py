@@ -2,36 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, fields, replace
-from functools import partial
+from dataclasses import replace
 from importlib import import_module
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
 from gradcheck_cli.arrays.named_arrays import Dialect
-from gradcheck_cli.code.findings import Attached, Finding
 from gradcheck_cli.code.load import Callee, Load, UserCode, load
 from gradcheck_cli.code.objective import Function, Inputs
 from gradcheck_cli.code.returned import (
     Evaluation,
     hinted,
     own_array,
-    read_stack,
     refuse_changed,
     refuse_mixed,
     samples,
 )
-from gradcheck_cli.code.sites import NO_SITES, Sites
-from gradcheck_cli.code.torch_attached import attached
 from gradcheck_cli.code.torch_build import build_graph
-from gradcheck_cli.code.torch_forward import forward_gradients
+from gradcheck_cli.code.torch_function import WIDE, TorchFunction
 from gradcheck_cli.code.torch_graph import Graph
-from gradcheck_cli.code.torch_modules import Modules
+from gradcheck_cli.code.torch_other_modes import other_modes
 from gradcheck_cli.code.torch_second import HOW_TO_DIFFERENTIATE, projected
-from gradcheck_cli.code.torch_sites import find_sites
 from gradcheck_cli.code.torch_storage import is_sparse
 from gradcheck_cli.code.torch_trials import tried
 from gradcheck_cli.code.torch_types import hinting_at_types
@@ -40,10 +34,6 @@ from gradcheck_cli.code.verified import verified
 from gradcheck_cli.errors import Complaint, InputError, Location, bad_input, did_you_mean, shortened
 from gradcheck_cli.spec.gradients import NetworkCode
 from gradcheck_cli.types import Array
-
-_WIDE = "in float64, which finite differences need"
-_MOVED = "with slightly changed parameters"
-_STACKED = "under torch.func.vmap, which `vectorized` asks for"
 
 
 def read(source: NetworkCode, inputs: Inputs, load: Load = load) -> Function:
@@ -95,8 +85,7 @@ def checked(code: Callee, graph: Graph, inputs: Inputs, vectorized: bool = False
     refuse_mixed(function, function.apart, code)
     weighted, remarks = _weighted(function) if graph.loss.is_own else (function.upstream, ())
     first = _tried(replace(function, remarks=(*function.remarks, *remarks)), weighted, inputs)
-    if inputs.forward_mode:
-        first = replace(first, in_forward_mode=(_in_forward_mode(first),))
+    first = replace(first, other_modes=other_modes(first, inputs))
     if inputs.order == 1:
         return first
     with hinted(HOW_TO_DIFFERENTIATE):
@@ -106,7 +95,7 @@ def checked(code: Callee, graph: Graph, inputs: Inputs, vectorized: bool = False
     return replace(function, before=(first, *first.others))
 
 
-def _tried(function: _Function, weighted: Upstream, inputs: Inputs) -> _Function:
+def _tried(function: TorchFunction, weighted: Upstream, inputs: Inputs) -> TorchFunction:
     """Run backward in other ways. Return the function with the findings, and with the upstreams to check.
 
     weighted: the upstream with which the gradients are checked first.
@@ -149,148 +138,10 @@ def _refuse_unfit(dialect: Dialect, graph: Graph, inputs: Inputs) -> None:
     dialect.refuse_unfit(ours if inputs.problem is None else inputs.problem.network.shapes)
 
 
-@dataclass(frozen=True)
-class _Function:
-    """A module as a `Function`, with its loss weighted in one particular way.
-
-    parameters: the point at which the gradients are checked.
-    upstream: the weights in the loss, and the layout of the gradient that backward starts from.
-    loss: the author's loss, without weights.
-    apart: the largest difference allowed between the results of two runs, relative to the largest entry.
-    is_wide: whether the losses are known to be computed in float64 throughout.
-    findings: faults found by running backward in other ways.
-    before: the function of the loss L, if this object is g = ⟨∇L, v⟩; empty otherwise.
-    in_forward_mode: this function, with gradients from forward mode.
-    others: this function with other upstreams.
-    """
-
-    code: Callee
-    graph: Graph
-    parameters: Mapping[str, Array]
-    upstream: Upstream
-    loss: float
-    apart: float
-    remarks: tuple[str, ...]
-    is_wide: bool
-    vectorized: bool = False
-    findings: tuple[Finding, ...] = ()
-    before: tuple[_Function, ...] = ()
-    in_forward_mode: tuple[_Function, ...] = ()
-    others: tuple[_Function, ...] = ()
-
-    takes_taps: ClassVar[bool] = False
-
-    @property
-    def stands_alone(self) -> bool:
-        return not self.graph.loss.is_own
-
-    @property
-    def loss_name(self) -> str:
-        return self.graph.loss.name
-
-    @property
-    def origin(self) -> str:
-        return f"torch {self.graph.loss.backward} of {self.code}"
-
-    @property
-    def weighted(self) -> str:
-        return " ".join(filter(None, [self.graph.loss.told, str(self.upstream)]))
-
-    @property
-    def samples(self) -> int | None:
-        return None if self.graph.x is None or not self.graph.x.ndim else len(self.graph.x)
-
-    @property
-    def terms(self) -> int:
-        return len(self.upstream.weights.terms)
-
-    def losses(self, parameters: Mapping[str, Array]) -> Array:
-        with self.code.running(_MOVED):
-            losses = self.graph.losses(parameters, self.upstream.weights)
-        if len(losses) != self.terms:
-            message = f"returns {len(losses)} loss terms, but it returned {self.terms} before"
-            raise self.code.complain(message)
-        return losses.astype(np.float64)
-
-    def losses_at(self, points: Sequence[Mapping[str, Array]]) -> Array:
-        if not self.vectorized:
-            return np.stack([self.losses(point) for point in points])
-        with self.code.running(_STACKED):
-            losses = self.graph.losses_at(points, self.upstream.weights)
-        return read_stack(losses, (len(points), self.terms), self.code)
-
-    def gradients(self, parameters: Mapping[str, Array]) -> Mapping[str, Array]:
-        with self.code.running(_MOVED):
-            return self.graph.gradients(parameters, self.upstream)
-
-    def sites(self, names: Sequence[str]) -> Sites:
-        with suppress(InputError), self.code.running("with its modules watched"):
-            return find_sites(self.graph, self.parameters, self.upstream.weights, names)
-        return NO_SITES
-
-    def places(self, wrong: Collection[str], right: Collection[str]) -> tuple[str, ...]:
-        """Return a sentence for each module whose backward pass is wrong; empty if none is found."""
-        root = self.graph.forward
-        if not self.graph.loss.is_first or not isinstance(root, self.graph.torch.nn.Module):
-            return ()
-        modules = Modules(self.graph, root, self.parameters, self.upstream)
-        with suppress(InputError), self.code.running("with its modules watched"):
-            return tuple(modules.faults(wrong))
-        return ()
-
-    def wide_gradients(self) -> Mapping[str, Array] | None:
-        """Return the gradients that backward computes in float64.
-
-        Returns None if the module is in float64 anyway, or cannot compute in float64.
-        """
-        if all(str(dtype) in ("torch.float64", "torch.complex128") for dtype in self.graph.types):
-            return None
-        try:
-            with self.code.running(_WIDE):
-                return self.graph.gradients(self.parameters, self.upstream, wide=True)
-        except InputError:  # a kernel that accepts only one type
-            return None
-
-    def attached(self) -> Iterable[Attached]:
-        run = partial(self.graph.gradients, self.parameters, self.upstream)
-        return attached(self.graph.torch, self.code, run)
-
-
-@dataclass(frozen=True)
-class _ForwardMode(_Function):
-    """A module as a `Function` whose gradients come from forward mode, one pass for each entry."""
-
-    @property
-    def origin(self) -> str:
-        return f"torch forward mode of {self.code}"
-
-    def gradients(self, parameters: Mapping[str, Array]) -> Mapping[str, Array]:
-        with hinted(_HOW_TO_JVP), self.code.running("in forward mode"):
-            return forward_gradients(self.graph, parameters, self.upstream.weights)
-
-    def places(self, wrong: Collection[str], right: Collection[str]) -> tuple[str, ...]:
-        return ()
-
-    def attached(self) -> tuple[Attached, ...]:
-        """Return nothing: the reverse mode finds a detached branch."""
-        return ()
-
-    def wide_gradients(self) -> None:
-        """Return None: reverse mode already shows how much the module's own dtype rounds."""
-
-
-def _in_forward_mode(function: _Function) -> _ForwardMode:
-    fields_of = {each.name: getattr(function, each.name) for each in fields(function)}
-    return _ForwardMode(**{**fields_of, "findings": (), "others": (), "in_forward_mode": ()})
-
-
-_HOW_TO_JVP = "forward mode needs a jvp: give each autograd.Function a static method jvp(ctx, *tangents)"
-
-
 # --- two runs that are watched -----------------------------------------------------------------------------
 
 
-def _observed(code: Callee, graph: Graph, point: Mapping[str, Array], vectorized: bool) -> _Function:
+def _observed(code: Callee, graph: Graph, point: Mapping[str, Array], vectorized: bool) -> TorchFunction:
     """Run the module several times to verify that its results are usable, and return it as a `Function`.
 
     The function's loss is the author's, without weights.
@@ -302,7 +153,7 @@ def _observed(code: Callee, graph: Graph, point: Mapping[str, Array], vectorized
     first, remarks = verified(observe, code, lambda: _first_not_finite(code, graph, point))
     upstream = Upstream(plain_weights(len(first.losses)))
     loss = float(first.losses.astype(np.float64).sum())
-    return _Function(
+    return TorchFunction(
         code, graph, point, upstream, loss, first.apart, remarks, _is_wide(code, graph, point), vectorized
     )
 
@@ -322,7 +173,7 @@ def _first_not_finite(code: Callee, graph: Graph, point: Mapping[str, Array]) ->
         return None
     parts = [(name, part) for name, part in graph.forward.named_modules() if name]
     hooks = [part.register_forward_hook(look_at(name)) for name, part in parts]
-    with code.running(_WIDE):
+    with code.running(WIDE):
         graph.losses(point, AS_IT_IS)
     for hook in hooks:
         hook.remove()
@@ -333,7 +184,7 @@ def _first_not_finite(code: Callee, graph: Graph, point: Mapping[str, Array]) ->
 
 def _is_wide(code: Callee, graph: Graph, point: Mapping[str, Array]) -> bool:
     """Return whether the losses of the graph at `point` are known to be computed in float64 throughout."""
-    with suppress(InputError), code.running(_WIDE):  # compiled code may not run while it is watched
+    with suppress(InputError), code.running(WIDE):  # compiled code may not run while it is watched
         return graph.is_wide(point)
     return False
 
@@ -341,7 +192,7 @@ def _is_wide(code: Callee, graph: Graph, point: Mapping[str, Array]) -> bool:
 def _evaluable(code: Callee, graph: Graph, point: Mapping[str, Array]) -> Graph:
     """Return the graph, or a copy that enables autograd if its losses cannot be computed without it."""
     for each in (graph, replace(graph, differentiates=True)):
-        with suppress(InputError), code.running(_WIDE):
+        with suppress(InputError), code.running(WIDE):
             each.losses(point, AS_IT_IS)
             return each
     return graph  # a later run reports the error
@@ -357,7 +208,7 @@ def _observe(code: Callee, graph: Graph, point: Mapping[str, Array]) -> tuple[Ev
         gradients = graph.gradients(point, Upstream(AS_IT_IS))
     refuse_changed(before, graph.arguments(), code)
     silent = graph.silent
-    with hinting_at_types(), code.running(_WIDE):
+    with hinting_at_types(), code.running(WIDE):
         losses = graph.losses(point, AS_IT_IS)
     refuse_changed(before, graph.arguments(), code)
     remarks = [
@@ -372,7 +223,7 @@ def _observe(code: Callee, graph: Graph, point: Mapping[str, Array]) -> tuple[Ev
 # --- under another upstream --------------------------------------------------------------------------------
 
 
-def _weighted(function: _Function) -> tuple[Upstream, tuple[str, ...]]:
+def _weighted(function: TorchFunction) -> tuple[Upstream, tuple[str, ...]]:
     """Return an upstream with random weights, and remarks.
 
     If the module fails with these weights, the upstream is the function's own, and the remarks are the

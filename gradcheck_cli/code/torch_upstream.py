@@ -56,6 +56,14 @@ class Weights:
             terms = terms + weighted.reshape(len(terms), -1).sum(dim=1)
         return terms if self.factor == 1.0 else terms * self.factor
 
+    def multiplied(self, factors: Array) -> Weights:
+        """Return the weights of the loss in which each term is multiplied by its factor, (S,)."""
+        outputs = self.outputs
+        if outputs is not None:
+            shape = (len(factors), *[1] * (outputs.ndim - 1)) if len(factors) > 1 else ()
+            outputs = outputs * outputs.new_tensor(factors).reshape(shape)
+        return replace(self, terms=self.terms * factors, outputs=outputs)
+
     def redrawn(self) -> Weights | None:
         """Return other weights, drawn at random with both signs; None if the loss has a single term."""
         if len(self.terms) < 2:

@@ -67,7 +67,7 @@ class CodeSubject:
     inputs: the inputs that the code is called with.
     findings: the mistakes that were found by rerunning the code in other ways.
     before: functions that return a subject whose gradients must be right for this check to mean anything.
-    in_forward_mode: functions that return a subject with the gradients of forward mode.
+    other_modes: by the name of a further mode, a function that returns a subject with its gradients.
     others: functions that return a subject with the loss weighted in another way. These subjects are checked,
         too, if nothing is wrong.
     shared: a function that shares the evaluations among processes. By default, there is only one process,
@@ -81,7 +81,7 @@ class CodeSubject:
     inputs: Inputs
     findings: tuple[Finding, ...]
     before: Sequence[Callable[[], CodeSubject]]
-    in_forward_mode: Sequence[Callable[[], CodeSubject]]
+    other_modes: Mapping[str, Callable[[], CodeSubject]]
     others: Sequence[Callable[[], CodeSubject]]
     shared: Sharing = _alone
 
@@ -102,8 +102,11 @@ class CodeSubject:
                 break
             found = other()._check(how, progress, clock)
             report = found if found.verdict is Verdict.WRONG else report
-        for other in self.in_forward_mode:
-            report = _of_both_modes(report, other()._check(how, progress, clock))
+        for mode, other in self.other_modes.items():
+            found = other()._check(how, progress, clock)
+            report = _of_both_modes(report, found, mode)
+            if report.source == found.source:
+                break
         return report
 
     def _check(self, how: CheckSpec, progress: Progress | None, clock: Clock) -> Report:
@@ -195,24 +198,26 @@ def _along_directions(
     return check_along_directions(claim, code, how, progress, told)
 
 
-_REVERSE, _FORWARD = "reverse mode (vjp)", "forward mode (jvp)"
+_REVERSE = "reverse mode (vjp)"
 
 
-def _of_both_modes(reverse: Report, forward: Report) -> Report:
+def _of_both_modes(reverse: Report, other: Report, mode: str) -> Report:
     """Return the report to show for the two modes: that of a wrong mode, or else of an undecided mode.
 
     If only one mode is wrong, its report says so.
+
+    mode: the name of the mode of the report `other`.
     """
-    wrong = [report for report in (reverse, forward) if report.verdict is Verdict.WRONG]
+    wrong = [report for report in (reverse, other) if report.verdict is Verdict.WRONG]
     if not wrong:
-        if not forward.passed:
-            return reverse if not reverse.passed else forward
-        return replace(reverse, unusual=(*reverse.unusual, f"{_FORWARD} agrees as well"))
+        if not other.passed:
+            return reverse if not reverse.passed else other
+        return replace(reverse, unusual=(*reverse.unusual, f"{mode} agrees as well"))
     first, diagnosis = wrong[0], wrong[0].diagnosis
-    right, faulty = (_FORWARD, _REVERSE) if first is reverse else (_REVERSE, _FORWARD)
+    right, faulty = (mode, _REVERSE) if first is reverse else (_REVERSE, mode)
     if len(wrong) == 2:
-        place = f"{_REVERSE} and {_FORWARD} are both wrong"
-    elif (forward if first is reverse else reverse).passed:
+        place = f"{_REVERSE} and {mode} are both wrong"
+    elif (other if first is reverse else reverse).passed:
         place = f"{right} agrees with finite differences, so the fault is in {faulty}"
     else:
         return first
@@ -294,9 +299,10 @@ def subject_of_function(function: Function, inputs: Inputs, how: CheckSpec) -> C
         inputs=inputs,
         findings=function.findings,
         before=[partial(subject_of_function, earlier, inputs, how) for earlier in function.before],
-        in_forward_mode=[
-            partial(subject_of_function, other, inputs, how) for other in function.in_forward_mode
-        ],
+        other_modes={
+            mode: partial(subject_of_function, other, inputs, how)
+            for mode, other in function.other_modes.items()
+        },
         others=[partial(subject_of_function, other, inputs, how) for other in function.others],
     )
 

@@ -46,7 +46,9 @@ def tensors_of(spec: Spec) -> tuple[str, ...]:
 
 def _refuse_autodiff(spec: Spec) -> None:
     """Raise an `InputError` if the check asks for derivatives that a network does not have."""
-    for key, is_asked in (("order: 2", spec.check.order > 1), ("forward_mode", spec.check.forward_mode)):
+    how = spec.check
+    asked = {"order: 2": how.order > 1, "forward_mode": how.forward_mode, "batched": how.batched}
+    for key, is_asked in asked.items():
         if is_asked:
             message = f"'{key}' does not work with the gradients of a network"
             help = "it needs code in torch or jax, which gradcheck can differentiate"
