@@ -116,7 +116,7 @@ def test_the_nearest_pyproject_counts_and_no_other(folder, gradcheck, project, m
             "zzz = 1",
             1,
             "unknown key 'zzz'",
-            "choose one of specs, only, inputs, order, forward-mode, no-code, ",
+            "choose one of specs, only, inputs, order, forward-mode, batched, no-code, ",
         ),
         (
             'gradients = "mine.npz"',
