@@ -1,8 +1,8 @@
 """Run backward with other upstream gradients and in other memory layouts, and compare the results.
 
-The gradients must be linear in the upstream, and must not depend on its layout. They are not linear if backward
-ignores or clips its upstream gradient. They depend on the layout if backward misreads the memory of that
-gradient.
+The gradients must be linear in the upstream, and must not depend on its layout. They are not linear if
+backward ignores or clips its upstream gradient. They depend on the layout if backward misreads the memory of
+that gradient.
 """
 
 from __future__ import annotations

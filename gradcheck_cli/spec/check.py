@@ -38,8 +38,8 @@ class CheckSpec(Model):
         Order 2 needs code in torch or jax.
     forward_mode: Also check forward-mode derivatives (jvp), and say which of the two modes is wrong. This
         needs code in torch or jax.
-    batched: Also check backward for a batch of upstreams, by is_grads_batched and torch.func.vmap. Say whether
-        the batch or backward for a single upstream is wrong. This needs code in torch.
+    batched: Also check backward for a batch of upstreams, by is_grads_batched and torch.func.vmap. Say
+        whether the batch or backward for a single upstream is wrong. This needs code in torch.
     scheme: The difference scheme. `adaptive` extrapolates from several steps and estimates its own error.
     step: The largest step of the scheme, measured as the change in a pre-activation.
     rtol: The relative tolerance. The default is 1e-6, or 16 times the machine epsilon of the gradient's dtype
