@@ -17,7 +17,7 @@ from gradcheck_cli.code.sites import NO_SITES, Sites
 from gradcheck_cli.code.torch_attached import attached
 from gradcheck_cli.code.torch_graph import Graph
 from gradcheck_cli.code.torch_modules import Modules
-from gradcheck_cli.code.torch_sites import find_sites
+from gradcheck_cli.code.torch_searched import Searched
 from gradcheck_cli.code.torch_upstream import Upstream
 from gradcheck_cli.errors import InputError
 from gradcheck_cli.types import Array
@@ -42,6 +42,7 @@ class TorchFunction:
     before: the module itself, if this is the function g = ⟨∇L, v⟩.
     other_modes: the same module with gradients from other modes of torch, by the name of the mode.
     others: the same module with other upstreams.
+    searched: the sites found so far, which all upstreams share.
     """
 
     code: Callee
@@ -57,6 +58,7 @@ class TorchFunction:
     before: tuple[TorchFunction, ...] = ()
     other_modes: Mapping[str, TorchFunction] = field(default_factory=dict)
     others: tuple[TorchFunction, ...] = ()
+    searched: Searched = field(default_factory=Searched)
 
     takes_taps: ClassVar[bool] = False
 
@@ -105,7 +107,7 @@ class TorchFunction:
 
     def sites(self, names: Sequence[str]) -> Sites:
         with suppress(InputError), self.code.running("with its modules watched"):
-            return find_sites(self.graph, self.parameters, self.upstream.weights, names)
+            return self.searched.sites(self.graph, self.parameters, self.upstream.weights, names)
         return NO_SITES
 
     def places(self, wrong: Collection[str], right: Collection[str]) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from textwrap import dedent
 from types import SimpleNamespace
 
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 from gradcheck_cli import Verdict, WrongGradientError, check, check_torch, load_spec
-from gradcheck_cli.code import torch_sites, torch_unrolled
+from gradcheck_cli.code import torch_searched, torch_sites, torch_unrolled
 from gradcheck_cli.code.sites import NO_SITES
 from gradcheck_cli.code.torch_factors import Turned, turned
 from gradcheck_cli.code.torch_graph import Graph
@@ -231,6 +232,19 @@ def test_a_compiled_module_is_not_watched(tmp_path, monkeypatch):
     compiler = SimpleNamespace(utils=SimpleNamespace(counters={"frames": {"total": 1}}))
     monkeypatch.setitem(sys.modules, "torch._dynamo", compiler)
     assert function.sites(list(function.parameters)) is NO_SITES
+
+
+@pytest.mark.parametrize("loss", ["terms", "terms.mean()"])
+def test_other_upstreams_need_no_search_of_their_own(loss, tmp_path, monkeypatch):
+    spec, searches, search = spec_of(tmp_path, loss=loss), [], torch_searched.find_sites
+    monkeypatch.setattr(torch_searched, "find_sites", lambda *a: searches.append(1) or search(*a))
+    function, _ = read_function(spec, spec.gradients)
+    names = list(function.parameters)
+    first, other = function, replace(function, upstream=function.upstream.times(-0.5))
+    known, again = first.sites(names), other.sites(names)
+    assert (len(searches), again.uses) == (1, known.uses)
+    np.testing.assert_allclose(again.rest(), -0.5 * known.rest(), rtol=1e-12)
+    np.testing.assert_allclose(again.rest().sum(), other.losses(function.parameters).sum(), rtol=1e-12)
 
 
 # --- the verdict ------------------------------------------------------------------------------------------
