@@ -22,7 +22,7 @@ from gradcheck_cli.code.torch_upstream import Upstream
 from gradcheck_cli.errors import InputError
 from gradcheck_cli.types import Array
 
-WIDE = "in float64, which differences need"
+WIDE = "in float64, which finite differences need"
 """How error messages describe a run in float64."""
 
 _MOVED = "with slightly changed parameters"
@@ -111,7 +111,7 @@ class TorchFunction:
         return NO_SITES
 
     def places(self, wrong: Collection[str], right: Collection[str]) -> tuple[str, ...]:
-        """Return a sentence for each module whose backward pass is wrong; empty if none can be identified."""
+        """Return a sentence for each module whose backward pass is wrong; empty if none is found."""
         root = self.graph.forward
         if not self.graph.loss.is_first or not isinstance(root, self.graph.torch.nn.Module):
             return ()

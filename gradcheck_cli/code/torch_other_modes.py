@@ -61,7 +61,7 @@ class _ForwardMode(TorchFunction):
         return ()
 
     def wide_gradients(self) -> None:
-        """Return None: the reverse mode shows how much the module's own dtype rounds."""
+        """Return None: reverse mode already shows how much the module's own dtype rounds."""
 
 
 _HOW_TO_JVP = "forward mode needs a jvp: give each autograd.Function a static method jvp(ctx, *tangents)"
@@ -129,7 +129,7 @@ class _Batched(TorchFunction):
         return ()
 
     def wide_gradients(self) -> None:
-        """Return None: backward alone shows how much the module's own dtype rounds."""
+        """Return None: backward for one upstream already shows how much the module's own dtype rounds."""
 
 
 _HOW_TO_BATCH = "write backward with operations that torch.func.vmap can batch, or leave 'batched' out"

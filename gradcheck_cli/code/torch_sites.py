@@ -131,7 +131,8 @@ def find_sites(graph: Graph, point: Mapping[str, Array], weights: Weights, names
     if is_small or graph.differentiates or not _can_be_watched(graph):
         return NO_SITES
     graph, weights = in_terms(graph, point, weights)
-    for written_out in (unrolled(graph.torch, graph.forward), {}):
+    tensors = [leaf.tensor for leaf in leaves]
+    for written_out in (unrolled(graph.torch, graph.forward, tensors), {}):
         search = _Search(graph, weights, point, leaves, written_out)
         if search.is_faithful():
             return search.sites()

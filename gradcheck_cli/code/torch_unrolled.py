@@ -46,9 +46,14 @@ class Unrolled:
             del self.module.forward
 
 
-def unrolled(torch: Any, root: Module) -> dict[str, Unrolled]:
-    """Return every module in `root` that can be written out, by its name."""
-    found = {name: _unrolled(torch, module) for name, module in root.named_modules()}
+def unrolled(torch: Any, root: Module, tensors: Sequence[Tensor]) -> dict[str, Unrolled]:
+    """Return every module in `root` that has one of these parameters and can be written out, by its name."""
+    wanted = {id(tensor) for tensor in tensors}
+    found = {
+        name: _unrolled(torch, module)
+        for name, module in root.named_modules()
+        if any(id(parameter) in wanted for parameter in module.parameters())
+    }
     return {name: each for name, each in found.items() if each is not None}
 
 

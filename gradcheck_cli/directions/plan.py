@@ -85,6 +85,11 @@ def seconds_of(objective: DirectedObjective, name: str, clock: Clock) -> float:
     return once if once > QUICK else _seconds_of_batch(moves, moves.batch, TIMINGS, clock) / moves.batch
 
 
+def seconds_of_move(moves: Movable, clock: Clock) -> float:
+    """Return the time of an evaluation that perturbs a single number, in seconds as `seconds_of` does."""
+    return _seconds_of_batch(moves, 1, TIMINGS, clock)
+
+
 def _seconds_of_batch(moves: Movable, points: int, timings: int, clock: Clock) -> float:
     which = np.zeros(points, dtype=np.intp)
     moves.move(which, moves.position[which])
