@@ -91,7 +91,7 @@ SHAPES = {"MLP": (3, 0), "conv net": (2, 1, 4, 4), "LSTM": (2, 3, 0), "two trans
 
 
 def one_entry(gradient: Tensor) -> Tensor:
-    changed = gradient.clone()
+    changed = gradient.clone(memory_format=torch.contiguous_format)
     changed.view(-1)[int(gradient.abs().argmax())] *= 1.5
     return changed
 
