@@ -137,6 +137,12 @@ class Near:
         """The unperturbed elements of the value `at`, (F, N), for F features and N samples."""
         return self._by_feature(self.objective.values[self.at])
 
+    @property
+    def _flat(self) -> Array:
+        """The unperturbed elements of the value `at`, one row of F features for each of N samples, (N, F)."""
+        value = self.objective.values[self.at]
+        return value.reshape(len(value), -1)
+
     @staticmethod
     def _by_feature(value: Array) -> Array:
         return np.ascontiguousarray(value.reshape(len(value), -1).T)
@@ -182,7 +188,7 @@ class Near:
         """
         at = (features[:, None], np.arange(len(self.objective.target))[samples])
         if self.in_rows:
-            z = np.repeat(self.objective.values[self.at][None, samples], len(y), axis=0)
+            z = np.repeat(self._flat[None, samples], len(y), axis=0)
             z[np.arange(len(y)), :, features] = y
             return self._whole_rows(z, samples)
         return self._one_by_one(at, y, lambda rise: self._raised(features, samples, rise))
@@ -190,7 +196,7 @@ class Near:
     def singles(self, features: Array, samples: Array, y: Array) -> NearLosses:
         """Return B losses; for loss b, only the element at features[b] and samples[b] is set to y[b]."""
         if self.in_rows:
-            z = self.objective.values[self.at][samples]
+            z = self._flat[samples]
             z[np.arange(len(y)), features] = y
             return self._whole_rows(z, samples)
         return self._one_by_one((features, samples), y, lambda rise: self._gathered(features, samples, rise))
@@ -324,7 +330,8 @@ class Near:
             elif isinstance(step, Pointwise):
                 at_rest = objective.pieces.get(i)
                 if at_rest is not None:
-                    crossed = _or(crossed, (step.pieces(z) != at_rest[samples]).any(axis=-1))
+                    pieces = at_rest.reshape(len(at_rest), -1)[samples]
+                    crossed = _or(crossed, (step.pieces(z) != pieces).any(axis=-1))
                 z = step.row.overwrite(z)
         losses, target = network.loss.value(z, objective.target[samples]), objective.target[samples]
         if objective.loss_pieces is not None and network.loss.pieces is not None:

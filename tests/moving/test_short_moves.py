@@ -10,6 +10,8 @@ from gradcheck_cli.moving import movables as moves_module
 from gradcheck_cli.moving.short_moves import outer, product
 from gradcheck_cli.network.activations import ACTIVATIONS
 from gradcheck_cli.network.losses import LOSSES
+from gradcheck_cli.problem.problem import build_problem
+from gradcheck_cli.spec.spec import Spec
 
 STEP = 2.0**-9
 NORMED = {"units": 4, "activation": "tanh", "batch_norm": True}
@@ -61,6 +63,24 @@ def test_entries_of_a_normalised_layer(kind, monkeypatch):
 def test_units_of_a_normalised_layer(site, monkeypatch):
     problem = problem_of((5, "tanh"), NORMED, (3, "identity"), samples=7)
     assert_near_is_anew(units_of(problem.objective, "hidden2", site), monkeypatch)
+
+
+@pytest.mark.parametrize(
+    ("layer", "features"),
+    [
+        ({"units": 4}, [3, 5]),
+        ({"units": 4, "activation": "relu"}, [3, 5]),
+        ({"embedding": 6, "embedding_dim": 2}, 3),
+    ],
+)
+def test_units_that_flatten_turns_into_the_output(layer, features, monkeypatch):
+    spec = {
+        "network": {"inputs": features, "layers": [layer, "flatten"], "loss": "cross_entropy"},
+        "parameters": {"init": "normal", "scale": 1.0, "seed": 1, "bias": "same"},
+        "data": {"synthetic": "normal", "samples": 4, "seed": 1},
+    }
+    objective = build_problem(Spec.model_validate(spec)).objective
+    assert_near_is_anew(objective.units(1), monkeypatch)
 
 
 def test_units_whose_columns_do_not_fit_a_block(monkeypatch):
