@@ -8,7 +8,7 @@ import numpy as np
 
 from gradcheck_cli.diagnose.families import BRANCHES
 from gradcheck_cli.diagnose.mistake import Wrong
-from gradcheck_cli.diagnose.variant import Backward, Handed, Variant, Visit
+from gradcheck_cli.diagnose.variant import Backward, Handed, Pass, Variant, Visit
 from gradcheck_cli.network.graph import Graph, Node
 from gradcheck_cli.network.step import Step
 from gradcheck_cli.network.steps.add import Add
@@ -107,10 +107,14 @@ def _state_lost(visit: Visit, _: float) -> Handed | None:
     return tuple(kept), gradients
 
 
+def multiplies_state(at: Pass, i: int, slot: int) -> bool:
+    """Return whether the parameters of node i multiply the state hₜ₋₁ at some time step."""
+    nodes, own = at.graph.nodes, at.graph.nodes[i].names
+    return bool(own) and any(taken == slot and nodes[k].names == own for k, taken in at.carried)
+
+
 def _multiplies_state(visit: Visit, slot: int) -> bool:
-    """Return whether a node's parameters multiply the state hₜ₋₁ at some time step."""
-    nodes, own = visit.at.graph.nodes, visit.node.names
-    return bool(own) and any(at == slot and nodes[i].names == own for i, at in visit.at.carried)
+    return multiplies_state(visit.at, visit.i, slot)
 
 
 def _branches(visit: Visit, slot: int) -> bool:

@@ -180,6 +180,13 @@ _NORMS: tuple[Mistake, ...] = (
         "δ = (g − mean g − ẑ Σ(g ẑ) / (N − 1)) / √(…)",
         f"delta_h = {_WITH_N_LESS_1} / deviation",
     ),
+    _norm(
+        "batch norm: mean over too few",
+        lambda at, g, s: (g - g.sum(axis=0) / max(1, s.rows - 1) - at.along(g)) / at.deviation,
+        "batch normalisation's backward pass divides the term from the mean by N − 1",
+        "δ = (g − Σ g / (N − 1) − ẑ mean(g ẑ)) / √(…)",
+        "delta_h = (g - g.sum(axis=0) / (N - 1) - z_hat * (g * z_hat).mean(axis=0)) / deviation",
+    ),
     WITHOUT_GAMMA[0],
     _norm(
         "batch norm: divided by the variance",
@@ -209,6 +216,13 @@ _NORMS: tuple[Mistake, ...] = (
         "batch normalisation's backward pass uses sums instead of means",
         "δ = (g − Σ g − ẑ Σ(g ẑ)) / √(…)",
         "delta_h = (g - g.sum(axis=0) - z_hat * (g * z_hat).sum(axis=0)) / deviation",
+    ),
+    _norm(
+        "batch norm: sums in place of means",
+        lambda at, g, s: (_centred(g) - at.value * (g * at.value).sum(axis=0)) / at.deviation,
+        "batch normalisation's backward pass uses a sum instead of a mean in the term from the variance",
+        "δ = (g − mean g − ẑ Σ(g ẑ)) / √(…)",
+        "",
     ),
     _norm(
         "batch norm: eps forgotten",

@@ -12,12 +12,22 @@ STEPS = 4
 RNN = alone([{"rnn": 3}], STEPS, 2)
 
 
-def rnn(carried: bool = True, upstream: int = 0, ends_early: bool = False, only_last: bool = False) -> dict:
+def rnn(
+    carried: bool = True,
+    upstream: int = 0,
+    ends_early: bool = False,
+    only_last: bool = False,
+    slope_of: int = 1,
+    multiplied: int = 0,
+    past: bool = False,
+) -> dict:
     """Return the gradients of h = tanh(w_ih x + b_ih + w_hh h + b_hh).
 
     carried: whether a step hands its gradient to the step before.  upstream: which output's gradient a step
     adds, counted from its own.  ends_early: whether the loop ends after its first round.  only_last: whether
-    the outputs before the last have no gradient of their own.
+    the outputs before the last have no gradient of their own.  slope_of: which state tanh's derivative takes,
+    counted from hₜ₋₁.  multiplied: which state the recurrent weight's gradient takes, counted the same way.
+    past: whether the gradient from the step after is added below tanh.
     """
     p = {name.removeprefix("rnn1."): value for name, value in RNN.parameters.items()}
     x, up, h = RNN.x, RNN.target, [np.zeros((3, 3))]
@@ -29,9 +39,10 @@ def rnn(carried: bool = True, upstream: int = 0, ends_early: bool = False, only_
     for t in reversed(range(STEPS)):
         if 0 <= t + upstream < STEPS and not (only_last and t < STEPS - 1):
             dh = dh + up[:, t + upstream]
-        dz = dh * (1 - h[t + 1] ** 2)
+        slope = 1 - h[t + slope_of] ** 2
+        dz = up[:, t] * slope + dh - up[:, t] if past else dh * slope
         found["weight_ih_l0"] += dz.T @ x[:, t]
-        found["weight_hh_l0"] += dz.T @ h[t]
+        found["weight_hh_l0"] += dz.T @ h[t + multiplied]
         for name in ("bias_ih_l0", "bias_hh_l0"):
             found[name] += dz.sum(axis=0)
         dx[:, t] = dz @ p["weight_ih_l0"]
@@ -54,6 +65,9 @@ def test_the_loop_by_hand_is_right():
         ("gradients of earlier outputs lost", {"only_last": True}),
         ("upstream of another step", {"upstream": 1}),
         ("upstream of another step", {"upstream": -1}),
+        ("state of another step", {"slope_of": 0}),
+        ("state of another step", {"multiplied": 1}),
+        ("carried gradient past the activation", {"past": True}),
     ],
 )
 def test_a_mistake_in_the_loop_is_named_first(kind, wrong):

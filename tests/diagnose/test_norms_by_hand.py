@@ -98,6 +98,14 @@ NORMALISED: tuple[tuple[str, Callable[..., Array]], ...] = (
     ("mean subtracted twice", lambda g, h, s, mean: (g - 2 * mean(g) - h * mean(g * h)) / s),
     ("statistics held constant", lambda g, h, s, mean: g / s),
     (
+        "mean over too few",
+        lambda g, h, s, mean: (g - mean(g) * g.shape[2] / (g.shape[2] - 1) - h * mean(g * h)) / s,
+    ),
+    (
+        "sums in place of means",
+        lambda g, h, s, mean: (g - mean(g) - h * mean(g * h) * g.shape[2]) / s,
+    ),
+    (
         "eps forgotten",
         lambda g, h, s, mean: (g - mean(g) - h * mean(g * h)) / np.sqrt(s**2 - EPS),
     ),

@@ -145,3 +145,60 @@ def test_projections_in_another_order_are_named():
     for order in ((0, 2, 1), (1, 2, 0)):
         found = why_alone(ATTENTION, attention(ATTENTION, order))
         assert kinds(found)[0] == ("projections in another order",)
+
+
+# --- a dense layer above dropout or flatten, and a gated layer ---------------------------------------------
+
+DROPPED = alone([{"dropout": 0.5, "seed": 1}, {"units": 3}], 6)
+ROWS = alone([{"units": 3}, "flatten", {"units": 2}], 4, 5)
+GATED = alone([{"swiglu": 4, "bias": False}], 5)
+
+
+def test_a_product_with_the_values_before_dropout_is_named():
+    kept = np.random.default_rng(1).random(6) >= 0.5
+    x, up, w = DROPPED.x, DROPPED.target, DROPPED.parameters["output.weight"]
+    right = {"output.weight": up.T @ (x * kept * 2), "input": up @ w * kept * 2}
+    for name, gradient in right.items():
+        np.testing.assert_allclose(gradient, exact(DROPPED)[name], rtol=1e-10)
+    found = why_alone(DROPPED, {**right, "output.weight": up.T @ x})
+    assert kinds(found)[0] == ("dropout: mask not in backward",)
+    assert found.answers[0].causes[0].where == ("output",)
+
+
+def rows_by_hand(order: str) -> Found:
+    """Return the gradients of two dense layers; flatten's gradient is reshaped in C or in Fortran order."""
+    p, x, up = ROWS.parameters, ROWS.x, ROWS.target
+    a = x @ p["hidden1.weight"].T + p["hidden1.bias"]
+    back = up @ p["output.weight"]
+    delta = np.stack([row.reshape(a.shape[1:], order=order) for row in back])
+    return {
+        "output.weight": up.T @ a.reshape(len(a), -1),
+        "output.bias": up.sum(axis=0),
+        "hidden1.weight": np.einsum("nto,nti->oi", delta, x),
+        "hidden1.bias": delta.sum(axis=(0, 1)),
+        "input": delta @ p["hidden1.weight"],
+    }
+
+
+def test_steps_and_features_in_another_order_are_named():
+    for name, gradient in rows_by_hand("C").items():
+        np.testing.assert_allclose(gradient, exact(ROWS)[name], rtol=1e-9)
+    assert kinds(why_alone(ROWS, rows_by_hand("F")))[0] == ("flattened in another order",)
+
+
+def gated(factor: Callable[[Array, Array], Array] = lambda z, silu: silu) -> Found:
+    """Return the gradients of a SwiGLU layer; `factor` computes the factor of the `up` branch."""
+    p = {name.split(".")[1]: value for name, value in GATED.parameters.items()}
+    x, up = GATED.x, GATED.target
+    z, other = x @ p["gate_proj"].T, x @ p["up_proj"].T
+    s = 1 / (1 + np.exp(-z))
+    product = up @ p["down_proj"]
+    of_up, of_gate = product * factor(z, z * s), product * other * s * (1 + z * (1 - s))
+    found = {"gate_proj": of_gate.T @ x, "up_proj": of_up.T @ x, "down_proj": up.T @ (z * s * other)}
+    return {f"swiglu1.{name}.weight": value for name, value in found.items()}
+
+
+def test_a_factor_before_its_activation_is_named():
+    for name, gradient in gated().items():
+        np.testing.assert_allclose(gradient, exact(GATED)[name], rtol=1e-9)
+    assert kinds(why_alone(GATED, gated(lambda z, silu: z)))[0] == ("factor before its activation",)

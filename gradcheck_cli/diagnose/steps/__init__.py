@@ -29,6 +29,7 @@ from gradcheck_cli.diagnose.steps.rms_norm import RMS_NORM
 from gradcheck_cli.diagnose.steps.rotary import ROTARY
 from gradcheck_cli.diagnose.steps.samples_as_vectors import SAMPLES_AS_VECTORS
 from gradcheck_cli.diagnose.steps.softmax import SOFTMAX
+from gradcheck_cli.diagnose.steps.states import STATES
 from gradcheck_cli.diagnose.steps.weight_norm import WEIGHT_NORM
 from gradcheck_cli.diagnose.variant import Variant
 
@@ -47,6 +48,7 @@ VARIANTS: tuple[Variant, ...] = (
     *ROTARY,
     *GATES,
     *RECURRENT,
+    *STATES,
     *LEARNED_STATE,
     *MAX_POOLING,
     *POOLING,

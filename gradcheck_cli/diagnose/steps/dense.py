@@ -1,14 +1,14 @@
 """Mistakes in the backward pass of dense layers and convolutions.
 
-These are the mistakes that `table.py` lists for chains of layers, and one more: the use of z in place of the
-activation.
+These are the mistakes that `table.py` lists for chains of layers, and two more: the product uses z in place
+of the activation, or the values before dropout.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from gradcheck_cli.diagnose.families import PRODUCT
+from gradcheck_cli.diagnose.families import DROPOUT, PRODUCT
 from gradcheck_cli.diagnose.mistake import Mistake, Wrong
 from gradcheck_cli.diagnose.site import Part
 from gradcheck_cli.diagnose.sites import affine_site, result_of
@@ -17,6 +17,7 @@ from gradcheck_cli.diagnose.variant import Backward, Handed, Variant, Visit, gra
 from gradcheck_cli.network.step import Step
 from gradcheck_cli.network.steps.convolution import Convolution
 from gradcheck_cli.network.steps.dense import Dense
+from gradcheck_cli.network.steps.dropout import Dropout, SampleDropout
 from gradcheck_cli.types import Array
 
 _OF_OTHERS = "another layer's"
@@ -45,6 +46,15 @@ def _of_chains(step: type[Step]) -> Iterator[Variant]:
                 yield Variant(mistake, step, _backward(mistake))
 
 
+def _of_undropped(visit: Visit) -> Array | None:
+    """Return the weight's gradient from the input of the dropout below; None if there is no dropout."""
+    below = visit.at.graph.nodes[visit.feeder] if visit.feeder >= 0 else None
+    if below is None or not isinstance(below.step, Dropout | SampleDropout):
+        return None
+    x = visit.at.values[below.inputs[0]]
+    return visit.step.vjp(visit.p, (x,), visit.output, visit.upstream)[1]["weight"]
+
+
 def _of_pre_activation(visit: Visit) -> Array | None:
     """Return the weight's gradient with z in place of a = φ(z); None if no activation precedes the step."""
     below = visit.at.graph.nodes[visit.feeder] if visit.feeder >= 0 else None
@@ -63,8 +73,21 @@ PRE_ACTIVATION = Wrong(
     "∂L/∂w",
 )
 
+UNDROPPED = Wrong(
+    "dropout: mask not in backward",
+    DROPOUT,
+    "in {where}, the product uses the input of the dropout below, not its output",
+    "∂L/∂w = δᵀ a⁽ʰ⁾, a⁽ʰ⁾ without the mask",
+    "∂L/∂w = δᵀ a⁽ʰ⁾",
+    "∂L/∂w",
+)
+
 DENSE = tuple(
     variant
     for step in (Dense, Convolution)
-    for variant in (Variant(PRE_ACTIVATION, step, gradient("weight", _of_pre_activation)), *_of_chains(step))
+    for variant in (
+        Variant(PRE_ACTIVATION, step, gradient("weight", _of_pre_activation)),
+        Variant(UNDROPPED, step, gradient("weight", _of_undropped)),
+        *_of_chains(step),
+    )
 )

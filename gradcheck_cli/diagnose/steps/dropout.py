@@ -10,6 +10,7 @@ from gradcheck_cli.network.steps.dropout import Dropout, SampleDropout
 from gradcheck_cli.types import Array
 
 _RIGHT = "∂L/∂x = mask ⊙ g"
+_TINY = float(np.finfo(float).tiny)
 
 
 def _mask(visit: Visit) -> Array:
@@ -19,6 +20,12 @@ def _mask(visit: Visit) -> Array:
         return step.scale * visit.inputs[1]
     assert isinstance(step, Dropout)
     return step.mask
+
+
+def _keep(visit: Visit) -> float:
+    """Return 1 − p; 1 if the dropout is not inverted or keeps nothing."""
+    scale = float(_mask(visit).max())
+    return 1.0 / scale if scale > 1.0 else 1.0
 
 
 def _of_first_sample(visit: Visit) -> Array | None:
@@ -36,6 +43,13 @@ _ROWS: tuple[tuple[str, Of, str, str, str], ...] = (
         "dL_dkept = y",
     ),
     (
+        "dropout: mask not in backward",
+        lambda visit: visit.upstream * _mask(visit).max(),
+        "dropout's backward pass keeps its scale 1/(1 − p), but leaves out the mask",
+        "∂L/∂x = g / (1 − p)",
+        "dL_dkept = 2 * y",
+    ),
+    (
         "dropout: mask applied twice",
         lambda visit: visit.upstream * _mask(visit) ** 2,
         "dropout's backward pass applies the mask and its scale 1/(1 − p) twice",
@@ -48,6 +62,20 @@ _ROWS: tuple[tuple[str, Of, str, str, str], ...] = (
         "dropout's backward pass applies the mask without its scale 1/(1 − p)",
         "∂L/∂x = (mask ≠ 0) ⊙ g",
         "dL_dkept = (mask > 0) * y",
+    ),
+    (
+        "dropout: another scale",
+        lambda visit: visit.upstream * (_mask(visit) != 0) * _keep(visit),
+        "dropout's backward pass multiplies by 1 − p, but it should divide by 1 − p",
+        "∂L/∂x = (1 − p) (mask ≠ 0) ⊙ g",
+        "dL_dkept = (mask > 0) * y * 0.5",
+    ),
+    (
+        "dropout: another scale",
+        lambda visit: visit.upstream * (_mask(visit) != 0) / max(1.0 - _keep(visit), _TINY),
+        "dropout's backward pass divides by p, but it should divide by 1 − p",
+        "∂L/∂x = (mask ≠ 0) ⊙ g / p",
+        "",
     ),
     (
         "dropout: mask inverted",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from gradcheck_cli.diagnose.families import GATES as GATES_FAMILY
 from gradcheck_cli.diagnose.variant import Backward, Handed, Variant, Visit, share, variant
 from gradcheck_cli.network.steps.gates import Complement, Multiply
+from gradcheck_cli.types import Array
 
 _RIGHT = "∂L/∂a = g ⊙ b, ∂L/∂b = g ⊙ a"
 
@@ -20,6 +21,20 @@ def _nothing(slot: int) -> Backward:
 
 def _without_factor(slot: int) -> Backward:
     return share(lambda visit: visit.upstream, slot)
+
+
+def _pre_activated(slot: int) -> Backward:
+    """Return a `vjp` that multiplies g by the input of the other factor's activation, not by its output."""
+
+    def of(visit: Visit) -> Array | None:
+        other = visit.node.inputs[1 - slot] - 1
+        node = visit.at.graph.nodes[other] if other >= 0 else None
+        if node is None or not node.step.is_activation:
+            return None
+        product: Array = visit.upstream * visit.at.values[node.inputs[0]]
+        return product
+
+    return share(of, slot)
 
 
 _INPUTS = (
@@ -63,6 +78,22 @@ GATES: tuple[Variant, ...] = (
             code.format("dL_dproduct"),
         )
         for slot, number, name, code in _INPUTS
+    ),
+    *(
+        variant(
+            Multiply,
+            "factor before its activation",
+            GATES_FAMILY,
+            _pre_activated(slot),
+            f"the gradient of the {number} factor of a ⊙ b uses z where the other factor is φ(z)",
+            f"∂L/∂{name} = g ⊙ z",
+            _RIGHT,
+            code,
+        )
+        for slot, number, name, code in (
+            (1, "second", "b", "dL_dsilu, dL_dup = dL_dproduct * up, dL_dproduct * gate"),
+            (0, "first", "a", ""),
+        )
     ),
     variant(
         Complement,

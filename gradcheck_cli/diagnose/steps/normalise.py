@@ -65,6 +65,7 @@ _MEANS_OF_SAMPLES = (
     ("(g * {}).sum(axis=0) / (N - 1)", "n * mean(g * {}) / (n - 1)"),
     ("(g * {}).sum(axis=0)", "n * mean(g * {})"),
     ("(g * {}).mean(axis=0)", "mean(g * {})"),
+    ("g.sum(axis=0) / (N - 1)", "n * mean(g) / (n - 1)"),
     ("g.sum(axis=0)", "n * mean(g)"),
     ("g.mean(axis=0)", "mean(g)"),
     ("z_h.mean(axis=0)", "mean(x)"),

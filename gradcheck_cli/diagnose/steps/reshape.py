@@ -37,7 +37,17 @@ def _wrong(order: str, code: str) -> Wrong:
     )
 
 
+_STEPS = Wrong(
+    "flattened in another order",
+    RESHAPE,
+    "flatten in {where} reshapes its gradient to [features, steps], not to [steps, features]",
+    "∂L/∂a⁽ʰ⁾ = ∂L/∂(flat) reshaped as [features, steps]",
+    "∂L/∂a⁽ʰ⁾ = ∂L/∂(flat) reshaped as [steps, features]",
+    "δ",
+)
+
 FLATTEN = (
+    Variant(_STEPS, Flatten, share(_in_order((1, 0)))),
     Variant(_wrong("[height, width, channels]", "0, 3, 1, 2"), Flatten, share(_in_order((1, 2, 0)))),
     Variant(_wrong("[channels, width, height]", "0, 1, 3, 2"), Flatten, share(_in_order((0, 2, 1)))),
     Variant(_wrong("[width, height, channels]", "0, 3, 2, 1"), Flatten, share(_in_order((2, 1, 0)))),
