@@ -202,3 +202,12 @@ def test_a_factor_before_its_activation_is_named():
     for name, gradient in gated().items():
         np.testing.assert_allclose(gradient, exact(GATED)[name], rtol=1e-9)
     assert kinds(why_alone(GATED, gated(lambda z, silu: z)))[0] == ("factor before its activation",)
+
+
+def test_an_extra_factor_in_the_gradient_of_rms_norms_weight_is_named():
+    of = alone([{"rms_norm": True, "eps": 0.1}], 3, 4)
+    right = {name: value for name, value in exact(of).items() if name != "input"}
+    x_hat = of.x / np.sqrt((of.x**2).mean(axis=2, keepdims=True) + 0.1)
+    np.testing.assert_allclose(right["rms_norm1.weight"], (of.target * x_hat).sum(axis=(0, 1)), rtol=1e-10)
+    wrong = {name: value * of.parameters[name] for name, value in right.items()}
+    assert kinds(why_alone(of, wrong))[0] == ("rms norm: gain's gradient times the gain",)

@@ -148,6 +148,19 @@ MISTAKES: tuple[tuple[str, Build, type, Vjp], ...] = (
     ),
     ("factor's gradient lost", _recurrent(GruCell()), Multiply, lambda s, i, a, g, sh: (sh[0], 0 * sh[1])),
     ("rms norm: root held constant", _rms, RootMeanSquare, lambda s, i, y, g, _: (g * y / i[0],)),
+    (
+        "rms norm: x in place of normalised x",
+        _rms,
+        RootMeanSquare,
+        lambda s, i, y, g, _: (rms_back(i[0], y, g, i[0] / y),),
+    ),
+    ("rms norm: root's term added", _rms, RootMeanSquare, lambda s, i, y, g, _: (rms_back(i[0], y, g, -1),)),
+    (
+        "rms norm: divided by the mean square",
+        _rms,
+        RootMeanSquare,
+        lambda s, i, y, g, _: (rms_back(i[0], y, g) * y / i[0],),
+    ),
     ("rms norm: weight forgotten", _rms, Gain, lambda s, i, y, g, _: (g,)),
     ("dropout: mask not in backward", _dropout, Dropout, lambda s, i, y, g, _: (g,)),
     ("dropout: mask not in backward", _dropout, Dropout, lambda s, i, y, g, _: (g / 0.6,)),
@@ -176,6 +189,11 @@ MISTAKES: tuple[tuple[str, Build, type, Vjp], ...] = (
         lambda s, i, y, g, shares: dropped(s, i, shares),
     ),
 )
+
+
+def rms_back(x: Array, y: Array, g: Array, factor: Any = 1) -> Array:
+    """Return ∂L/∂x of y = x / root over the last axis; `factor` multiplies the term from the root."""
+    return (g - factor * y * (g * y).mean(axis=-1, keepdims=True)) * y / x
 
 
 def dropped(step: Dense, inputs: Any, shares: Any) -> Any:

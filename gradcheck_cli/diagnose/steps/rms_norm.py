@@ -97,6 +97,27 @@ _ROWS: tuple[tuple[str, Of, str, str, str], ...] = (
         "∂L/∂x = (g − x mean(g x)) / √(…)",
         "dL_dx = (dL_dx_hat - x * mean(dL_dx_hat * x)) / root",
     ),
+    (
+        "x in place of normalised x",
+        lambda v: (v.upstream - _along(v) * _root(v)) / _root(v),
+        "uses x instead of x̂ in one of two places",
+        "∂L/∂x = (g − x mean(g x̂)) / √(…)",
+        "dL_dx = (dL_dx_hat - x * mean(dL_dx_hat * x_hat)) / root",
+    ),
+    (
+        "divided by the mean square",
+        lambda v: v.right[0][0] / _root(v),
+        "divides by mean x² + eps, not by its root",
+        "∂L/∂x = (…) / (mean x² + eps)",
+        "dL_dx = (dL_dx_hat - x_hat * mean(dL_dx_hat * x_hat)) / root**2",
+    ),
+    (
+        "root's term added",
+        lambda v: (v.upstream + _along(v)) / _root(v),
+        "adds the term from the root instead of subtracting it",
+        "∂L/∂x = (g + x̂ mean(g x̂)) / √(…)",
+        "dL_dx = (dL_dx_hat + x_hat * mean(dL_dx_hat * x_hat)) / root",
+    ),
     ("left out", lambda v: v.upstream, "is left out", "∂L/∂x = g", "dL_dx = dL_dx_hat"),
     *(
         ("over the wrong axis", _over(axis), f"takes its mean over {over}", f"… mean over {over} …", code)
@@ -115,6 +136,17 @@ _OF_X = Wrong(
     "∂L/∂w = Σ ∂L/∂y x̂",
     "∂L/∂w",
     code="dL_dgain = (y * x).sum(axis=0)",
+)
+
+
+_WITH_GAIN = Wrong(
+    "rms norm: gain's gradient times the gain",
+    RMS_NORM_FAMILY,
+    "in {where}, the gradient of RMS normalisation's weight has an extra factor w",
+    "∂L/∂w = w Σ ∂L/∂y x̂",
+    "∂L/∂w = Σ ∂L/∂y x̂",
+    "∂L/∂w",
+    code="dL_dgain = gain * (y * x_hat).sum(axis=0)",
 )
 
 
@@ -138,6 +170,7 @@ RMS_NORM: tuple[Variant, ...] = (
         "dL_dx_hat = y",
     ),
     Variant(_OF_X, Gain, gradient("weight", _gradient_of_x)),
+    Variant(_WITH_GAIN, Gain, gradient("weight", lambda visit: visit.p["weight"] * visit.right[1]["weight"])),
     *(
         variant(
             RootMeanSquare,
