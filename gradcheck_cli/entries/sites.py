@@ -79,6 +79,6 @@ def _is_vague(comparison: Comparison) -> Array:
 
 
 def _closer(look: Look, literal: LiteralDifferences, undecided: Masks) -> tuple[Look, Masks]:
-    """Let literal differences decide the undecided entries. Return the `Look` and masks of entries on kinks."""
+    """Let literal differences decide the undecided entries. Return the `Look` and masks of those on kinks."""
     among = {name: undecided.get(name, np.array(False)) for name in look.estimates}
     return on_kinks(replace(look.after(literal.refine(look.estimates, undecided)), among=among), literal)
