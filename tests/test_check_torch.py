@@ -55,6 +55,12 @@ def test_what_a_function_raises_is_told_with_its_cause():
         check_torch(Cube, [numbers(3)], order=3)
 
 
+@pytest.mark.parametrize("mode", ["forward_mode", "batched"])
+def test_another_mode_does_not_go_with_second_derivatives(mode):
+    with pytest.raises(InputError, match=f"'{mode}' does not work with 'order: 2'"):
+        check_torch(torch.sin, [numbers(3)], order=2, **{mode: True})
+
+
 def test_a_function_of_jax_is_checked():
     jax = pytest.importorskip("jax")
     import numpy as np

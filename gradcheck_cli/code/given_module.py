@@ -18,6 +18,7 @@ from gradcheck_cli.code.nested import Nested
 from gradcheck_cli.code.objective import Function, Inputs
 from gradcheck_cli.code.returned import plain
 from gradcheck_cli.code.signature import parameter_names
+from gradcheck_cli.code.sources import refuse_modes_of_second_order
 from gradcheck_cli.code.torch_build import build_graph
 from gradcheck_cli.code.torch_module import checked
 from gradcheck_cli.code.torch_storage import is_sparse, put
@@ -61,6 +62,8 @@ def read_torch(
     loss: the loss, a function of the output and y; None for Σ c · out, with c drawn at random.
     how: the settings of the check. Only the order and the mode matter here.
     """
+    inputs = Inputs(None, None, None, order=how.order, forward_mode=how.forward_mode, batched=how.batched)
+    refuse_modes_of_second_order(inputs)
     code = guarded(module)
     named = None if tensors is None else _by_name(module, tensors)
     if named is None and not hasattr(module, "named_parameters"):
@@ -70,7 +73,6 @@ def read_torch(
         torch = import_module("torch")
         x, y = (v if v is None or is_sparse(torch, v) else plain(v) for v in (x, y))
         graph = build_graph(torch, code, built[0] if len(built) == 1 else built, x, y)
-    inputs = Inputs(None, None, None, order=how.order, forward_mode=how.forward_mode, batched=how.batched)
     return checked(code, graph, inputs), inputs
 
 
@@ -84,6 +86,7 @@ def read_jax(
     parameters: a single array, or arrays in dicts, lists, tuples and pytrees, nested to any depth.
     """
     inputs = Inputs(None, None, None, order=how.order, forward_mode=how.forward_mode)
+    refuse_modes_of_second_order(inputs)
     return differentiated(imported(()), guarded(function), Nested(parameters), inputs, (x, y)), inputs
 
 

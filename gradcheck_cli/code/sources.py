@@ -45,16 +45,29 @@ def read_code(source: FromCode, inputs: Inputs, load: Load | None = None) -> Fun
     if inputs.checks_inputs and source.kind.without_inputs:
         message = f"'inputs' does not work with {source.kind.what}"
         raise bad_input(message, "check", "inputs", help=source.kind.without_inputs)
-    modes = {"forward_mode": inputs.forward_mode, "batched": inputs.batched}
-    for key, is_asked in {"order: 2": inputs.order > 1, **modes}.items():
+    for key, is_asked in {"order: 2": inputs.order > 1, **_modes(inputs)}.items():
         if is_asked:
             _refuse_without_autodiff(source, inputs, key)
-    for mode in (key for key, is_asked in modes.items() if is_asked and inputs.order > 1):
-        help = "check the two in separate specs"
-        raise bad_input(f"'{mode}' does not work with 'order: 2'", "check", mode, help=help)
+    refuse_modes_of_second_order(inputs, "check")
     loaded_by = () if load is None else (load,)
     function: Function = import_module(source.kind.reader).read(source, inputs, *loaded_by)
     return function
+
+
+def refuse_modes_of_second_order(inputs: Inputs, *where: str) -> None:
+    """Raise an `InputError` if second derivatives and another mode are asked for together.
+
+    where: the section of the spec that asks for them; empty if a call asks for them.
+    """
+    for mode, is_asked in _modes(inputs).items():
+        if is_asked and inputs.order > 1:
+            at = (*where, mode) if where else ()
+            raise bad_input(f"'{mode}' does not work with 'order: 2'", *at, help="check the two separately")
+
+
+def _modes(inputs: Inputs) -> dict[str, bool]:
+    """Return whether each further mode of differentiation is asked for, by its setting."""
+    return {"forward_mode": inputs.forward_mode, "batched": inputs.batched}
 
 
 def _refuse_without_autodiff(source: FromCode, inputs: Inputs, key: str) -> None:

@@ -71,6 +71,8 @@ def test_a_jax_rule_may_be_forward():
     square = jax.custom_jvp(lambda z: z**2)
     square.defjvp(lambda point, tangent: (point[0] ** 2, 2 * point[0] * tangent[0]))
     report = check_jax(lambda p: square(p["z"]), {"z": X[0].numpy()}, forward_mode=True)
+    with pytest.raises(InputError, match="'forward_mode' does not work with 'order: 2'"):
+        check_jax(lambda p: square(p["z"]), {"z": X[0].numpy()}, forward_mode=True, order=2)
     assert (report.verdict, report.unusual) == (Verdict.AGREES, ("forward mode (jvp) agrees as well",))
 
 
