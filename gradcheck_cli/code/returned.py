@@ -146,7 +146,7 @@ def plain(value: Any) -> Array:
         value = value.float() if str(value.dtype) == "torch.bfloat16" else value
     try:
         array = np.asarray(value)
-    except Exception:  # a user's class may raise anything
+    except ValueError:  # nested lists of unequal lengths
         array = np.empty((), dtype=object)
     return array.astype(np.float32) if array.dtype.name.startswith(("bfloat", "float8")) else array
 

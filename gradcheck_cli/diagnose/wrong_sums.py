@@ -102,7 +102,7 @@ _ORDERS: tuple[tuple[str, str, Callable[[Array], Array], str, bool], ...] = (
     ),
     (
         "the samples of δ are in reverse order",
-        "Σₙ δ₍N₊₁₋ₙ₎ᵀ a⁽ʰ⁾ₙ",
+        "Σₙ δᵀ a⁽ʰ⁾ₙ, with δ in reverse order",
         lambda d: d[::-1],
         "delta[::-1]",
         False,

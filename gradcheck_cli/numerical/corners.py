@@ -13,7 +13,7 @@ from functools import partial
 
 import numpy as np
 
-from gradcheck_cli.numerical.estimate import certify, differentiate
+from gradcheck_cli.numerical.estimate import differentiate
 from gradcheck_cli.numerical.mixtures import MixedCorner, Mixtures
 from gradcheck_cli.numerical.objective import Corner, Factors, Objective, Site, UnitObjective
 from gradcheck_cli.numerical.schemes import Scheme, escalated
@@ -117,7 +117,7 @@ class Corners:
         """Return the slopes of the marked entries; the slopes of all other entries are NaN."""
         slopes, which = np.full(undecided.shape, np.nan), np.flatnonzero(undecided)
         entries, scheme = objective.entries(name), escalated(self.scheme)
-        slopes.flat[which] = certify(entries, scheme, None, which).value
+        slopes.flat[which] = differentiate(entries, scheme, None, which).value
         return slopes
 
 

@@ -211,7 +211,7 @@ class UnitDifferences:
         """
         slopes, which = np.zeros(fed.shape), np.flatnonzero(fed)
         scheme, step = escalated(self.scheme), self._finer_step
-        slopes.flat[which] = self._look(certify, objective, site, scheme, step, which).value
+        slopes.flat[which] = self._look(differentiate, objective, site, scheme, step, which).value
         return slopes
 
     def _assemble(self, name: str) -> Estimate:

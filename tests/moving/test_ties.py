@@ -126,3 +126,17 @@ def test_a_float32_gradient_on_a_kink_may_round_under_every_convention(layer):
     whole = problem.with_shifts({"input": 0})
     bounds = gradient_rounding(whole.network, whole.parameters, whole.x, whole.target, arithmetic)
     assert (bounds["input"][0] > 1e-9).all()
+
+
+def test_an_arbitrary_choice_at_each_tie_agrees_below_a_steep_normalisation():
+    """Each window of zeros may choose any of its values, however many steps the slopes there need."""
+    zeros, x = [0.0, 0.0, 0.0], [1.0, -1.0, 0.0]
+    data = {"x": [zeros, zeros, zeros, x], "y": [[0.2], [0.9], [0.4], [0.1]]}
+    layers = {"max_pool1d": 3}, "flatten", {"rms_norm": True, "eps": 1e-4}, {"units": 1}
+    of, problem, spec = subject(*layers, inputs=[1, 3], data=data, check={"inputs": True})
+    values = {**right_gradients(problem), "input": of.analytic.values["input"].copy()}
+    of_x = values["input"].reshape(4, 3)
+    for sample, chosen in enumerate([1, 0, 2]):
+        of_x[sample, [0, chosen]] = of_x[sample, [chosen, 0]]
+    analytic = Analytic(values, of.analytic.dtypes, "a test")
+    assert replace(of, analytic=analytic).check(spec.check).verdict is Verdict.AGREES

@@ -67,7 +67,7 @@ COMMANDS = [
     ("check misspelt.yaml --strict", 2, "did you mean 'julia'?"),
     ("check --help", 0, "Refuse specs that name code to run (layers, Python, torch, jax or Julia)."),
     ("sweep --help", 0, "--julia FILE.py:NAME"),
-    ("init --help", 0, "[backprop|file|forward|python|torch|jax|julia]"),
+    ("init --help", 0, "[backprop|file|forward|python|torch|jax|julia|taps|torch-function]"),
 ]
 
 
