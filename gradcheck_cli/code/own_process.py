@@ -39,7 +39,7 @@ START = (
 """The multiprocessing start method. Forking is almost free; a fresh process imports everything again."""
 
 _WHERE = ("gradients",)
-_GRACE = 1.0
+_GRACE = 3.0
 """The time, in seconds, that a process has to end on its own after Ctrl-C or after sending its answer."""
 _LOOK = 0.2
 """The time, in seconds, between checks on whether a silent process is still alive.

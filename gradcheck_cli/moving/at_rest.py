@@ -126,8 +126,7 @@ class AtRest:
 
     @cached_property
     def numbered(self) -> Numbered:
-        statements = {i: node.statement for i, node in enumerate(self.graph.nodes)}
-        return self.kinks.numbered(self.graph.couples_above(0), statements)
+        return self.kinks.numbered(self.graph.couples_above(0))
 
     @property
     def _closest(self) -> bool:

@@ -139,23 +139,24 @@ class Kinks:
     def any(self) -> bool:
         return self.in_activations or self.in_loss or self.in_penalty
 
-    def numbered(self, coupled: bool, statements: Mapping[int, Statement]) -> Numbered:
+    def numbered(self, coupled: bool) -> Numbered:
         """Number the groups of kinks that are on the same side under every correct gradient.
 
-        The exact kinks of a statement form one group if the code's own convention chooses their side.
-        Rounding, or the order in which code looks for a maximum, chooses the side of every other kink, so
-        each of these is a group of its own.
+        The exact kinks of a node form one group if the code's own convention chooses their side. Rounding,
+        or the order in which code looks for a maximum, chooses the side of every other kink, so each of
+        these is a group of its own.
+
+        A recurrent layer applies one convention at every time step, but each time step is a group. A slope of
+        ⅕ at every step multiplies along a path, so the gradient need not lie between those of 0 and 1.
 
         coupled: whether the samples are coupled. If not, single kinks are numbered within their sample.
-        statements: the statement that each node belongs to, by the node's index.
         """
         each = [_by_sample(kink.mask) for kink in self.of_nodes.values()]
         masks = np.concatenate([*each, _by_sample(self.of_loss)], axis=1)
         one_side = [_by_sample(kink.exact & kink.alike) for kink in self.of_nodes.values()]
         alike = np.concatenate([*one_side, _by_sample(self.exact_of_loss)], axis=1)
         edges = np.cumsum([mask.shape[1] for mask in each])
-        of_columns = np.searchsorted(edges, np.arange(masks.shape[1]), side="right")
-        place = _first_alike([*(statements[i] for i in self.of_nodes), ("", "the loss")])[of_columns]
+        place = np.searchsorted(edges, np.arange(masks.shape[1]), side="right")
         shared = np.unique(np.broadcast_to(place, masks.shape)[masks & alike])
         numbers = np.where(masks, np.searchsorted(shared, place), -1)
         alone = masks & ~alike
@@ -191,11 +192,6 @@ class Kinks:
                 entries = int(np.count_nonzero(mask))
                 which = f"1 entry of {name} is" if entries == 1 else f"{entries:,} entries of {name} are"
                 yield f"{which} at 0, on the kink of |w|"
-
-
-def _first_alike(statements: Sequence[Statement]) -> Array:
-    """Return, for each statement, the index of the first statement that equals it."""
-    return np.array([statements.index(each) for each in statements])
 
 
 def _first(masks: Sequence[Array], layer: str) -> str:

@@ -66,3 +66,22 @@ def test_a_tie_of_maxima_may_go_to_any_number_of_each_window():
     x = np.array([[[[3.0, 1.0], [2.0, 0.0]], [[0.0, 2.0], [1.0, 3.0]]]] * 2)
     network = replace(problem, parameters=tied, x=x)
     assert network.objective.numbered.shared == 0
+
+
+@pytest.mark.parametrize("slope", [0.2, 0.8])
+def test_any_slope_at_the_kinks_of_a_recurrent_layer_may_be_right(slope):
+    """The slope multiplies at every time step, so the gradient is no mixture of those of 0 and of 1."""
+    layers = {"rnn": 2, "nonlinearity": "relu"}, {"select": -1}, {"units": 1}
+    drawn = {"init": "normal", "scale": 1.0, "seed": 3, "bias": "zeros"}
+    rest = {"inputs": [3, 1], "parameters": drawn, "loss": "mse"}
+    rest["data"] = {"x": [[0.0] * 3], "y": [[1.0]]}
+    problem, spec = problem_of(*layers, **rest), spec_of(*layers, **rest)
+    of, p = Undiagnosed.of(network_subject(spec, problem)), problem.parameters
+    right = right_gradients(problem)
+    deltas = [slope * (right["output.bias"] @ p["output.weight"])]
+    for _ in range(2):
+        deltas.append(slope * (deltas[-1] @ p["rnn1.weight_hh_l0"]))
+    bias = np.sum(deltas, axis=0)
+    values = {**right, "rnn1.bias_ih_l0": bias, "rnn1.bias_hh_l0": bias}
+    report = replace(of, analytic=Analytic(values, of.analytic.dtypes, "a test")).check(spec.check)
+    assert report.verdict is not Verdict.WRONG
