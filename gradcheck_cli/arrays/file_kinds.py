@@ -108,4 +108,4 @@ KINDS = (
     Kind("a Git LFS pointer", _begins(b"version https://git-lfs"), "fetch the file with git lfs pull"),
     Kind("gzip-compressed", _begins(b"\x1f\x8b"), "unpack it with gunzip"),
 )
-"""The known kinds of files. The first kind that matches a file counts."""
+"""The known kinds of files. A file is of the first kind that matches it."""

@@ -38,7 +38,7 @@ def read_array_file(file: Path, where: Location, accept: Accept = as_they_are) -
 
 
 def read_named(source: ArrayFile, section: str) -> dict[str, Array]:
-    """Return the arrays of a file under gradcheck's names, with weights as [out, in]. Any shape is accepted.
+    """Return the arrays of a file, keyed by gradcheck's names, with weights as [out, in]. Any shape is accepted.
 
     section: the section of the spec that names the file.
     Raises `InputError` if the file cannot be read, or lacks an array that the spec names.
@@ -56,7 +56,7 @@ def read_fitting(
     needed: Collection[str] | None = None,
     if_missing: str | None = None,
 ) -> dict[str, Array]:
-    """Return the arrays of a file under gradcheck's names. Each array must have the required shape.
+    """Return the arrays of a file, keyed by gradcheck's names. Each array must have the required shape.
 
     section: the section of the spec that names the file.
     what: what an array is called in messages, such as "parameter".
@@ -81,7 +81,7 @@ def read_fitting(
 class Author:
     """A file or the user's code, whose arrays have their own names and layout.
 
-    called: how messages name the file or code.  where: the place in the spec that refers to it.
+    called: the name of the file or code in messages.  where: the place in the spec that mentions the author.
     """
 
     called: str
@@ -107,7 +107,7 @@ class Author:
     ) -> None:
         """Raise an `InputError` if arrays are missing, unexpected or misshapen.
 
-        If arrays under unknown names have the shapes of missing arrays, the error suggests how to map them.
+        If arrays with unknown names have the shapes of missing arrays, the error suggests which names to map.
         given: the headers of the arrays, by the author's names.
         shapes: the required shapes of all allowed arrays, by gradcheck's names.
         needed: the names of the arrays that must be present; by default all.
@@ -143,7 +143,7 @@ class Author:
     def _none_of_them(
         self, given: Collection[str], needed: Mapping[str, Shape], what: str, if_missing: str | None
     ) -> InputError:
-        """Return the error for a file that contains none of the arrays that it needs."""
+        """Return the error for a file that contains none of the required arrays."""
         message = f"{self.called} holds none of the {what}s: it holds {listed(given)}"
         shapes = listed(f"{name} {shape_text(shape)}" for name, shape in needed.items())
         help = f"save an array for each of {shapes}"
@@ -158,10 +158,10 @@ class OwnParameters:
     author: Author
 
     def fitting(self, shapes: Mapping[str, Shape]) -> dict[str, Array]:
-        """Return the parameters under gradcheck's names and in gradcheck's layout.
+        """Return the parameters in gradcheck's layout, keyed by gradcheck's names.
 
         shapes: the shapes that the network requires, by gradcheck's names.
-        Raises `InputError` if names or shapes do not fit.
+        Raises `InputError` if the names or the shapes do not fit.
         """
         help = "map its name to a parameter under 'names', or add a 'parameters' section to the spec"
         headers = {name: Header(name, array.shape, array.dtype) for name, array in self.arrays.items()}
@@ -170,7 +170,7 @@ class OwnParameters:
 
 
 def _as_needed(header: Header, needed: Shape | None) -> Header:
-    """Return the header with the needed shape if its own shape is a common variant of that shape.
+    """Return the header with the needed shape if its own shape is a common variant of the needed one.
 
     Otherwise the header is returned unchanged. A variant is a vector stored as a column or row, or a single
     number stored with one or two axes.
@@ -183,9 +183,9 @@ def _as_needed(header: Header, needed: Shape | None) -> Header:
 def _other_names(
     dialect: Dialect, given: Mapping[str, Header], shapes: Mapping[str, Shape], needed: Collection[str]
 ) -> OtherNames:
-    """Guess from the arrays' shapes which parameters they hold and in which layout.
+    """Guess, from the arrays' shapes, which parameters the arrays hold, and in which layout.
 
-    Only arrays with unknown names are looked at.
+    Only arrays with unknown names are considered.
     """
     layouts = (dialect.source.layout, *(each for each in LAYOUTS if each != dialect.source.layout))
     named = {dialect.name(ours) for ours in shapes}
@@ -204,7 +204,7 @@ def _other_names(
 
 
 def _read(file: Path, dialect: Dialect, accept: Accept, needless: Collection[str] = ()) -> dict[str, Array]:
-    """Return all arrays of the file under the file's own names.
+    """Return all arrays of the file, keyed by the file's own names.
 
     Raises `InputError` if the file lacks an array that appears in the spec's `names`.
     needless: gradcheck's names for the arrays that may be missing even if `names` lists them.
@@ -308,9 +308,9 @@ class Dialect:
     def refuse_unfit(self, known: Collection[str] | None = None) -> None:
         """Raise an `InputError` that lists every entry of the spec's `names` that cannot be right.
 
-        An entry cannot be right if its target is unknown or if another entry has the same target. An entry
-        that maps a to b cannot be right, either, if the network also has a parameter a and no array is mapped
-        to it.
+        An entry cannot be right if its target is unknown or if another entry has the same target. If the
+        network has a parameter `a` to which no array is mapped, an entry that maps the name `a` to another
+        parameter cannot be right, either.
         known: gradcheck's names of all arrays that may be mapped, or None if they are not known.
         """
         complaints = [*self._double()]
@@ -336,7 +336,8 @@ class Dialect:
     def _in_the_way(self, known: Collection[str]) -> Iterator[Complaint]:
         """Yield a complaint for each mapped name that is also the name of a parameter without an array.
 
-        For example, if `names` maps `a` to `b` but nothing to `a`, no array is left for the parameter `a`.
+        For example, if `names` maps `a` to `b` but no name to `a`, then there is no array for the parameter
+        `a`.
         """
         for theirs, ours in self.source.names.items():
             if theirs in known and theirs not in self._theirs:
@@ -347,7 +348,7 @@ class Dialect:
                 yield Complaint(message, self.place(theirs), f"add the file's own name for '{theirs}'")
 
     def refuse_hidden(self, given: Collection[str]) -> None:
-        """Raise an `InputError` if the file has an array under a name that the spec maps another array to.
+        """Raise an `InputError` if an array of the file has a name to which the spec maps another array.
 
         given: the names of the arrays in the file.
         """

@@ -41,11 +41,12 @@ def read_npz(
     """Return the arrays of an .npz file by name.
 
     where: the place in the spec that names the file.
-    names: the names of the arrays to read, each with the place in the spec that asks for it; None to read
-        all arrays.
+    names: maps the name of each array to read to the place in the spec that asks for it; None to read all
+        arrays.
     accept: a function that checks the headers before any array is read.
     hint: a function that suggests a fix for a missing name.
-    Raises an `InputError` that points at `where` or, for a missing array, at the place that asks for it.
+    Raises an `InputError` that points at `where` or, for a missing array, at the place that asks for the
+    array.
     """
     place = Place(file, where)
     with reading(place, "an .npz file", "write one with numpy.savez(file, **arrays)"):
@@ -88,7 +89,7 @@ class Npy:
     size: int
 
     def header(self) -> Header:
-        """Read the header alone, since numpy would allocate an array of any shape that the header states."""
+        """Read the header alone. To read the array, numpy would allocate whatever shape the header states."""
         with self.open() as stream:
             old = np.lib.format.read_magic(stream) == (1, 0)
             read = np.lib.format.read_array_header_1_0 if old else np.lib.format.read_array_header_2_0
@@ -103,7 +104,7 @@ class Npy:
 def _members_of(archive: zipfile.ZipFile, place: Place) -> dict[str, Npy]:
     """Return the arrays of an archive by name, without reading them.
 
-    Raises `InputError` if a name appears twice, since programs disagree on which of the two to read.
+    Raises `InputError` if a name appears twice, since programs disagree on which of the two arrays to read.
     """
     members: dict[str, Npy] = {}
     for info in archive.infolist():

@@ -20,7 +20,8 @@ class OtherNames:
     """A guess at which parameters the arrays of a file hold.
 
     pairs: maps the names of arrays in the file to the names of parameters of the same shape.
-    guessed: the names of the arrays whose shape several arrays share. Such arrays are merely paired in order.
+    guessed: the names of the arrays that share their shape with other arrays. They are paired with parameters
+        in order, which is only a guess.
     layout: the weight layout in which the shapes match.
     """
 
@@ -33,7 +34,7 @@ class OtherNames:
 
         source: the part of the spec that names the file.
         section: the section of the spec that contains `source`.
-        author: how the message names the file.
+        author: the name of the file in the message.
         where: the place in the spec that the complaint points at.
         """
         found = f"{author} uses different names from the network: {listed(self.pairs)}"
@@ -70,8 +71,9 @@ def by_shape(held: Shapes, needed: Shapes, optional: Shapes) -> OtherNames:
 def _groups(held: Shapes, wanted: Shapes) -> Iterator[tuple[list[str], list[str]]]:
     """Yield, for each shape, the names of the arrays and of the parameters that have this shape.
 
-    An array that is a column or row counts as a vector, unless a parameter has exactly its shape. The
-    parameters of the first layer come first, as in most files, although `wanted` has the output layer first.
+    An array that is a column or row counts as a vector, unless some parameter has exactly the shape of the
+    array. The parameters of the first layer come first, as in most files, although `wanted` has the output
+    layer first.
     """
     shapes = set(wanted.values())
     alike = {name: shape if shape in shapes else as_vector(shape) for name, shape in held.items()}

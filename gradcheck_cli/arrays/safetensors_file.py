@@ -36,8 +36,8 @@ def read_safetensors(file: Path, where: Location, accept: Accept = as_they_are) 
 
     where: the place in the spec that names the file.
     accept: a function that checks the headers before any array is read.
-    Raises an `InputError` that points at `where` if the file cannot be read, `accept` refuses it, or the
-    safetensors package is not installed.
+    Raises an `InputError` that points at `where` if the file cannot be read, if `accept` refuses it, or if
+    the safetensors package is not installed.
     """
     place = Place(file, where)
     with reading(place, "a .safetensors file", "write one with safetensors.numpy.save_file(arrays, file)"):
@@ -60,7 +60,7 @@ def _opened(place: Place) -> Any:
 
 @dataclass(frozen=True)
 class Tensor:
-    """A tensor in an open .safetensors file. Its data have not been read yet."""
+    """A tensor in an open .safetensors file. The tensor's data have not been read yet."""
 
     archive: Any
     name: str

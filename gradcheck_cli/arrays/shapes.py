@@ -25,7 +25,7 @@ def shape_text(shape: tuple[int, ...]) -> str:
 
 
 class Shaped(Protocol):
-    """Anything that has a shape, such as an array or the header of an array."""
+    """An object that has a shape, such as an array or the header of an array."""
 
     @property
     def shape(self) -> tuple[int, ...]: ...
@@ -70,7 +70,7 @@ def match_shapes(
 
 
 def _extra(names: Sequence[str], expected: Mapping[str, tuple[int, ...]], where: Location) -> list[Complaint]:
-    """Return a complaint for each unexpected name that looks misspelt, and one for all other names."""
+    """Return one complaint for each name that looks misspelt, and one for all other unexpected names."""
     guesses = {name: did_you_mean(name, expected) for name in names[:_MOST_NAMED]}
     misspelt = {name: guess for name, guess in guesses.items() if guess}
     complaints = [

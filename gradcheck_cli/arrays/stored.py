@@ -68,7 +68,7 @@ class Header:
 Accept = Callable[[Mapping[str, Header]], None]
 """A function that checks the headers, by name, before the arrays are read.
 
-The function raises an `InputError` if the arrays are not the ones that are needed.
+The function raises an `InputError` if the needed arrays are missing or misshapen.
 """
 
 
@@ -78,7 +78,7 @@ def as_they_are(headers: Mapping[str, Header]) -> None:
 
 @contextmanager
 def reading(place: Place, kind: str, help: str) -> Iterator[None]:
-    """Turn any failure to read the file as a whole, inside this context, into an `InputError`.
+    """Turn any failure inside the context to read the file as a whole into an `InputError`.
 
     kind: the kind of file expected, such as "an .npz file".  help: how to write such a file.
     """
@@ -101,7 +101,7 @@ def reading(place: Place, kind: str, help: str) -> Iterator[None]:
 
 @contextmanager
 def reading_array(place: Place, name: str) -> Iterator[None]:
-    """Turn any failure to read the array `name`, inside this context, into an `InputError`."""
+    """Turn any failure inside the context to read the array `name` into an `InputError`."""
     try:
         yield
     except InputError:
@@ -141,7 +141,7 @@ def read_checked(stored: Mapping[str, Stored], place: Place, accept: Accept) -> 
 def _refuse_unreal(header: Header, place: Place) -> None:
     """Raise an `InputError` unless the array consists of real numbers.
 
-    An array may hold pickled objects, for example, which numpy would refuse only while reading the array.
+    For example, an array may hold pickled objects, and numpy would refuse these only while reading the array.
     """
     array, dtype = place.array(header.name), header.dtype
     if dtype.hasobject:
@@ -156,8 +156,8 @@ def _refuse_unreal(header: Header, place: Place) -> None:
 def refuse_irregular(path: Path, place: Place, what: str, needed: str) -> None:
     """Raise an `InputError` if the path is a folder, pipe or device instead of a regular file.
 
-    Opening a pipe waits for a writer, and a device may never end.
-    what: how the message names the path.  needed: the kind of file needed, such as "an .npz file".
+    Opening a pipe would wait for a writer, and reading a device might never end.
+    what: the name of the path in the message.  needed: the kind of file needed, such as "an .npz file".
     """
     mode = path.stat().st_mode
     if stat.S_ISDIR(mode):
@@ -167,7 +167,7 @@ def refuse_irregular(path: Path, place: Place, what: str, needed: str) -> None:
 
 
 Hint = Callable[[str, Collection[str]], str | None]
-"""A function that suggests a fix for a missing name, given the names that exist, or returns None."""
+"""A function of a missing name and the existing names. It returns a suggestion, or None if it has none."""
 
 
 def refuse_absent(
@@ -193,9 +193,9 @@ def refuse_absent(
 
 
 def refuse_too_large(headers: Iterable[Header], place: Place) -> None:
-    """Raise an `InputError` if the arrays are too large, or larger than their file.
+    """Raise an `InputError` if a shape is impossible, the arrays are too large, or a file is cut short.
 
-    A shape may be impossible, exceed the memory limit, or need more bytes than the file has.
+    A file is cut short if it has fewer bytes than the shapes of its arrays need.
     """
     total = 0
     for header in headers:

@@ -1,8 +1,8 @@
 """Compare two sources of the same gradients, such as two ranks, two frameworks, or two releases.
 
 Neither source is known to be right. The second source serves as the reference, as finite differences do in a
-check. The reference's error bar is the rounding error that would result from summing in a different order. If
-a source has a loss, finite differences decide which of the two is wrong (`arbitrated`).
+check. The error bar of the second source is the rounding error that summing in a different order could cause.
+If a source has a loss, finite differences decide which of the two is wrong (`arbitrated`).
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ def _why(report: Report) -> Diagnosis:
 
 
 def _of_ranks(report: Report, first: Source, second: Source) -> Diagnosis | None:
-    """Return that one source adds up ranks and the other averages them, if a whole number relates the two."""
+    """Return a diagnosis if the sources differ by a whole factor: one adds up ranks, the other averages."""
     wrong = [c.name for c in report.comparisons if c.verdict is Verdict.WRONG]
     less, more = sorted((first, second), key=lambda source: max(_largest(source.values[n]) for n in wrong))
     ratio = _ratio(more, less, wrong)
@@ -141,7 +141,7 @@ def _of_ranks(report: Report, first: Source, second: Source) -> Diagnosis | None
 
 
 def _ratio(more: Source, less: Source, names: Sequence[str]) -> float:
-    """Return the factor that brings the tensors of one source closest to those of the other."""
+    """Return the factor that brings the tensors of `less` closest to those of `more`."""
     larger, smaller = (
         np.concatenate([np.ravel(source.values[name]).astype(np.float64) for name in names])
         for source in (more, less)
@@ -150,7 +150,7 @@ def _ratio(more: Source, less: Source, names: Sequence[str]) -> float:
 
 
 def _is_multiple(more: Source, less: Source, name: str, factor: float, rtol: float) -> bool:
-    """Return whether a tensor of one source is this multiple of the other one, within the tolerance."""
+    """Return whether a tensor in `more` is `factor` times the tensor in `less`, within the tolerance."""
     larger, smaller = (np.asarray(source.values[name], dtype=np.float64) for source in (more, less))
     eps = max(float(np.finfo(source.dtypes[name]).eps) for source in (more, less))
     apart = np.abs(larger - factor * smaller)
@@ -158,9 +158,9 @@ def _is_multiple(more: Source, less: Source, name: str, factor: float, rtol: flo
 
 
 def arbitrated(report: Report, checks: Mapping[str, Report]) -> Report:
-    """Return the report with a note about each source that was checked against its own loss.
+    """Return the report, with a note about each source whose gradients were checked against its own loss.
 
-    checks: the reports of these checks, by the name of the source.
+    checks: the report on each such source, by the source's name.
     """
     return replace(report, unusual=tuple(_judgement(name, check) for name, check in checks.items()))
 

@@ -29,7 +29,7 @@ class Source:
     dtypes: Mapping[str, np.dtype[Any]]
 
     def only(self, names: Collection[str]) -> Source:
-        """Return a source that contains only these gradients."""
+        """Return a source that contains only the gradients `names`."""
         return replace(self, values={name: array for name, array in self.values.items() if name in names})
 
 

@@ -45,7 +45,7 @@ def check_along_directions(
 
 @dataclass
 class _Confirm:
-    """Perturbs entries of one tensor individually, and judges them as in an entry-by-entry check.
+    """Perturbs some entries of one tensor, each on its own, and judges them as in an entry-by-entry check.
 
     has_worst: whether a wrong entry has already been estimated with the whole ladder of steps.
     on_kinks: for each tensor, a mask of the entries that were found to be on a kink.
@@ -70,7 +70,7 @@ class _Confirm:
         return look.comparisons[self.name]
 
     def _first(self, marked: Array, which: Array) -> Estimate:
-        """Return an estimate of a tensor in which only the marked entries are known, and the others unknown.
+        """Return an estimate of a tensor that gives only the marked entries. All other entries are unknown.
 
         which: the flat indices of the marked entries.
         """

@@ -19,16 +19,17 @@ from gradcheck_cli.types import Array
 WAITS = 0.05
 """Code that uses a processor for less than this share of its time counts as waiting for a device or server.
 
-Other work on the machine rarely reduces the share that far: it would have to use twenty times as much time.
+Other work on the machine rarely reduces the share that far, since it would have to use twenty times as much
+processor time.
 """
 
 PATIENCE = 10.0
-"""Every entry is checked individually if that takes at most this many seconds in a single process."""
+"""Every entry is checked individually if checking them all takes at most this many seconds in one process."""
 
 SMALL = 2.0
 """Work that takes fewer seconds than this stays in this process.
 
-Starting other processes would take as long.
+Starting other processes would take as long as the work itself.
 """
 
 QUICK = 0.05
@@ -59,8 +60,9 @@ def literal_is_asked_for(how: CheckSpec) -> bool:
 def plan(objective: DirectedObjective, names: Sequence[str], how: CheckSpec, clock: Clock) -> Plan:
     """Choose literal differences if they take at most `PATIENCE` seconds, and random directions otherwise.
 
-    The user can ask for literal differences. Setting a scheme or a step also asks for them, unless `fast` is
-    set. The number of processes does not affect the choice: it changes the time, never the result.
+    Literal differences are always chosen if the user asks for them. Setting a scheme or a step also asks for
+    literal differences, unless `fast` is set. The number of processes does not affect the choice, because it
+    must never affect the result.
     """
     each = seconds_of(objective, names[0], clock) if names else 0.0
     literally = each * EVALUATIONS * sum(prod(objective.shapes[name]) for name in names)

@@ -9,9 +9,9 @@ covers every entry of the set at the cost of one entry. The module `estimate` tr
 perturbed variable, and returns the derivative with its error bar. The best step length is found from losses
 alone, so no gradient can influence it.
 
-A direction misses errors that cancel in its sum, so several directions are used. For the same reason, the
-weights in d are not ±1: two entries that were swapped, or that have equal errors, would cancel in every
-second direction.
+A direction misses errors that cancel in the sum, so several directions are used. For the same reason, the
+weights in d are not ±1. With weights of ±1, the errors of two swapped entries, or two equal errors, would
+cancel in every second direction.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _STEPS = tuple(2.0**-k for k in (-2, 0, 2, 5, 8, 11, 14))
 """The steps to try for a tensor, from long steps that may cross kinks to short steps that show only noise."""
 
 _FINE = 1e-6
-"""If the error bar is below this share of a typical entry, no better step is needed."""
+"""No better step is needed if the error bar is below this share of a typical entry."""
 
 
 def random_direction(entries: Array, rng: np.random.Generator) -> Direction:

@@ -1,11 +1,11 @@
 """Check a tensor's gradient along random directions, and narrow disagreements down to entries.
 
 A direction that disagrees is bisected over a random permutation of its entries. Each half that disagrees is
-bisected again, down to single entries, which are perturbed individually and judged as in an entry-by-entry
-check. All other entries are checked along new directions until nothing disagrees. If too many parts disagree,
-whole rows or columns are bisected instead, and a sample of their entries is checked individually.
+bisected again, down to single entries. A single entry is perturbed and judged as in an entry-by-entry check.
+All other entries are checked along new directions until nothing disagrees. If too many parts disagree, whole
+rows or columns are bisected instead, and some of their entries, drawn at random, are checked individually.
 
-Every finding is confirmed: only entries that were also checked individually are called wrong.
+Every finding is confirmed: an entry is called wrong only if it was also checked individually.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from gradcheck_cli.types import EPS, Array
 from gradcheck_cli.verdict import Projected, Projection
 
 Confirm = Callable[[Array], Comparison]
-"""A function that judges the entries with these flat indices individually. All other entries stay unknown."""
+"""A function that judges the entries with given flat indices individually; all other entries stay unknown."""
 
 BUDGET = 32
 """The largest number of parts of a direction to follow. If more disagree, many entries are wrong."""
 FOLLOWED = 4
-"""The number of parts to follow if whole rows or columns do not explain the mistake either."""
+"""The number of parts to follow if whole rows or columns do not explain the disagreement, either."""
 DRAWN = 16
 """The number of entries to sample from all unexplained entries."""
 DRAWN_FIRST = 4
@@ -53,7 +53,7 @@ SPREAD = 4.0
 
 @dataclass(frozen=True)
 class _Look:
-    """The analytic and numerical gradients along K directions, with bounds on rounding, each (K,)."""
+    """Analytic and numerical gradients along K directions, with bounds on rounding. Each array is (K,)."""
 
     directions: Sequence[Direction]
     analytic: Array
@@ -64,7 +64,7 @@ class _Look:
     def excess(self) -> Array:
         """The distance between analytic and numerical gradient, divided by rounding plus error, (K,).
 
-        The gradients disagree along each of the K directions for which this number is above 1.
+        The gradients disagree along a direction if the quotient for that direction is above 1.
         """
         with np.errstate(divide="ignore", invalid="ignore"):
             excess = np.abs(self.analytic - self.numerical.value) / (self.rounding + self.numerical.error)
@@ -132,7 +132,7 @@ class Survey:
         return estimate, Projected(*masks, least, told, disagrees, self.by_atol)
 
     def _search(self) -> _Look | None:
-        """Explain disagreements until none is left, or until none of them can be explained.
+        """Explain disagreements until no disagreement is left, or until none of the rest can be explained.
 
         Returns the last `_Look` along directions; None if every entry was checked individually.
         """
@@ -162,7 +162,7 @@ class Survey:
     # --- looking -------------------------------------------------------------------------------------------
 
     def _look(self) -> _Look | None:
-        """Evaluate all unexplained entries along new directions; return None if no entry is unexplained."""
+        """Evaluate all unexplained entries along new directions. Return None if every entry is explained."""
         left = np.flatnonzero(~self.explained)
         if not left.size:
             return None
@@ -194,7 +194,7 @@ class Survey:
     # --- narrowing -----------------------------------------------------------------------------------------
 
     def _narrow(self, look: _Look) -> bool:
-        """Explain a part of the disagreement; return whether this was possible."""
+        """Try to explain a part of the disagreement, and return whether this succeeded."""
         worst = look.directions[int(look.excess.argmax())]
         if (look.excess > 1.0).all() and self._all_are_wrong(worst.entries):
             return self._condemn(worst.entries)
@@ -212,7 +212,7 @@ class Survey:
         return not others.size or _all_wrong(self._moved(self._draw(others, DRAWN - DRAWN_FIRST)))
 
     def _narrow_what_is_spread(self, look: _Look, worst: Direction) -> bool:
-        """Explain a disagreement that is spread over many entries; return whether this was possible.
+        """Try to explain a disagreement that is spread over many entries, and return whether this succeeded.
 
         Either all entries are wrong, or tiny errors add up, or whole rows or columns are wrong.
         """
@@ -272,7 +272,7 @@ class Survey:
     # --- explaining ----------------------------------------------------------------------------------------
 
     def _moved(self, entries: Array) -> Comparison:
-        """Check these entries individually, and mark them as explained."""
+        """Check the given entries individually, and mark them as explained."""
         found = self.confirm(np.sort(entries))
         self.value[entries] = found.numerical.ravel()[entries]
         self.error[entries] = found.error.ravel()[entries]
@@ -283,7 +283,7 @@ class Survey:
         return self.rng.choice(entries, min(most, len(entries)), replace=False)
 
     def _condemn(self, entries: Array) -> bool:
-        """Mark the unchecked entries among these as suspect, since the sampled entries are wrong."""
+        """Mark those of `entries` that were not checked as suspect, since the sampled entries are wrong."""
         self.suspect[entries] = ~self.explained[entries]
         self.explained[entries] = True
         return True

@@ -18,7 +18,7 @@ def check_by_units(
     how: CheckSpec,
     progress: Progress | None,
 ) -> Checked:
-    """Check every entry by unit differences, and confirm the results by a few literal differences."""
+    """Check every entry by unit differences, and confirm a few of the results by literal differences."""
     look = settled(first_look(claim, units.estimate(claim.names)), units)
     look, witness = cross_examined(look, units, literal, how.seed)
     look, kinks = _closer(look, units, progress)

@@ -37,7 +37,7 @@ class Claim:
         return list(self.analytic.values)
 
     def only(self, names: Collection[str]) -> Claim:
-        """Return the claim about these tensors alone."""
+        """Return the part of the claim that is about the tensors `names`."""
         return replace(self, analytic=self.analytic.only([name for name in self.names if name in names]))
 
     def compare(self, name: str, estimate: Estimate, projected: Projected | None = None) -> Comparison:
@@ -58,7 +58,7 @@ class Claim:
         )
 
     def by_convention(self, name: str, estimate: Estimate, kinks: Alternatives) -> Estimate:
-        """Return the estimate with each entry on a kink set to the nearest conventional value."""
+        """Return the estimate, but with each entry on a kink set to the nearest conventional value."""
         analytic = self.analytic.values[name].astype(np.float64)
         return by_convention(analytic, estimate, kinks, self.rounding[name], self.rtol[name], self.atol)
 
@@ -81,6 +81,6 @@ def claim_of(
 
 
 def largest_of(values: Iterable[Array]) -> float:
-    """Return the largest absolute value of all finite numbers in these arrays."""
+    """Return the largest absolute value among all finite numbers in the arrays."""
     sizes = [np.abs(array[np.isfinite(array)]).max(initial=0.0) for array in values]
     return float(max(sizes, default=0.0))

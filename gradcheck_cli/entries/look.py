@@ -14,7 +14,7 @@ from gradcheck_cli.numerical.reference import Estimates, Reference
 from gradcheck_cli.types import Array
 
 Masks = dict[str, Array]
-"""Masks of entries, by tensor. Tensors without any marked entry are left out."""
+"""Masks of entries, by the name of the tensor. Tensors without any marked entry are left out."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Look:
     among: Mapping[str, Array]
 
     def after(self, estimates: Estimates) -> Look:
-        """Return a `Look` at newer estimates. A tensor whose estimate is unchanged keeps its comparison."""
+        """Return a `Look` at newer estimates. Tensors with unchanged estimates keep their comparison."""
         newer = {
             name: self.claim.compare(name, estimate)
             for name, estimate in estimates.items()
@@ -83,7 +83,7 @@ def first_look(claim: Claim, estimates: Estimates, among: Mapping[str, Array] | 
 
 
 def union(*of: Masks) -> Masks:
-    """Return masks of the entries that at least one of these masks marks."""
+    """Return, for each tensor, the union of its masks: every entry that is marked in at least one of them."""
     masks: Masks = {}
     for each in of:
         for name, mask in each.items():
@@ -92,7 +92,7 @@ def union(*of: Masks) -> Masks:
 
 
 def settled(look: Look, reference: Reference, worst: bool = True) -> Look:
-    """Return a `Look` after further steps for the entries that need more steps.
+    """Evaluate further steps for the entries that need them, and return a `Look` at the new estimates.
 
     Entries that agree need no more steps; entries that are wrong by far need one more step. All other entries
     get the whole ladder of steps, and entries that are still open after that get wider arithmetic. If the
@@ -114,7 +114,7 @@ def settled(look: Look, reference: Reference, worst: bool = True) -> Look:
 
 
 def _as_bad(look: Look, worst: Masks) -> Masks:
-    """Return masks of the wrong entries of each tensor whose worst entry was cleared by a closer look."""
+    """Return masks of the wrong entries in those tensors whose worst entry turned out not to be wrong."""
     wrong = look.wrong
     return {
         name: wrong[name] for name, mask in worst.items() if name in wrong and not (mask & wrong[name]).any()
@@ -122,7 +122,7 @@ def _as_bad(look: Look, worst: Masks) -> Masks:
 
 
 def on_kinks(look: Look, reference: Reference) -> tuple[Look, Masks]:
-    """Return a `Look` and masks of the entries on kinks, which are set to the best conventional value."""
+    """Set entries on kinks to the best conventional value. Return a new `Look` and masks of these entries."""
     # If kinks are known, their sides are cheap. If not, only entries that may be on a kink justify a search.
     beyond = look.wrong if reference.objective.tells_kinks else look.doubtful
     undecided = union(look.unresolved, beyond)

@@ -26,7 +26,7 @@ _MOST_OPEN = 64
 """The largest number of undecided entries of a tensor that are perturbed literally.
 
 Unit differences leave these entries undecided. The kinks of the user's code are unknown, so only literal
-differences tell whether an entry is on one.
+differences can tell whether an entry is on a kink.
 """
 
 
@@ -37,10 +37,10 @@ def check_by_sites(
     how: CheckSpec,
     progress: Progress | None,
 ) -> tuple[Checked, tuple[str, ...]]:
-    """Check every entry by unit differences, which literal differences of a few entries must confirm.
+    """Check every entry by unit differences, and confirm a few entries by literal differences.
 
-    Returns the findings, and the names of tensors that need another way: the two kinds of differences
-    contradict each other there, or leave many entries open.
+    Returns the findings, and the names of the tensors that must be checked in another way. In such a tensor,
+    unit and literal differences contradict each other or leave many entries open.
     """
     if progress:
         progress.doing("checking every entry through the outputs of modules")
@@ -55,7 +55,7 @@ def check_by_sites(
 
 
 def _unconfirmed(look: Look, literal: LiteralDifferences) -> Iterable[str]:
-    """Yield each tensor whose worst wrong entry is contradicted by literal differences."""
+    """Yield the name of each tensor whose worst wrong entry is not wrong by literal differences."""
     for name, mask in look.wrong.items():
         which = np.flatnonzero(mask)
         worst = which[[int(np.nan_to_num(look.comparisons[name].difference[mask], nan=-1.0).argmax())]]
@@ -79,6 +79,6 @@ def _is_vague(comparison: Comparison) -> Array:
 
 
 def _closer(look: Look, literal: LiteralDifferences, undecided: Masks) -> tuple[Look, Masks]:
-    """Let literal differences decide the undecided entries. Return the `Look` and masks of those on kinks."""
+    """Decide the undecided entries by literal differences. Return a `Look`, and masks of entries on kinks."""
     among = {name: undecided.get(name, np.array(False)) for name in look.estimates}
     return on_kinks(replace(look.after(literal.refine(look.estimates, undecided)), among=among), literal)

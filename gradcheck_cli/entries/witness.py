@@ -20,7 +20,7 @@ from gradcheck_cli.report import Witness
 def cross_examined(
     look: Look, units: UnitDifferences, witness: LiteralDifferences, seed: int
 ) -> tuple[Look, Witness]:
-    """Compare the estimates with the witness, and refine both before reporting a contradiction.
+    """Compare the estimates with the witness. If they contradict each other, refine both and compare again.
 
     Raises an `UntrustedReferenceError` if the estimates and the witness still contradict each other.
     """

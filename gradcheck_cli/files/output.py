@@ -29,7 +29,7 @@ class Output:
         return Path(os.path.realpath(self.path))
 
     def refused(self, reason: str, help: str | None = None) -> InputError:
-        """Return an `InputError` whose text is the option, the path and `reason`."""
+        """Return an `InputError` whose text consists of the option, the path and `reason`."""
         return InputError(Complaint(f"{self.option}: '{self.path}' {reason}", help=help))
 
     def refuse_file(self, needed: str) -> None:
@@ -63,7 +63,7 @@ class Output:
 
     @contextmanager
     def whole(self) -> Iterator[Path]:
-        """Yield a temporary path at which the block creates a file or folder, which then replaces the target.
+        """Yield a temporary path. The block creates a file or folder there, which then replaces the target.
 
         A new file keeps the mode of the file that it replaces. If the target is an existing folder, the files
         of the new folder are moved into it, either all or none.

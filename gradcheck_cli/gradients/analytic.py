@@ -16,9 +16,10 @@ class Analytic:
     """The analytic gradients to be checked.
 
     values: the gradient of each checked parameter by the parameter's name, in the parameter's shape.
-    dtypes: the floating-point type in which each of these gradients was computed.
+    dtypes: the floating-point type in which each gradient was computed.
     origin: a short description of where the gradients come from.
-    factors: factors of the chain rule by name, such as output.delta; empty if the source provides no factors.
+    factors: the factors of the chain rule by name, such as `output.delta`; empty if the source provides no
+        factors.
     loss: the loss as the author computed it, or None if the source does not provide it.
     """
 

@@ -42,7 +42,7 @@ def read(source: GradientFile, problem: Problem) -> Analytic:
 
 
 def _given_values(problem: Problem, arrays: Mapping[str, Array]) -> Iterator[str]:
-    """Yield the names of values of the graph whose gradients are in the file and selected by the check."""
+    """Yield the name of each value of the graph whose gradient is in the file and selected by the check."""
     network, samples = problem.network, len(problem.x)
     for name, at in values_of(network).items():
         selected = name not in problem.checked_values and problem.selects(name)

@@ -19,8 +19,8 @@ from gradcheck_cli.types import Array
 def read(source: Backprop, problem: Problem) -> Analytic:
     """Return the gradients that gradcheck's own backprop computes at the problem's parameters and data.
 
-    Raises `InputError` if the gradients or the forward pass overflow: the arithmetic is at fault then, not a
-    gradient.
+    Raises `InputError` if the gradients or the forward pass overflow, because then the arithmetic is at
+    fault, not a gradient.
     """
     dtype, whole = problem.dtype, problem.with_shifts(problem.checked_values)
     parameters = {name: value.astype(dtype) for name, value in whole.parameters.items()}

@@ -338,7 +338,7 @@ class Factors(Protocol):
     """
 
     def sums(self, d: Array) -> Array:
-        """Return Jᵀ d, in the shape of the parameter, with J from z = J w + c."""
+        """Return Jᵀ d in the parameter's shape. J is from z = J w + c."""
 
     def sizes(self, u: Array) -> Array:
         """Return |J|ᵀ u, in the shape of the parameter, with J from z = J w + c."""

@@ -1,8 +1,8 @@
 """Find the extremes and mixtures of a network's gradients over all choices of sides at its kinks.
 
-The slope of a (feature, sample) pair is linear in the weights of the pieces that meet at each kink, so its
-extremes are at the corners, where every kink is wholly on one piece. For kinks that share a piece in all
-samples, the extremes of an entry are at the corners, too.
+The slope of a (feature, sample) pair is linear in the weights of the pieces that meet at each kink. So its
+extremes are at the corners, where every kink is wholly on one piece. If kinks are on the same piece in all
+samples, the extremes of an entry's gradient are at the corners, too.
 """
 
 from __future__ import annotations
@@ -95,7 +95,10 @@ class Corners:
         return MixedCorner(base, tuple(each for each in total if each.any()))
 
     def _slopes_at(self, site: Site, fed: Array, objective: UnitObjective) -> Array:
-        """Return `slopes_of_pairs`, which a layer's weight and bias share, as do bounds and mixtures."""
+        """Return the result of `slopes_of_pairs`, from a cache if possible.
+
+        A layer's weight and bias need the same slopes, and so do bounds and mixtures.
+        """
         key = site, id(objective), fed.tobytes()
         if key not in self._known:
             self._known[key] = self.slopes_of_pairs(site, fed, objective)
@@ -106,8 +109,8 @@ class Corners:
 
         The slopes of penalties are left out.
 
-        An entry's slope is the sum over all samples, so the extremes are unknown if the piece of a single
-        sample's kink cannot be chosen on its own.
+        An entry's slope is a sum over all samples. So the extremes are unknown unless the piece of each
+        sample's kink can be chosen on its own.
         """
         if corner.single and corner.in_sample:
             return unbounded(undecided.shape)
@@ -127,10 +130,10 @@ def unbounded(shape: Shape) -> tuple[Array, Array]:
 
 
 def _by_kink(pieces: Array, factors: Factors, undecided: Array, in_sample: bool) -> Iterator[Array]:
-    """Yield, for each kink, the amounts that the kink's pieces add to the slopes of the marked entries.
+    """Yield, for each kink, what each piece of the kink adds to the slopes of the marked entries.
 
-    pieces: the amounts that the pieces of one kink per sample add to the slopes of F features and N samples,
-        (pieces, F, N).
+    pieces: what each piece adds to the slopes of F features and N samples, (pieces, F, N), for one kink in
+        every sample.
     """
     columns = np.eye(pieces.shape[-1]) if in_sample else np.ones((1, pieces.shape[-1]))
     for column in columns:

@@ -20,10 +20,10 @@ class Progress(Protocol):
     """Receives progress reports. The unit of work is the evaluation of one perturbation."""
 
     def expect(self, evaluations: int) -> None:
-        """Announce that this many more evaluations will follow."""
+        """Announce that `evaluations` more evaluations will follow."""
 
     def advance(self, evaluations: int) -> None:
-        """Report that this many evaluations have finished."""
+        """Report that `evaluations` more evaluations have finished."""
 
     def doing(self, what: str) -> None:
         """Describe the work that starts now, in a few words."""
@@ -32,7 +32,7 @@ class Progress(Protocol):
 ERROR_BARS = 3.0
 """The length of an error bar, as a multiple of the estimated error.
 
-Two values that are farther apart than their error bars contradict each other.
+Two values contradict each other if their distance exceeds the sum of their error bars.
 """
 
 _OWN_LADDER = tuple(2.0**-k for k in range(10))
@@ -42,7 +42,7 @@ A ladder is a sequence of falling steps, as multiples of the largest one.
 """
 
 _CLOSER = 2.0**-7
-"""The factor that shortens the first steps if they cross a kink, so that few of them still cross it."""
+"""The factor by which to shorten the first steps if they cross a kink, so that few of them still cross it."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class Estimate:
         return Estimate(value, error)
 
     def widened(self, mask: Array, other: Estimate) -> Estimate:
-        """Return a copy in which each error at `mask` covers the distance to `other` plus its error.
+        """Return a copy in which each error at `mask` is at least the distance to `other` plus its error.
 
         other: one estimate for each of the M marked derivatives, (M,).
         """
@@ -87,7 +87,7 @@ class Estimate:
         return Estimate(self.value, error)
 
     def challenged(self, mask: Array, shortly: Estimate, hidden: Array) -> Estimate:
-        """Return a copy in which the errors at `mask` cover any disagreement with the slopes at a short step.
+        """Return a copy in which the errors at `mask` allow for any disagreement with the slopes at a short step.
 
         shortly: the slopes at the short step. Their noise excuses part of the disagreement.
         hidden: a bound on what undetected kinks with nearly cancelling slopes could add to each slope.
@@ -148,11 +148,11 @@ def differentiate(
 def _closer_to(found: Estimate, narrow: Array, finer: Estimate, rising: Array) -> Estimate:
     """Return `found` with the estimates of variables next to a narrow feature taken from shorter steps.
 
-    If the shorter steps do not settle but confirm the feature, the estimate becomes unknown.
+    If the slopes at the shorter steps do not settle but confirm the feature, the estimate becomes unknown.
 
     narrow: a mask of the variables next to a narrow feature.
     finer: the estimates of these variables from the shorter steps.
-    rising: whether the slopes of these variables keep rising, or keep falling, as the steps fall.
+    rising: for each of these variables, whether its slopes always rise or always fall as the steps fall.
     """
     settled = finer.error <= CHANGES * np.abs(finer.value)
     unknown = narrow.copy()
@@ -185,8 +185,8 @@ Random numbers are rarely this small.
 def _own_size(movable: Movable, which: Array) -> Array:
     """Return the factors that scale a step of one unit to the size of each of the M variables `which`, (M,).
 
-    The factor is 1 for a variable that is 0. The factor is also 1 for every variable in a network described
-    by a spec, since the variable's unit is already its natural length.
+    The factor is 1 for a variable whose value is 0. The factor is also 1 for every variable in a network that
+    a spec describes, since the unit of such a variable is already its natural length.
     """
     size = np.abs(movable.position[which]) / movable.unit[which]
     return np.where((size > 0) & (movable.rest is not None), size, 1.0)
@@ -202,7 +202,7 @@ def certify(
     """Estimate derivatives with just enough steps to confirm a correct gradient.
 
     If these steps yield no estimate for a variable because a kink is near, the variable gets the same number
-    of shorter steps. If these fail, too, the variable gets the whole ladder.
+    of shorter steps. If the shorter steps yield no estimate, either, the variable gets the whole ladder.
     """
     which = _all_or(which, movable)
     if not scheme.escalates:
@@ -231,7 +231,7 @@ def confirm(
     which: Array | None = None,
     progress: Progress | None = None,
 ) -> tuple[Estimate, Array]:
-    """Return slopes at one step far shorter than those of `first`, with bounds on the effect of hidden kinks.
+    """Return slopes at a step far shorter than those of `first`, with bounds on the effect of hidden kinks.
 
     The short step exposes narrow features and kinks that longer steps jump over. For M variables, slopes and
     bounds have the shape (M,). The error of each slope is its noise.
@@ -259,7 +259,8 @@ def confirm(
 HIDDEN = 32.0
 """A bound on the sizes of jumps that nearly cancel.
 
-The sizes of the jumps of several kinks are assumed to add up to at most this multiple of the net jump.
+The jumps of several kinks may partly cancel. The sum of their sizes is assumed to be at most this multiple of
+the net jump.
 """
 
 _BALANCE = 128.0
@@ -294,7 +295,7 @@ def _balanced(movable: Movable, which: Array, first: Estimate) -> Array:
 def _hidden(slopes: Slopes) -> Array:
     """Return bounds on the changes that unreported kinks may cause in B slopes, (B,).
 
-    A kink shows in a bend (the difference between the two one-sided slopes) that is larger than the noise.
+    A kink shows as a bend, the difference between the two one-sided slopes, that is larger than the noise.
     """
     bend = np.abs(slopes.bend)
     beyond_noise = bend.sum(axis=1) - 4.0 * np.sqrt(bend.shape[1]) * slopes.noise
@@ -308,8 +309,7 @@ def _all_or(which: Array | None, movable: Movable) -> Array:
 class _Evaluated(NamedTuple):
     """The estimates of M variables from a ladder of steps.
 
-    crossing: how many steps, counted from the longest, cross a kink before the first step that does not,
-        (M,).
+    crossing: the number of steps, counted from the longest, before the first step that crosses no kink, (M,).
     narrow: whether a feature seems to be narrower than the shortest steps, (M,).
     rising: whether the slopes always rise or always fall over the first steps, (M,).
     """

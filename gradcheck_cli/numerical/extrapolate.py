@@ -42,10 +42,10 @@ def _unseen_kinks(bends: Sequence[Array], steps: Array) -> Array:
     """Return a bound on the contribution of unreported kinks to each of B slopes at each step, (steps, B).
 
     The bend of a smooth term is proportional to the step h. A kink inside the step adds twice as much to the
-    bend as to the slope. So the bound is Σ |bend(h) − h/h' · bend(h')|, where h' is the next rung's step: the
-    part that does not shrink with h. A kink at h/3 escapes this bound, but not that of the next coarser pair
-    of rungs. If only the total loss is known, the kinks of many samples may partly cancel, and the bound is
-    doubled.
+    bend as to the slope. So the bound is Σ |bend(h) − h/h' · bend(h')|, with the next rung's step h'. This is
+    the part of the bend that does not shrink with h. This bound does not cover a kink at h/3, but the bound
+    from the next coarser pair of rungs does. If only the total loss is known, the kinks of many samples may
+    partly cancel, and the bound is doubled.
 
     bends: for each step, (ℓ(+h) + ℓ(−h) − 2ℓ) / h of each of the loss's S terms, (B, S).
     """
@@ -88,8 +88,8 @@ def _settle(slopes: Array, noise: Array, told: Array, steps: Array, certify: boo
     (as in Lepski's rule for choosing a bandwidth).
 
     slopes, noise: (S, B).
-    told: the part of the noise that can excuse such a distance, (S, B). An unreported kink cannot excuse a
-        distance: if a small step crosses the kink, so does every larger step.
+    told: the part of the noise that can excuse a distance between two estimates, (S, B). An unreported kink
+        cannot excuse a distance: if a small step crosses the kink, so does every larger step.
     """
     value, error = _extrapolate(slopes, steps)
     excuse = np.fmax(error, told)

@@ -1,8 +1,9 @@
 """Find the values that a gradient may take at a kink: both one-sided slopes and everything between them.
 
-A network described by a spec knows its own kinks. Each element on a kink is held on either side in turn,
-which gives the gradient under every usual convention (`Objective.conventions`). The user's own code offers
-only its losses. There, a kink shows in two one-sided differences that stay apart however small the step is.
+A network described by a spec knows its own kinks. Each element on a kink is held on one side after the other.
+The result is the gradient under every usual convention (`Objective.conventions`). The user's own code offers
+only its losses. In such code, a kink shows if the two one-sided differences stay apart, however small the
+step is.
 """
 
 from __future__ import annotations
@@ -45,9 +46,10 @@ def alternatives(
     undecided: Mapping[str, Array],
     estimated: Callable[[Reference], Estimates],
 ) -> dict[str, Alternatives]:
-    """Return, by tensor, the possible gradients of the `undecided` entries that are on a kink.
+    """Return, for each tensor, the gradients that those of its `undecided` entries on a kink may have.
 
-    estimated: returns the estimates of these entries by another reference, with as many steps as they need.
+    estimated: a function that returns estimates of these entries by another reference, with as many steps as
+        needed.
     """
     if reference.objective.conventions and undecided:
         under = [estimated(reference.under(convention)) for convention in reference.objective.conventions]
@@ -92,7 +94,7 @@ Each step is an eighth of the step before. The gap shrinks as fast on a smooth f
 
 
 def _one_sided(reference: LiteralDifferences, name: str, mask: Array) -> Alternatives:
-    """Return alternatives for the marked entries whose one-sided slopes stay apart down to the noise."""
+    """Return alternatives for the marked entries whose one-sided slopes stay apart until noise hides them."""
     movable, which = reference.objective.entries(name), np.flatnonzero(mask)
     left, right, noise = _slopes(movable, which)
     kinked = _stay_apart(np.abs(right - left), noise)
@@ -133,7 +135,7 @@ They are 1/k and 1 − 1/k for k up to 16, and every j/k for k up to 6.
 
 
 def _stay_apart(gap: Array, noise: Array) -> Array:
-    """Return a mask of the entries whose two slopes stay apart on the finest steps above the noise.
+    """Return a mask of the entries whose one-sided slopes stay apart at the finest steps above the noise.
 
     gap, noise: the distance between the two slopes, and the noise of this distance, both (steps, entries).
     """
@@ -147,7 +149,7 @@ def _stay_apart(gap: Array, noise: Array) -> Array:
 
 
 def _limit(slopes: Array, noise: Array) -> tuple[Array, Array]:
-    """Return the limit of one side's slope at the kink, and its error.
+    """Return the limit of the slope on one side of the kink, and the error of the limit.
 
     The slopes at each pair of neighbouring steps are extrapolated, and the result is compared with the result
     of the next finer pair. The pair with the closest agreement is chosen.
@@ -183,7 +185,7 @@ def _slopes_at(movable: Movable, which: Array, step: float) -> tuple[Array, Arra
 def _side(movable: Movable, part: Array, to: Array) -> tuple[Array, Array]:
     """Return the mean slopes between the current values and `to`, and the rounding error of the losses.
 
-    Both have the shape (B,), for B perturbed variables.
+    Both results have the shape (B,), for B perturbed variables.
     """
     moved = movable.move(part, to)
     rise = (moved.losses - movable.rest).reshape(len(to), -1).sum(axis=1)

@@ -1,7 +1,7 @@
-"""Take looks (estimates of derivatives) at the variables of an objective, and optionally cache them.
+"""Take looks at the variables of an objective, that is, estimate derivatives. The estimates may be cached.
 
-A look depends only on the variables themselves, not on the gradient that is checked. So each look needs to be
-taken only once to check many gradients of one objective, such as gradients with planted mistakes.
+A look depends only on the variables themselves, not on the gradient that is checked. So one look at each
+variable is enough to check many gradients of one objective, such as gradients with planted mistakes.
 """
 
 from __future__ import annotations

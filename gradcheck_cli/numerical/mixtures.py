@@ -1,9 +1,9 @@
-"""Decide whether the entries of a tensor follow any choice of pieces at kinks, all entries together.
+"""Decide whether a single choice of pieces at kinks can explain all entries of a tensor together.
 
-Each entry may lie between the slopes of a kink's pieces although no weights of the pieces give all entries at
-once. An example is a gradient that goes in full to both of two tied values. The weights of the two would have
-to add up to 1. The gradients under all weights form a convex set. A gradient is outside if it lies further
-along some direction than every point of the set.
+Each entry may lie between the slopes of a kink's pieces, although no choice of weights for the pieces
+explains all entries at once. An example is a gradient that flows in full to both of two tied values, whereas
+the weights of the two values should add up to 1. The gradients under all weights form a convex set. A
+gradient lies outside the set if it is further along some direction than every point of the set.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ _MOST_NUMBERS = 2**22
 """The largest number of floats to store for all choices of pieces."""
 
 _LEAST_SLACK = 1e-6
-"""The slack that every entry has, as a share of the largest entry's size.
+"""The smallest slack of an entry, as a share of the largest entry's size.
 
-The share is far above the noise of the gradients, and far below any change that other weights would cause.
+The share is far above the noise of the gradients, and far below the effect of any other weights.
 """
 
 
@@ -33,7 +33,7 @@ The share is far above the noise of the gradients, and far below any change that
 class MixedCorner:
     """The gradients of E entries, (E,), under one choice of sides for the shared kinks.
 
-    Shared kinks are on the same side in all samples; a single kink has its own side.
+    A shared kink is on the same side in all samples. A single kink has a side of its own.
 
     base: the gradient with every single kink on its first piece.
     shares: for each single kink, the amounts that its other pieces add to the gradients, (pieces, E).
@@ -45,7 +45,7 @@ class MixedCorner:
     def choices(self) -> Array:
         """Return the gradient under every choice of one piece at each single kink, (choices, E).
 
-        Returns no gradient if there are too many choices.
+        The result is empty if there are too many choices.
         """
         count = math.prod(1 + len(pieces) for pieces in self.shares)
         if count * len(self.base) > _MOST_NUMBERS:
@@ -56,7 +56,7 @@ class MixedCorner:
         return each
 
     def furthest(self, direction: Array) -> Array:
-        """Return the gradient that lies furthest along a direction."""
+        """Return, among the gradients of this corner, the one that lies furthest along a direction."""
         gradient = self.base.copy()
         for pieces in self.shares:
             along = pieces @ direction
@@ -69,7 +69,7 @@ class MixedCorner:
 class Mixtures:
     """The gradients of some entries under every mixture of pieces at kinks: the convex hull of all corners.
 
-    half: how far the penalty's kink may move each entry to either side, (E,).
+    half: the distance that a kink of the penalty may move each entry to either side, (E,).
     """
 
     corners: Sequence[MixedCorner]
@@ -93,7 +93,7 @@ class Mixtures:
     def nearest_if_outside(self, gradient: Array, slack: Array) -> Array | None:
         """Return a correct gradient near `gradient` if no mixture explains `gradient`; otherwise None.
 
-        The shared kinks need not agree on a side: each entry may follow its own choice.
+        Each entry may follow another choice of sides, even for the shared kinks.
 
         slack: the error that each entry may have for other reasons, (E,).
         """
@@ -116,6 +116,6 @@ class Mixtures:
 
 
 def _furthest(corners: Sequence[MixedCorner], direction: Array) -> Array:
-    """Return the gradient of all corners that lies furthest along a direction."""
+    """Return, among the gradients of all corners, the one that lies furthest along a direction."""
     each = [corner.furthest(direction) for corner in corners]
     return each[int(np.argmax([gradient @ direction for gradient in each]))]

@@ -2,7 +2,7 @@
 
 Examples are a normalisation near 0 with a tiny eps, or the length of a vector that is nearly 0. A step h that
 is longer than the feature sees nothing but a jump J, so its slope is J / h. Like noise, such slopes differ
-from step to step. But they all have the same sign, and J is the same for all of them.
+from step to step. But all these slopes have the same sign, and J is the same for all steps.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 from gradcheck_cli.types import Array
 
 CHANGES = 1e-3
-"""A slope counts as changed if it changes by this share, and as settled if it is known more precisely."""
+"""A slope counts as changed if it changes by more than this share, and as settled if its error is smaller."""
 
 _FAR_BEYOND = 30.0
 """No rounding error reaches this multiple of its bound."""

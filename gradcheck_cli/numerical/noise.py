@@ -68,7 +68,7 @@ def largest_jump(values: Array) -> Array:
     """Estimate the noise σ from each fourth difference, and return the largest estimate, (…).
 
     This is for values that form a staircase. With few stairs, most differences are 0, and `noise_level` would
-    ignore the rest. A single stair of height s counts as 0.7 s.
+    ignore the others. A single stair of height s counts as 0.7 s.
     """
     jumps: Array = np.abs(np.diff(values, n=4, axis=0)).max(axis=0) / np.sqrt(_SQUARES[4])
     return jumps
@@ -80,11 +80,11 @@ def changes(values: Array) -> Array:
 
 
 def grain(values: Array) -> Array:
-    """Return the largest jump of each component that is mostly constant and jumps only because of rounding.
+    """Return the largest jump of each component that is constant but for jumps from rounding.
 
     The result has the shape (…) of the components, and is 0 for all other components. A component that is
-    mostly constant is a small difference of large numbers. Its jumps are a few units in the last place of
-    these numbers, so they have few binary digits. A jump from crossing a kink has all binary digits.
+    mostly constant is a small difference between large numbers. Its jumps are a few units in the last place
+    of these numbers, so they have few binary digits. A jump from crossing a kink has all binary digits.
     """
     jumps = np.abs(np.diff(values, axis=0))
     digits, _ = np.frexp(jumps)
@@ -95,8 +95,8 @@ def grain(values: Array) -> Array:
 def resolution(values: Array) -> float:
     """Return the machine epsilon of the narrowest floating-point type that can hold all changing values.
 
-    The user's code presumably computes in this type. If no value changes, only float32 is considered: there,
-    a small loss may vanish next to a large one and leave no noise to measure.
+    The user's code presumably computes in this type. If no value changes, only float32 is tried, because in
+    float32 a small loss may vanish next to a large one and leave no noise to measure.
     """
     changing = values[:, np.ptp(values, axis=0) > 0]
     types, told = ((np.float16, np.float32), changing) if changing.size else ((np.float32,), values)

@@ -1,8 +1,8 @@
 """Protocols for functions that finite differences can differentiate.
 
-The numerical side knows only the things that these protocols offer: the current value of each variable, and
-the losses after a variable is perturbed. Anything that can be evaluated can be an `Objective`. A network
-described by a spec is also a `UnitObjective`, whose pre-activations can be perturbed individually.
+The numerical side sees only what these protocols offer: the current value of each variable, and the losses
+after a variable is perturbed. Anything that can be evaluated can be an `Objective`. A network described by a
+spec is also a `UnitObjective`, whose pre-activations can be perturbed individually.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Spread(Protocol):
     """Evaluates batches of perturbations, possibly in several processes."""
 
     def empty(self, size: int, dtype: Any = float) -> Array:
-        """Return an array, (size,), to which every process that evaluates a batch can write."""
+        """Return an array, (size,), that every process that evaluates a batch can write to."""
 
     def __call__(self, batch: Callable[[int], int], starts: Sequence[int]) -> Iterable[int]:
         """Evaluate the batches that begin at `starts`, and yield the size of each finished batch."""
@@ -76,7 +76,7 @@ class Movable(Protocol):
     def rest(self) -> Array | None:
         """The S terms of the unperturbed loss, (S,).
 
-        The value is None if `Moved.crossed` reports kinks.
+        The terms are None if `Moved.crossed` reports kinks.
         """
 
     def move(self, which: Array, to: Array) -> Moved:
@@ -111,10 +111,7 @@ class Objective(Protocol):
         """
 
     def penalty(self, name: str) -> Movable | None:
-        """Return the entries of parameter `name` as arguments of its penalties alone; None without penalties.
-
-        The entries can be perturbed.
-        """
+        """Return the entries of parameter `name` as variables of its penalties alone; None if it has none."""
 
     @property
     def tells_kinks(self) -> bool:
@@ -156,7 +153,7 @@ class Factors(Protocol):
     """
 
     def sums(self, d: Array) -> Array:
-        """Return Jᵀ d, in the shape of the parameter, with J from z = J w + c.
+        """Return Jᵀ d in the parameter's shape. J is from z = J w + c.
 
         d: the slopes with respect to z of F features and N samples, (F, N).
         """
@@ -181,7 +178,7 @@ class Factors(Protocol):
 
 
 class Use(NamedTuple):
-    """One use of a parameter: the site that the parameter enters, and how it enters the site."""
+    """One use of a parameter: the site that the parameter enters, and the factors with which it enters."""
 
     site: Site
     factors: Factors
@@ -192,9 +189,9 @@ class Corner:
     """A choice of one piece for each group of kinks that are on the same side in all samples.
 
     base: the network with this choice, and with every other kink on its first piece.
-    single: for each other kink, the networks with this kink alone on each of its other pieces. The changes
-        that several kinks make to a slope of `base` add up.
-    in_sample: whether `single` changes one kink of every sample at once, and not one of the whole batch.
+    single: for each other kink, a network for each of its other pieces. In that network, only this kink is on
+        another piece than in `base`. The changes that several kinks make to a slope add up.
+    in_sample: whether `single` changes one kink in every sample at once, and not one kink in the whole batch.
     """
 
     base: UnitObjective
@@ -205,11 +202,11 @@ class Corner:
 class UnitObjective(Objective, Protocol):
     """A network of steps, each of which is affine in its parameters.
 
-    The module `reference` explains the unit differences that this allows.
+    Such a network allows unit differences, which the module `reference` explains.
     """
 
     def uses(self, name: str) -> Sequence[Use]:
-        """Return every use of parameter `name`. The parameter's gradient is the sum over its uses."""
+        """Return every use of parameter `name`. The parameter's gradient is a sum with one term per use."""
 
     def literally(self, name: str) -> bool:
         """Return whether perturbing the entries of this parameter costs less than perturbing its sites."""
@@ -233,4 +230,4 @@ class UnitObjective(Objective, Protocol):
 
     @property
     def corners(self) -> Sequence[Corner]:
-        """The network under every choice of pieces at its kinks; empty if there are too many."""
+        """The network under every choice of pieces at its kinks; empty if there are too many choices."""

@@ -11,9 +11,10 @@ serves all entries of row j:
 
     ∂L/∂w_jk = Σₙ a_nk D_nj        ∂L/∂b_j = Σₙ D_nj
 
-Every term is a true finite difference of sample n's loss with respect to w_jk, with its own step. All entries
-together cost only as much as the units. The method relies on z being affine in w. Literal differences, which
-perturb every entry for the whole batch, do not rely on this, so they serve as the independent witness.
+Each term a_nk D_nj is a true finite difference of sample n's loss with respect to w_jk, with a step of its
+own. All entries together cost only as much as the units. The method relies on z being affine in w. Literal
+differences perturb every entry for the whole batch. They do not need z to be affine, so they serve as the
+independent witness.
 """
 
 from __future__ import annotations
@@ -43,20 +44,20 @@ class Reference(Protocol):
         """Estimate every entry of these tensors, with as few evaluations as possible."""
 
     def confirm(self, estimates: Estimates, wrong: Mapping[str, Array]) -> Estimates:
-        """Return the estimates after testing the entries that `wrong` marks at one more, shorter step."""
+        """Evaluate the entries that `wrong` marks at a shorter step, and return the updated estimates."""
 
     def refine(self, estimates: Estimates, undecided: Mapping[str, Array]) -> Estimates:
-        """Return the estimates after estimating the marked entries again, from the whole ladder of steps."""
+        """Evaluate the marked entries by the whole ladder of steps, and return the updated estimates."""
 
     def sharpen(self, estimates: Estimates, undecided: Mapping[str, Array]) -> Estimates:
-        """Return the estimates after estimating the marked entries again in the widest available floats."""
+        """Evaluate the marked entries in the widest available floats, and return the updated estimates."""
 
     @property
     def objective(self) -> Objective:
         """The function to differentiate."""
 
     def under(self, convention: Any) -> Reference:
-        """Return the same method applied to another objective."""
+        """Return the same method for another objective."""
 
     def between(self, name: str, undecided: Array) -> tuple[Array, Array]:
         """Return the least and the greatest gradient of each entry over all choices of sides at kinks."""
@@ -98,7 +99,7 @@ class UnitDifferences:
         return {name: estimates.get(name) or self._assemble(name) for name in names}
 
     def estimate_by_whole_ladder(self, names: Sequence[str]) -> Estimates:
-        """Return estimates from the whole ladder of steps for every entry, not only for undecided ones."""
+        """Return estimates of every entry, undecided or not, from the whole ladder of steps."""
         estimates = self.estimate(names)
         return self.refine(estimates, {name: np.full(e.value.shape, True) for name, e in estimates.items()})
 
@@ -129,15 +130,15 @@ class UnitDifferences:
         return self._assembled(self._literal.sharpen(estimates, literally), units)
 
     def _parted(self, masks: Mapping[str, Array]) -> tuple[dict[str, Array], dict[str, Array]]:
-        """Split the masks: first those of parameters checked through their sites, then all others."""
+        """Split the masks in two groups: parameters checked through their sites, and all others."""
         literally = {name: mask for name, mask in masks.items() if self.objective.literally(name)}
         return {name: mask for name, mask in masks.items() if name not in literally}, literally
 
     def _pairs_of(self, entries: Mapping[str, Array]) -> dict[Site, Array]:
         """Return, for each site, a mask of the (feature, sample) pairs that these entries sum over.
 
-        A mask has the shape (F, N), for F features and N samples. A site without such pairs is left out,
-        such as one that uses only the row of a padding token.
+        A mask has the shape (F, N), for F features and N samples. A site without such pairs is left out. An
+        example is a site that uses only the row of a padding token.
         """
         by_site: dict[Site, list[Any]] = {}
         for name, mask in entries.items():
@@ -175,7 +176,10 @@ class UnitDifferences:
         step: float | None,
         which: Array | None = None,
     ) -> Estimate:
-        """Return the result of `look` for the (feature, sample) pairs `which` of a site; all by default."""
+        """Return the result of `look` for some (feature, sample) pairs of a site.
+
+        which: the indices of the pairs; all pairs by default.
+        """
         moves = objective.units(site)
         which = np.arange(len(moves.position)) if which is None else which
         return self.looks(look, (objective, site), moves, scheme, step, which, self.progress)
@@ -185,7 +189,7 @@ class UnitDifferences:
         return self.step if self.scheme.escalates else None
 
     def _assembled(self, estimates: Estimates, undecided: Mapping[str, Array]) -> Estimates:
-        """Return the estimates, reassembling each one that depends on a site of an undecided entry."""
+        """Return the estimates, assembling again all those that depend on a site of an undecided entry."""
         sites = set(self._sites_of(undecided))
         affected = [
             name
@@ -255,7 +259,7 @@ def _share(factors: Factors, pairs: Estimate, independent: bool) -> Estimate:
 
 @dataclass(frozen=True)
 class LiteralDifferences:
-    """Perturbs every entry individually for the whole batch, which is slow but free of assumptions."""
+    """Perturbs every entry individually for the whole batch. This method is slow, but it assumes nothing."""
 
     objective: Objective
     scheme: Scheme
@@ -302,14 +306,14 @@ class LiteralDifferences:
         return sharper
 
     def between(self, name: str, undecided: Array) -> tuple[Array, Array]:
-        """Return infinite bounds: literal differences cannot separate the kinks of individual samples."""
+        """Return infinite bounds. Literal differences cannot separate the kinks of individual samples."""
         return unbounded(self.objective.shapes[name])
 
     def mixtures(self, name: str, undecided: Array) -> None:
-        """Return None: literal differences cannot separate the kinks of individual samples."""
+        """Return None, because literal differences cannot separate the kinks of individual samples."""
 
     def at(self, name: str, which: Array, look: Look = differentiate) -> Estimate:
-        """Estimate the M entries with flat indices `which`, (M,), by the function `look`."""
+        """Estimate the M entries with the flat indices `which`, (M,). `look` makes the estimates."""
         estimate = self.plainly(name, which, look)
         if self.scheme.escalates:
             return estimate

@@ -1,4 +1,4 @@
-"""The difference schemes as rows of data, which `estimate` interprets.
+"""The difference schemes, each as a row of data. The module `estimate` interprets the rows.
 
 A scheme estimates a derivative as Re(Σ w f(x + o h)) / h with the step h, summed over the scheme's offsets o
 and weights w. If the order of the scheme is p, Re Σ w oᵏ is 1 for k = 1, and 0 for all other k from 0 to p.
@@ -73,10 +73,11 @@ DEFAULT_SCHEME = "adaptive"
 
 
 def escalated(scheme: Scheme) -> Scheme:
-    """Return the scheme to apply to entries that this scheme calls wrong.
+    """Return the scheme that checks again the entries that `scheme` calls wrong.
 
     A plain scheme takes its error from the differences between its three steps. Such an error means nothing
-    if all three steps are far too large. So the default scheme must agree before a gradient is called wrong.
+    if all three steps are far too large. So a gradient is called wrong only if the default scheme also finds
+    it wrong.
     """
     return scheme if scheme.escalates else SCHEMES[DEFAULT_SCHEME]
 

@@ -28,7 +28,7 @@ class Slopes(NamedTuple):
 
 
 def uncrossed(slopes: Slopes) -> Slopes:
-    """Return a copy with slope and noise set to NaN where the step crossed a kink."""
+    """Return a copy in which slope and noise are NaN for every variable whose step crossed a kink."""
     value, noise = (np.where(slopes.crossed, np.nan, each) for each in (slopes.value, slopes.noise))
     return slopes._replace(value=value, noise=noise)
 
@@ -42,8 +42,8 @@ def slopes_at(
 ) -> Slopes:
     """Apply the scheme at one step to the B variables `which`, (B,), whether or not the step crosses a kink.
 
-    The stencil is applied to the losses and also to the variable itself, so that the difference of the losses
-    is divided by the difference that floating point actually produced.
+    The stencil is applied to the losses and also to the variable itself. So the difference between losses is
+    divided by the step that floating point actually produced.
 
     move: the function that evaluates the perturbed losses; `movable.move` by default.
     """

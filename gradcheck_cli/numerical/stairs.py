@@ -1,8 +1,8 @@
-"""Find out whether a loss is a staircase in a number: flat nearly everywhere, with jumps in between.
+"""Find out whether a loss, as a function of one number, is a staircase: flat nearly everywhere, with jumps.
 
 A loss that is merely flat at one point, as below a dead ReLU, is no staircase. So the loss is evaluated along
-a whole line. It must be flat at most points of the line, have different values there, and keep its jump when
-the jump is enclosed more and more closely.
+a whole line. A staircase is flat at most points of the line, and has different values at these points. Its
+jump keeps its size when it is enclosed more and more closely.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from gradcheck_cli.numerical.objective import Movable
 from gradcheck_cli.types import EPS, Array
 
 _DISTANCES = tuple(4.0**-k for k in range(-1, 6))
-"""The half lengths of the lines to try, in units of the number, since stairs may be wide or narrow."""
+"""The half lengths of the lines to try, in units of the number. Some stairs are wide, others narrow."""
 
 _POINTS = 16
 """The number of points on a line."""
@@ -30,20 +30,20 @@ _HALVINGS = 30
 """The number of times that the interval around a jump is halved."""
 
 _KEPT = 0.02
-"""A jump is one if this share of the difference is left when it is enclosed. A steep slope leaves none."""
+"""A jump keeps at least this share of the difference when it is enclosed. A steep slope does not."""
 
 _VISIBLE = 10.0
 """Jumps must be this many times as large as anything that noise could hide between two points."""
 
 
 _NEXT_TO = 2.0**-14
-"""The length of the step that shows whether the loss is flat where the number is, in units of the number."""
+"""The step that shows whether the loss is flat at the number's value, in units of the number."""
 
 
 def is_flat(movable: Movable, numbers: Array) -> Array:
-    """Return, for each of these numbers, whether the loss stays the same if the number changes a little.
+    """Return, for each of M numbers, whether the loss stays the same if the number changes a little.
 
-    numbers: the indices of M numbers, (M,).
+    numbers: the indices of the numbers, (M,).
     """
     at, unit = movable.position[numbers], movable.unit[numbers]
     here, noise = _losses(movable, numbers[:1], at[:1])
@@ -52,7 +52,7 @@ def is_flat(movable: Movable, numbers: Array) -> Array:
 
 
 def is_staircase(movable: Movable, number: int) -> bool:
-    """Return whether the loss is a staircase in the number with this index."""
+    """Return whether the loss is a staircase as a function of the number with index `number`."""
     return any(_has_stairs(_Line(movable, number), distance) for distance in _DISTANCES)
 
 
@@ -62,7 +62,7 @@ class _Line:
     number: int
 
     def __call__(self, steps: Array) -> tuple[Array, float]:
-        """Return the loss after each of these steps of the number, and a bound on the noise of one loss."""
+        """Return the loss after each step of the number in `steps`, and a bound on the noise of one loss."""
         which = np.full(len(steps), self.number, dtype=np.intp)
         start, unit = self.movable.position[self.number], self.movable.unit[self.number]
         return _losses(self.movable, which, start + steps * unit)
@@ -75,7 +75,7 @@ def _losses(movable: Movable, which: Array, to: Array) -> tuple[Array, float]:
 
 
 def _has_stairs(line: _Line, distance: float) -> bool:
-    """Return whether the loss has stairs on a line of this half length."""
+    """Return whether the loss has stairs on a line with the half length `distance`."""
     steps, short = distance * _spread(), distance * _SHORT
     both, noise = line(np.concatenate([steps, steps + short]))
     at, beyond = both.reshape(2, -1)
@@ -94,7 +94,7 @@ def _spread() -> Array:
 
 
 def _jumps(line: _Line, low: float, high: float, rise: float) -> bool:
-    """Return whether the difference between two points persists when they approach each other."""
+    """Return whether the losses at two points stay different when the points approach each other."""
     ends, _ = line(np.array([low, high]))
     for _ in range(_HALVINGS):
         middle = 0.5 * (low + high)

@@ -24,7 +24,7 @@ class Testimony:
     """The literal differences of some entries of one tensor.
 
     which: the flat indices of the entries.
-    rounding: a bound on the change that rounding in the forward pass alone may cause in each derivative.
+    rounding: for each derivative, a bound on the error that rounding in the forward pass alone may cause.
     """
 
     name: str
@@ -35,19 +35,20 @@ class Testimony:
     def distance(self, estimates: Estimates) -> Array:
         """Return the distance from `estimates` divided by the allowed distance; 0 if either is unknown.
 
-        The allowed distance is the sum of both error bars, the rounding bound and `FLOOR` times the value.
+        The allowed distance is a sum of four terms: the two error bars, the rounding bound, and the value
+        times `FLOOR`.
         """
         whole = estimates[self.name]
         return self.apart_from(Estimate(whole.value.ravel()[self.which], whole.error.ravel()[self.which]))
 
     @property
     def first(self) -> Testimony:
-        """The testimony reduced to its first entry."""
+        """The part of the testimony that is about its first entry."""
         literal = Estimate(self.literal.value[:1], self.literal.error[:1])
         return Testimony(self.name, self.which[:1], literal, self.rounding[:1])
 
     def apart_from(self, other: Estimate) -> Array:
-        """Return the distance from another estimate of the same entries, divided as in `distance`."""
+        """Return the distance from another estimate of the same entries, in units of the allowed distance."""
         allowed = (
             ERROR_BARS * (other.error + self.literal.error)
             + FLOOR * np.abs(self.literal.value)
@@ -79,7 +80,7 @@ def hear(
 
 
 def contradictions(testimony: Sequence[Testimony], estimates: Estimates) -> dict[str, Array]:
-    """Return masks, by tensor, of entries where reference and witness differ by more than their errors."""
+    """Return masks, by tensor, of the entries whose reference and witness differ beyond their errors."""
     masks = {}
     for t in testimony:
         apart = t.distance(estimates) > 1.0

@@ -1,1 +1,1 @@
-"""Use this machine's clock, processors and processes."""
+"""Measure time and distribute work over processes on this machine."""

@@ -40,7 +40,7 @@ def shared_work(objective: NetworkObjective, jobs: Jobs, clock: Clock) -> Iterat
     """Evaluate the objective's batches in `jobs` processes as long as the context lasts.
 
     The batches, and so the results, are the same for any number of processes. Only one process is used if the
-    system does not support forking, or as long as the clock shows that the work is small.
+    system does not support forking, or if the clock shows that the work is small.
     """
     count = cores() if jobs == "auto" else jobs
     if count == 1 or sys.platform not in _FORKING:
@@ -56,10 +56,10 @@ def shared_work(objective: NetworkObjective, jobs: Jobs, clock: Clock) -> Iterat
 def each_in_processes(
     work: Callable[[_Item], _Done], items: Sequence[_Item], jobs: Jobs
 ) -> Generator[tuple[int, _Done], None, None]:
-    """Apply `work` to each item in forked processes, and yield each item's index and result as it finishes.
+    """Apply `work` to each item in forked processes. Yield each item's index and result once it is done.
 
-    The forked processes see everything in its current state. If the system does not support forking, this
-    process does all the work.
+    The forked processes see all data as they are at the time of the fork. If the system does not support
+    forking, this process does all the work.
     """
     count = min(cores() if jobs == "auto" else jobs, len(items))
     if count <= 1 or sys.platform not in _FORKING:
@@ -105,7 +105,7 @@ class Forked:
         self.clock = clock
 
     def empty(self, size: int, dtype: Any = float) -> Array:
-        """Return an array in memory that all processes share."""
+        """Return an array, (size,), in memory that all processes share."""
         length = max(1, size * np.dtype(dtype).itemsize)
         return np.frombuffer(mmap.mmap(-1, length), dtype=dtype, count=size)
 

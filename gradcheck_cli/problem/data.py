@@ -86,7 +86,7 @@ def _refuse_width(shape: tuple[int, ...], inputs: int, where: Location) -> None:
 
 
 def place_of(data: Data, name: str) -> Location:
-    """Return the place in the spec that defines the array `name`, which is x or y."""
+    """Return the place in the spec that defines an array. The array's name is `x` or `y`."""
     if isinstance(data, DataFile):
         return ("data", "file")
     return ("data", name) if isinstance(data, InlineData) else ("data", "scale")
@@ -170,7 +170,7 @@ _USUAL = {"x": ("x", "input", "feature", "image"), "y": ("y", "label", "target")
 
 
 def _key_to_say(name: str, held: Collection[str]) -> str | None:
-    """Return the help for a missing array: the key to set under data, or a similar name in the file.
+    """Return the help for a missing array: the key to set under `data`, or a similar name in the file.
 
     held: the names of the arrays in the file.
     """
@@ -350,5 +350,5 @@ def _needed(outputs: Shape, loss: Loss) -> str:
 
 
 def _item(where: Location, i: int) -> Location:
-    """Return the end of a location for sample i: the index i for inline data, otherwise nothing."""
+    """Return the end of sample `i`'s location: the index `i` for inline data, otherwise an empty tuple."""
     return (i,) if where == ("data", "y") else ()

@@ -25,7 +25,7 @@ def read_fixed(spec: NetworkSpec, dtype: np.dtype[np.floating]) -> Mapping[Place
 
     Raises an `InputError` that lists every array that cannot be read.
 
-    dtype: the type of the network's numbers, which represents every number in the arrays exactly.
+    dtype: the type of the network's numbers. The arrays are rounded to this type.
     """
     arrays, found = dict[Place, Array](), Gathered()
     for place, layer in in_order(spec.layers):

@@ -94,9 +94,9 @@ def size_of(node: Node) -> Location:
 
 
 def widest_nodes(graph: Graph) -> dict[str, int]:
-    """Return the index of the node with the largest output in every layer, by the layer's name.
+    """Return, for every layer, the index of the node in it with the largest output.
 
-    The layers are in order from the input to the output.
+    The keys are the names of the layers, in order from the input to the output.
     """
     widest: dict[str, int] = {}
     for i, node in enumerate(graph.nodes):
@@ -126,7 +126,7 @@ def refuse_too_many(graph: Graph, samples: int) -> None:
 
 
 def refuse_too_few(graph: Graph, samples: int) -> None:
-    """Raise an `InputError` if the unbiased variance of a single number would be needed."""
+    """Raise an `InputError` if a layer would need the unbiased variance of a single number."""
     for i, node in enumerate(graph.nodes):
         step = node.step
         if isinstance(step, Normalise) and step.unbiased:

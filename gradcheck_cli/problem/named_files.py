@@ -28,7 +28,7 @@ def refuse_absent_files(spec: Spec) -> None:
 
 
 def _is_absent(file: Path) -> bool:
-    """Return whether the file is certainly missing. Any other problem is left to the code that reads it."""
+    """Return whether the file is certainly missing. Other problems are reported when the file is read."""
     try:
         os.stat(file)
     except FileNotFoundError:

@@ -37,13 +37,13 @@ from gradcheck_cli.types import Array
 class Problem:
     """A network with its parameters and data, which together define the loss L whose gradients are checked.
 
-    All arrays are float64. With dtype float32, they hold numbers that float32 represents exactly, so that
-    gradients computed in float32 are compared with a reference at exactly the same point. N is the number of
-    samples.
+    All arrays are float64. With dtype float32, every number in the arrays is one that float32 represents
+    exactly. So gradients computed in float32 are compared with a reference at exactly the same point. N is
+    the number of samples.
 
     x: the inputs, (N, *features).
     target: the targets, (N, *outputs), with label smoothing and weights applied.
-    y: the labels, (N, *positions), or the targets as they are in the data; `target` is made from y.
+    y: the labels, (N, *positions), or the targets as they are in the data. `target` is computed from `y`.
     checked: the names of the parameters to check, starting with the output layer.
     patterns: the patterns that select the parameters to check.
     checks_inputs: whether ∂L/∂x is checked, too.
@@ -312,7 +312,7 @@ def refuse_overflow(objective: NetworkObjective) -> None:
 
 
 def _overflown(objective: NetworkObjective) -> Iterator[tuple[str, int]]:
-    """For each node that overflows, yield a word for the elements that overflow, and the node's index.
+    """Yield, for each node that overflows, a word for the elements that overflow, and the node's index.
 
     An example of such a word is ``variances``.
     """
@@ -325,7 +325,7 @@ def _overflown(objective: NetworkObjective) -> Iterator[tuple[str, int]]:
 
 
 def _deviations(objective: NetworkObjective) -> dict[int, Array]:
-    """Return √(var z + eps) for every normalisation of an input z, by the index of its node."""
+    """Return √(var z + eps), by the index of the node, for every node that normalises its input z."""
     nodes = objective.network.graph.nodes
     return {
         i: node.step.deviation(objective.values[node.inputs[0]])

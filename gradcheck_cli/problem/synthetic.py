@@ -39,7 +39,7 @@ class Needed(NamedTuple):
 Rng = np.random.RandomState
 
 Draw = Callable[[Rng, Shape], Array]
-"""A function that draws x in the shape that it is called with, samples first, at a scale of 1."""
+"""A function that takes a shape, samples first, and draws an x of that shape at a scale of 1."""
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ def _output(problem: Problem) -> Iterator[str]:
 
 
 _SUM_APART = 0.01
-"""The sum of probabilities may differ from 1 by this much, since they are often rounded to two decimals."""
+"""A sum of probabilities may differ from 1 by this much, since they are often rounded to two decimals."""
 
 
 def _targets(problem: Problem) -> Iterator[str]:

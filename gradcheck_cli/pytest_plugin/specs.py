@@ -31,7 +31,7 @@ _T = TypeVar("_T")
 
 
 class GradientSpec(pytest.File):
-    """A spec file with one test per tensor. The spec is checked when the first of these tests runs."""
+    """A spec file with one test per tensor. The spec is checked when the first of its tests runs."""
 
     def collect(self) -> Sequence[Tensor | Unchecked]:
         """Return one test per tensor, or a single failing test if the spec cannot be read."""
@@ -87,7 +87,7 @@ class Tensor(pytest.Item):
     def repr_failure(
         self, excinfo: pytest.ExceptionInfo[BaseException], style: object = None
     ) -> str | TerminalRepr:
-        """Return the failure in the form that the command prints."""
+        """Return the failure as text, in the same form as the command prints it."""
         if isinstance(excinfo.value, FailedCheckError):
             return _Found(self.parent.shown, excinfo.value.report)
         if isinstance(excinfo.value, InputError):
@@ -118,7 +118,7 @@ class Unchecked(pytest.Item):
 
 
 class _Found(TerminalRepr):
-    """The failure of one tensor, as a table like the command's and as one sentence for pytest's summary."""
+    """The failure of one tensor: a table like the command's, and one sentence for pytest's summary."""
 
     def __init__(self, spec: str, report: Report) -> None:
         self.reprcrash = ReprFileLocation(spec, 1, escaped(sentence(report)))

@@ -101,7 +101,7 @@ def _without_siblings(schema: Any) -> Any:
 
 
 def _with_names(schema: Any) -> Any:
-    """Restrict strings to the known names where a schema allows a name or a mapping.
+    """Make a schema that allows a name or a mapping accept no string except the known names.
 
     A validator's error then lists the names.
     """

@@ -1,4 +1,4 @@
 """The subjects of a check.
 
-Each subject has gradients, the function that they belong to, and rounding bounds.
+Each subject has gradients to check, the function whose gradients they should be, and rounding bounds.
 """

@@ -50,9 +50,9 @@ def checked_through_sites(
 
 
 def _with_noise(objective: ForeignObjective, sites: Sites, names: Sequence[str]) -> SiteObjective:
-    """Return the objective with its sites, and with the noise in the loss terms that the sites affect.
+    """Return the objective with its sites, and with the noise of the loss terms that the sites affect.
 
-    There is no noise if there are no sites, or if they cannot be used.
+    The noise is empty if there are no sites, or if the sites cannot be used.
     """
     function, noise = objective.function, {name: objective.noise[name] for name in names}
     if len(sites.rest()) != function.terms and names:

@@ -68,9 +68,10 @@ class CodeSubject:
     inputs: the inputs that the code is called with.
     findings: the mistakes that were found by rerunning the code in other ways.
     before: functions that return a subject whose gradients must be right for this check to mean anything.
-    other_modes: by the name of a further mode, a function that returns a subject with its gradients.
-    others: functions that return a subject with the loss weighted in another way. These subjects are checked,
-        too, if nothing is wrong.
+    other_modes: maps the name of a further mode to a function that returns a subject with the mode's
+        gradients.
+    others: functions that return a subject with the loss weighted in another way. If nothing is wrong, the
+        subjects that they return are checked, too.
     shared: a function that shares the evaluations among processes. By default, there is only one process,
         because other processes cannot load the code without a spec.
     """
@@ -157,7 +158,7 @@ class CodeSubject:
     def why(self, comparisons: Sequence[Comparison]) -> Diagnosis:
         """Return the mistakes that were found by rerunning the code in other ways.
 
-        If there are none, return the mistakes that fit the wrong gradients.
+        If no such mistakes were found, return the mistakes that fit the wrong gradients.
         """
         from gradcheck_cli.diagnose import diagnosis_of_trials  # load it only if needed
 
@@ -173,7 +174,7 @@ class CodeSubject:
         return replace(found, places=places, basis=basis, may_tap=function.takes_taps)
 
     def _recognised(self, comparisons: Sequence[Comparison], wrong: Collection[str]) -> Diagnosis:
-        """Return the mistakes that fit the wrong gradients, in the arrays or in further runs of the code."""
+        """Return the mistakes that fit the wrong gradients, from the arrays or from further runs of the code."""
         from gradcheck_cli.diagnose import diagnose  # load these only if needed
         from gradcheck_cli.diagnose.arrays import diagnose_arrays
         from gradcheck_cli.subject.patterns import diagnosis_of_patterns, patterns, sentences_of_patterns
@@ -203,9 +204,9 @@ _REVERSE = "reverse mode (vjp)"
 
 
 def _of_both_modes(reverse: Report, other: Report, mode: str) -> Report:
-    """Return the report to show for the two modes: that of a wrong mode, or else of an undecided mode.
+    """Return the report to show for the two modes: the report of a wrong mode, or else of an undecided mode.
 
-    If only one mode is wrong, its report says so.
+    If only one mode is wrong, the report says so.
 
     mode: the name of the mode of the report `other`.
     """
@@ -309,10 +310,10 @@ def subject_of_function(function: Function, inputs: Inputs, how: CheckSpec) -> C
 
 
 _REPEATS = 16
-"""The number of times that a noisy gradient is computed again, since a race shows only now and then."""
+"""How often a noisy gradient is computed again, since a race condition shows only now and then."""
 
 _NOISY = 1e-2
-"""A gradient is noisy if its rounding may exceed this share of the tensor's largest entry."""
+"""A gradient is noisy if its rounding error may exceed this share of the tensor's largest entry."""
 
 
 def _is_noisy(analytic: Analytic, rounding: Mapping[str, Array]) -> bool:
@@ -361,7 +362,7 @@ _HIDES = {
     1.0: "a missing factor in backward would not show",
     0.0: "a missing term in backward would not show",
 }
-"""Maps a number to the mistake that a check cannot reveal if every entry of a parameter is this number."""
+"""Maps a number to the mistake that no check can reveal if every entry of a parameter is that number."""
 
 
 def _hiding(parameters: Mapping[str, Array]) -> Iterator[str]:
@@ -376,7 +377,7 @@ def _hiding(parameters: Mapping[str, Array]) -> Iterator[str]:
 
 
 def _other_loss(inputs: Inputs, loss: float) -> tuple[str, ...]:
-    """Return a note if the code's loss differs from the loss of the spec's network; otherwise, nothing."""
+    """Return a note if the code's loss differs from that of the spec's network; otherwise, ()."""
     return (
         () if inputs.problem is None else unlike(inputs.problem, loss, "the code's loss", "network section")
     )

@@ -142,8 +142,8 @@ def _checked_values(problem: Problem, analytic: Analytic) -> Mapping[str, int]:
 def _bounds(problem: Problem, analytic: Analytic, on_kinks: bool) -> Mapping[str, Array]:
     """Return bounds on the rounding error of each correct gradient, in the arithmetic it was computed in.
 
-    on_kinks: whether any value is on a kink. If so, rounding decides the side of the kink, and a few samples
-        of rounding errors may not show both sides. So such samples do not limit the bounds.
+    on_kinks: whether any value is on a kink. If so, rounding decides the side of the kink. A few random
+        samples of rounding errors may show only one side, so the bounds do not rely on such samples.
     """
     bounds = {}
     for dtype in set(analytic.dtypes.values()):

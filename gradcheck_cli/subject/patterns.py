@@ -1,8 +1,8 @@
 """Recognise patterns in wrong gradients by evaluating the user's code again.
 
-Every pattern is verified before it is named. A staircase must be flat and jump, a detached branch must make
-the gradient right once nothing is detached, and a gradient that is right along symmetric moves must agree
-with differences along such moves.
+Every pattern is verified before it is named. A staircase must be flat and have jumps. If a detached branch is
+to blame, the gradient must be right once nothing is detached. A gradient that is called right along symmetric
+moves must agree with differences along them.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _LOOKED_AT = 6
 """The number of entries of a tensor in which the loss may be flat."""
 
 _EXAMINED = 4
-"""The number of these entries that are examined for stairs."""
+"""The number of entries, among those looked at, that are examined for stairs."""
 
 _LITTLE = 1e-9
 """The noise of a loss on a staircase, as a share of the loss. It is below the resolution of float32."""
@@ -100,14 +100,14 @@ def _of_tensor(objective: ForeignObjective, comparison: Comparison) -> Iterator[
 
 
 def in_stairs(objective: ForeignObjective, comparisons: Sequence[Comparison]) -> tuple[Made, ...]:
-    """Return those of these tensors in which the loss is a staircase."""
+    """Return the tensors, among those compared, in which the loss is a staircase."""
     return tuple(made for c in comparisons for made in _staircase(objective, c))
 
 
 def _staircase(objective: ForeignObjective, comparison: Comparison) -> Iterator[Made]:
     """Yield the pattern if the loss is a staircase in most entries whose gradient is not 0.
 
-    The largest of the entries that do not agree are looked at.
+    Of the entries that do not agree, only those with the largest analytic values are looked at.
     """
     sizes = np.where(comparison.agrees, 0.0, np.nan_to_num(np.abs(comparison.analytic))).ravel()
     largest = np.argsort(-sizes, kind="stable")[: min(_LOOKED_AT, np.count_nonzero(sizes))]
@@ -123,7 +123,7 @@ def _staircase(objective: ForeignObjective, comparison: Comparison) -> Iterator[
 
 
 def _follows(comparison: Comparison) -> Array:
-    """Return a mask of the entries whose difference is known and not 0."""
+    """Return a mask of the entries whose numerical derivative is known and distinguishable from 0."""
     known = np.isfinite(comparison.error)
     return known & (np.abs(comparison.numerical) > comparison.bar + comparison.rounding)
 
@@ -138,7 +138,7 @@ def _without_measured_noise(objective: ForeignObjective) -> ForeignObjective:
 
 
 def _detached(wrong: Sequence[Comparison], runs: Iterable[Attached]) -> list[Made]:
-    """Return the tensors whose gradients the first run that corrects most of them corrects."""
+    """Return the tensors that the best run corrects: the run that corrects the most wrong gradients."""
     best: list[Made] = []
     for without, gradients in runs:
         right = [c.name for c in wrong if _is_right(c, gradients)]
@@ -162,7 +162,7 @@ def _agree(comparison: Comparison, analytic: Array, numerical: Array) -> bool:
 
 
 def _is_symmetric(value: Array) -> bool:
-    """Return whether a parameter consists of symmetric matrices that are more than their diagonals."""
+    """Return whether a parameter consists of symmetric matrices that are not all diagonal."""
     if value.ndim < 2 or value.shape[-1] != value.shape[-2] or value.shape[-1] < 2:
         return False
     beside = value * (1.0 - np.eye(value.shape[-1]))
@@ -188,7 +188,7 @@ class _Symmetric:
 
     @property
     def _doubly_unsure(self) -> Comparison:
-        """The comparison with the errors of each entry and of its mirror image together."""
+        """The comparison, with each entry's error enlarged by the error of its mirror image."""
         c = self.comparison
         return replace(c, error=c.error + mirrored(c.error), rounding=c.rounding + mirrored(c.rounding))
 
@@ -201,7 +201,7 @@ class _Symmetric:
         return self._follow(pairs, c.analytic.ravel()[entries[:, 0]])
 
     def _is_right_along_moves(self) -> bool:
-        """Return whether random symmetric moves agree with the gradient, and the moves tell something."""
+        """Return whether random symmetric moves agree with the gradient and are precise enough to tell."""
         rng = np.random.default_rng(0)
         moves = [self._symmetric_move(rng) for _ in range(DIRECTIONS)]
         analytic = self.comparison.analytic.ravel()
@@ -209,7 +209,7 @@ class _Symmetric:
         return bool(np.isfinite(slopes).all()) and self._follow(moves, slopes)
 
     def _follow(self, moves: Sequence[Direction], slopes: Array) -> bool:
-        """Return whether differences along these moves give these slopes.
+        """Return whether differences along the moves give the expected slopes.
 
         slopes: the expected slope along each of the K moves, (K,).
         """
@@ -227,7 +227,7 @@ class _Symmetric:
         return Direction(np.arange(weights.size), symmetric.ravel())
 
     def _pairs(self) -> Array:
-        """Return the flat indices of a few entries off the diagonal, each with its mirror image, (P, 2)."""
+        """Return the flat indices of P pairs, (P, 2): an entry off the diagonal and its mirror image."""
         c = self.comparison
         index = np.arange(c.analytic.size).reshape(c.shape)
         below = np.tril(np.ones(c.shape, dtype=bool), -1)

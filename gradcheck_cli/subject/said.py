@@ -1,4 +1,4 @@
-"""Everything that a report says about its subject and that is known before the first difference is taken."""
+"""The parts of a report about its subject that are known before the first difference is taken."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def samples(count: int) -> str:
 
 
 def other_loss(problem: Problem, analytic: Analytic) -> tuple[str, ...]:
-    """Return a note if the loss that comes with the gradients differs from the network's; or nothing."""
+    """Return a note if the loss given with the gradients differs from the network's; otherwise, ()."""
     if analytic.loss is None:
         return ()
     eps = max(float(np.finfo(dtype).eps) for dtype in analytic.dtypes.values())
@@ -82,11 +82,11 @@ def other_loss(problem: Problem, analytic: Analytic) -> tuple[str, ...]:
 
 
 def unlike(problem: Problem, loss: float, whose: str, described: str, eps: float = 0.0) -> tuple[str, ...]:
-    """Return a note if this loss differs from the loss of the network; otherwise, nothing.
+    """Return a note if `loss` differs from the loss of the network; otherwise, ().
 
-    whose: the name of this loss in the note.
+    whose: the name of `loss` in the note.
     described: the description of the network in the note.
-    eps: the machine epsilon of the arithmetic that computed this loss.
+    eps: the machine epsilon of the arithmetic that computed `loss`.
     """
     ours = float(problem.objective.total)
     if same_loss(ours, loss, eps):

@@ -43,7 +43,7 @@ class Subject(Protocol):
         """
 
     def kinks(self, at: Mapping[str, Array]) -> tuple[str, ...]:
-        """Return short notes on the kinks that make the gradient of these entries a matter of convention.
+        """Return short notes on the kinks that make the gradients of some entries a matter of convention.
 
         at: masks of the entries, by tensor.
         """
