@@ -130,7 +130,7 @@ def check_layer(
         arrays of floats are checked, each in the array's shape; everything else, such as labels, numbers or a
         dict of options, is passed to forward unchanged.
     outputs: the number of forward's outputs; needed if forward returns a tuple that may end with a cache.
-        only, scheme, rtol, atol, fast, strict, allow_undecided: as in `check_gradients`.
+    only, scheme, rtol, atol, fast, strict, allow_undecided: as in `check_gradients`.
 
     Returns the `Report`. Raises the same errors as `check_gradients`.
     """

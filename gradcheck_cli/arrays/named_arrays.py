@@ -38,7 +38,7 @@ def read_array_file(file: Path, where: Location, accept: Accept = as_they_are) -
 
 
 def read_named(source: ArrayFile, section: str) -> dict[str, Array]:
-    """Return the arrays of a file, keyed by gradcheck's names, with weights as [out, in]. Any shape is accepted.
+    """Return the arrays of a file, keyed by gradcheck's names, with weights as [out, in], in any shape.
 
     section: the section of the spec that names the file.
     Raises `InputError` if the file cannot be read, or lacks an array that the spec names.

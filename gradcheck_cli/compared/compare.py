@@ -43,7 +43,7 @@ def compared(
     """Compare the gradients of two sources, entry by entry. The second source is the reference.
 
     only: patterns of the names to compare; empty to compare all.
-        rtol: the relative tolerance. By default, the tolerance of a tensor depends on the narrower of its two
+    rtol: the relative tolerance. By default, the tolerance of a tensor depends on the narrower of its two
         floating-point types.
     atol: the absolute tolerance.
 

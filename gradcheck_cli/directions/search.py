@@ -92,7 +92,7 @@ class Survey:
 
     analytic: the tensor's analytic gradient.
     rounding: a bound on the rounding error of a correct gradient.
-        tolerances: the relative and the absolute tolerance.
+    tolerances: the relative and the absolute tolerance.
     confirm: a function that judges single entries.
     """
 

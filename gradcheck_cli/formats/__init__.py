@@ -40,7 +40,7 @@ RENDERERS = {
         "json": "gradcheck_cli.formats.mutation.json",
     },
 }
-"""For each type of result, named by its class, the formats and the module that renders each format.
+"""For each type of result, by the name of its class: its formats, and the module that renders each format.
 
 Classes and modules are loaded only when they are needed. A module for runs defines `render(run, view)`, and
 `WRITTEN`, which recognises files in its format. All other modules define `render(result, view, spec)`.
@@ -50,9 +50,9 @@ FORMATS = RENDERERS["Run"]
 """The formats in which a run can be printed or written to a report file."""
 
 PACKAGES = {"html": "jinja2"}
-"""The package that a format needs, for every format that needs one.
+"""Maps each format that needs a package to that package.
 
-The extra that has the format's name installs the package.
+To install the package, install gradcheck's extra that has the name of the format.
 """
 
 
@@ -79,8 +79,8 @@ def may_replace(format: str, file: Path) -> bool:
 def render(format: str, result: Run | Explanation | Sweep | Mutation, view: View, *spec: str) -> str:
     """Return the result as text that ends with a newline.
 
-    spec: the name of the spec that was explained, swept or mutated. Leave it out for a run, which holds the
-        names of its specs itself.
+    spec: the name of the spec that was explained, swept or mutated. Leave the name out for a run, because a
+        run contains the names of its specs.
     """
     module = import_module(RENDERERS[type(result).__name__][format])
     text: str = module.render(result, view, *spec)

@@ -1,4 +1,4 @@
-"""Recognise files that gradcheck has written, and spell file paths as CI services expect them."""
+"""Recognise files that gradcheck has written, and format file paths in the way that CI services expect."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class Written:
     def may_replace(self, file: Path) -> bool:
         """Return whether a report may replace the file.
 
-        The file must be empty or look like this format. A file with a zero byte is not text, so it is never
-        replaced.
+        The file must be empty or look like a file in this format. A file with a zero byte is not text, so it
+        is never replaced.
         """
         with open(file, "rb") as stream:
             content = stream.read(_LOOKED_AT)
@@ -36,7 +36,7 @@ class Written:
 
 
 PLAIN = Written((".txt", ".log", ".out"), re.compile(r"^[✓✗?] ", re.MULTILINE))
-"""Plain text, recognised by a line that begins with the mark of a verdict."""
+"""Plain text. Files in this format have a line that begins with the mark of a verdict."""
 
 
 def told_from(root: str, file: str) -> str:

@@ -43,7 +43,7 @@ class Annotation:
 
 
 def render(run: Run, view: View) -> str:
-    """Return one line per spec for readers of the log, then the annotations.
+    """Return one line per spec, for readers of the log, followed by the annotations.
 
     If there are several specs, a summary comes last.
     """

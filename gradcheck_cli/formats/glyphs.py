@@ -37,7 +37,7 @@ _COMMAND = re.compile(r"^((?: |\t|\x1b\[[\d;]*m)*)([:#])(?=:|#\[)", re.MULTILINE
 
 
 def without_commands(text: str, spelt: Callable[[str], str] = lambda c: f"\\x{ord(c):02x}") -> str:
-    """Disarm lines that begin with ``::`` or ``##[``, so that no name can act as a GitHub command.
+    """Change lines that begin with ``::`` or ``##[``, so that no name can act as a GitHub command.
 
     spelt: a function that returns the replacement for the first colon or hash sign of such a line.
     """

@@ -28,7 +28,7 @@ WIDEST = 100
 """The largest width of a heatmap, in characters, if the output is not a terminal."""
 
 SMALLEST, BRIGHT = -16, -6
-"""The smallest relative error on the colour scale, and the smallest with a bright colour, as powers of ten.
+"""The smallest relative error on the colour scale, and the smallest in a bright colour, as powers of ten.
 
 Colours turn bright at the default rtol.
 """
@@ -37,12 +37,12 @@ EDGE = "dim"
 """The style of the frame around a coloured picture."""
 
 PAPER = -1
-"""The absence of a colour, so that the terminal's own background shows, dark or light."""
+"""Stands for no colour, so that the terminal's own background shows, dark or light."""
 
 COLORS = (PAPER, PAPER, PAPER, PAPER, PAPER, PAPER, 60, 67, 72, 107, 227, 220, 214, 208, 202, 196, 197)
 """The colour of each power of ten from `SMALLEST` to 0, as an index into xterm's 256 colours.
 
-Errors below `BRIGHT` have no colour or a muted one that is visible on black and on white; larger ones go
+An error below `BRIGHT` has no colour, or a muted one that is visible on black and on white. Larger errors go
 from yellow to red.
 """
 
@@ -65,7 +65,7 @@ UNKNOWN = "?"
 
 
 def draw_heatmaps(page: Page, report: Report) -> None:
-    """Draw a legend and a heatmap of each tensor that does not agree, or of every tensor if all agree.
+    """Draw a legend, and a heatmap of each tensor that does not agree, or of every tensor if all agree.
 
     A tensor gets a heatmap only if its entries were checked individually.
     """
@@ -98,7 +98,7 @@ def _draw(page: Page, comparison: Comparison) -> None:
 def _errors(comparison: Comparison) -> NDArray[np.float64]:
     """Return log₁₀ of each entry's relative error, as a matrix.
 
-    The logarithm is −∞ for entries that test nothing, and NaN for entries whose error is unknown.
+    The logarithm is −∞ for an entry that tests nothing, and NaN for an entry whose error is unknown.
     """
     unknown = comparison.unresolved & np.isnan(comparison.relative_error)
     with np.errstate(divide="ignore"):
@@ -119,9 +119,9 @@ def _worst(array: NDArray[Any], tall: int, wide: int) -> NDArray[Any]:
 class _Grid:
     """The layout of a matrix's entries as lines of cells.
 
-    by: how many rows and how many columns of the matrix share a cell.
-    wide: how many characters wide a cell is.
-    stacked: how many cells share a character, one above the other in two colours.
+    by: the number of rows and the number of columns of the matrix that share a cell.
+    wide: the width of a cell, in characters.
+    stacked: the number of cells that share a character, one above the other in two colours.
     digits: the width of the row numbers.
     """
 
@@ -148,14 +148,14 @@ class _Grid:
         return f"{line * self.by[0] * self.stacked:>{2 * INDENT + self.digits}} "
 
     def axis(self, columns: int) -> str:
-        """Return the line above a heatmap, which gives the first column of every tenth cell."""
+        """Return the line above a heatmap. It shows the number of the first column in every tenth cell."""
         cells = math.ceil(columns / self.by[1])
         numbers = [str(cell * self.by[1]).ljust(10 * self.wide) for cell in range(0, cells, 10)]
         return " " * (2 * INDENT + self.digits + 2) + "".join(numbers)[: cells * self.wide].rstrip()
 
 
 def _line(cells: NDArray[np.float64], grid: _Grid, view: View) -> Text:
-    """Draw one line of the heatmap: one row of cells, or two if cells are stacked."""
+    """Draw one line of the heatmap: one row of cells, or two rows if cells are stacked."""
     if not view.color:
         return Text("|" + "".join(_shade(power, view) * grid.wide for power in cells[0]) + "|")
     line = Text().append("|", EDGE)
@@ -191,7 +191,7 @@ def _number(power: float) -> int:
 def _color(number: int, view: View) -> Color | None:
     """Return the nearest colour in the view's palette; None for `PAPER`.
 
-    The choice cannot be left to rich, which caches styles.
+    Leaving the choice to rich would be wrong, since rich caches styles.
     """
     if number == PAPER:
         return None

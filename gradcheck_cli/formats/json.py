@@ -36,7 +36,7 @@ def render(run: Run, view: View) -> str:
 
 
 def document(result: Result, **rest: Any) -> str:
-    """Return the text of a JSON object: the format's version, the exit code, and the items of `rest`."""
+    """Return the text of a JSON object with the format's version, the exit code, and the items of `rest`."""
     found = {"version": VERSION, "exit_code": int(result.exit_code), **rest}
     return json.dumps(_strict(found), indent=2, allow_nan=False, ensure_ascii=True) + "\n"
 
@@ -117,7 +117,7 @@ def _diagnosis(diagnosis: Diagnosis) -> dict[str, Any]:
 
 
 def _cause(cause: Cause) -> dict[str, Any]:
-    """Return the object for a diagnosed cause, with the address of its page if the documentation has one."""
+    """Return the object for a diagnosed cause, with the address of the documentation page if there is one."""
     page = page_of(cause.kind)
     return {**asdict(cause), **({"page": page} if page else {})}
 
@@ -129,7 +129,7 @@ def _resolution(resolution: Resolution | None) -> dict[str, float] | None:
 
 
 def tensor_object(comparison: Comparison) -> dict[str, Any]:
-    """Return the object for a tensor: its number of entries by verdict, its errors and its worst entry."""
+    """Return the object for a tensor: the number of entries by verdict, the errors and the worst entry."""
     return {
         "name": comparison.name,
         "shape": comparison.shape,

@@ -74,7 +74,7 @@ def _cases(outcome: Outcome, view: View) -> Iterator[Element]:
 def _case(outcome: Outcome, report: Report, comparison: Comparison, seconds: float, most: int) -> Element:
     """Return the test case for a tensor.
 
-    A wrong gradient and an undecided one are both failures; the failure's type is the verdict.
+    Wrong and undecided gradients are both failures. The type of the failure is the verdict.
     """
     case = Element("testcase", _attributes(name=comparison.name, time=_time(seconds)))
     verdict = report.verdict_of(comparison)

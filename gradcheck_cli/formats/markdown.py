@@ -29,7 +29,7 @@ WRITTEN = Written((".md", ".markdown"), re.compile(r"^(### |- |<details><summary
 
 
 def render(run: Run, view: View) -> str:
-    """Return a section for each spec or, with -q, one line for each.
+    """Return a section for each spec or, with -q, one line for each spec.
 
     If there are several specs, the section of a spec that agrees is folded.
     """
@@ -85,7 +85,7 @@ def _found(outcome: Outcome, report: Report, view: View) -> Iterator[str]:
 
 
 def _marked(report: Report, comparison: Comparison) -> list[Cell]:
-    """Return the cells of a tensor's row, with a mark before the verdict, since Markdown has no colours."""
+    """Return the cells of a tensor's row. A mark precedes the verdict, since Markdown has no colours."""
     *row, verdict = tensor_row(comparison)
     return [*row, f"{MARKS[report.verdict_of(comparison)]} {_plain(verdict)}"]
 
@@ -105,7 +105,7 @@ def bullets(items: Iterable[str]) -> str:
 
 
 def table(columns: Sequence[Column], rows: Sequence[Sequence[Cell]]) -> str:
-    """Return a table with all columns and digits, since a viewer can scroll."""
+    """Return a table with all columns and digits, since the reader can scroll."""
     heading = [plain_text(column.heading) for column in columns]
     ruler = ["---:" if column.right else "---" for column in columns]
     cells = [[plain_text(_plain(cell)) for cell in row] for row in rows]
@@ -120,13 +120,13 @@ _SPECIAL = re.compile(r"[\\`*_~|<>&$#\[]")
 
 
 def plain_text(text: str) -> str:
-    """Escape the text, so that nothing in it acts as markup, as HTML or as the end of a table cell."""
+    """Escape the text so that no character in it acts as markup, as HTML or as the end of a table cell."""
     plain = _SPECIAL.sub(lambda match: "\\" + match[0], escaped(text))
     return without_commands(plain, lambda character: "\\" + character)
 
 
 def fenced(text: str) -> str:
-    """Return the text as a fenced block, with a fence longer than any run of backticks inside."""
+    """Return the text as a fenced block. The fence is longer than any run of backticks in the text."""
     lines = [without_commands(escaped(line)) for line in text.split("\n")]
     longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
     fence = "`" * max(3, longest + 1)

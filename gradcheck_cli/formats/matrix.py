@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 
 def matrix_shape(shape: Sequence[int]) -> tuple[int, int]:
-    """Return how many rows and columns a tensor of this shape has when drawn as a matrix.
+    """Return the number of rows and columns of a tensor when it is drawn as a matrix.
 
     A vector becomes one row. In other tensors, all axes but the first are joined into columns.
     """

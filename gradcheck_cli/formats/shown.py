@@ -23,7 +23,7 @@ from gradcheck_cli.verdict import Verdict
 def as_text(report: Report, width: int, ascii: bool) -> Text:
     """Return the report as a `Text` of rich, in the colours that `gradcheck check` prints.
 
-    rich drops the colours when it prints to a console that has none.
+    rich drops the colours when it prints to a console without colours.
     width: the width of the text, in columns.  ascii: whether to use only ASCII characters.
     """
     view = View(width=width, color=True, ascii=ascii)

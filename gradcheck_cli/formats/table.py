@@ -142,7 +142,7 @@ def tensor_row(comparison: Comparison) -> list[Cell]:
 
 
 def _worst(comparison: Comparison) -> list[Cell]:
-    """Return the cells for the worst entry or, if no entry was checked individually, the worst direction."""
+    """Return the cells for the worst entry, or the worst direction if no entry was checked individually."""
     worst: Entry | Projection
     if comparison.directions:
         worst = max(comparison.directions, key=lambda direction: direction.relative_error)

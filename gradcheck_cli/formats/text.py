@@ -18,7 +18,7 @@ from gradcheck_cli.formats.view import View
 from gradcheck_cli.verdict import Verdict
 
 UNBOUNDED = 100_000
-"""The width of rich's console, which is enough for any line. Each call of `print` sets its own width."""
+"""The width of rich's console, which is enough for any line. Each call of `print` sets a width of its own."""
 
 INDENT = 2
 """The width of one indentation, and of the space between a table's columns."""
@@ -60,10 +60,10 @@ class Page:
         self._console.print(_indented(grid, INDENT), width=self._columns)
 
     def table(self, columns: Sequence[Column], rows: Sequence[Sequence[Cell]]) -> list[Column]:
-        """Add a table, with a line of headings unless all are empty, and return the columns that fit.
+        """Add a table and return the columns that fit. If all headings are empty, they are left out.
 
         On a narrow terminal the least important columns are dropped first, then one column folds. A table
-        that is still too wide runs over the edge, since numbers are never cut.
+        that is still too wide runs over the edge, since numbers are never shortened.
         """
         table, widths = _table(columns, rows, self.view)
         self._console.print(table, width=_together(widths.values()))
@@ -89,9 +89,10 @@ class Page:
 class Column:
     """A column's heading, and how the column behaves on a narrow terminal.
 
-    rank: columns of rank 0 are always shown; the others are added in order of rank if there is room.
+    rank: a column of rank 0 is always shown. All other columns are added in order of rank if there is room.
     folds: whether cells wrap over several lines if there is still too little room.
-    widest: the width to which the column folds before another column is dropped; 0 if it does not fold then.
+    widest: the width to which the column folds before another column is dropped. If it is 0, the other column
+        is dropped first.
     right: whether cells are aligned to the right.
     means: what the column shows, for the legend.
     """

@@ -17,7 +17,7 @@ class View:
     palette: the terminal's colours.  heatmap: whether to draw the relative errors.
     show: how many of the worst entries to list.  level: −1 quiet, 0 normal, 1 verbose.
     only_wrong: whether to leave tensors that agree out of the table.
-    root: the folder that paths for a CI service are relative to.
+    root: the folder to which paths for a CI service are relative.
     """
 
     width: int | None = None
@@ -51,13 +51,13 @@ def view_of(
 def _repository() -> str:
     """Return the root of the checkout on GitHub or GitLab.
 
-    Elsewhere, return an empty path, which means the current folder.
+    On any other machine, return an empty path, which means the current folder.
     """
     return os.environ.get("GITHUB_WORKSPACE") or os.environ.get("CI_PROJECT_DIR") or ""
 
 
 def _width() -> int | None:
-    """Return the width from COLUMNS or else from the terminal; None if there is neither."""
+    """Return the width from COLUMNS or, without this variable, from the terminal; None without both."""
     named = os.environ.get("COLUMNS", "")
     if not sys.stdout.isatty() and not (named.isdecimal() and named.strip("0")):
         return None
@@ -69,7 +69,7 @@ def _width() -> int | None:
 def wants_color(color: str, stream: TextIO) -> bool:
     """Return whether to colour a stream.
 
-    The first of --color, NO_COLOR and FORCE_COLOR that is set decides. If none is set, only a terminal gets
+    The first one that is set decides: --color, NO_COLOR or FORCE_COLOR. If none is set, only a terminal gets
     colours.
     """
     if color != "auto":
@@ -84,7 +84,7 @@ def wants_color(color: str, stream: TextIO) -> bool:
 def _has_256_colors() -> bool:
     """Return whether the terminal claims to have 256 colours.
 
-    Windows Terminal claims it with the variable WT_SESSION.
+    Windows Terminal claims to have them by setting the variable WT_SESSION.
     """
     environ = os.environ
     return "256" in environ.get("TERM", "") or "COLORTERM" in environ or "WT_SESSION" in environ

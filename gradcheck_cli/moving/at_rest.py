@@ -1,8 +1,8 @@
 """The forward pass of a network, and the losses after values of the network are perturbed.
 
 This module handles every kind of perturbation: complex numbers, wider floats, coupled samples, and
-conventions for elements on a kink. The most frequent kind, short steps through dense layers, is left to
-`short_moves`.
+conventions for elements on a kink. The module `short_moves` handles the most frequent kind, short steps
+through dense layers.
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ class AtRest:
 
     @property
     def _closest(self) -> bool:
-        """Whether to notice perturbations that an activation hides because it is flat below its kink."""
+        """Whether to notice the perturbations that an activation hides, since it is flat below its kink."""
         return self._ulp < 1.0 or self.convention is not None
 
     @cached_property
@@ -166,7 +166,8 @@ class AtRest:
 
         moved: the perturbed value, (…, *features), for losses of shape (…).
         samples, output_rounding: as in `fed`.
-        itself: whether single elements of `at` were perturbed, rather than something that `at` depends on.
+        itself: whether single elements of value `at` were perturbed, and not something that this value
+            depends on.
         """
         first = next((i for i in self.graph.above[at] if self.graph.nodes[i].step.is_activation), -1)
         return self.fed({at: moved}, samples, output_rounding, self.graph.gates[at], first if itself else -1)
@@ -185,7 +186,7 @@ class AtRest:
         Only the steps that depend on these values are evaluated again.
 
         moved: the perturbed values by index, each (…, *features), for losses of shape (…). If a later step
-            couples the N samples, these must be whole batches, (…, N, *features).
+            couples the N samples, each value must be a whole batch, (…, N, *features).
         samples: the index of the sample in each row of a perturbed value, to look up unperturbed values.
         output_rounding: the rounding error of the network's outputs, (N, *outputs), in units of machine
             epsilon.
@@ -235,7 +236,10 @@ class AtRest:
         return Moved(c * losses, rounding, crossed)
 
     def _above(self, moved: Collection[int]) -> Sequence[int]:
-        """Return the indices of the nodes that depend on any of these values, in order of evaluation."""
+        """Return the indices of the nodes that depend on any of these values, in order of evaluation.
+
+        moved: the indices of the values.
+        """
         if len(moved) == 1:
             return self.graph.above[next(iter(moved))]
         return sorted({i for at in moved for i in self.graph.above[at]})
@@ -261,7 +265,7 @@ class AtRest:
     def activate(self, i: int, y: Array, pick: Pick) -> tuple[Array, Array]:
         """Return the output of node i for the inputs y, and a mask of the inputs that have crossed a kink.
 
-        Elements on a kink stay on the side that the convention chooses.
+        An element on a kink stays on the side that the convention chooses.
         """
         step = self.graph.nodes[i].step
         pieces = step.pieces(y)
@@ -278,7 +282,7 @@ class AtRest:
 
     @cached_property
     def _shares(self) -> dict[int, Array]:
-        """For each node that has kinks, the weight of each piece that meets at an element."""
+        """For each node that has kinks, the weights of the pieces that meet at each element."""
         assert self.convention is not None
         right, tie, others = self.convention.right, self.convention.tie, dict(self.convention.others)
         return {
@@ -305,7 +309,7 @@ class AtRest:
         return losses, rounding, changed & ~kept
 
     def output_rounding(self, at: int, rounding: Array) -> Array:
-        """Return the rounding error of the outputs that the rounding error of one value causes.
+        """Return the rounding error that the rounding error of one value causes in the outputs.
 
         The result has the shape (N, *outputs), for N samples, and is in units of machine epsilon.
 
@@ -314,7 +318,7 @@ class AtRest:
         return self.output_rounding_of({at: rounding})
 
     def output_rounding_of(self, rounding: Mapping[int, Array]) -> Array:
-        """Return the rounding error of the outputs that the rounding errors of some values cause.
+        """Return the rounding error that the rounding errors of some values cause in the outputs.
 
         The result has the shape (N, *outputs), for N samples, and is in units of machine epsilon.
 
@@ -331,7 +335,7 @@ class AtRest:
         return step.error(self.own[i], inputs, self.values[i + 1], errors, NUDGED)
 
     def _own_error(self, i: int, step: Pointwise, y: Array) -> Array:
-        """Return the activation's own rounding error. The error takes long to compute, so it is cached."""
+        """Return the activation's own rounding error, which is cached because it takes long to compute."""
         if i not in self._own_errors:
             self._own_errors[i] = step.own_error(y, NUDGED)
         return self._own_errors[i]

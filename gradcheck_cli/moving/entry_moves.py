@@ -74,7 +74,7 @@ class EntryMoves(Moves):
 
     @cached_property
     def _output_rounding(self) -> Array:
-        """The rounding error in the network's outputs caused by the step's own rounding.
+        """The rounding error that the step's own rounding causes in the network's outputs.
 
         The result has the shape (N, *outputs), for N samples, and is in units of machine epsilon.
         """
@@ -100,7 +100,7 @@ class EntryMoves(Moves):
     def _evaluated(self, which: Array, moved: Array) -> Moved:
         """Return the losses of N samples, (B, N), for B perturbed outputs of the step.
 
-        which: the entry that is perturbed for each output.  moved: the outputs.
+        which: the index of the perturbed entry for each output.  moved: the perturbed outputs.
         """
         return self.objective.above(self.at, moved, slice(None), self._output_rounding)
 
@@ -126,7 +126,7 @@ class EntryMoves(Moves):
 
     @cached_property
     def _noticed(self) -> Array:
-        """For each of the parameter's P entries, whether the entry can affect the network's output, (P,)."""
+        """Whether each of the parameter's P entries can affect the network's output, (P,)."""
         constant = self.objective.graph.nodes[self._node].step.constant(self.own)
         noticed = np.ones(self._parameter.shape, dtype=bool) if constant is None else ~constant
         if self._factors is not None:
@@ -138,8 +138,8 @@ class EntryMoves(Moves):
 class ChannelEntryMoves(EntryMoves):
     """Perturbs entries that each change one channel of the step's output, and evaluates only what changes.
 
-    This class is for parameters that are checked entry by entry. The literal differences that confirm unit
-    differences evaluate whole samples, and so do not rely on any `Step.part`.
+    This class is for parameters that are checked entry by entry. By contrast, the literal differences that
+    confirm unit differences evaluate whole samples, so that they do not rely on any `Step.part`.
     """
 
     @cached_property
@@ -148,7 +148,7 @@ class ChannelEntryMoves(EntryMoves):
 
     @cached_property
     def _channels(self) -> Channels | None:
-        """The channels of the step's output if each entry changes only one channel, otherwise None."""
+        """The channels of the step's output if each entry changes only one channel; otherwise None."""
         if not self._parts.plain or not isinstance(self._factors, Rows | Ones | Own):
             return None
         channels = self._factors.channels
@@ -169,7 +169,7 @@ class ChannelEntryMoves(EntryMoves):
 
 @dataclass(frozen=True)
 class SharedEntryMoves(EntryMoves):
-    """Perturbs every entry of a parameter that several steps use, in all of these steps at once.
+    """Perturbs every entry of a parameter that several steps use, in all those steps at once.
 
     at, own: the first step that uses the parameter, as in `EntryMoves`.
     name: the parameter's name in the network.
@@ -236,7 +236,7 @@ class DenseEntryMoves(EntryMoves):
         return normalised_columns(self.objective, self.at, units, z + rise)
 
     def _risen(self, which: Array, by: Array) -> tuple[Array, Array]:
-        """Return the unit that each of B entries belongs to, and the change of that unit's output, (B, N).
+        """Return the unit of each of B entries, (B,), and the change of the unit's output, (B, N).
 
         N is the number of samples.
 
@@ -272,7 +272,7 @@ def entry_moves(objective: AtRest, at: int, near: Near, own: str, by_parts: bool
     at: the index of the output of the step that uses the parameter.
     near: the object that evaluates short steps.
     own: the parameter's name in that step.
-    by_parts: whether to evaluate only what an entry changes, if possible.
+    by_parts: whether to evaluate only the part of a value that an entry changes, if possible.
     """
     plain = isinstance(objective.graph.nodes[at - 1].step, Dense | Scale)
     if plain and len(objective.graph.value_features[at]) == 1:

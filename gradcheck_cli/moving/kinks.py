@@ -1,4 +1,4 @@
-"""Find the elements of a network's values on a kink, where the gradient is a matter of convention."""
+"""Find the elements of a network's values on a kink. There, the gradient is a matter of convention."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class OnKink:
 
     @cached_property
     def distinct(self) -> Array:
-        """A mask of the pieces that differ from the piece before, (K, *shape)."""
+        """A mask of the pieces that differ from the preceding piece, (K, *shape)."""
         return np.concatenate([np.ones_like(self.pieces[:1], dtype=bool), np.diff(self.pieces, axis=0) != 0])
 
     def shares(self, last: float, others: Mapping[int, int], numbers: Array) -> Array:
@@ -57,7 +57,7 @@ class OnKink:
 
         last: the weight of the last piece; the first piece has the rest of the weight. With ½, all pieces
             have equal weights.
-        others: the piece that a group of kinks is on instead, by the group's number.
+        others: the piece that has all the weight instead, for some groups of kinks, by the group's number.
         numbers: the group of each element.
         """
         shares: Array = self.distinct / self.distinct.sum(axis=0)
@@ -83,9 +83,9 @@ class Numbered:
     pieces: for each group, the number of pieces that meet at its kinks.
     shared: the number of groups that are on the same side in all samples. These groups have the first
         numbers. All other groups are single kinks.
-    parallel: whether no sample has single kinks in more than one place, so that each single kink contributes
-        to a slope independently of the others.
-    in_sample: whether single kinks are numbered within their sample, and not in the whole batch.
+    parallel: whether each single kink contributes to a slope independently of the others, because no sample
+        has single kinks in more than one place.
+    in_sample: whether single kinks are numbered within each sample, and not over the whole batch.
     """
 
     of_nodes: Mapping[int, Array]
@@ -104,7 +104,7 @@ class Kinks:
     of_loss: a mask of the outputs on a kink of the loss, (N, *outputs), for N samples.
     of_parameters: masks of the entries on a kink of a penalty, by the parameter's name.
     exact_of_loss: a mask of the outputs that are on a kink of the loss, whatever the arithmetic.
-    at_tips: whether a vector of outputs is at a cone's tip, where slopes in all directions meet.
+    at_tips: whether any vector of outputs is at the tip of a cone, where slopes in all directions meet.
     """
 
     of_nodes: Mapping[int, OnKink]
@@ -207,7 +207,7 @@ def find_kinks(
 ) -> Kinks:
     """Return the elements of the network's values that rounding may move to either side of a kink.
 
-    The two ends of the rounding interval of such an element are on different smooth pieces.
+    For such an element, the two ends of the rounding interval are on different smooth pieces.
     """
     graph = network.graph
     kinked = {i: node.inputs[0] for i, node in enumerate(graph.nodes) if node.step.has_pieces}
@@ -244,7 +244,7 @@ def _of_loss(network: Network, a: Array, target: Array, a_error: Array, eps: flo
 
 
 def _tips(network: Network, a: Array, target: Array, a_error: Array) -> Array:
-    """Return a mask (N, *outputs) of the outputs that an error may move to the tip of a cone of the loss."""
+    """Return a mask, (N, *outputs), of the outputs that an error may move to the tip of a cone."""
     if network.loss.tip is None:
         return np.zeros(a.shape, dtype=bool)
     reach = np.sqrt(np.square(a_error + _LEAST).sum(axis=-1))

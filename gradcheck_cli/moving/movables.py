@@ -27,7 +27,7 @@ from gradcheck_cli.types import Array
 
 
 def widest_above(graph: Graph, value: int) -> int:
-    """Return the largest number of features in this value and all values that depend on it."""
+    """Return the largest number of features among the value itself and all values that depend on it."""
     values = [value, *(i + 1 for i in graph.above[value])]
     return max(math.prod(graph.value_features[each]) for each in values)
 
@@ -42,7 +42,7 @@ def _fitting(block: int, numbers: int) -> int:
 
 
 def _in_blocks(move: Callable[[Array, Array], Moved], size: int, which: Array, to: Array) -> Moved:
-    """Evaluate `move` in blocks of `size` perturbations: long steps need more memory than short ones."""
+    """Evaluate `move` in blocks of `size` perturbations. Long steps need more memory than short steps."""
     if len(which) <= size:
         return move(which, to)
     parts = [slice(start, start + size) for start in range(0, len(which), size)]
@@ -72,9 +72,10 @@ def rounded(near: NearLosses, rounding: Array) -> Array:
 
 
 def deviation_of(objective: AtRest, value: int) -> Array | None:
-    """Return the standard deviation by which the next step normalises this value.
+    """Return the standard deviation by which the next step normalises a value.
 
-    Its shape is (N or 1, *features), for N samples. Returns None if no step normalises the value.
+    The deviation has the shape (N or 1, *features), for N samples. Returns None if no step normalises the
+    value.
     """
     for i in objective.graph.readers[value]:
         step = objective.graph.nodes[i].step
@@ -86,9 +87,12 @@ def deviation_of(objective: AtRest, value: int) -> Array | None:
 
 
 def _units_of(objective: AtRest, value: int) -> Array:
-    """Return the length of a step of 1 for each element of a value, (F, N), for F features and N samples.
+    """Return the length of a step of one unit for each element of a value, (F, N).
 
-    The length is the deviation by which the next step normalises the value; 1 if the value is not normalised.
+    F is the number of features, and N the number of samples.
+
+    The length is the deviation by which the next step normalises the value, or 1 if the value is not
+    normalised.
     """
     shape, deviation = objective.values[value].shape, deviation_of(objective, value)
     in_shape = np.broadcast_to(1.0 if deviation is None else deviation, shape)
@@ -122,7 +126,7 @@ class Moves:
 
     @property
     def _rows(self) -> int:
-        """The number of samples to evaluate per perturbation: one if only one can change, otherwise all."""
+        """The number of samples to evaluate per perturbation: all, or 1 if only one sample can change."""
         return len(self.objective.target)
 
     @property
@@ -134,7 +138,7 @@ class Moves:
     def batch(self) -> int:
         """The number of perturbations to evaluate at once.
 
-        Short steps often skip the value `at` itself, so that the value needs no memory.
+        Short steps often skip the value `at`, which then needs no memory.
         """
         if not self._is_short:
             return self._long_batch
@@ -193,7 +197,8 @@ class UnitMoves(Moves):
     def batch(self) -> int:
         """The number of perturbations to evaluate at once.
 
-        If at least one perturbation per sample fits, the result is a multiple of the number of samples.
+        If one perturbation of every sample fits into memory, the result is a multiple of the number of
+        samples.
         """
         fitting, samples = super().batch, len(self.objective.target)
         return fitting if fitting < samples else fitting - fitting % samples
@@ -205,7 +210,7 @@ class UnitMoves(Moves):
 
     @cached_property
     def _raised_rounding(self) -> Array:
-        """The rounding error of the outputs, (N, C), after adding an activation's change to the next z.
+        """The rounding error of the outputs, (N, C), if an activation's change is added to the next z.
 
         N is the number of samples, and C the number of outputs.
         """
@@ -218,7 +223,7 @@ class UnitMoves(Moves):
 
     @cached_property
     def _row_rounding(self) -> Array:
-        """The rounding error of the outputs if the perturbed elements themselves are exact, (N, C).
+        """The rounding error of the outputs, (N, C), if the perturbed elements themselves are exact.
 
         N is the number of samples, and C the number of outputs.
         """
@@ -266,7 +271,7 @@ class UnitMoves(Moves):
         return Moved(losses, rounding, crossed)
 
     def _activated(self, features: Array, samples: Array, to: Array) -> tuple[Array, Array | None]:
-        """Return the activations of the moved elements, and a mask of those that crossed a kink.
+        """Return the activations of the moved elements, and a mask of the elements that crossed a kink.
 
         The mask is None if the activation has no kink.
         """
@@ -325,7 +330,7 @@ class BatchMoves(Moves):
 
     @cached_property
     def unit(self) -> Array:
-        """The length of a step of 1 for each element: the deviation of a normalised value, otherwise 1."""
+        """The length of a step of one unit, for each element: a normalised value's deviation, otherwise 1."""
         return _units_of(self.objective, self.at).ravel()
 
     @cached_property

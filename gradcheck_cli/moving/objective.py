@@ -1,6 +1,7 @@
 """Present a network as an objective whose values, parameter entries and penalties can be perturbed.
 
-The numerical side sees nothing else of a network: it gets numbers and losses, but never a derivative.
+The numerical side sees a network only through this objective. It gets the positions of variables and losses,
+but never a derivative.
 """
 
 from __future__ import annotations
@@ -28,10 +29,10 @@ _MOST_CHOICES = 96
 """The largest number of choices of pieces to try at kinks. More would take too many evaluations."""
 
 Choice = tuple[tuple[int, int], ...]
-"""The pieces that groups of kinks are on, as pairs: a group's number and a piece's number."""
+"""A choice of pieces for groups of kinks, as pairs: the number of a group and the number of its piece."""
 
 _MOST_WIDE = 2**25
-"""The largest number of multiplications per step to do in wide floats, which takes well under a second."""
+"""The largest number of multiplications per step in wide floats. This many take well under a second."""
 
 
 class NetworkObjective(AtRest):
@@ -81,10 +82,10 @@ class NetworkObjective(AtRest):
         """Return every site that the parameter enters, and how the parameter enters the site.
 
         Examples of sites are z = a wᵀ + b of a dense layer with input a, and y = γ ẑ + β of a normalisation.
-        If copies of z enter products, as in attention, the sites are the products.
+        If copies of z enter products, as they do in attention, the sites are the products.
 
-        The result is empty if any step that uses the parameter is not affine in it. In that case, only the
-        parameter's entries can be perturbed.
+        The result is empty if any step that uses the parameter is not affine in the parameter. In that case,
+        only the parameter's entries can be perturbed.
         """
         if name not in self._uses:
             nodes = self.graph.uses[name]
@@ -95,7 +96,7 @@ class NetworkObjective(AtRest):
         return self._uses[name]
 
     def _placed(self, uses: list[Use]) -> tuple[Use, ...]:
-        """Return the uses with each site replaced by the products above it.
+        """Return the uses, with each site replaced by the products that its copies enter.
 
         If an entry would then use a product twice, the uses are returned unchanged.
         """
@@ -113,7 +114,7 @@ class NetworkObjective(AtRest):
         return reached
 
     def _sites_of(self, values: list[Site]) -> list[Site]:
-        """Return the sums that these values enter, if all of the sums are different; otherwise these values.
+        """Return the sum that each value enters, if no two of the sums are the same; otherwise, the values.
 
         A value and the sum that it enters have the same slopes. The errors of one site are not independent of
         each other, so a parameter must not use a site twice.
@@ -122,9 +123,10 @@ class NetworkObjective(AtRest):
         return sums if len(set(sums)) == len(sums) else values
 
     def _sum_of(self, value: Site) -> Site:
-        """Return the sum that this value enters, if nothing else reads the value; otherwise the value itself.
+        """Return the sum that a value enters, if nothing else reads the value; otherwise, the value itself.
 
-        Both have the same slopes. Several steps may share such a sum, as the two products of an LSTM do.
+        The sum and the value have the same slopes. Several steps may share such a sum, as the two products of
+        an LSTM do.
         """
         readers = self.graph.readers[value]
         node = self.graph.nodes[readers[0]] if len(readers) == 1 else None
@@ -163,22 +165,22 @@ class NetworkObjective(AtRest):
         return sum(math.prod(shape) for shape in self.graph.nodes[i].step.shapes.values())
 
     def work_of_entry(self, name: str) -> int:
-        """Return how many values a perturbed entry of the parameter causes to be computed again."""
+        """Return the number of values to compute again after perturbing one entry of the parameter."""
         first = min(i for i, _ in self.graph.uses[name])
         return len(self.target) * self._values_from(first + 1)
 
     def work_of_unit(self, site: Site) -> int:
-        """Return how many values a perturbed number of the site causes to be computed again."""
+        """Return the number of values to compute again after perturbing one element of the site."""
         samples = len(self.target) if self.graph.couples_above(site) else 1
         return samples * self._values_from(site)
 
     def _values_from(self, value: int) -> int:
-        """Return the number of features of this value and of all values that depend on it."""
+        """Return the number of features of a value and of all values that depend on it."""
         features = self.graph.value_features
         return sum(math.prod(features[k]) for k in (value, *(i + 1 for i in self.graph.above[value])))
 
     def _near_of(self, site: Site) -> Near:
-        """Return `Near` for the site's value or, if batch normalisation follows, for y = γ ẑ + β after it."""
+        """Return a `Near` for the site's value or, if batch normalisation follows, for its output γ ẑ + β."""
         if site not in self._near:
             scaled = scaled_value(self, site)
             self._near[site] = Near(self, site if scaled is None else scaled)
@@ -198,7 +200,7 @@ class NetworkObjective(AtRest):
         return NetworkObjective(self.network, parameters, x, target, self.arithmetic, self.convention)
 
     def _multiplications(self) -> int:
-        """Return the multiplications per sample that it takes to perturb every element of every site once."""
+        """Return the number of multiplications per sample for perturbing every element of every site once."""
         total, above, features = 0, 0, self.graph.value_features
         for i in reversed(range(len(self.graph.nodes))):
             node = self.graph.nodes[i]
@@ -227,9 +229,10 @@ class NetworkObjective(AtRest):
     def corners(self) -> tuple[Corner, ...]:
         """Every choice of sides for the shared groups of kinks, each with the choices of the single kinks.
 
-        A shared group is on the same side in all samples; a single kink has its own side.
+        A shared group is on the same side in all samples. A single kink has a side of its own.
 
-        The result is empty if there are too many choices to evaluate, or infinitely many at a cone's tip.
+        The result is empty if there are too many choices to evaluate. At the tip of a cone, there are
+        infinitely many.
         """
         if self.kinks.at_tips:
             return ()
@@ -241,13 +244,13 @@ class NetworkObjective(AtRest):
         return tuple(self._corner(on, single) for on in product(*(range(count) for count in pieces[:shared])))
 
     def _corner(self, on: tuple[int, ...], single: Sequence[Sequence[Choice]]) -> Corner:
-        """Return the corner at which the shared groups of kinks are on these pieces."""
+        """Return the corner at which shared group i of the kinks is on piece `on[i]`."""
         shared = tuple(enumerate(on))
         each = tuple(tuple(self._choosing(shared + choice) for choice in choices) for choices in single)
         return Corner(self._choosing(shared), each, self.numbered.in_sample)
 
     def _single_choices(self) -> Sequence[Sequence[Choice]] | None:
-        """Return the choices of pieces for single kinks, without the first piece of each kink.
+        """Return the choices of pieces for single kinks in which not every kink is on its first piece.
 
         Returns None if there are too many choices.
 

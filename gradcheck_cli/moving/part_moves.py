@@ -1,7 +1,7 @@
 """Compute losses after single elements of a value are perturbed, by evaluating only the parts that change.
 
 `at_rest.AtRest.above` evaluates whole samples, and returns the same losses more slowly. This module handles
-float64 and samples that do not affect each other. Conventions for kinks are left to `AtRest.above`.
+float64 and samples that do not affect each other. Only `AtRest.above` handles conventions for kinks.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class PartMoves:
 
     @cached_property
     def plain(self) -> bool:
-        """Whether parts can be used: in float64, without a convention, if the samples are independent."""
+        """Whether parts can be used: only in float64, without a convention, and with independent samples."""
         objective = self.objective
         one_by_one = objective.convention is None and not objective.graph.couples_above(self.at)
         return one_by_one and objective.x.dtype == np.float64
@@ -55,8 +55,9 @@ class PartMoves:
     def move_part(self, samples: Array, fixed: Fixed, to: Array, output_rounding: Array) -> Moved:
         """Return the losses (B,) after setting part of the value in each of B copies of samples.
 
-        fixed: the position of the part.  to: the new elements, (B, *free).  samples, output_rounding: as in
-            `move`.
+        fixed: the position of the part.  to: the new elements, (B, *free).
+
+        samples, output_rounding: as in `move`.
         """
         objective, output = self.objective, Resting(self.objective.output, samples).whole
         crossed = np.zeros(len(to), dtype=bool)
@@ -67,7 +68,7 @@ class PartMoves:
         return objective.ended(output, samples, output_rounding, crossed, np.zeros_like(crossed))
 
     def _parts(self, samples: Array, fixed: Fixed, to: Array) -> Iterator[tuple[int, Part, Array]]:
-        """Yield, for every value that changes, its index, the part that changes, and a mask of copies.
+        """Yield, for every value that changes, the value's index, its changed part, and a mask of copies.
 
         The mask marks the copies in which the step that computes the value crosses a kink.
         """
@@ -91,7 +92,7 @@ class PartMoves:
         return [Resting(value, samples) for value in self.objective.values]
 
     def _crossed(self, i: int, x: Input) -> Array:
-        """Return a mask of the B copies in which the first input x of node i crosses a kink, (B,)."""
+        """Return a mask, (B,), of the B copies in which the first input x of node i crosses a kink."""
         step = self.objective.graph.nodes[i].step
         if not step.has_pieces or not isinstance(x, Part):
             return np.zeros(1, dtype=bool)

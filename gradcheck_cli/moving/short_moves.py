@@ -2,8 +2,8 @@
 
 Unit differences spend most of their time here. Anything that many perturbations share is computed once, and
 the rounding errors of the unperturbed evaluation are used. The value must feed an activation that is followed
-only by dense layers. Longer or complex perturbations, wider floats, conventions for kinks and all other
-networks are left to `at_rest.AtRest.above`.
+only by dense layers. `at_rest.AtRest.above` handles longer or complex perturbations, wider floats,
+conventions for kinks, and all other networks.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ NEAR = 2.0**-8
 """The longest step that counts as short, as a multiple of the element's `unit`."""
 
 _MOSTLY = 0.6
-"""If a smaller share of the activations changes, it is faster to gather these and skip the rest."""
+"""If a smaller share of the activations changes, it is faster to gather these activations alone."""
 
 _SMALL_PRODUCT = 10**6
-"""For products with fewer multiplications, OpenBLAS does not pack the matrices and is twice as fast."""
+"""OpenBLAS is twice as fast for products with fewer multiplications, since it does not pack the matrices."""
 
 _OUTER_BLOCK = 4096
 """The number of elements in a block of an outer product; such a block stays in the cache."""
@@ -69,7 +69,7 @@ class Chain:
 
 
 def chain_from(graph: Graph, at: int) -> Chain | None:
-    """Return the chain from the value `at` to the output; None if there are other steps in between."""
+    """Return the chain from the value `at` to the output; None if the path has other steps."""
     if len(graph.value_features[-1]) > 1:
         return None
     activation: int | None = None
@@ -154,7 +154,7 @@ class Near:
 
     @cached_property
     def pieces(self) -> Array | None:
-        """The smooth piece of the activation that each unperturbed element is on; None without kinks.
+        """The smooth piece of the activation that each unperturbed element is on; None if there are no kinks.
 
         The shape is (F, N), for F features and N samples.
         """
@@ -167,12 +167,15 @@ class Near:
 
     @cached_property
     def _terms(self) -> Array:
-        """The term of each output in its sample's unperturbed loss, (F, N), for F outputs and N samples."""
+        """What each output contributes to the unperturbed loss of its sample, (F, N).
+
+        F is the number of outputs, and N the number of samples.
+        """
         return self.objective.network.loss.value(self.rest[..., None], self._targets[..., None])
 
     @cached_property
     def heard(self) -> Array:
-        """A mask of the F activations that can affect the network's output, (F,)."""
+        """A mask, (F,), of the activations that can affect the network's output."""
         return self.objective.heard[self._way.rest].ravel()
 
     @property
@@ -205,7 +208,7 @@ class Near:
 
     @cached_property
     def in_rows(self) -> bool:
-        """Whether perturbing one element changes more than its own activation or its own term of the loss."""
+        """Whether perturbing one element can affect more than one activation or one term of the loss."""
         return self.activation.coupled or (self.is_output and not self.objective.network.loss.alone)
 
     def _whole_rows(self, z: Array, samples: Any) -> NearLosses:
@@ -220,7 +223,7 @@ class Near:
         Each element changes only its own activation.
 
         at: the indices of the features and samples of y.
-        raised: a function that computes the losses after the activations rise by its argument.
+        raised: a function that takes the rise of each activation and returns the losses after it.
         """
         a = self.activation.value(y)
         rise = a - self.rest[at]
@@ -277,7 +280,7 @@ class Near:
         }
 
     def _raised(self, features: Array, samples: slice, rise: Array) -> tuple[Array, Array | None]:
-        """Return the losses after raising activations by `rise`, and a mask of the steps that crossed a kink.
+        """Return the losses after adding `rise` to activations, and a mask of the steps that crossed a kink.
 
         The mask is None if there are no kinks.
 
@@ -294,7 +297,7 @@ class Near:
         return self._above(self._way.above[1:], z, samples)
 
     def _gathered(self, features: Array, samples: Array, rise: Array) -> tuple[Array, Array | None]:
-        """Return the losses after raising single activations, and a mask of the steps that crossed a kink.
+        """Return the losses after changing single activations, and a mask of the steps that crossed a kink.
 
         The mask is None if there are no kinks. A rise of 0 leaves the loss unchanged and costs nothing.
 
@@ -314,7 +317,7 @@ class Near:
         return self._above(self._way.above[1:], z, samples)
 
     def _above(self, nodes: tuple[int, ...], z: Array, samples: Any) -> tuple[Array, Array | None]:
-        """Feed z through these nodes; return the losses, and a mask of the steps that crossed a kink.
+        """Feed z through the given nodes. Return the losses, and a mask of the steps that crossed a kink.
 
         The mask is None if there are no kinks.
 
@@ -353,7 +356,7 @@ def short_inner_loops() -> Iterator[None]:
 def outer(columns: Array, rows: Array) -> Array:
     """Return the outer products columns[j] ⊗ rows[j] for all j, as one array.
 
-    Each product is computed as a product of two-column matrices, since BLAS is faster there than
+    Each product is computed as a product of two-column matrices, since BLAS is faster at that than
     broadcasting.
     """
     (count, samples), width = columns.shape, rows.shape[1]

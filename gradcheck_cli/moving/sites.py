@@ -1,4 +1,4 @@
-"""Where to perturb a network to get the gradient of a parameter.
+"""Find the places at which to perturb a network to get the gradient of a parameter.
 
 The usual place is the output z of the step that uses the parameter. If copies of z enter products, as q, k
 and v do in attention, the parameter also enters the products affinely (`network.carried`), and an element of
@@ -21,10 +21,10 @@ from gradcheck_cli.types import Array
 
 
 def places(graph: Graph, values: Sequence[Array], use: Use) -> list[Use]:
-    """Return the uses of a parameter at the products that copies of its site enter, if there are any.
+    """Return the uses of a parameter at the products that copies of its site enter, if such products exist.
 
-    Each reader of the site has its own copy and leads to its own use. If no copy enters a product, or if a
-    reader does not copy the site, the result is the given use alone.
+    Each step that reads the site has a copy of its own and leads to a use of its own. If no copy enters a
+    product, or if a reader does not copy the site, the result is the given use alone.
     """
     site, factors = use
     if not isinstance(factors, Rows | Ones):
@@ -45,7 +45,7 @@ def _highest(
 ) -> _Above | None:
     """Return the highest value that copies `site`, or a product with that copy; None if there is neither.
 
-    A product with more features than the copy would take more perturbations, and is left out.
+    A product with more features than the copy is left out, since it would take more perturbations.
 
     reader: the node that reads `site`.
     """
@@ -66,7 +66,7 @@ def _highest(
 def _link(
     graph: Graph, values: Sequence[Array], value: Site, reader: int, units: Array
 ) -> Copies | Product | None:
-    """Return how the output of a node depends on one of its inputs; None if it reads that input twice."""
+    """Return how a node's output depends on one of its inputs; None if the node reads the input twice."""
     node = graph.nodes[reader]
     if node.inputs.count(value) > 1:
         return None

@@ -87,7 +87,7 @@ class Estimate:
         return Estimate(self.value, error)
 
     def challenged(self, mask: Array, shortly: Estimate, hidden: Array) -> Estimate:
-        """Return a copy in which the errors at `mask` allow for any disagreement with the slopes at a short step.
+        """Return a copy whose errors at `mask` allow for any disagreement with the slopes at a short step.
 
         shortly: the slopes at the short step. Their noise excuses part of the disagreement.
         hidden: a bound on what undetected kinks with nearly cancelling slopes could add to each slope.

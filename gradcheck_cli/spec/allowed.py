@@ -18,7 +18,7 @@ class Range(TypedDict, total=False):
 
 
 STEP: Range = {"gt": 0, "le": 1.0}
-"""The range of the step. With a longer step, a difference would span a whole sigmoid and mean nothing."""
+"""The range of the step. With a longer step, a difference would span a whole sigmoid and tell nothing."""
 
 RTOL: Range = {"gt": 0, "lt": 1}
 ATOL: Range = {"ge": 0}

@@ -17,21 +17,22 @@ class CodeSource:
     key: The key in the gradients section that names the code. The option has the same name, and so do the
         starter files, KEY.yaml and KEY.py.txt in `starters`.
     name: A short name, such as "Python", for a sentence that lists all kinds.
-    what: A phrase for what the user writes, such as "a Python function".
+    what: A phrase for the thing that the user writes, such as "a Python function".
     option: The help text of the option.
     model: The name of the pydantic model, and of its definition in the JSON Schema.
     keys: The docstring of the pydantic model, which describes its keys.
     reader: The module whose `read(source, inputs, load)` loads and calls the code. The module is imported on
         demand.
     brings_parameters: Whether the user's module may define `parameters` if the spec has none.
-    without_inputs: What to do instead of `inputs: true` if that does not work with the code; otherwise empty.
+    without_inputs: What to do instead of `inputs: true` if the code does not support it; otherwise empty.
     is_differentiable: Whether gradcheck can differentiate the code's gradients, which `order: 2` needs.
     is_network: Whether the code may be a network. The spec may then give the code's names and layout, and may
         say that the code takes many points at once.
-    functions: The keys of further functions in the same file. The default name of each
-        function is derived from the name under `key`.
-    counts: The keys of whole numbers, which are at least 1. By default, the code shows them.
-    file_key: A key that may name the file, in which case the other keys hold only names in it; empty if
+    functions: The keys of further functions in the same file. The default name of each such function is
+        derived from the name under `key`.
+    counts: The keys of whole numbers, each at least 1. By default, gradcheck finds such a number by running
+        the code.
+    file_key: A key that may name the file. If it does, the other keys hold only names in that file. Empty if
         there is no such key.
     """
 
@@ -139,6 +140,6 @@ CODE_SOURCES: tuple[CodeSource, ...] = (
 
 
 def names_of_sources() -> str:
-    """Return the names of all kinds of user code in one phrase, such as ``layers, Python or torch``."""
+    """Return the names of all kinds of user code as one phrase, such as ``layers, Python or torch``."""
     *names, last = (source.name for source in CODE_SOURCES)
     return f"{', '.join(names)} or {last}"

@@ -42,7 +42,7 @@ class Place:
 def explain(errors: Sequence[ErrorDetails]) -> Iterator[tuple[Complaint, bool]]:
     """Yield each complaint with a flag: True if the complaint is about a key, False if about its value.
 
-    Errors that only follow from other errors are left out.
+    An error that is merely a consequence of another error is left out.
     """
     placed = [(details, _walk(details["loc"])) for details in errors]
     misspelt = {
@@ -184,7 +184,7 @@ def _is_quoted_number(kind: str, found: object) -> bool:
 
 
 def _walk(loc: tuple[str | int, ...]) -> Place:
-    """Convert a location in a pydantic error to a place in the spec, without the names of union members."""
+    """Convert a location in a pydantic error to a place in the spec. Names of union members are left out."""
     annotation: Any = Spec
     place = Place()
     others: tuple[str, ...] = ()
@@ -216,7 +216,7 @@ def _type(field: FieldInfo) -> Any:
 
 
 def _kinds(annotation: Any) -> Kinds | None:
-    """Return the `Kinds` of a union, looking inside `Annotated` and `| None`; None if it has no `Kinds`."""
+    """Return the `Kinds` of a union, even inside `Annotated` or `| None`; None if there are no `Kinds`."""
     if get_origin(annotation) is Annotated:
         below, *metadata = get_args(annotation)
         found = (each for each in metadata if isinstance(each, Kinds))

@@ -72,7 +72,7 @@ def named(value: object) -> object:
 
 
 def _resolve(value: object, info: ValidationInfo) -> object:
-    """Resolve a file name relative to the spec's folder, which the validation context contains."""
+    """Resolve a file name relative to the folder of the spec. The validation context contains that folder."""
     if isinstance(value, Path):
         return value
     if not isinstance(value, str) or not value or "\0" in value:
@@ -104,7 +104,7 @@ Name = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z_][A-
 
 
 def refuse_foreign_options(model: Model, known: Collection[str], name: str) -> None:
-    """Raise an error if an option is set that the activation or loss does not have.
+    """Raise an error if a model sets an option that its activation or loss does not have.
 
     known: the options that the activation or loss has.  name: the name of the activation or loss.
     """
@@ -126,7 +126,7 @@ def own_options_in_schema(
 ) -> Callable[[dict[str, Any]], None]:
     """Return a function that adds the rule of `refuse_foreign_options` to a JSON Schema.
 
-    The schema then allows an option only next to a name that has it.
+    The schema then allows an option only next to the name of an activation or loss that has the option.
     """
 
     def extend(schema: dict[str, Any]) -> None:
@@ -143,10 +143,10 @@ def own_options_in_schema(
 class Kinds:
     """The kinds of value that are allowed at one place in a spec.
 
-    The object is metadata on the type of that place.
+    An object of this class is metadata on the type of that place.
 
     members: Maps the name of each kind to its type.
-    choose: Returns the name of the kind that the author of a value most likely meant.
+    choose: A function that takes a value and returns the name of the kind that its author most likely meant.
     """
 
     members: Mapping[str, Any]
@@ -159,7 +159,7 @@ class Kinds:
 
     @property
     def needed_keys(self) -> tuple[str, ...]:
-        """The names of those kinds that require a key of the same name, so that this key decides the kind."""
+        """The names of the kinds that require a key of the same name. Such a key decides the kind."""
         return tuple(name for name, member in self.members.items() if _needs(member, name))
 
 
@@ -169,17 +169,17 @@ def _needs(member: Any, key: str) -> bool:
 
 
 def keys_of(model: type[BaseModel]) -> dict[str, FieldInfo]:
-    """Return a dict from each key of a model, as written in a spec, to its field."""
+    """Return a dict that maps each key of a model, as written in a spec, to the key's field."""
     if not model.__pydantic_fields_complete__:  # a field's type contains the model
         model.model_rebuild()
     return {field.alias or name: field for name, field in model.model_fields.items()}
 
 
 def by_key(**models: type[Model]) -> Kinds:
-    """Return `Kinds` that choose a mapping's model by the first of these keys that the mapping contains.
+    """Return `Kinds` that choose a mapping's model by the first key in `models` that the mapping contains.
 
-    If the mapping contains none of these keys, the model that knows most of the mapping's keys is chosen,
-    even if some keys are misspelt. Errors are then about the model that the author most likely meant.
+    If the mapping contains no such key, the model that knows most of the mapping's keys is chosen, even if
+    some of the keys are misspelt. Errors are then about the model that the author most likely meant.
     """
 
     def choose(value: object) -> str:

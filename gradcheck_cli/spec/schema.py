@@ -14,7 +14,7 @@ from gradcheck_cli.spec.model import Model
 from gradcheck_cli.spec.spec import Spec
 
 DRAFT = "http://json-schema.org/draft-07/schema#"
-"""The draft's address, spelt exactly as in its own `$id`, since editors look up the draft by it."""
+"""The draft's address, spelt exactly as in the draft's own `$id`, because editors look the draft up by it."""
 
 _KEY = re.compile(r"^(\w+): (.+(?:\n(?!\w+: )[^\n]+)*)", re.MULTILINE)
 """Matches a key and its description in a model's docstring."""
@@ -52,16 +52,16 @@ class _Draft7(GenerateJsonSchema):
         return described
 
     def default_schema(self, schema: core_schema.WithDefaultSchema) -> JsonSchemaValue:
-        """Leave out defaults that say nothing: null, and a section in which every key has its default."""
+        """Leave out defaults that tell nothing: null, and a section whose keys all have their defaults."""
         described = super().default_schema(schema)
         return {key: value for key, value in described.items() if key != "default" or value not in (None, {})}
 
     def field_title_should_be_set(self, schema: Any) -> bool:
-        """Leave out the titles of fields, which would only repeat the keys."""
+        """Leave out the titles of fields, since a title would only repeat the key."""
         return False
 
     def encode_default(self, dft: Any) -> Any:
-        """Shorten a default to what an editor should fill in: the keys that are set, or only the name."""
+        """Shorten a default to what an editor should insert: the keys that are set, or only the name."""
         said = dft.model_dump(exclude_unset=True) if isinstance(dft, BaseModel) else dft
         named = isinstance(said, dict) and list(said) == ["name"]
         return super().encode_default(said["name"] if named else said)
@@ -73,7 +73,7 @@ def _title(model: type[BaseModel]) -> str:
 
 
 def _description(model: type[BaseModel]) -> str:
-    """Return the part of a model's docstring that precedes the descriptions of its keys."""
+    """Return the part of a model's docstring before the descriptions of the model's keys."""
     text = _KEY.split(inspect.getdoc(model) or "", maxsplit=1)[0]
     return "\n\n".join(map(_joined, text.strip().split("\n\n")))
 
@@ -103,7 +103,7 @@ def _without_siblings(schema: Any) -> Any:
 def _with_names(schema: Any) -> Any:
     """Make a schema that allows a name or a mapping accept no string except the known names.
 
-    A validator's error then lists the names.
+    The error of a validator then lists the names.
     """
     if isinstance(schema, list):
         return [_with_names(each) for each in schema]

@@ -20,7 +20,7 @@ from gradcheck_cli.spec.parameters import Parameters
 
 _UNSAID: Any = ()
 
-"""The value of a section that is left out. A section that is present but empty is None, which is an error."""
+"""The value of a section that is left out. The value of an empty section is None, which is an error."""
 
 
 def _needed_without_code(value: object, info: ValidationInfo) -> object:
@@ -45,7 +45,7 @@ _OF_CODE: dict[str, Any] = {
     "properties": {"gradients": {"anyOf": [{"required": [source.key]} for source in CODE_SOURCES]}},
 }
 
-"""The rule of `_needed_without_code` as JSON Schema."""
+"""The rule that `_needed_without_code` enforces, as JSON Schema."""
 
 
 class Spec(Model):

@@ -35,7 +35,8 @@ class Document:
     def located(self, complaint: Complaint, at_key: bool = False) -> Complaint:
         """Return the complaint with a position in the file.
 
-        If the file does not contain the whole location, the position is that of the deepest part that exists.
+        If the file does not contain the whole location, the position is that of the deepest part that does
+        exist.
         at_key: whether to point at the key instead of its value.
         """
         if complaint.position is not None:
@@ -55,7 +56,7 @@ class Document:
     def _position_of_value(self, key: Node | None, value: Node) -> Position:
         """Return the position at which a value begins; an empty value begins right after its key.
 
-        The parser may place an empty value several lines further down.
+        The parser's own position of an empty value may be several lines further down.
         """
         if key is not None and _is_absent(value):
             return self.source.position(key.end_mark.line, key.end_mark.column + 1)
@@ -87,7 +88,7 @@ _TOO_DEEP = "the spec is nested too deeply, or contains itself through an alias"
 
 
 class _Composer(Composer):
-    """A YAML composer that rejects a file that would overflow the stack or take minutes to read."""
+    """A YAML composer that rejects a file if reading the file would overflow the stack or take minutes."""
 
     nodes = 0
     level = 0
@@ -166,7 +167,7 @@ def _children(node: Node) -> Iterator[Node]:
 
 
 def pairs(node: MappingNode) -> Iterator[tuple[Node, Node]]:
-    """Yield the keys and values of a mapping, then the keys and values that `<<` merges into it.
+    """Yield the keys and values of a mapping, then the keys and values that `<<` merges into the mapping.
 
     If a key is repeated, the first one counts.
     """
@@ -182,14 +183,14 @@ def pairs(node: MappingNode) -> Iterator[tuple[Node, Node]]:
 
 
 def _is_absent(node: Node) -> bool:
-    """Return whether a value is missing, as after a bare `units:`; ruamel.yaml makes it an empty scalar."""
+    """Return whether a value is missing, as after a bare `units:`. ruamel.yaml returns an empty scalar."""
     return bool(node.start_mark.index == node.end_mark.index)
 
 
 def _child(node: Node, step: str | int) -> tuple[Node | None, Node | None]:
     """Return the key node and the value node one step below `node`.
 
-    The key is None in a list; both are None if there is no such step.
+    In a list, the key node is None. If `node` has no such key or index, both nodes are None.
     """
     if isinstance(node, MappingNode):
         for key, value in pairs(node):

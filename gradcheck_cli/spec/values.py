@@ -13,7 +13,7 @@ from gradcheck_cli.errors import Complaint, shortened
 from gradcheck_cli.spec.tree import MERGE, TAG, Document, pairs
 
 _MAX_BITS = 1100
-"""The largest number of bits in an integer: beyond the range of a float, but still printable by Python."""
+"""The largest number of bits in an integer. It exceeds the range of a float, but Python can print it."""
 
 Converters = Mapping[str, Callable[[ScalarNode], Any]]
 

@@ -174,7 +174,7 @@ class CodeSubject:
         return replace(found, places=places, basis=basis, may_tap=function.takes_taps)
 
     def _recognised(self, comparisons: Sequence[Comparison], wrong: Collection[str]) -> Diagnosis:
-        """Return the mistakes that fit the wrong gradients, from the arrays or from further runs of the code."""
+        """Return the mistakes that fit the wrong gradients, judged by the arrays or by rerunning the code."""
         from gradcheck_cli.diagnose import diagnose  # load these only if needed
         from gradcheck_cli.diagnose.arrays import diagnose_arrays
         from gradcheck_cli.subject.patterns import diagnosis_of_patterns, patterns, sentences_of_patterns

@@ -26,7 +26,7 @@ from gradcheck_cli.formats.words.verdicts import MARKS
 
 
 def render(explanation: Explanation, view: View, spec: str) -> str:
-    """Return the derivation with its formulas and a table of factors for each layer.
+    """Return the derivation of each layer: its formulas and a table of its factors.
 
     If no layer is chosen to be shown in full, all layers are shown in brief.
     """

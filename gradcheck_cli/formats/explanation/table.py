@@ -25,7 +25,7 @@ from gradcheck_cli.verdict import Verdict
 
 
 def render(explanation: Explanation, view: View, spec: str) -> str:
-    """Return the derivation as formulas, with a table of factors for each layer."""
+    """Return the derivation of each layer as text: its formulas and a table of its factors."""
     page = Page(view)
     page.line(spec, "bold")
     page.line(explanation.network, indent=INDENT)
@@ -99,7 +99,7 @@ def brief_rows(factors: tuple[Factor, ...]) -> list[list[Cell]]:
 
 
 GLIMPSE = 3
-"""The number of elements of a factor that are shown."""
+"""The number of a factor's elements to show."""
 
 _COLUMNS = (
     Column("factor"),
@@ -113,9 +113,9 @@ _COLUMNS = (
 
 
 def factor_table(factors: tuple[Factor, ...]) -> tuple[list[Column], list[list[Cell]]]:
-    """Return the columns and one row per factor.
+    """Return the columns of the table of factors, and one row per factor.
 
-    Each row holds the first elements of its factor, aligned with those of the other rows.
+    Each row shows the first elements of its factor, aligned with the elements in the other rows.
 
     The column *from* is left out if all factors come from the same place.
     """

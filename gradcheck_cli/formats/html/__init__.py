@@ -28,16 +28,16 @@ if TYPE_CHECKING:
 WRITTEN = Written((".html", ".htm"), re.compile(r"\A\s*<!doctype html", re.IGNORECASE))
 
 WORST = 10
-"""How many entries of a tensor are listed, unless --show asks for more."""
+"""The number of entries to list for a tensor, unless --show asks for more."""
 
 UNCHECKED = "not checked"
-"""The text in place of a verdict if there is none."""
+"""The text to show in place of a verdict if there is no verdict."""
 
 
 def render(run: Run, view: View) -> str:
     """Return the page in ASCII.
 
-    Another encoding would change the script, and the page contains the script's hash.
+    In another encoding, the script would not match its hash, which is part of the page.
     """
     page = _environment().get_template("report.html.jinja").render(_context(run, view))
     return without_commands(page.encode("ascii", "xmlcharrefreplace").decode("ascii"), reference) + "\n"

@@ -15,7 +15,7 @@ from gradcheck_cli.formats.glyphs import escaped
 from gradcheck_cli.formats.matrix import matrix_shape
 
 PAGE = 2**18
-"""The largest number of cells on a page: about as many as fit on a screen. This many cells take 9 MB."""
+"""The largest number of cells on a page, which is about as many as fit on a screen. They take 9 MB."""
 
 STATES = (
     "wrong",
@@ -25,15 +25,15 @@ STATES = (
     "agrees along random directions",
     "agrees",
 )
-"""The possible states of an entry. If several states apply, the first one is used."""
+"""The possible states of an entry. If several states apply, the first of them is used."""
 
 
 @dataclass(frozen=True)
 class Cells:
-    """A grid of rows × columns, in which each cell is a block of entries. The grid's arrays are in base64.
+    """A grid of rows × columns, in which each cell is a block of entries. The arrays are encoded in base64.
 
     entry: the flat index of each block's worst entry; empty if each block is one entry.
-    analytic, numerical: float64.  error, relative: float32; relative is NaN for entries that test nothing.
+    analytic, numerical: float64.  error, relative: float32. `relative` is NaN for entries that test nothing.
     state: uint8, the index into `STATES`.
     """
 
@@ -73,7 +73,7 @@ def cells_of(comparison: Comparison, most: int) -> Cells:
 
 
 def most_cells(sizes: Sequence[int]) -> int:
-    """Return how many cells each tensor may have, so that all tensors together stay within `PAGE`."""
+    """Return the number of cells that each tensor may have if all tensors together stay within `PAGE`."""
     left = PAGE
     for i, size in enumerate(sorted(sizes)):
         share = max(1, left // (len(sizes) - i))

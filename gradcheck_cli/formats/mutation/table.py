@@ -1,4 +1,4 @@
-"""Planted mistakes as a table: one row per kind, with the numbers caught and correctly named."""
+"""Planted mistakes as a table: one row per kind, with the number caught and the number correctly named."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def render(mutation: Mutation, view: View, spec: str) -> str:
 
 
 def _planted(mutation: Mutation) -> str:
-    """Say how many mistakes were planted, such as ``167 mistakes``."""
+    """Return the number of planted mistakes in words, such as ``167 mistakes``."""
     all_of_them = count(max(mutation.applicable, len(mutation.mutants)), "mistake")
     return f"{len(mutation.mutants):,} of {all_of_them}," if _is_a_share(mutation) else all_of_them
 
@@ -61,7 +61,7 @@ def _is_a_share(mutation: Mutation) -> bool:
 
 
 def _perfect(mutants: Sequence[Mutant]) -> bool:
-    """Return whether every visible mistake was caught, and named correctly by the first answer."""
+    """Return whether every visible mistake was caught and the first answer named it correctly."""
     return all(mutant.caught and mutant.named for mutant in mutants if mutant.visible)
 
 

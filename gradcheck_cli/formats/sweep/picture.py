@@ -15,7 +15,7 @@ from gradcheck_cli.sweep.curve import Branch, Curve
 from gradcheck_cli.sweep.sweep import Sweep
 
 _METADATA = {".svg": {"Date": None}, ".png": {"Software": None}}
-"""For each file suffix, metadata without a date, so that the same sweep gives the same file."""
+"""The metadata to write, by file suffix. They contain no date, so that the same sweep gives the same file."""
 
 ENDINGS = tuple(_METADATA)
 

@@ -19,7 +19,7 @@ LABEL = 8
 class Axes:
     """The axes of a plot: x from 2 ** −octaves to 1, and y from 10 ** bottom to 10 ** top.
 
-    An octave is a whole number of columns, so that powers of 2 are equally far apart.
+    An octave is a whole number of columns wide, so that powers of 2 are equally far apart.
     """
 
     octaves: int
@@ -41,7 +41,7 @@ class Axes:
         return round((self.octaves + math.log2(x)) * self.columns_per_octave)
 
     def row(self, y: float) -> int:
-        """Return the row for a value. Values beyond the axis are drawn at its nearest end."""
+        """Return the row for a value. A value beyond the axis is drawn at the nearest end of the axis."""
         row = round((self.top - math.log10(y)) * self.rows_per_decade) if y > 0 else self.rows
         return min(max(row, 0), self.rows - 1)
 
@@ -88,7 +88,7 @@ class Plot:
         return _margin(label, " ").append_tokens(cells)
 
     def _at(self, row: int, column: int) -> Mark:
-        """Return a cell's mark. If marks share cells, they alternate by column, so that every curve shows."""
+        """Return the mark of a cell. Marks that share cells alternate by column, to show every curve."""
         marks = self._marks.get((row, column))
         return marks[column // self.axes.columns_per_octave % len(marks)] if marks else (" ", "")
 

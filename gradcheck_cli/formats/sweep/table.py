@@ -20,7 +20,7 @@ from gradcheck_cli.verdict import Verdict
 _PAIRS = (("▸", "▹"), ("◂", "◃"), ("●", "○"), ("◆", "◇"), ("■", "□"), ("▴", "▵"), ("▾", "▿"))
 
 _LETTERS = "BCEFGIJKLMNPQRSTUWYZ"
-"""The marks of the schemes that have none in `_PAIRS`.
+"""The marks of the schemes that have no marks in `_PAIRS`.
 
 In ASCII, other letters stand for the marks in `_PAIRS`.
 """
@@ -84,8 +84,8 @@ def _plot(sweep: Sweep, view: View) -> Iterator[Text]:
 def _axes(sweep: Sweep, view: View) -> Axes:
     """Choose one column per octave and one row per decade, or more if there is room.
 
-    The axis of the errors is the same for every sweep, so that sweeps can be compared. The axis is longer
-    only if an error is larger than the gradient.
+    The axis of the errors is the same for every sweep, so that sweeps can be compared. Only if an error is
+    larger than the gradient is the axis longer.
     """
     errors = [p.error for curve in sweep.curves for p in curve.points if p.branch is not None]
     top = min(max(0, math.ceil(math.log10(max(errors, default=1.0) or 1.0) - 0.5)), _HIGHEST)

@@ -1,4 +1,4 @@
-"""How coarse a passing check was, so that readers do not overestimate what it shows."""
+"""Say how coarse a passing check was, so that readers do not overestimate what the check shows."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def too_narrow(report: Report) -> bool:
 
 
 def _reason(report: Report) -> str:
-    """Return words for what makes the check coarse: the type of the gradients, or the spec's tolerance."""
+    """Return the reason why the check is coarse: the type of the gradients, or the spec's tolerance."""
     if _has_float16(report):
         return "in float16 "
     rtol = max(report.rtol.values())

@@ -60,7 +60,7 @@ def chain_rule(derivation: Derivation) -> list[tuple[str, str, str, str]]:
 
 
 def worked(entry: Worked) -> str:
-    """Return one entry of a gradient in numbers."""
+    """Return the computation of one entry of a gradient in numbers."""
     products = " + ".join(_product(*term) for term in entry.terms) or "0"
     more = f" + … ({entry.count} products)" if entry.count > len(entry.terms) else ""
     penalty = f" + penalty {entry.penalty:.4g}" if entry.penalty else ""
@@ -78,7 +78,7 @@ def _factor(value: float) -> str:
 
 
 def notes(explanation: Explanation) -> Iterator[str]:
-    """Yield reasons why the derivation may not describe the author's network, one sentence each."""
+    """Yield reasons why the derivation may not describe the author's network. Each reason is one sentence."""
     for line in explanation.unusual:
         yield f"Note: {line}."
 
@@ -89,7 +89,7 @@ def shows_more(explanation: Explanation) -> str:
 
 
 def preamble(explanation: Explanation) -> Iterator[str]:
-    """Yield lines on what is derived: the loss, its other terms, and where the gradients come from."""
+    """Yield lines about the derivation: the loss, its other terms, and where the gradients come from."""
     last = explanation.layers[0]
     if not last.above:
         formula, where = next(_loss(explanation, last.definitions[-1].symbol))
@@ -124,11 +124,11 @@ def explained(explanation: Explanation) -> str:
 
 
 _NONE_OF_YOURS = "The factors above are gradcheck's own, so an earlier step of yours may be wrong, too."
-"""What to say about a wrong gradient if the layer's other factors cannot be given in a file."""
+"""The text about a wrong gradient if a file cannot hold the layer's other factors."""
 
 
 def _gradchecks_own(unseen: Sequence[Factor]) -> str:
-    """Say that a wrong factor in the user's file may come from an earlier factor that the file lacks."""
+    """Return a sentence: the wrong factor may come from an earlier factor that the user's file lacks."""
     symbols, names = (listed([f.symbol for f in unseen]), listed([f.comparison.name for f in unseen]))
     are = "is" if len(unseen) == 1 else "are"
     return (

@@ -1,4 +1,4 @@
-"""The facts that follow a verdict: what could not be decided, and what the check would have detected."""
+"""The facts to report after a verdict: what could not be decided, and what the check would have detected."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def _reasons(report: Report) -> Iterator[str]:
 
 
 def _worth(report: Report) -> Iterator[str]:
-    """Yield sentences about what a wider tolerance would decide, and which errors would have been found."""
+    """Yield sentences about what a larger tolerance would decide, and which errors would have been found."""
     if report.verdict is Verdict.UNRESOLVED and report.unresolved and report.deciding_rtol:
         yield f"With --rtol {report.deciding_rtol:.0e}, all entries would agree.".replace("e-0", "e-")
     if report.atol:
@@ -73,7 +73,7 @@ def _worth(report: Report) -> Iterator[str]:
 
 
 def _hiding(report: Report) -> str:
-    """Return a warning about the absolute tolerance, with the number of entries that need it."""
+    """Return a warning about the absolute tolerance, with the number of entries that agree only by it."""
     entries = count(report.by_atol, "entry") if report.by_atol else "no entry"
     agree = "agree" if report.by_atol > 1 else "agrees"
     return f"atol {report.atol:g} can hide a mistake: {entries} {agree} only because of it."

@@ -16,7 +16,7 @@ from gradcheck_cli.verdict import Verdict
 
 
 def tensor_verdict(comparison: Comparison) -> str:
-    """Return ``agrees``, or the number of entries that do not, such as ``50 wrong``."""
+    """Return ``agrees``, or the number of entries that do not agree, such as ``50 wrong``."""
     if comparison.verdict is Verdict.WRONG and comparison.suspect.any():
         return f"{comparison.place} wrong" if comparison.place else "many wrong"
     if comparison.verdict is Verdict.WRONG:
@@ -133,5 +133,5 @@ def _worst_entries(report: Report, comparison: Comparison, most: int) -> Iterato
 
 
 def every_entry(report: Report) -> str:
-    """Return the words for the entries that have a constant ratio."""
+    """Return words for the entries that share a constant ratio."""
     return "every sampled entry" if report.suspect else "every entry"

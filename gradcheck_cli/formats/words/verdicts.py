@@ -35,7 +35,7 @@ def failed(outcome: Outcome) -> str:
 
 
 def one_line(outcome: Outcome) -> str:
-    """Return the verdict on a spec with its mark, or the reason why there is none."""
+    """Return the verdict on a spec with its mark, or the reason why there is no verdict."""
     if outcome.report is None:
         return f"{MARKS[Verdict.WRONG]} {outcome.spec}: {failed(outcome)}"
     return f"{MARKS[outcome.report.verdict]} {outcome.spec}: {sentence(outcome.report)}"
@@ -64,7 +64,7 @@ def sentence(report: Report) -> str:
 
 
 def _by_atol(report: Report) -> str:
-    """Return words for the entries that agree only because of the absolute tolerance; empty if none do."""
+    """Return words for the entries that agree only because of the absolute tolerance, if there are any."""
     return f", {report.by_atol:,} only because of atol {report.atol:g}" if report.by_atol else ""
 
 
@@ -99,7 +99,7 @@ INDIVIDUALLY = {"units": "", "compared": "", "literal": "", "directions": " chec
 
 
 def individually(report: Report) -> int:
-    """Return the number of entries that were judged individually, not only along a direction."""
+    """Return the number of entries that were judged individually, and not only along a direction."""
     return sum(count_true(c.measured) for c in report.comparisons)
 
 

@@ -1,4 +1,4 @@
-"""Explain why a gradient is wrong: mistakes that would lead to it, and other known facts."""
+"""Explain why a gradient is wrong: mistakes that would lead to the gradient, and other known facts."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ OTHERS = 3
 
 
 def diagnosed(diagnosis: Diagnosis | None) -> Iterator[Said]:
-    """Yield the reasons why the gradient is wrong: mistakes that would lead to it, and other known facts."""
+    """Yield reasons why a gradient is wrong: mistakes that would lead to the gradient, and other facts."""
     if diagnosis is None:
         return
     if diagnosis.places:
@@ -71,7 +71,7 @@ REPRODUCED = {
 }
 """Sentences that say how well an answer explains the gradient, by the kind of diagnosis.
 
-The sentences contain no numbers, since these would vary between processors.
+The sentences contain no numbers, since numbers would vary between processors.
 """
 
 
@@ -83,7 +83,7 @@ def _told(others: Sequence[Answer]) -> Iterator[str]:
 
 
 def besides(diagnosis: Diagnosis) -> Iterator[Said]:
-    """Yield the facts that are known besides the answers or, without answers, all known facts."""
+    """Yield the facts that are known besides the answers. If there are no answers, yield all known facts."""
     if diagnosis.basis in ("arrays", "a layer", "two sources") and diagnosis.answers:
         yield Said("Other mistakes can lead to the same arrays.")
     if diagnosis.basis == "another network" and diagnosis.answers:

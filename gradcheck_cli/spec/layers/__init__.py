@@ -121,8 +121,8 @@ KINDS: Mapping[str, type[LayerItem]] = {
 }
 """Maps the key of each kind of layer to its model.
 
-The first of these keys that a layer has decides its kind. If a kind has an option that is also the key of
-another kind, the kind with the option must come first. A layer without any of these keys gets the last kind.
+The first of these keys that a layer has decides its kind. If an option of one kind is also the key of another
+kind, the kind with the option must come first. A layer without any of these keys gets the last kind.
 """
 
 

@@ -81,7 +81,7 @@ class AttentionSpec(LayerItem):
         return GroupedAttention(*sizes, shared, **options).build(nodes_of(builder), value)
 
     def _mask(self, builder: Builder, tokens: int) -> tuple[Array, Sequence[Offset]]:
-        """Return which keys each token attends to, and the step that adds the mask's other numbers."""
+        """Return a mask of the keys that each token attends to, and the step that adds other numbers."""
         kept = (Softmax.causal(tokens) if self.causal else Softmax.plain()).mask
         added = builder.array("attn_mask")
         if added is None:
@@ -144,7 +144,7 @@ def _padding_of(array: Array, tokens: int) -> Array:
 
 
 def _refuse_empty(padding: Array, mask: Array) -> None:
-    """Raise an `UnfitError` if a token of a sample would see no key at all."""
+    """Raise an `UnfitError` if any token of a sample would attend to no key at all."""
     tokens = padding.shape[1]
     kept = np.broadcast_to(mask, (tokens, tokens)) & (padding[:, None] == 0)
     empty = ~kept.any(axis=-1)

@@ -104,7 +104,7 @@ class LogSoftmaxSpec(LayerItem):
 
 
 def _over_axis(builder: Builder, step: Step, value: int, dim: int) -> int:
-    """Apply a step for the last axis to axis `dim` instead, and return the index of its output."""
+    """Apply a step that works over the last axis to axis `dim` instead. Return the index of its output."""
     features = builder.features(value)
     axes, axis = len(features), any_axis_of(features, dim)
     if axis == axes - 1:

@@ -35,7 +35,7 @@ _LISTS = ("list of numbers", "list of rows", "list of lists of rows")
 
 
 def _kind(value: object) -> str:
-    """Return the kind of array that a value is meant to be: an array in a file, or nested lists."""
+    """Return the kind of array that the author of a value meant: an array in a file, or nested lists."""
     depth = -1
     while isinstance(value, (list, tuple)) and depth < len(_LISTS) - 1:
         depth, value = depth + 1, value[0] if value else None
@@ -45,11 +45,11 @@ def _kind(value: object) -> str:
 _ARRAYS = {"array in a file": ArrayInFile, **dict(zip(_LISTS, (_Row, _Rows, _Blocks), strict=True))}
 
 FixedArray = Annotated[ArrayInFile | _Row | _Rows | _Blocks, Kinds(_ARRAYS, _kind)]
-"""An array in a file, or written out as nested lists. Booleans count as 0 and 1."""
+"""An array: either in a file, or written out as nested lists. Booleans count as 0 and 1."""
 
 
 def _added(value: object) -> object:
-    """Convert a boolean of a mask to the number that the mask adds: true leaves a score out."""
+    """Convert a boolean in a mask to the number that the mask adds. True leaves a score out."""
     return (-inf if value else 0.0) if isinstance(value, bool) else value
 
 
@@ -70,7 +70,7 @@ AddedMask = Annotated[
     ArrayInFile | _AddedRows,
     Kinds({"array in a file": ArrayInFile, "list of rows": _AddedRows}, _kind_of_added),
 ]
-"""A mask that is added to numbers: an array in a file, or written out as rows."""
+"""A mask that is added to numbers: either an array in a file, or an array written out as rows."""
 
 _PARAMETER = "parameter"
 
@@ -89,9 +89,9 @@ Fixed = ArrayInFile | tuple[Any, ...]
 """An array as a spec gives it: its place in a file, or its numbers as nested tuples."""
 
 Key = tuple[str, ...]
-"""The key of an array in its layer. If the array is part of another key's value, that key comes first."""
+"""The key of an array in its layer. If another key's value contains the array, that key comes first."""
 
 
 def given(**arrays: object) -> dict[Key, Fixed]:
-    """Return the arrays among these values, by key. Other values, such as None, are left out."""
+    """Return those values that are arrays, by key. All other values, such as None, are left out."""
     return {(key,): value for key, value in arrays.items() if isinstance(value, (ArrayInFile, tuple))}

@@ -23,7 +23,7 @@ class LayerItem(Model):
     """The key that identifies the kind of layer."""
 
     added: ClassVar[frozenset[str]] = frozenset()
-    """The keys of masks that are added to numbers: true and −∞ leave a number out, and false adds 0."""
+    """The keys of masks that are added to numbers. True and −∞ leave a number out, and false adds 0."""
 
     name: Name | None = None
 
@@ -44,7 +44,7 @@ class LayerItem(Model):
 
     @property
     def default_name(self) -> str:
-        """The word that begins the layer's name if the spec does not name the layer; a number follows it."""
+        """The word with which an unnamed layer's name begins. A number follows the word."""
         return self.kind
 
     def build(self, builder: Builder, value: int) -> int:
@@ -62,7 +62,7 @@ def switch(value: object) -> object:
 
 
 def _pair(value: object) -> object:
-    """Expand a single number to a pair with the same height and width."""
+    """Expand a single number to a pair of equal numbers, for height and width."""
     return (value, value) if type(value) is int else value
 
 

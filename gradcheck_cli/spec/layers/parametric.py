@@ -61,7 +61,7 @@ class ParametricLayer(LayerItem):
         return value
 
     def _names(self, builder: Builder, step: Step) -> dict[str, str]:
-        """Return a dict from the name of each parameter in the step to its name in the network."""
+        """Return a dict that maps each parameter's name in the step to its name in the network."""
         return {own: f"{builder.layer}.{own}" for own in step.shapes}
 
 

@@ -7,17 +7,17 @@ from dataclasses import dataclass
 from gradcheck_cli.spec.code_sources import CODE_SOURCES
 
 SCHEMA_FILE = "gradcheck.schema.json"
-"""The schema file, which every starter names in its first line and expects in the same folder."""
+"""The name of the schema file. Every starter refers to it in its first line, in the same folder."""
 
 CODE_FILE = "my_net.py"
-"""The code file, which a starter names and expects in the same folder."""
+"""The name of the code file. A starter with code refers to it, in the same folder."""
 
 
 @dataclass(frozen=True)
 class Starter:
     """The files that `gradcheck init` writes for one source of gradients.
 
-    what: a phrase for the source of the gradients.
+    what: a phrase that describes the source of the gradients.
     key: the key in the gradients section that names the source.
     has_code: whether to write a `CODE_FILE` as well.
     is_run: whether the code file is a program that the user runs to write the arrays of the spec.
