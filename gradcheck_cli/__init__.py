@@ -73,7 +73,7 @@ def __dir__() -> list[str]:
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name when it is first used, so that `--version` does not have to import numpy."""
+    """Import a public name only when it is first used, so that `--version` does not import numpy."""
     if name not in _HOMES:
         raise AttributeError(f"module 'gradcheck_cli' has no attribute '{name}'")
     from importlib import import_module

@@ -22,7 +22,7 @@ def check(
 
     spec: the spec, or the path of its YAML file.
     progress: receives the number of evaluations as they finish.
-    clock: measures the speed of the user's code; slow code is checked along random directions.
+    clock: measures how fast the user's code is. Slow code is checked along random directions.
 
     Raises `InputError` if the spec is invalid or does not fit its data or its code, and
     `UntrustedReferenceError` if unit and literal differences contradict each other.

@@ -15,18 +15,18 @@ from gradcheck_cli.types import EPS, Array
 from gradcheck_cli.verdict import MEANINGFUL, Judged, Projected, Projection, Verdict
 
 SHOWN = 1e-8
-"""A displayed numerical value deserves a closer look if its relative error is larger than this."""
+"""A numerical value that is displayed needs a closer look if its relative error is larger than this."""
 
 _NOTHING = 1e-11
-"""A ratio analytic / numerical this close to 0 comes from rounding, not from a wrong factor."""
+"""A ratio analytic / numerical this close to 0 is the result of rounding, not of a wrong factor."""
 
 _MOST_LINES = 8
-"""If more rows or columns than this are wrong, a message gives their number instead of listing them."""
+"""If more rows or columns than this are wrong, a message gives their number, not a list."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One entry of a tensor, with everything that its verdict depends on."""
+    """One entry of a tensor, with everything that the entry's verdict depends on."""
 
     index: tuple[int, ...]
     analytic: float
@@ -38,7 +38,9 @@ class Entry:
 
 @dataclass(frozen=True)
 class Comparison(Judged):
-    """The analytic and numerical gradient of one tensor, with verdicts. Every array has the tensor's shape.
+    """The analytic and the numerical gradient of one tensor, with verdicts.
+
+    Every array has the shape of the tensor.
 
     rounding: a bound on the rounding error of a correct analytic value.
     eps: the machine epsilon of the arithmetic that computed the analytic value.
@@ -101,8 +103,8 @@ class Comparison(Judged):
     def telling(self) -> Array:
         """A mask of the entries whose relative error is meaningful.
 
-        If an entry is 0 to within its rounding and error bar, its relative error is only noise. A wrong entry
-        always counts as meaningful.
+        If an entry is 0 to within its rounding bound and its error bar, its relative error is only noise. A
+        wrong entry always counts as meaningful.
         """
         distinct = self.scale > self.rounding + self.bar
         return (distinct | self.wrong) & ~np.isnan(self.relative_error)
@@ -145,7 +147,7 @@ class Comparison(Judged):
     def place(self) -> str:
         """The wrong part of the tensor in words: `everything`, or rows or columns, as in `rows 3 and 7`.
 
-        The text is empty if the wrong entries make up no such part, or if every entry was checked
+        The text is empty if the wrong entries do not form such a part, or if every entry was checked
         individually.
         """
         wrong = self.wrong | self.suspect
@@ -163,7 +165,7 @@ class Comparison(Judged):
 
     @cached_property
     def ratio(self) -> float | None:
-        """The ratio analytic / numerical if it is the same in all meaningful entries and not 1, else None.
+        """The ratio analytic / numerical if all meaningful entries have the same one, and not 1; else None.
 
         If only some entries were checked individually, the ratio is None unless everything is wrong.
         """
@@ -221,9 +223,9 @@ def three_digits(numbers: Any) -> Any:
 
 
 def median(values: Array) -> float:
-    """Return the median of values that are never NaN.
+    """Return the median of values, none of which is NaN.
 
-    np.median would load numpy.ma to look for NaN.
+    `np.median` is slower to start, because it loads `numpy.ma` to look for NaN.
     """
     ordered = np.sort(values, axis=None)
     return float(0.5 * ordered[(ordered.size - 1) // 2] + 0.5 * ordered[ordered.size // 2])

@@ -65,7 +65,7 @@ def dump(spec: Spec, progress: Progress | None = None) -> dict[str, Array]:
 
 
 def _dialect(spec: Spec, problem: Problem) -> Dialect:
-    """Return the names and layout of the spec's gradient file; without such a file, gradcheck's own."""
+    """Return the names and layout of the spec's gradient file or, without such a file, gradcheck's own."""
     source = spec.gradients if isinstance(spec.gradients, GradientFile) else GradientFile(file=Path())
     dialect = Dialect(source, "gradients")
     dialect.refuse_unfit({**problem.network.shapes, INPUTS: (), **factor_shapes(problem)})
@@ -101,7 +101,7 @@ def _prefixed(prefix: str, arrays: Mapping[str, Array]) -> dict[str, Array]:
 def _merged(*groups: Mapping[str, Array]) -> dict[str, Array]:
     """Return all groups of arrays merged into one dict.
 
-    Raises an `InputError` if a parameter's name is one that the dump itself uses.
+    Raises an `InputError` if a parameter has a name that the dump itself uses.
     """
     merged: dict[str, Array] = {}
     for group in groups:
@@ -153,7 +153,7 @@ def write(arrays: Mapping[str, Array], output: Output, force: bool = False) -> N
 
 @contextmanager
 def _short_writes() -> Iterator[None]:
-    """Add an error number and a reason to any error that numpy raises without them."""
+    """Add an error number and a reason to any error that numpy raises without a number and a reason."""
     try:
         yield
     except OSError as error:
@@ -179,7 +179,7 @@ def _write_folder(arrays: Mapping[str, Array], folder: Path) -> None:
 def _refuse_impossible(names: Iterable[str], output: Output, into_one: bool) -> None:
     """Raise an `InputError` for array names that are not valid as file names.
 
-    into_one: whether the files go into one .npz, where names may contain slashes.
+    into_one: whether the files go into one .npz file, in which names may contain slashes.
     """
     impossible = "\0" if into_one else "\0/\\"
     complaints = [

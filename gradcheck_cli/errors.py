@@ -34,7 +34,7 @@ _WORST_FIRST = (
 
 
 def worst(codes: Iterable[ExitCode]) -> ExitCode:
-    """Return the exit code for several specs together: the worst one, or 3 without any specs."""
+    """Return the exit code for several specs together: the worst of their codes, or 3 without any specs."""
     return min(codes, key=_WORST_FIRST.index, default=ExitCode.UNDECIDED)
 
 
@@ -111,7 +111,7 @@ class Gathered:
 
 
 class UntrustedReferenceError(GradcheckError):
-    """Raised if unit and literal differences disagree: gradcheck itself is at fault, not the gradient."""
+    """Raised if unit and literal differences disagree: a fault of gradcheck, not of the gradient."""
 
 
 def is_interruption(error: BaseException | None) -> bool:
@@ -159,7 +159,7 @@ def did_you_mean(word: object, known: Iterable[str]) -> str | None:
 
 
 def did_you_mean_file(path: str | os.PathLike[str]) -> str | None:
-    """Return a hint for a misspelt file name; None if the folder contains no similar name."""
+    """Return a hint for a misspelt file name; None if no name in the folder is similar."""
     folder, name = os.path.split(os.fspath(path))
     try:
         close = closest(name, os.listdir(folder or "."))

@@ -32,8 +32,8 @@ class Witness:
     entries: the number of entries drawn.
     largest: the largest difference between the two methods, divided by the allowed difference (mainly the sum
         of both error bars).
-    complex_step: the largest difference between literal differences and the complex step, divided in the same
-        way, for one entry per tensor.
+    complex_step: the largest difference between literal differences and the complex step, at one entry per
+        tensor, divided by the allowed difference.
     """
 
     entries: int
@@ -43,7 +43,7 @@ class Witness:
 
 @dataclass(frozen=True)
 class Resolution:
-    """Statistics, over all entries, of the smallest relative error that would have been called wrong."""
+    """Statistics over all entries of the smallest relative error that would have been called wrong."""
 
     smallest: float
     median: float
@@ -52,7 +52,7 @@ class Resolution:
 
 @dataclass(frozen=True)
 class Checked:
-    """The findings of a check, without a diagnosis.
+    """The findings of a check, before the diagnosis.
 
     differences: the method: `units`, `literal` or `directions`.
     on_kinks: masks, by tensor, of the entries on a kink, whose gradient is a matter of convention.
@@ -120,8 +120,8 @@ class Report:
     def verdict_of(self, comparison: Comparison) -> Verdict:
         """Return the verdict to show for a tensor.
 
-        The verdict is unresolved if the tensor leaves the report unresolved; otherwise it is the tensor's own
-        verdict.
+        The verdict is unresolved if the tensor is a reason why the report is unresolved. Otherwise, the
+        verdict is the tensor's own.
         """
         open_strictly = comparison.unresolved.any() or comparison.untested
         doubtful = self.entries == self.zero or (self.strict and open_strictly)
@@ -187,7 +187,7 @@ class Report:
 
     @property
     def untested(self) -> tuple[str, ...]:
-        """The names of the tensors that are 0 on both sides; empty if every tensor is 0."""
+        """The names of the tensors whose gradient is 0 on both sides; empty if every gradient is 0."""
         return () if self.entries == self.zero else tuple(c.name for c in self.comparisons if c.untested)
 
     @cached_property
@@ -227,7 +227,7 @@ class Report:
         )[:count]
 
     def _repr_html_(self) -> str:
-        """Return the report as a notebook shows it: the verdict, its cause and a table."""
+        """Return the HTML that a notebook shows for the report: the verdict, its cause and a table."""
         html: str = _shown().as_html(self)
         return html
 
@@ -258,7 +258,7 @@ def _sortable(relative_error: float) -> float:
 
 @dataclass(frozen=True)
 class Outcome:
-    """The outcome of one spec: a report, or the complaints that kept it from being checked.
+    """The outcome of one spec: a report or, if the spec could not be checked, the complaints.
 
     seconds: how long the check took.
     places: for each tensor, the position of its layer in the spec; None if the position is unknown.

@@ -25,7 +25,7 @@ from gradcheck_cli.subject.code import subject_of_function
 from gradcheck_cli.verdict import Verdict
 
 _MARGIN = 8
-"""The number of columns to leave free for the margin that pytest prints before each line of an error."""
+"""The number of columns to leave free, since pytest prints a margin before each line of an error."""
 
 
 class FailedCheckError(GradcheckError, AssertionError):
@@ -122,14 +122,15 @@ def check_layer(
     return ∂L/∂input for every input. Backward is also run with other upstream gradients, since it must be
     linear in them, and with c in another memory layout.
 
-    forward: f(x, w, b, …). It returns out, (out, cache), or several outputs followed by the cache.
+    forward: f(x, w, b, …). It returns `out`, or `(out, cache)`, or several outputs followed by the cache.
     backward: b(dout, cache), or b(dout, x, w, b) with forward's arguments, or b(dout). Backward takes one
         upstream gradient per output. It returns one gradient for each input in forward's order, or a dict by
         name (`x` or `dx`). An input whose gradient is None is not checked.
     inputs: the arguments of forward: a dict by name, a tuple in order, or a single array. The gradients of
         arrays of floats are checked, each in the array's shape; everything else, such as labels, numbers or a
         dict of options, is passed to forward unchanged.
-    outputs: the number of forward's outputs; needed if forward returns a tuple that may end with a cache.
+    outputs: the number of forward's outputs. It is needed if forward returns a tuple that may end with a
+        cache.
     only, scheme, rtol, atol, fast, strict, allow_undecided: as in `check_gradients`.
 
     Returns the `Report`. Raises the same errors as `check_gradients`.
@@ -160,7 +161,7 @@ def check_torch(
     """Compare the gradients that torch's backward computes with finite differences in float64.
 
     module: a torch.nn.Module, a function of tensors, or a subclass of torch.autograd.Function.
-    tensors: the tensors that a function takes after x: a dict by name, or a sequence in order. The tensors
+    tensors: the tensors that the function takes after x: a dict by name, or a sequence in order. The tensors
         that require a gradient are checked. If none requires one, all floating-point and complex tensors are
         checked.
     x, y: the input of the module and the target of the loss, if there are any.

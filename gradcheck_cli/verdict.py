@@ -25,16 +25,16 @@ from gradcheck_cli.numerical.kinks import Alternatives
 from gradcheck_cli.types import EPS, Array
 
 BY_FAR = 10.0
-"""A wrong entry needs no closer look if it exceeds its tolerance by more than this many error bars."""
+"""A wrong entry needs no closer look if it is this many error bars beyond its tolerance."""
 
 MEANINGFUL = 10.0
-"""Agreement within rounding counts only for values that exceed their rounding bound by this factor."""
+"""Agreement within rounding counts only for values larger than their rounding bound by this factor."""
 
 PLAUSIBLE = 1e-4
-"""If an entry's two values differ by more than this share of their size, rounding is no excuse."""
+"""Rounding cannot excuse an entry whose two values differ by more than this share of their size."""
 
 PLAUSIBLE_EPS = 1000.0
-"""The share `PLAUSIBLE` in units of ε, for types so narrow that this limit is the larger one."""
+"""The same limit in units of ε. It applies to types so narrow that it is larger than `PLAUSIBLE`."""
 
 TRIFLE = 1e-9
 """An entry counts as zero if it is below this share of its terms, or of the tensor's largest entry.
@@ -46,7 +46,7 @@ FAR_BELOW = 1e-6
 """A numerical value below this share of the rounding bound is indistinguishable from 0."""
 
 KNOWN_TO_BE_A_TRIFLE = 1e-3
-"""Wider arithmetic is used for a zero if its error exceeds this share of the threshold for zeros."""
+"""A zero is checked in wider arithmetic if its error exceeds this share of the threshold for zeros."""
 
 EXCUSABLE = 1e-5
 """A tensor is unresolved if an undecided entry's error may exceed this share of the largest entry."""
@@ -103,10 +103,10 @@ class Projected:
     """The findings of random directions on the entries of one tensor that were not checked individually.
 
     covered: a mask of the entries that agree as a group.
-    suspect: a mask of the unchecked entries whose row, column or tensor is wrong in every sampled entry.
-    least: the smallest error in a single covered entry that the directions would reveal.
+    suspect: a mask of the unchecked entries in a row, column or tensor whose sampled entries are all wrong.
+    least: the smallest error that the directions would reveal if it were in a single covered entry.
     directions: the last directions checked.
-    disagrees: whether the remaining entries still disagree along those directions.
+    disagrees: whether the remaining entries still disagree along the last directions.
     by_atol: whether the covered entries agree only because of the absolute tolerance.
     """
 
@@ -204,7 +204,7 @@ class Judged:
 
     @cached_property
     def agrees(self) -> Array:
-        """A mask of the entries that agree: they are within tolerance, and that is evidence of correctness.
+        """A mask of the entries that agree: their difference is within tolerance, which is evidence.
 
         If the rounding bound is a tenth of the value or more, agreement within rounding is no evidence: a
         wrong gradient may be as close to the numerical value as a correct one. A difference that only a large
@@ -231,7 +231,7 @@ class Judged:
 
     @cached_property
     def zero(self) -> Array:
-        """A mask of the entries that are zero on both sides: they agree, but no mistake could have shown.
+        """A mask of the entries that are zero on both sides. They agree, but cannot show a mistake.
 
         There are two cases, and in both the analytic value is 0 to within rounding. In the first case, the
         numerical value is 0 to within its error, which must be negligible. An example is the bias below a
@@ -272,7 +272,7 @@ class Judged:
     def suspect(self) -> Array:
         """A mask of undecided entries that are presumably wrong.
 
-        Every sampled entry of their row, column or tensor is wrong.
+        Every sampled entry in the same row, column or tensor is wrong.
         """
         return np.zeros(self.shape, dtype=bool) if self.projected is None else self.projected.suspect
 
@@ -287,7 +287,7 @@ class Judged:
     def open(self) -> Array:
         """A mask of the entries that a closer look may decide.
 
-        These are the unresolved entries, and the zeros that are known only roughly.
+        Such entries are the unresolved ones, and the zeros that are known only roughly.
         """
         return self.unresolved | (self.zero & (self.bar > self.rounding))
 
@@ -295,7 +295,7 @@ class Judged:
     def still_open(self) -> Array:
         """A mask of the entries that justify wider arithmetic.
 
-        These are the unresolved entries, and the zeros whose error is too large.
+        Such entries are the unresolved ones, and the zeros whose error is too large.
         """
         return self.unresolved | (self.zero & (self.error > KNOWN_TO_BE_A_TRIFLE * self._trifle))
 
@@ -337,7 +337,7 @@ class Judged:
 
     @property
     def untested(self) -> bool:
-        """Whether every entry is zero on both sides, so that no mistake in the tensor could show."""
+        """Whether every entry is zero on both sides, so that the tensor could not have shown a mistake."""
         return bool(self.zero.all())
 
 
@@ -353,8 +353,8 @@ def by_convention(
 
     An analytic value that lies between the slopes of the two sides but fits no convention may be intended or
     wrong, so the estimate of that entry becomes unknown. A value outside that range is wrong under every
-    convention. So are the values of several entries if no mixture of conventions gives all of them. Values
-    that follow from some choice at each kink are right, since rounding may decide such a choice.
+    convention. The values of several entries are wrong, too, if no mixture of conventions gives all of them.
+    Values that follow from some choice at each kink are right, since rounding may decide such a choice.
     """
     with np.errstate(invalid="ignore"):
         bars = ERROR_BARS * kinks.errors

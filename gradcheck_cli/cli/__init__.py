@@ -1,4 +1,4 @@
-"""The command line: options → check → render → exit code. Each command has its own file.
+"""The command line: options → check → render → exit code. Each command has a file of its own.
 
 Heavy imports wait until a command needs them: `--help` and `--version` load neither numpy nor pydantic.
 """

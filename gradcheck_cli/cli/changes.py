@@ -25,10 +25,10 @@ _GRADIENTS = {
     "gradients": ("gradients", "file"),
     **{source.key: ("gradients", source.key) for source in CODE_SOURCES},
 }
-"""The options that name the gradients to check, with the place in the spec that each one overrides."""
+"""Maps each option that names gradients to the place in the spec that the option overrides."""
 
 _OVERRIDES = {"only": ("check", "parameters"), **_GRADIENTS}
-"""The options whose values may not fit a spec, with the place in the spec that each one overrides."""
+"""Maps each option whose value may not fit a spec to the place in the spec that the option overrides."""
 
 
 @contextmanager
@@ -61,7 +61,7 @@ def _blame(complaint: Complaint, read: SpecFile, changes: dict[str, Any]) -> Com
 
 
 def _says_otherwise(spec: Spec, option: str) -> bool:
-    """Return whether the option's value is only the project's default while the spec sets its own value."""
+    """Return whether an option has only the project's default, while the spec sets a value of its own."""
     key = "parameters" if option == "only" else option
     return is_projects(option) and key in spec.check.model_fields_set
 
@@ -80,7 +80,7 @@ def changed(spec: Spec, changes: dict[str, Any]) -> Spec:
 
 
 def _gradients(spec: Spec, named: Mapping[str, str]) -> Gradients:
-    """Return the source of gradients that an option names or, without such an option, the spec's source.
+    """Return the source of gradients that an option names or, without such an option, the spec's own.
 
     Raises an `InputError` if several options name a source.
     """
@@ -95,7 +95,7 @@ def _gradients(spec: Spec, named: Mapping[str, str]) -> Gradients:
 def _of_file(spec: Spec, file: Path) -> GradientFile:
     """Return the file as a source of gradients.
 
-    If the file replaces one that the spec names, the names and the layout set there still apply.
+    If the file replaces a file that the spec names, the names and the layout in the spec still apply.
     """
     from gradcheck_cli.spec.gradients import GradientFile
 

@@ -126,7 +126,7 @@ def _compared(
     how: tuple[float | None, bool, float],
     running: tuple[bool, float | None],
 ) -> Report:
-    """Read both sources and compare them. If they differ, check each source that is a spec.
+    """Read two sources of gradients and compare them. If they differ, check each source that is a spec.
 
     how: the relative tolerance, whether to be strict, and the absolute tolerance.
     running: whether to refuse code, and the time limit.

@@ -1,7 +1,8 @@
 """Default values of options, from environment variables or from the project's pyproject.toml.
 
 click looks at the environment first (`auto_envvar_prefix`), then at the project (`default_map`). A spec ranks
-between the two: a variable applies to this run, and a project's default only to specs that set no value.
+between the two. A variable overrides the specs of this run, but a project's default applies only to a spec
+that sets no value.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ def refuse_unknown_variables(commands: Commands) -> None:
 
 
 def said_by(option: str, context: click.Context | None = None) -> str:
-    """Return where the option's value was set, for error messages: ``--rtol`` or ``GRADCHECK_RTOL``."""
+    """Return the name under which an option was set, for messages: ``--rtol`` or ``GRADCHECK_RTOL``."""
     source, key = _source(option, context), option.replace("_", "-")
     if source is ParameterSource.ENVIRONMENT:
         return f"{PREFIX}_{option.upper()}"
@@ -41,7 +42,7 @@ def said_by(option: str, context: click.Context | None = None) -> str:
 
 
 def is_projects(option: str) -> bool:
-    """Return whether the option's value is only the project's default, which a spec overrides."""
+    """Return whether the value of an option is only the project's default, which any spec overrides."""
     return _source(option) is ParameterSource.DEFAULT_MAP
 
 

@@ -27,7 +27,7 @@ class GroupedOption(click.Option):
 
 
 class GroupedCommand(click.Command):
-    """A command whose `--help` groups its options under headings, with `--help` itself last."""
+    """A command whose `--help` lists the options in groups under headings, and `--help` itself last."""
 
     def format_options(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         """Write a section for each heading that has options."""
@@ -48,5 +48,5 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 def option(*names: str, under: Heading, **attributes: Any) -> Callable[[Command], Command]:
-    """Return a decorator that declares an option, like `click.option`, under a heading of `--help`."""
+    """Return a decorator that declares an option as `click.option` does, under a heading of `--help`."""
     return click.option(*names, cls=GroupedOption, heading=under, **attributes)

@@ -76,7 +76,8 @@ _KEPT = "already exists; not overwritten"
 def _write_all(spec: Path, texts: Mapping[Path, str]) -> list[Path]:
     """Write the spec, then the other files unless they exist; return the files that were written.
 
-    Raises an `InputError` if the spec exists or a file cannot be written, and then leaves no new file behind.
+    Raises an `InputError` if the spec exists or a file cannot be written. In that case, no new file is left
+    behind.
     """
     written: list[Path] = []
     try:

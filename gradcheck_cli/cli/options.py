@@ -1,4 +1,4 @@
-"""The options that several commands share, and the types of their values."""
+"""The options that several commands share, and the types of the options' values."""
 
 from __future__ import annotations
 

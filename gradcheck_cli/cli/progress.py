@@ -15,7 +15,7 @@ from gradcheck_cli.formats.glyphs import escaped
 from gradcheck_cli.formats.view import ascii_only
 
 WIDE = 80
-"""The smallest terminal width that has room for both the bar and the rate."""
+"""The smallest width of a terminal that has room for both the bar and the rate."""
 
 
 @dataclass
@@ -53,7 +53,7 @@ class Progress:
     def _shown(self) -> float:
         """The percentage shown.
 
-        The percentage never falls, even if more work turns up, and is 100 only at the end.
+        The percentage never falls, even if the total amount of work grows, and is 100 only at the end.
         """
         self._most = max(self._most, min(_LAST, 100.0 * self._done / max(1, self._expected)))
         return self._most
@@ -73,7 +73,7 @@ class Progress:
         class Rate(ProgressColumn):
             """A progress-bar column with the time left and, on a wide terminal, the rate.
 
-            rich's own column starts over whenever the total grows.
+            The column of rich itself starts over whenever the total grows.
             """
 
             def render(self, task: Task) -> Text:

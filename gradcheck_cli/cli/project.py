@@ -29,8 +29,8 @@ class Project:
     def defaults(self, command: click.Command, commands: Commands) -> dict[str, Any]:
         """Return the command's defaults, keyed by the Python names of its options.
 
-        Raises `InputError` for each key unknown to all commands and each value that no command accepts. Keys
-        that belong to other commands are ignored.
+        Raises `InputError` for each key unknown to all commands and each value that no command accepts. A key
+        that belongs only to another command is ignored.
         """
         self._refuse_wrong(options_of(commands), options_of(commands, barred=True))
         return self._specs_of(command) | {
@@ -108,7 +108,7 @@ def _word(value: Any) -> str:
 
 
 def nearest_project() -> Project | None:
-    """Return the project of the nearest pyproject.toml, in the current folder or above.
+    """Return the project of the nearest pyproject.toml, in the current folder or a folder above it.
 
     Returns None if there is no such file, or if it never mentions gradcheck.
     """

@@ -127,7 +127,7 @@ def add_to_summary(formats: set[str], run: Run, view: View) -> None:
 def _summary(run: Run, view: View, room: int) -> bytes:
     """Return the full summary if it fits into `room` bytes; otherwise one line per spec.
 
-    If even these lines do not fit, nothing is returned.
+    If even one line per spec does not fit, the result is empty.
     """
     for level in (view.level, -1):
         text = render("markdown", run, replace(view, level=level)).encode("utf-8", "backslashreplace")
@@ -137,5 +137,5 @@ def _summary(run: Run, view: View, room: int) -> bytes:
 
 
 def _for_files(view: View) -> View:
-    """Return the view to use for files, which does not depend on the terminal."""
+    """Return the view for files, whose settings do not depend on the terminal."""
     return replace(view, width=None, color=False, ascii=False, level=max(view.level, 0))

@@ -15,14 +15,14 @@ DEFECT = "this is a bug in gradcheck; please report it"
 
 
 def printable(text: str, stream: TextIO) -> str:
-    """Return the text, with characters that the stream cannot show spelled out or replaced."""
+    """Return the text. Any character that the stream cannot show is spelled out or replaced."""
     text = to_ascii(text) if ascii_only(stream) else text
     encoding = stream.encoding or "ascii"
     return text.encode(encoding, "replace").decode(encoding)
 
 
 def write_result(text: str, code: ExitCode) -> int:
-    """Print the result and return its exit code, even if the reader stops early (`| head`)."""
+    """Print the result and return the exit code, even if the reader stops early, as `| head` does."""
     try:
         sys.stdout.write(printable(text, sys.stdout))
         sys.stdout.flush()
