@@ -68,12 +68,12 @@ class Activation:
         return tuple(self.options)
 
     def with_options(self, **given: Any) -> Activation:
-        """Return a copy with these options bound to its functions, so that `value` takes only z."""
+        """Return a copy with the given options bound to its functions. `value` then takes only z."""
         options = {**self.options, **given}
         return replace(self, **bound(self, options, "value", "derivative", "pieces", "branch"))
 
     def overwrite(self, z: Array) -> Array:
-        """Return the activation φ(z) of a real array z, which may be overwritten with the result."""
+        """Return the activation φ(z) of a real array z. The result may overwrite z."""
         return self.value(z) if self.in_place is None else self.in_place(z)
 
     def vjp(self, z: Array, dL_da: Array) -> Array:
@@ -119,7 +119,7 @@ def _zeros(shape: tuple[int, ...]) -> Array:
 def _relu_in_place(z: Array) -> Array:
     """Apply relu to an array in place.
 
-    With an array of zeros, np.maximum takes a third of the time that it takes with the scalar 0.0.
+    `np.maximum` is three times as fast with an array of zeros as with the scalar 0.0.
     """
     result: Array = np.maximum(z, _zeros(z.shape), out=z)
     return result

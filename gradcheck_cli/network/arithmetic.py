@@ -20,7 +20,7 @@ class Arithmetic:
     eps:       the machine epsilon ε.
     tiny:      the largest error that underflow may cause.
     input_eps: the relative error with which x and the parameters are stored; 0 if they are stored exactly.
-    others_formulas: whether to allow for formulas that are in common use although they lose digits.
+    others_formulas: whether the bounds also cover formulas that lose digits but are in common use.
     """
 
     eps: float
@@ -44,10 +44,10 @@ class Arithmetic:
         """Return a bound on the rounding error of a sum of `count` terms.
 
         For terms of mixed sign, the error is about ε · terms, with the machine epsilon ε. For terms of one
-        sign, every partial sum adds an error of ε times its size. In any order of summation, these errors add
-        up to √count · ε · total if they are independent (N. J. Higham and T. Mary, SIAM J. Sci. Comput. 41,
-        2019). In a plain loop over many equal terms, they are not independent; the factor count / 16 allows
-        for that.
+        sign, every partial sum adds an error of ε times its size. If the errors are independent, they add up
+        to √count · ε · total in any order of summation (N. J. Higham and T. Mary, SIAM J. Sci. Comput. 41,
+        2019). In a plain loop over many equal terms, the errors are not independent. The factor count / 16
+        allows for that.
 
         terms: the sum of the terms' absolute values.
         total: the sum itself.
@@ -75,5 +75,6 @@ class Nudged(Arithmetic):
 NUDGED = Nudged(eps=2.0**-40, tiny=0.0, others_formulas=False)
 """The arithmetic in which rounding errors are measured.
 
-Its ε is large enough for its effects to be measured precisely, and small enough for functions to look linear.
+The ε of this arithmetic is large enough to measure its effects precisely, and small enough for functions to
+look linear.
 """

@@ -18,8 +18,8 @@ class Swept:
 
     node: the index of the node.
     upstream: ∂L/∂output of the node, (N, *features), for N samples.
-    gradients: the gradients of the node's parameters, by their names in the network. If other nodes use a
-        parameter, too, its gradient here is only this node's share.
+    gradients: the gradients of the node's parameters, by the parameters' names in the network. If other nodes
+        also use a parameter, the gradient here is only this node's share.
     """
 
     node: int

@@ -14,13 +14,13 @@ from gradcheck_cli.types import Array, Shape
 Place = tuple[str | int, ...]
 """The path to a layer in the spec's list of layers.
 
-The path ends with the layer's index. For a layer inside another layer, the outer layer's index and key come
-first.
+The path ends with the layer's index. If the layer is inside another layer, the outer layer's index and key
+come first.
 """
 
 
 class Item(Protocol):
-    """A layer as a spec describes it, which can build its own nodes."""
+    """A layer as a spec describes it. It can build its own nodes."""
 
     @property
     def kind(self) -> str:
@@ -64,15 +64,15 @@ class Builder:
         return self.names[self.place]
 
     def features(self, value: int) -> Shape:
-        """Return the shape of one sample of the value with this index."""
+        """Return the shape of one sample of the value with index `value`."""
         return self.shapes[value]
 
     def array(self, *key: str) -> Array | None:
-        """Return the array under this key of the layer that is being built; None if the spec has none."""
+        """Return the array under `key` in the layer that is being built; None if there is no such array."""
         return self.arrays.get((*self.place, *key))
 
     def given(self, array: Array, key: str) -> int:
-        """Add the array under this key of the layer as a value of the graph, and return the value's index.
+        """Add the array under `key` in the layer as a value of the graph, and return the value's index.
 
         The array has one row for each sample.
         """
@@ -91,10 +91,11 @@ class Builder:
         names: Mapping[str, str] | None = None,
         symbol: str = "",
     ) -> int:
-        """Add a step whose inputs are the values with these indices, and return the index of its output.
+        """Add a step that takes the values with the indices `inputs`, and return the index of its output.
 
         layer: the name of the layer that the step belongs to; by default, the layer that is being built.
-        names: the parameters' names in the network, by their names in the step; by default, `layer.name`.
+        names: maps each parameter's name in the step to its name in the network, which is `layer.name` by
+            default.
         symbol: the symbol of the output in a derivation, if the layer has many steps.
         """
         layer = self.layer if layer is None else layer
@@ -107,7 +108,8 @@ class Builder:
         """Build layers one by one, each on top of the previous one, and return the index of the last output.
 
         value: the index of the first layer's input.
-        key: for layers inside the layer being built, the key under which that layer lists them.
+        key: for layers inside the layer that is being built, the key under which that layer lists the inner
+            layers.
 
         Raises an `UnfitError` with the place of the first layer that does not fit its input.
         """
@@ -123,7 +125,7 @@ class Builder:
         return value
 
     def is_image(self, value: int) -> bool:
-        """Return whether the value with this index holds images [channels, height, width]."""
+        """Return whether the value with index `value` holds images [channels, height, width]."""
         while value != INPUT:
             node = self.nodes[value - 1]
             kept = node.step.keeps_axes and self.shapes[node.inputs[0]] == self.shapes[value]

@@ -1,4 +1,4 @@
-"""How a parameter enters a value above the output of its step.
+"""How a parameter enters a value that is computed from the output of the parameter's step.
 
 `factors` describes how a parameter w enters the output z of its step: z = J w + c. A value y above may be
 affine in z: y = M z + c, where M holds numbers of the forward pass. Then y = M J w + c, so perturbing y also
@@ -23,7 +23,7 @@ from gradcheck_cli.types import Array, Shape
 
 
 class Link(Protocol):
-    """A map y = M z + c, with the sums over M.
+    """A map y = M z + c, with methods that compute sums over M.
 
     The arguments d and u of its methods hold elements of y, (F_y, N). The results hold elements of z,
     (F_z, N). A sample of y has F_y features, a sample of z has F_z, and there are N samples.
@@ -36,7 +36,7 @@ class Link(Protocol):
         """Return |M|ᵀ u."""
 
     def squares(self, u: Array) -> Array:
-        """Return v such that (J ∘ J)ᵀ v² ≥ (M J ∘ M J)ᵀ u². Both sides are equal if M J is not a sum.
+        """Return v with (J ∘ J)ᵀ v² ≥ (M J ∘ M J)ᵀ u². Both sides are equal if M J has one term per entry.
 
         J holds the parameter's factors in z.
         """
@@ -117,8 +117,8 @@ class Product:
 class Kept:
     """A link between some features of z and some features of y.
 
-    of_z, of_y: the indices of these features.
-    features: the total number of features of z, and that of y.
+    of_z, of_y: the indices of the linked features of z and of y.
+    features: the total number of features of z, and the total number of features of y.
     """
 
     link: Link
@@ -151,7 +151,7 @@ class Carried:
     """The factors M J of a parameter in a value y = M z + c.
 
     below: the parameter's factors J in z.  link: the map M.
-    features: the number of features of z, and that of y.
+    features: the number of features of z, and the number of features of y.
     """
 
     below: Factors | Carried
@@ -189,7 +189,7 @@ class Carried:
 def product_of(by: Array, rows: int, turned: tuple[bool, bool], units: Array) -> Product:
     """Return the link of a product z B, with the arguments as in `Product`.
 
-    units: for each feature of z, the unit of the parameter that it belongs to, (F,).
+    units: the unit of the parameter to which each of the F features of z belongs, (F,).
     """
     *lead, inner, _ = by.shape[1:]
     in_row = np.sort(_turned(units, (*lead, rows, inner), turned[0]), axis=-1)
@@ -199,7 +199,7 @@ def product_of(by: Array, rows: int, turned: tuple[bool, bool], units: Array) ->
 def _turned(numbers: Array, shape: Shape, swapped: bool) -> Array:
     """Reshape `numbers` to `shape`.
 
-    If `swapped`, `numbers` is stored with the last two axes of `shape` swapped.
+    If `swapped` is set, `numbers` is stored with the last two axes of `shape` swapped.
     """
     if not swapped:
         return numbers.reshape(shape)

@@ -1,4 +1,4 @@
-"""View a graph as a chain of dense and convolution layers, if it is one.
+"""View a graph as a chain of dense and convolution layers, if the graph is such a chain.
 
 Each layer is a step with a weight and a bias, then optional batch normalisation, then an activation. Steps
 without parameters, such as flatten, may come between two layers.

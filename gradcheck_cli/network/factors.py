@@ -63,7 +63,7 @@ class Channels:
 
 @dataclass(frozen=True)
 class Rows:
-    """Factors of a weight w (units, K) in z = a wᵀ: in row r of a, entry (j, k) of w is multiplied by a_rk.
+    """Factors of a weight w (units, K) in z = a wᵀ: for row r of a, entry (j, k) of w is multiplied by a_rk.
 
     rows: a, (groups, R, K). For N samples, there are R = positions · N rows. Each row holds the K inputs of a
         dense step or the K numbers of a convolution's patch. The units are split evenly among the groups.
@@ -102,7 +102,7 @@ class Rows:
         return np.repeat(largest, self.channels.units // len(largest), axis=0).reshape(self.shape)
 
     def least(self, numbers: Array) -> Array:
-        """Return, for each entry of the parameter, the smallest number of any feature that the entry affects.
+        """Return, for each entry of the parameter, the smallest number among all features that it affects.
 
         numbers: one number for each of the F features, (F,).
         """
@@ -161,7 +161,7 @@ class Ones:
         return Ones(self.channels.only(self._units(units)), (len(units), *self.shape[1:]))
 
     def _units(self, rows: Array) -> Array:
-        """Return the units that belong to these rows of the parameter."""
+        """Return the units that belong to the given rows of the parameter."""
         return np.arange(self.channels.units).reshape(self.shape)[rows].ravel()
 
 
@@ -209,7 +209,7 @@ class Own:
 class Picked:
     """Factors of an embedding: entry (v, k) is multiplied by 1 in feature k of each position with token v.
 
-    tokens: the row of the weight that each position of each sample looks up, or −1 for none; (P, N) for P
+    tokens: the row of the weight that each position of each sample looks up, or −1 for no row, (P, N), for P
         positions and N samples.
     shape: the shape of the weight or of some of its rows, (rows, K).
     """
@@ -309,7 +309,7 @@ class Spread:
         return np.repeat(largest, outputs, axis=1)[self.units]
 
     def least(self, numbers: Array) -> Array:
-        """Return, for each entry of the parameter, the smallest number of any feature that the entry affects.
+        """Return, for each entry of the parameter, the smallest number among all features that it affects.
 
         numbers: one number for each of the F features, (F,).
         """
@@ -349,7 +349,7 @@ class Factors(Protocol):
     def reach(self) -> Array:
         """Return, for every entry, the largest absolute value of its factors.
 
-        A result of 1 makes steps count in units of the entry itself.
+        If the result is 1, the length of a step is in units of the entry itself.
         """
 
     def least(self, numbers: Array) -> Array:

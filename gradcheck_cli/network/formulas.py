@@ -1,7 +1,7 @@
 """The formulas of a step as people write them: its output, and the gradient of each argument.
 
-A formula is a template. In it, `{x}` and `{y}` stand for the first and the second input, `{all}` for all of
-them, `{out}` for the output, `{g}` for ∂L/∂out, and the name of a parameter for that parameter.
+A formula is a template. In a template, `{x}` and `{y}` stand for the first and the second input, `{all}` for
+all inputs, `{out}` for the output, `{g}` for ∂L/∂out, and the name of a parameter for that parameter.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 class Argument:
     """An input or a parameter of a step, with the formulas of its gradient.
 
-    symbol: the argument's symbol in a textbook, used if nothing else names the argument.
+    symbol: the argument's symbol in a textbook, used if the argument has no other name.
     local: ∂out/∂argument.
-    product: ∂L/∂argument = ∂L/∂out · ∂out/∂argument. In it, `{local}` stands for ∂out/∂argument.
+    product: ∂L/∂argument = ∂L/∂out · ∂out/∂argument. In the template, `{local}` stands for ∂out/∂argument.
     """
 
     symbol: str
@@ -32,10 +32,10 @@ class Formulas:
     out: a formula for the output in terms of the inputs and the parameters.
     inputs: an `Argument` for each input; the last one also stands for any further inputs.
     parameters: an `Argument` for each parameter, by the parameter's name in the step.
-    where: a phrase that begins with "with" and explains what the formulas leave open.
-    moves: whether the step only rearranges its input, so that the output keeps the input's symbol.
+    where: a phrase that begins with "with" and explains the symbols that the formulas leave undefined.
+    moves: whether the step only rearranges its input. If it does, the output keeps the input's symbol.
     joint: the text between the inputs in `{all}`.
-    index: the index that counts the positions of a sequence in the formulas; empty if they have none.
+    index: the index that counts the positions of a sequence in the formulas; empty if there is no such index.
     """
 
     symbol: str
@@ -48,11 +48,11 @@ class Formulas:
     index: str = ""
 
     def input(self, number: int) -> Argument:
-        """Return the `Argument` for the input with this number, counted from 0."""
+        """Return the `Argument` for input `number`, counted from 0."""
         return self.inputs[min(number, len(self.inputs) - 1)]
 
     def filled(self, template: str, out: str, inputs: Sequence[str], **symbols: str) -> str:
-        """Fill the symbols of the output, the inputs, the parameters and ∂L/∂out into a template."""
+        """Return a template with the symbols filled in: output, inputs, parameters and ∂L/∂out."""
         named = {name: argument.symbol for name, argument in self.parameters.items()}
         known = {**dict(zip("xy", inputs, strict=False)), "out": out, "all": self.joint.join(inputs)}
         return template.format(**{**named, **known, **symbols})

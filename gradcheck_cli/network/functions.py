@@ -28,13 +28,13 @@ nothing cancels.
 """
 
 _END = 28.0
-"""erfc(y) is 0 in float64 for every y from this one up."""
+"""erfc(y) is 0 in float64 for every y that is at least this large."""
 
 _BLOCK = 3 * 2**12
 """The number of elements that a long formula processes at once.
 
-A block of this size stays in the cache. A formula takes a quarter longer with blocks of two thirds this size,
-and a sixth longer with blocks of twice this size.
+A block of this size stays in the cache. A formula takes a quarter longer if blocks are two thirds as large,
+and a sixth longer if they are twice as large.
 """
 
 
@@ -63,7 +63,7 @@ def softplus(z: Array) -> Array:
 
 
 def log1p(w: Array) -> Array:
-    """Return log(1 + w). For a tiny complex w, the result keeps digits that numpy's version loses."""
+    """Return log(1 + w). For a tiny complex w, numpy's version would lose digits."""
     if not np.iscomplexobj(w):
         return np.log1p(w)
     x, y = w.real, w.imag
@@ -179,7 +179,7 @@ def _two_over_root_pi(y: Array) -> Any:
 
 
 def _exp_minus_square(y: Array) -> Array:
-    """Return e^(−y²), keeping the rounding error of y² out of the exponent (Cody's split at sixteenths)."""
+    """Return e^(−y²) without the error from rounding y². As in Cody's code, y is split at sixteenths."""
     head = y.real * 16.0
     np.trunc(head, out=head)
     head /= 16.0

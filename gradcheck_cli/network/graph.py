@@ -28,7 +28,7 @@ class Node:
 
     layer: the name of the spec's layer that the step belongs to.
     inputs: the indices of the values that the step takes.
-    names: the parameters' names in the network, by their names in the step. Nodes may share parameters.
+    names: maps each parameter's name in the step to its name in the network. Nodes may share parameters.
     place: the path to the layer in the spec's list of layers, followed by the spec's key for its kind.
     symbol: the symbol of the output in a derivation, such as c in an LSTM, if the layer has many steps.
     """
@@ -45,7 +45,7 @@ class Node:
         return self.layer, self.step.name or self.step.label
 
     def own(self, parameters: Arrays) -> dict[str, Array]:
-        """Return the step's parameters, by their names in the step."""
+        """Return the step's parameters by their names in the step."""
         return {own: parameters[name] for own, name in self.names.items()}
 
 
@@ -119,7 +119,7 @@ class Graph:
             last = max(last, *self.readers[i + 1], -1)
 
     def couples_above(self, value: int) -> bool:
-        """Return whether any step that depends on this value couples the samples of the batch."""
+        """Return whether any step that depends on the value couples the samples of the batch."""
         return any(self.nodes[i].step.couples == "batch" for i in self.above[value])
 
 

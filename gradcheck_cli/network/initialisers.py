@@ -83,8 +83,8 @@ def initialise(
 def sizes_of(graph: Graph) -> list[Sized]:
     """Return the parameters in the order in which they are drawn: weights, their biases, then all others.
 
-    The other parameters belong to steps without a weight, such as the scales of a normalisation. A bias or a
-    scale has the fan-in and fan-out of its layer's weight, if there is one.
+    Parameters of the last kind belong to steps without a weight. An example is the scale of a normalisation.
+    A bias or a scale has the fan-in and fan-out of its layer's weight, if there is one.
     """
     weights, biases, scales = list[Sized](), list[Sized](), list[Sized]()
     fans: dict[str, tuple[int, int]] = {}

@@ -19,7 +19,7 @@ class Upstream:
 
     value: ∂L/∂out itself.
     error: a bound on |computed − exact|.
-    hidden: how much larger |∂L/∂out| can get if rounding moves an element to the other side of a kink.
+    hidden: the amount by which |∂L/∂out| can grow if rounding moves an element to the other side of a kink.
     """
 
     value: Array

@@ -1,4 +1,4 @@
-"""Bound the rounding errors of the loss at perturbed outputs, and of ∂L/∂a, with which backprop starts."""
+"""Bound the rounding errors of the loss at perturbed outputs, and of ∂L/∂a, from which backprop starts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _SAFETY = 3.0
 def loss_and_rounding(loss: Loss, a: Array, target: Array, a_rounding: Array) -> tuple[Array, Array]:
     """Return the loss ℓ(a) and a bound on its rounding error, each of shape (…).
 
-    This bound and `a_rounding` are in units of machine epsilon. The gradient of ℓ is not used: each output is
+    The bound and `a_rounding` are in units of machine epsilon. The gradient of ℓ is not used: each output is
     nudged, and the change of ℓ is observed.
 
     a: the network's C outputs, (…, C).
@@ -42,7 +42,7 @@ def loss_upstream(
 
 
 def _largest(loss: Loss, a: Array, a_error: Array, target: Array) -> Array:
-    """Return the largest |∂ℓ/∂a| over all sides of a kink to which rounding may move the outputs a."""
+    """Return the largest |∂ℓ/∂a| on all sides of a kink to which rounding may move the outputs."""
     slopes = [np.abs(loss.gradient(a, target))]
     if loss.pieces is not None and loss.per_output:
         reach = _SAFETY * a_error + np.finfo(np.float64).tiny

@@ -5,8 +5,8 @@ losses are in the package `loss_functions`.
 
 Every function takes a network's C outputs for N samples, `a` (…, N, C), and a target (N, C). Every function
 treats each sample separately; the network reduces over the samples. `value` must also accept a complex a. If
-the outputs have T positions, (N, T, C), each position has its own loss, and a sample's loss is the sum over
-them.
+the outputs have T positions, (N, T, C), each position has a loss of its own, and the loss of a sample is the
+sum over the positions.
 """
 
 from __future__ import annotations
@@ -102,12 +102,12 @@ class Loss:
 
     @property
     def settings(self) -> tuple[str, ...]:
-        """The keys that a spec may set for this loss: the reduction, a factor, and the loss's options."""
+        """The keys that a spec may set for this loss: the reduction, the factor, and the loss's options."""
         return ("reduction", "scale", *self.options, *self.of_target)
 
     @property
     def alone(self) -> bool:
-        """Whether the term of each output can be evaluated alone."""
+        """Whether the loss is a sum with one term per output, so that each term can be evaluated alone."""
         return self.per_output and not self.by_column
 
     def terms(self, units: int) -> int:
@@ -125,7 +125,7 @@ class Loss:
         return self.target in ("distribution", "labels", "pairs")
 
     def with_options(self, **given: Any) -> Loss:
-        """Return a copy with these options bound to its functions, so that `value` takes only (a, target)."""
+        """Return a copy with the given options bound to its functions, so that `value` takes (a, target)."""
         options = {**self.options, **given}
         functions = bound(self, options, "value", "gradient", "pieces", "branch", "margin", "tip")
         changed = any(np.any(np.asarray(options[name]) != default) for name, default in self.options.items())
@@ -380,5 +380,5 @@ def coefficient(loss: Loss, reduction: Reduction, scale: float, outputs: Shape, 
 
 
 def same_loss(one: float, other: float, eps: float) -> bool:
-    """Return whether two losses are equal up to rounding in a type with this machine epsilon."""
+    """Return whether two losses are equal up to rounding in a type with the machine epsilon `eps`."""
     return abs(one - other) <= max(1e-6, 1e3 * eps) * max(abs(one), abs(other))

@@ -75,7 +75,7 @@ class Network:
 
     @cached_property
     def weights(self) -> frozenset[str]:
-        """The names of the parameters that are weights: neither biases nor scales."""
+        """The names of the parameters that are weights, that is, neither biases nor scales."""
         nodes = self.graph.nodes
         return frozenset(
             name
@@ -108,7 +108,7 @@ class Network:
         return self.layers[-1]
 
     def with_layers(self, layers: Sequence[Layer]) -> Network:
-        """Return a copy of the network whose graph is a chain of these layers."""
+        """Return a copy of the network whose graph is a chain of the given layers."""
         return replace(self, graph=chained(self.features, layers))
 
     def penalties_on(self, name: str) -> Mapping[str, float]:
@@ -195,7 +195,7 @@ class ChainRule:
 
     @property
     def dz_dw(self) -> Array:
-        """The factor ∂z/∂w = a⁽ʰ⁾, (R, K): R rows of K elements.
+        """The factor ∂z/∂w = a⁽ʰ⁾, (R, K), which consists of R rows of K elements.
 
         The rows are the inputs of a dense layer or the patches of a convolution.
         """

@@ -2,9 +2,9 @@
 
 This analysis is the default for steps without an error analysis of their own. It needs only the forward pass
 and the vjp of a step. A bound has two parts. The carried part is the change of the result if each argument
-changes by its error: the elements of an argument are nudged in groups, with several choices of signs, and the
-changes are added up. The step's own part is the difference between its results in float32 and in float64.
-Both parts are absolute values, so a bound cannot be negative.
+changes by its error. To find this change, the elements of an argument are nudged in groups, with several
+choices of signs, and the changes of the result are added up. The step's own part is the difference between
+its results in float32 and in float64. Both parts are absolute values, so a bound cannot be negative.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def _numbered(prefix: str, arrays: Sequence[Array]) -> dict[str, Array]:
 
 
 def _held(p: Arrays, arithmetic: Arithmetic) -> dict[str, Array]:
-    """Return bounds on the errors that arise when the arithmetic stores the parameters."""
+    """Return bounds on the errors that come from storing the parameters in the arithmetic."""
     return _named("p", {name: arithmetic.input_eps * np.abs(value) for name, value in p.items()})
 
 
@@ -111,7 +111,7 @@ def _inputs(point: Point) -> Inputs:
 class _Nudged:
     """A function, and the point around which its arguments are nudged.
 
-    alone: for each result, whether each sample of it depends only on the same sample of the arguments.
+    alone: for each result, whether each of its samples depends only on the same sample of the arguments.
     """
 
     function: Function
@@ -134,9 +134,9 @@ class _Nudged:
     def carried(self, name: str, error: Array) -> list[Array]:
         """Return a first-order bound on each result's change if argument `name` changes by up to ± `error`.
 
-        The nudges are much larger than the errors, so that float64 resolves them, and the changes are scaled
-        down. A group of K elements changes a result by at most √K times the root mean square of the changes
-        over all choices of signs.
+        The nudges are much larger than the errors, so that float64 can resolve the changes, which are then
+        scaled down. A group of K elements changes a result by at most √K times the root mean square of the
+        changes over all choices of signs.
         """
         value, total = self.at[name], [np.zeros(each.shape) for each in self.here]
         error = np.broadcast_to(error, value.shape)

@@ -1,4 +1,4 @@
-"""The part of a value that a perturbation changes; everything else keeps its unperturbed elements.
+"""The part of a value that a perturbation changes. All other elements of the value stay unperturbed.
 
 A value is x or the output of a step. In the steps right after it, a perturbed element changes only one
 element or one row; many steps later, it changes all elements. So each step computes only the part of its
@@ -29,7 +29,7 @@ class Resting:
     """An unperturbed value, as seen by B copies of its samples.
 
     value: the unperturbed elements, (N, *features), for N samples.
-    samples: the index of the sample that each copy is a copy of, (B,).
+    samples: the index of each copy's sample, (B,).
     """
 
     value: Array
@@ -49,7 +49,7 @@ class Resting:
         return (None,) * len(self.features)
 
     def at(self, fixed: Fixed) -> Array:
-        """Return the unperturbed elements at this position in each of the B copies, (B, *free).
+        """Return the unperturbed elements at the position `fixed` in each of the B copies, (B, *free).
 
         The axes after the first are those that `fixed` leaves free. The result is a new array.
         """
@@ -91,7 +91,7 @@ class Part:
         return self.freed(range(len(self.fixed))).value
 
     def freed(self, axes: Collection[int]) -> Part:
-        """Return the part extended to all elements along these axes, with unperturbed elements filled in."""
+        """Return the part, extended to all elements along `axes`. The additional elements are unperturbed."""
         changed = [axis in axes and index is not None for axis, index in enumerate(self.fixed)]
         if not any(changed):
             return self
@@ -128,7 +128,7 @@ def _index(fixed: Sequence[Array | int | None]) -> tuple[Any, ...]:
 
 
 def aligned(inputs: Sequence[Input]) -> tuple[Fixed, list[Array]]:
-    """Return the position of all elements that are perturbed in any input, and each input's elements there.
+    """Return a position that covers all perturbed elements, and the elements of each input at that position.
 
     All inputs have the same shape, and at least one is perturbed.
     """
@@ -140,7 +140,7 @@ def aligned(inputs: Sequence[Input]) -> tuple[Fixed, list[Array]]:
 
 
 def _equal(axis: int, first: Part, others: Sequence[Part]) -> bool:
-    """Return whether this axis is free in all parts, or fixed at the same indices in all parts."""
+    """Return whether an axis is free in all parts, or fixed at the same indices in all parts."""
     return all(_same(first.fixed[axis], each.fixed[axis]) for each in others)
 
 
@@ -196,7 +196,7 @@ def reshaped(x: Part, output: Resting) -> Part:
 
 
 def _flat(indices: Sequence[Array | None], sizes: Sequence[int], copies: int) -> Array:
-    """Return the flat index of each copy, in C order, for these indices along axes of these sizes.
+    """Return each copy's flat index, in C order, from its indices along axes of the given sizes.
 
     Without any axes, the index is 0 in every copy.
     """

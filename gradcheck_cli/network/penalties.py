@@ -22,8 +22,8 @@ class Penalty:
     derivative: a function derivative(w, λ) that returns the derivative of each term, in w's shape.
     pieces: for a penalty with a kink at 0, such as |w|, a function pieces(w) that returns the sign of each
         entry.
-    branch: for such a penalty, a function branch(w, sign, λ) that returns the value on the side with this
-        sign, extended past the kink.
+    branch: for a penalty with a kink, a function branch(w, sign, λ) that returns the value on the side with
+        the given sign, extended past the kink.
     """
 
     name: str

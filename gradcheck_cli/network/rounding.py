@@ -2,7 +2,7 @@
 
 This is a running error analysis: every quantity in the forward pass and in backprop comes with a bound on its
 rounding error (N. J. Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed. 2002, §3.3). Bounds are
-of first order in ε; if both factors of a product may be 0, the bounds are of second order.
+of first order in ε. Only if both factors of a product may be 0 are the bounds of second order.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def forward_errors(
 
 
 ErrorOf = Callable[[int, Inputs, Inputs], Array]
-"""A function that bounds the error of the output of node i, given its inputs and bounds on their errors."""
+"""A function of a node's index, its inputs, and bounds on their errors. It bounds the error of the output."""
 
 
 def errors_from(
@@ -43,7 +43,8 @@ def errors_from(
 ) -> tuple[Array, ...]:
     """Return a bound on the error of every value of a forward pass, from known errors of some values.
 
-    start: the known errors, by index of the value. Values that depend on none of these values count as exact.
+    start: the known errors, by index of the value. All values that do not depend on a value with a known
+        error count as exact.
     """
     errors = [np.zeros(1)] * len(values)
     for value, error in start.items():
@@ -125,7 +126,7 @@ class Rounding:
     gradients: dict[str, Array]
 
     def of(self, value: int) -> Array:
-        """Return the error bound of ∂L/∂value for the value with this index."""
+        """Return the error bound of ∂L/∂value for the value with index `value`."""
         upstream = self.upstream[value]
         assert upstream is not None
         return upstream.error
@@ -151,7 +152,7 @@ def gradient_rounding(
 ) -> dict[str, Array]:
     """Return a bound on |computed − exact| for each entry of each correct gradient, penalties included.
 
-    A bound that overflows is infinite: nothing is known about that entry's error.
+    A bound that overflows is infinite, because nothing is known about the error of such an entry.
     """
     bounds = rounding_of(network, parameters, x, target, arithmetic).gradients
     held = 2 * (arithmetic.eps + arithmetic.input_eps)

@@ -23,7 +23,7 @@ FUNCTION_ULPS = 4.0
 _MOST_NUDGES = 32
 """The largest number of groups into which the elements of a coupled row are split.
 
-Each group is nudged on its own. If it holds several elements, their nudges have random signs.
+Each group is nudged on its own. If a group holds several elements, their nudges have random signs.
 """
 
 _SAMPLES = 4
@@ -68,7 +68,7 @@ class ActivationRounding:
     """
 
     def value(self, row: ActivationRow, z: Array, z_error: Array) -> Array:
-        """Return a bound on the error of a = φ(z) that the error of z causes, without using φ'."""
+        """Return a bound on the error that the error of z causes in a = φ(z), without using φ'."""
         return _moved(row.value, z, z_error, row.coupled)
 
     def own_value(self, row: ActivationRow, z: Array) -> Array:
@@ -254,7 +254,7 @@ class CoupledRounding(LossRounding):
 
 @dataclass(frozen=True)
 class RoundingOfPositions(LossRounding):
-    """Bounds for a loss that is a sum over positions: the bounds of the positions, added up.
+    """Bounds for a loss that is a sum over positions. The bounds of the positions are added up.
 
     row: the loss of one position.
     axes: the position axes of an array that has already been summed over the outputs.
@@ -280,7 +280,8 @@ class RoundingOfPositions(LossRounding):
 class AgainstTheLabelRounding(LossRounding):
     """Bounds for a loss that falls if the labelled output rises, and rises if any other output rises.
 
-    The error of such a loss is largest if the labelled output is too small and all others are too large.
+    The error of such a loss is largest if the labelled output is too small and all other outputs are too
+    large.
     """
 
     def value(self, row: LossRow, a: Array, a_error: Array, target: Array) -> tuple[Array, Array, Array]:
@@ -348,7 +349,8 @@ def _row_sum(numbers: Array) -> Array:
 def _nudges(by: Array, coupled: bool) -> Iterator[Array]:
     """Yield the nudges of an argument, which are applied one at a time.
 
-    In a coupled row, each nudge changes one group of elements. Otherwise, a single nudge changes all of them.
+    In a coupled row, each nudge changes one group of elements. Otherwise, a single nudge changes all
+    elements.
     """
     if not coupled:
         yield by
@@ -361,7 +363,7 @@ def _nudges(by: Array, coupled: bool) -> Iterator[Array]:
 
 
 def _moved(function: Function, at: Array, by: Array, coupled: bool, pieces: Function | None = None) -> Array:
-    """Return how much `function` may change if its argument changes by up to ± `by`.
+    """Return the largest change of `function` if its argument changes by up to ± `by`.
 
     If a nudge crosses to another smooth piece, the change counts as 0.
 

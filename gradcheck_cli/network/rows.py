@@ -8,7 +8,7 @@ from typing import Any
 
 
 def bound(row: object, options: Mapping[str, Any], *functions: str) -> dict[str, Any]:
-    """Return the fields of a row, by name, that change when options are bound to its functions.
+    """Bind options to functions of a row, and return the fields that change, by name.
 
     functions: the names of the fields that hold functions with options.
     """

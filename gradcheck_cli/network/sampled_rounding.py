@@ -24,10 +24,10 @@ The distance is large enough for the rounding errors at these points to be indep
 """
 
 _UNLIKE = 10.0
-"""The rounding errors of other authors' formulas may be this many times as large as gradcheck's."""
+"""Other authors' formulas may have rounding errors this many times as large as gradcheck's formulas."""
 
 _FLOOR = 3e-6
-"""No bound is reduced below this share of a tensor's largest entry, since small bounds do no harm."""
+"""No bound is reduced below this share of a tensor's largest entry, since bounds this small do no harm."""
 
 
 def capped(

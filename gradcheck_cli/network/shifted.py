@@ -1,4 +1,4 @@
-"""Networks in which chosen values can be shifted, so that ∂L/∂value is the gradient of a parameter."""
+"""Networks in which values can be shifted. The gradient of the shift of a value is ∂L/∂value."""
 
 from __future__ import annotations
 
@@ -32,7 +32,9 @@ class Shifted(Network):
 def shifted(
     network: Network, parameters: Arrays, samples: int, values: Mapping[str, int]
 ) -> tuple[Network, Arrays]:
-    """Return a network in which some values get a shift of 0, and its parameters, which include the shifts.
+    """Return a network in which some values get a shift of 0, and the parameters of this network.
+
+    The parameters include the shifts.
 
     samples: the number of samples in the batch.
     values: the index of each value to shift, by the name of its shift.

@@ -1,4 +1,4 @@
-"""The interface of a step, which defines everything specific to one operation of a network.
+"""The interface of a step. A step defines everything that is specific to one operation of a network.
 
 A step maps arrays (…, N, *features) to one such array. The leading axes hold perturbations, which are
 evaluated together. N is the number of samples, which may be any selection of the batch unless the step
@@ -24,7 +24,7 @@ from gradcheck_cli.network.part import Input, Part, Resting
 from gradcheck_cli.types import Array, Shape
 
 Couples = Literal["nothing", "row", "batch"]
-"""The elements that a step couples, which determine the outputs that one element of its input affects.
+"""The elements that a step couples. They determine which outputs one element of the input affects.
 
 "nothing": only the same element of the output.  "row": all outputs of the same sample.  "batch": the outputs
 of all samples.
@@ -37,7 +37,7 @@ class Sides:
 
     pieces: the K pieces at each element of `Step.pieces`, (K, *shape). If fewer pieces meet there, the last
         one is repeated.
-    reach: how far rounding may move an element, in the shape of `Step.pieces`.
+    reach: the distance that rounding may move each element, in the shape of `Step.pieces`.
     """
 
     pieces: Array
@@ -70,9 +70,9 @@ class Step:
     flat_below: whether the step is constant below its kink.
     channel: the axis of a sample's output that holds the units or channels.
     makes_images: whether the output is an image [channels, height, width].
-    keeps_axes: whether the axes keep their meaning if the output has the same shape as the input.
+    keeps_axes: whether the axes of the output mean the same as those of the input, if the shapes are equal.
     tokens: the number of different tokens if the input holds tokens (whole numbers from 0), else 0.
-    label: the text for this step in a one-line description of a network; empty if it is not mentioned there.
+    label: the text for this step in a one-line description of a network; empty to leave the step out.
     formulas: the step's output and gradients as a textbook writes them. Every step needs them.
     """
 
@@ -89,7 +89,7 @@ class Step:
 
     @property
     def has_rows(self) -> bool:
-        """Whether the step computes z = a wᵀ + b for every row a of its input, so that `rows` applies."""
+        """Whether the step computes z = a wᵀ + b for every row a of its input. If so, `rows` returns them."""
         return False
 
     def pieces(self, x: Array) -> Array:
@@ -117,7 +117,7 @@ class Step:
 
     @classmethod
     def of(cls, features: Shape, **options: Any) -> Step:
-        """Return a step with these options of a spec, for an input whose samples have the shape `features`.
+        """Return a step with options from a spec, for an input whose samples have the shape `features`.
 
         Raises an `UnfitError` if the step does not fit the input.
         """
@@ -155,7 +155,7 @@ class Step:
         return features[0]
 
     def multiplications(self, *features: Shape) -> int:
-        """Return the approximate number of multiplications per sample, not counting elementwise ones.
+        """Return the approximate number of multiplications per sample, without elementwise multiplications.
 
         features: the shapes of one sample of each input.
         """
@@ -245,7 +245,7 @@ class Step:
         return None
 
     def masks(self, inputs: Inputs) -> Mapping[str, Array]:
-        """Return the fixed masks that the step uses, by the spec's key for each.
+        """Return the fixed masks that the step uses. Each mask has the key that it has in the spec.
 
         Masks under one key in several steps of a layer add up.
         """
@@ -275,7 +275,7 @@ class Step:
         A feature outside the mask has a gradient of exactly 0.
 
         features: the shape of one sample of each input, which is the shape of its mask.
-        above: the same mask for this step's output.
+        above: a mask of the features of the step's output that can affect the network's output.
         """
         return tuple(np.full(each, bool(above.any())) for each in features)
 

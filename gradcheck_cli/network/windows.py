@@ -34,12 +34,12 @@ class Windows:
         return tuple(d * (k - 1) + 1 for d, k in zip(self.dilation, self.kernel, strict=True))
 
     def out(self, size: Shape) -> Shape:
-        """Return the number of windows along each axis of an input of this size."""
+        """Return the number of windows along each axis of an input of size `size`."""
         along = zip(size, self.padding, self.reach, self.stride, strict=True)
         return tuple((n + 2 * p - r) // s + 1 for n, p, r, s in along)
 
     def around(self, size: Shape) -> Shape:
-        """Return the size along each axis of an input of this size after padding."""
+        """Return the size along each axis after padding an input of size `size`."""
         return tuple(n + 2 * p for n, p in zip(size, self.padding, strict=True))
 
     def padded(self, x: Array, around: float = 0.0) -> Array:
@@ -55,7 +55,7 @@ class Windows:
         return padded
 
     def cropped(self, padded: Array) -> Array:
-        """Return a view of an array without its padding. This undoes `padded`."""
+        """Undo `padded`: return a view of an array without its padding."""
         sizes = padded.shape[padded.ndim - self.axes :]
         inner: Any = (..., *(slice(p, n - p) for p, n in zip(self.padding, sizes, strict=True)))
         cropped: Array = padded[inner]
@@ -91,7 +91,7 @@ _LONG = 12
 
 @lru_cache(maxsize=64)
 def _places(windows: Windows, size: Shape, out: Shape) -> Array:
-    """Return the index, in C order, of each element of each window of a padded input of this size."""
+    """Return the index, in C order, of each element of each window in a padded input of size `size`."""
     numbers = np.arange(math.prod(size)).reshape(size)
     return np.stack([view for _, view in windows.views(numbers, out)]).ravel()
 

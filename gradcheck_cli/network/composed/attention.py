@@ -31,7 +31,7 @@ class Options:
     out_proj: whether a dense layer mixes the outputs of the heads.
     rotations: the steps of the rotary embedding of q and k; empty if q and k are not rotated.
     offsets: the steps that add a mask to the scores; empty if the mask only leaves scores out.
-    padding: the index of the value that marks the padding among a sample's keys; empty if no key is padding.
+    padding: the index of the value that marks the padding in each sample; empty if no key is padding.
     """
 
     bias: bool = True
@@ -64,7 +64,7 @@ class MultiheadAttention(Options):
     softmax: Softmax
 
     def build(self, nodes: Nodes, x: int) -> int:
-        """Add the layer's nodes and return the index of its output, whose shape is that of x.
+        """Add the layer's nodes and return the index of its output, which has the shape of x.
 
         x: the index of the input (tokens, width).
         """
@@ -80,7 +80,7 @@ class MultiheadAttention(Options):
 class GroupedAttention(Options):
     """Self-attention with separate weights q_proj, k_proj, v_proj and o_proj.
 
-    shared: the number of query heads that share each key-value head; 1 if none share.
+    shared: the number of query heads that share each key-value head; 1 if no heads share.
     """
 
     tokens: int

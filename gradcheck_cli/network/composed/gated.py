@@ -25,7 +25,7 @@ class Gated:
     bias: bool = True
 
     def build(self, nodes: Nodes, x: int) -> int:
-        """Add the layer's nodes and return the index of its output, whose shape is that of x.
+        """Add the layer's nodes and return the index of its output, which has the shape of x.
 
         x: the index of the input (…, width).
         """

@@ -55,7 +55,7 @@ class Cell(Protocol):
 
     @property
     def sums(self) -> tuple[str, str]:
-        """The symbols of w_ih x + b_ih and w_hh h + b_hh; both are empty if only their sum needs a symbol."""
+        """The symbols of w_ih x + b_ih and w_hh h + b_hh; empty if only the sum of both needs a symbol."""
 
     def __call__(self, nodes: Nodes, part: Part, of_x: int, of_h: int, state: State) -> State:
         """Add the nodes of one time step and return the next state.
@@ -115,7 +115,7 @@ class GruCell:
 
 
 _RAISED = str.maketrans({"_": "", "l": "", **dict(zip("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹", strict=True))})
-"""Translates the suffix of a level's parameters to that of the level's symbols: `_l1` to ¹, as in h¹."""
+"""Maps the suffix of a level's parameters to the suffix of its symbols: `_l1` to ¹, as in h¹."""
 
 CELLS: Mapping[str, Cell] = {"rnn": RnnCell(), "lstm": LstmCell(), "gru": GruCell()}
 """Maps each kind of recurrent layer to its cell."""

@@ -99,7 +99,7 @@ def bce_with_logits_gradient(a: Array, target: Array, pos_weight: PosWeight) -> 
 def margins(a: Array, target: Array) -> Array:
     """Return the margin s_j − s_y + 1 of every output j, for scores s = a and the label y.
 
-    The labelled output gets −1 instead, so that this output never counts.
+    The output of the label itself gets −1 instead, so that it never counts.
     """
     labelled = row_sums(a * target)[..., None]
     return np.where(target > 0, -1.0, a - labelled + 1.0)
@@ -116,6 +116,6 @@ def hinge_branch(a: Array, target: Array, counts: Array) -> Array:
 
 
 def hinge_gradient(a: Array, target: Array) -> Array:
-    """Return 1 for each output with a positive margin, and minus the number of such outputs at the label."""
+    """Return the gradient: 1 for each output with a positive margin, and minus their number at the label."""
     over = (margins(a, target) > 0).astype(a.dtype)
     return over - target * over.sum(axis=-1, keepdims=True)

@@ -1,4 +1,4 @@
-"""Losses that compare whole vectors of outputs, so that every output of a sample affects every slope.
+"""Losses that compare whole vectors of outputs. Every output of a sample affects every slope.
 
 Every function takes `a`, the C outputs of N samples, (…, N, C), and a target y, (N, C).
 A loss with a kink has one kink per sample, where its margin, (…, N), changes sign. The first column of the
@@ -33,8 +33,8 @@ def _switched(margin: Array, a: Array, lengths: Sequence[Array]) -> Array:
 
     margin: the loss's margin, (…, N), whose sign shows the side of the kink.
     lengths: the lengths of vectors, (…, N). A length has a kink at 0, and a perturbation far larger than the
-        length cannot distinguish it from 0. So a length that leaves its order of magnitude counts as having
-        crossed a kink.
+        length cannot distinguish the length from 0. So a length that leaves its order of magnitude counts as
+        having crossed the kink.
     """
     pieces = in_first_column(margin.real > 0, a.shape[-1]).astype(np.float64)
     if a.shape[-1] == 1:
@@ -46,7 +46,7 @@ def _switched(margin: Array, a: Array, lengths: Sequence[Array]) -> Array:
 
 _LEAST_MAGNITUDE, _BETWEEN = 1024.0, 0.2071
 _MAGNITUDES = 4.0 * _LEAST_MAGNITUDE
-"""A number larger than the number of orders of magnitude that a length can have."""
+"""A number that exceeds the number of orders of magnitude that a length can have."""
 
 
 def _magnitude(length: Array) -> Array:
@@ -183,7 +183,10 @@ def triplet_gradient(a: Array, target: Array, margin: float, eps: float) -> Arra
 
 
 def _apart(a: Array) -> Array:
-    """Return the difference between the two embeddings in the C outputs of N samples, (…, N, C / 2)."""
+    """Return the difference between the two embeddings that the outputs hold, (…, N, C / 2).
+
+    N is the number of samples, and C the number of outputs.
+    """
     one, other = np.split(a, 2, axis=-1)
     return one - other
 
@@ -210,7 +213,8 @@ def contrastive_pieces(a: Array, target: Array, margin: float) -> Array:
 def contrastive_tip(a: Array, target: Array, margin: float) -> Array:
     """Return the distance of each pair that should be apart, and inf for all other pairs.
 
-    The slope of the loss along the distance does not vanish at 0: the loss has the tip of a cone there.
+    The slope of the loss along the distance does not vanish at a distance of 0, because the loss has the tip
+    of a cone there.
     """
     apart = _norm(_apart(a))
     return np.where((target[..., 0] < 1) & (apart < margin), apart, np.inf)

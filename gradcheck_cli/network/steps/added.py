@@ -1,4 +1,4 @@
-"""A parameter that is added to every sample: out = x + w, in the shape of a sample.
+"""A parameter w that is added to every sample: out = x + w. The shape of w is that of one sample.
 
 ∂L/∂w = Σ over the samples of ∂L/∂out        ∂L/∂x = ∂L/∂out
 """

@@ -1,4 +1,4 @@
-"""A step that outputs a constant, such as the initial state of a recurrent layer: out = c, so ∂L/∂x = 0."""
+"""A step that outputs a constant c, such as the initial state of a recurrent layer: out = c and ∂L/∂x = 0."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from gradcheck_cli.types import Array, Shape
 class Constant(Linear):
     """Output the array `value` for every sample.
 
-    The only thing that the step takes from its input is the number of samples.
+    The step uses its input only to find the number of samples.
 
     axes: the number of axes of one sample of the input.
     """

@@ -7,8 +7,8 @@ and dilation d:
     ∂L/∂w[i, o, k] = Σ over samples and p of x[i, p] δ[o, s p + d k − padding]        ∂L/∂b = Σ δ
     ∂L/∂x[i, p] = Σ over (o, k) of w[i, o, k] δ[o, s p + d k − padding],   a convolution of δ = ∂L/∂z with w
 
-So z and all gradients follow from one convolution with the same weight, from the output's channels to the
-input's.
+So z and all gradients can be computed by one convolution with the same weight, from the output's channels to
+the input's.
 """
 
 from __future__ import annotations

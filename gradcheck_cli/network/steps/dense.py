@@ -121,7 +121,7 @@ class Dense(Step):
         return (Upstream(*(each.reshape(shape) for each in below)),), gradients
 
     def _own(self, of_each: dict[str, Any]) -> dict[str, Any]:
-        """Return the dict without the entry for the bias, if the step has no bias."""
+        """If the step has a bias, return `of_each`; otherwise, only the entry for the weight."""
         return of_each if self.bias else {"weight": of_each["weight"]}
 
     def _bias(self, p: Arrays) -> Array:

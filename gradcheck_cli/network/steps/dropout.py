@@ -129,5 +129,5 @@ class SampleDropout(Step):
 
 
 def _rounded(handed: Upstream, arithmetic: Arithmetic) -> Upstream:
-    """Return a gradient whose error bound includes the rounding error of one more multiplication."""
+    """Return a gradient with the error of one more multiplication added to its error bound."""
     return replace(handed, error=handed.error + arithmetic.eps * np.abs(handed.value) + arithmetic.tiny)

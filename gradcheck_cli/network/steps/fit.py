@@ -21,7 +21,7 @@ def refuse_other_positions(features: Shape, axes: int, what: str, key: str) -> N
 
 
 def refuse_uneven_groups(groups: int, **counts: int) -> None:
-    """Raise an `UnfitError` if any of these numbers of channels cannot be split into equal groups.
+    """Raise an `UnfitError` if any of several numbers of channels cannot be split into equal groups.
 
     groups: the number of groups.
     """
@@ -70,5 +70,5 @@ def _size(features: Shape) -> str:
 
 
 def one_each(options: dict[str, Any]) -> dict[str, Any]:
-    """Return the options of a step with one position axis, with each number as a tuple of one number."""
+    """Return the options of a step with one position axis. Each number becomes a tuple of one number."""
     return {key: (value,) if type(value) is int else value for key, value in options.items()}

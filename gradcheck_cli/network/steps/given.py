@@ -1,7 +1,8 @@
 """A step that outputs an array from the data, such as a mask, with one row for each sample.
 
 The array has no gradient, and the step has no input. A forward pass converts the array to the precision of x.
-A step that takes the array as an input gets the rows of the samples that are evaluated, as for any value.
+A step that takes the array as an input gets the rows of the samples that are evaluated, as with any other
+value.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ class Given(Step):
     formulas = Formulas("mask", "given with the data", (Argument("x", "0", "0"),))
 
     def for_batch(self, first: int, samples: int) -> Given | None:
-        """Return the step with the array's rows for one batch; None if the number of rows does not fit.
+        """Return a step with the array's rows for one batch; None if the number of rows does not fit.
 
         The array has a row for each sample of the batch, or for each sample of the data set.
 

@@ -2,7 +2,7 @@
 
     ∂L/∂z = (g − mean g − ẑ mean(g ẑ)) / √(var z + eps), g = ∂L/∂ẑ        means over the group
 
-γ and β, one of each per channel, are a step of their own, `Scale`. With one channel in each group, this is
+γ and β, one of each per channel, belong to a separate step, `Scale`. With one channel in each group, this is
 instance normalisation; with a single group, it normalises each sample as a whole.
 (Y. Wu and K. He, "Group normalization", ECCV 2018; D. Ulyanov et al., "Instance normalization", 2016.)
 """

@@ -1,4 +1,4 @@
-"""An initial state that is a parameter: h₀ = w for every sample. Each level and direction has its own w.
+"""An initial state that is a parameter: h₀ = w for every sample. Each level and direction has a w of its own.
 
 ∂L/∂w = Σ over the samples of ∂L/∂h₀
 """

@@ -2,7 +2,8 @@
 
     ∂L/∂x = Lᵀ ∂L/∂z        because ∂z/∂x = L
 
-A subclass defines L and Lᵀ. All error bounds follow from |L|, which holds the absolute values of L's entries.
+A subclass defines L and Lᵀ. All error bounds are computed from |L|, the matrix of the absolute values of L's
+entries.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ class Linear(Step):
 
     @property
     def absolute(self) -> Self:
-        """The map with |L| in place of L; this map itself if no entry of L is negative."""
+        """The map with |L| in place of L. If no entry of L is negative, it is this map itself."""
         return self
 
     def counts(self, features: tuple[Shape, ...]) -> tuple[int, int]:

@@ -131,7 +131,7 @@ class Matmul(Step):
 class _Factor:
     """One factor of a product of matrices. Its rows are multiplied with the rows of the other factor.
 
-    swapped: whether the last axis of `input` counts the rows, instead of the axis before it.
+    swapped: whether the rows are along the last axis of `input`, and not along the axis before the last.
     """
 
     input: Input
@@ -157,7 +157,7 @@ class _Factor:
 
     @property
     def value(self) -> Array:
-        """The perturbed elements, with the axis of the rows before that of the columns."""
+        """The perturbed elements, with the axis of the rows before the axis of the columns."""
         _, row, column = self.fixed
         value = self.part.value
         return np.swapaxes(value, -1, -2) if self.swapped and row is None and column is None else value

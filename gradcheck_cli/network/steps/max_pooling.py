@@ -2,8 +2,9 @@
 
     ∂L/∂x = Σ ∂L/∂out over the windows in which x is the largest
 
-If several elements of a window tie for the largest, the result has a kink. The smooth piece that a window is
-on is the index of its largest element. In a tie, the first of these elements gets ∂L/∂out, as in PyTorch.
+If several elements of a window tie for the largest, the result has a kink. The smooth piece of a window is
+the index of the window's largest element. In a tie, the first of the tied elements gets ∂L/∂out, as in
+PyTorch.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ class Maxima(Step):
         raise NotImplementedError
 
     def cropped(self, padded: Array) -> Array:
-        """Return an array without its padding. This undoes `padded`."""
+        """Undo `padded`: return an array without its padding."""
         raise NotImplementedError
 
     def parts(self, size: Shape) -> Iterator[tuple[Any, Any]]:

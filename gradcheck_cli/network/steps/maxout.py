@@ -2,7 +2,7 @@
 
     ∂L/∂z[u, k] = ∂L/∂out_u if z[u, k] is the largest piece of unit u, else 0
 
-The pieces z[u, k] of unit u are next to each other in z, so this is max pooling over the last axis, with
+The pieces z[u, k] of unit u are next to each other in z. So maxout is max pooling over the last axis, with
 windows that do not overlap.
 (I. Goodfellow et al., "Maxout networks", ICML 2013.)
 """
@@ -33,7 +33,7 @@ class Maxout(MaxPool):
 
     @classmethod
     def of_pieces(cls, pieces: int) -> Maxout:
-        """Return maxout with this number of pieces for each unit."""
+        """Return maxout with `pieces` pieces for each unit."""
         return cls((pieces,), (pieces,))
 
     @property

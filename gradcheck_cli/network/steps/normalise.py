@@ -3,8 +3,8 @@
     ∂L/∂z = (g − mean g − ẑ mean(g ẑ)) / √(var z + eps), g = ∂L/∂ẑ        mean and variance depend on z, too
     ∂L/∂γ = Σ ∂L/∂y ẑ        ∂L/∂β = Σ ∂L/∂y        ∂L/∂ẑ = γ ∂L/∂y
 
-The variance of m numbers is the biased one, which divides by m. With `unbiased`, it divides by m − 1, and
-mean(g ẑ) is multiplied by m / (m − 1).
+The variance of m numbers is biased: the sum is divided by m. With `unbiased`, the sum is divided by m − 1,
+and mean(g ẑ) is multiplied by m / (m − 1).
 
 Batch normalisation averages over the samples and, for images, also over the positions; layer normalisation
 averages over the last axes of each sample.
@@ -64,7 +64,7 @@ class Normalise(Step):
 
     @classmethod
     def over_batch(cls, eps: float, rank: int = 1, channel: int = 0) -> Normalise:
-        """Return batch normalisation over all axes but that of the channels.
+        """Return batch normalisation over all axes except the axis of the channels.
 
         rank: the number of axes of a sample.
         channel: the channels' axis in a sample.
@@ -78,7 +78,7 @@ class Normalise(Step):
         return cls(eps, tuple(range(-count, 0)), "row")
 
     def mean_of(self, array: Array) -> Array:
-        """Return the mean over `axes`, in a shape that broadcasts to the array's."""
+        """Return the mean over `axes`, in a shape that broadcasts to the shape of the array."""
         mean: Array = array.mean(axis=self.axes, keepdims=True)
         return mean
 
@@ -160,7 +160,7 @@ class Normalise(Step):
 
 @dataclass(frozen=True)
 class Normalised:
-    """The normalised values ẑ, with everything that their backward pass needs.
+    """The normalised values ẑ, with everything that the backward pass of the normalisation needs.
 
     value: ẑ, (N, units), for N samples.
     deviation: √(var z + eps), (1, units).

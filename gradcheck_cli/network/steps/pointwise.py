@@ -17,10 +17,10 @@ from gradcheck_cli.network.step import Arrays, Couples, Inputs, Known, Step, Ups
 from gradcheck_cli.types import Array, Shape
 
 _A, _Z = (re.compile(rf"(?<![A-Za-z]){letter}(?![A-Za-z])") for letter in "az")
-"""Patterns for the output a and the input z in the formula of a derivative, but not for letters in words."""
+"""Patterns that match the output a and the input z in a derivative's formula, but not letters in words."""
 
 SAFETY = 3.0
-"""An element counts as being on a kink if it is closer to the kink than this many rounding bounds."""
+"""An element counts as being on a kink if its distance to the kink is below this many rounding bounds."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class Pointwise(Step):
         return self.carried(inputs[0], errors[0], arithmetic) + self.own_error(inputs[0], arithmetic)
 
     def carried(self, y: Array, y_error: Array, arithmetic: Arithmetic) -> Array:
-        """Return a bound on the error of the output that an error of y causes."""
+        """Return a bound on the error that an error of y causes in the output."""
         carried: Array = self.row.rounding.value(self.row, y, y_error) + arithmetic.tiny
         return carried
 

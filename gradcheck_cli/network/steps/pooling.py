@@ -3,7 +3,7 @@
     z[c, p] = Σ over the window at p of x[c, q] / n
     ∂L/∂x[c, q] = Σ over the windows p that hold q of δ[c, p] / n
 
-Here n is the size of the window, and δ = ∂L/∂z. Where windows overlap, their shares of ∂L/∂x add up. If
+Here n is the size of the window, and δ = ∂L/∂z. If windows overlap, their shares of ∂L/∂x add up. If
 `count_include_pad` is off, n counts only the elements of a window that are not padding.
 """
 
@@ -148,13 +148,13 @@ def parts_of(size: Shape, parts: Shape) -> Iterator[tuple[Any, Any, int]]:
 
 
 def parts_with_one(size: Shape, parts: Shape) -> int:
-    """Return a bound on the number of parts that hold the same number."""
+    """Return a bound on the number of parts that any one number belongs to."""
     return math.prod(1 if n % k == 0 else math.ceil(k / n) + 1 for n, k in zip(size, parts, strict=True))
 
 
 @dataclass(frozen=True)
 class AdaptiveAvgPool(Linear):
-    """The means of windows that split every position axis into `size` parts, like torch's adaptive_avg_pool.
+    """The mean of each part of the positions, like torch's adaptive_avg_pool. `size` counts the parts per axis.
 
     The parts may overlap (see `parts_of`). With a size of 1 along each axis, this is global average pooling.
     """

@@ -1,4 +1,4 @@
-"""A learned positional embedding: out = x + w. Every token and unit has its own w.
+"""A learned positional embedding: out = x + w. Every unit of every token has a w of its own.
 
 ∂L/∂w = Σ over the samples of ∂L/∂out        ∂L/∂x = ∂L/∂out
 """

@@ -321,7 +321,7 @@ class Repeat(Linear):
 
 
 def _copies(step: Linear, inputs: Inputs) -> Copies | None:
-    """Return which features of its only input a step copies; None if it has several inputs."""
+    """Return which features of its only input a step copies; None if the step has several inputs."""
     if len(inputs) > 1:
         return None
     features = inputs[0].shape[1:]

@@ -1,4 +1,4 @@
-"""An offset s of 0 that is added to a value v, so that ∂L/∂v can be found by perturbing s: out = v + s.
+"""An offset s = 0 that is added to a value v, out = v + s, so that perturbing s gives ∂L/∂v.
 
 ∂L/∂s = ∂L/∂v = ∂L/∂out        because ∂out/∂s = 1
 """
@@ -72,7 +72,7 @@ class Shift(Step):
 
 @dataclass(frozen=True)
 class Single:
-    """Factors of a shift. Each entry is added to only one element of the value, so that nothing is summed.
+    """Factors of a shift. Each entry is added to only one element of the value, so a gradient is not a sum.
 
     shape: the shape of the value, (N, *features), for N samples.
     samples: the indices of the samples whose entries count.

@@ -176,9 +176,9 @@ class LogSoftmax(Step):
 
 
 def _carried(a: Array, z_error: Array, mask: Array) -> Array:
-    """Return a bound on the error of the output a that an error Δz of the input z causes.
+    """Return a bound on the error that an error Δz of the input z causes in the output.
 
-    The bound follows from the largest possible e^Δz.
+    The bound is computed from the largest possible e^Δz.
     """
     off = np.where(mask, np.expm1(np.minimum(z_error, _MOST)), 0.0)
     return _of_jacobian(a, off)

@@ -1,6 +1,7 @@
 """Weight normalisation, like torch.nn.utils.weight_norm: a dense step or a convolution with w = g v / ‖v‖.
 
-The norm is over all axes of v but the first, so each row of a dense weight and each kernel has its own g.
+The norm is over all axes of v except the first, so each row of a dense weight and each kernel has a g of its
+own.
 
     ∂L/∂g = Σ over the row of ∂L/∂w v / ‖v‖
     ∂L/∂v = g / ‖v‖ (∂L/∂w − v / ‖v‖ · ∂L/∂g)        the part along v drops out, as ‖v‖ depends on v, too
@@ -141,7 +142,7 @@ class WeightNorm(Step):
 
 
 def row_sums(array: Array) -> Array:
-    """Return the sum over all axes but the first. The summed axes keep a length of 1."""
+    """Return the sum over all axes except the first. Each summed axis is kept with a length of 1."""
     total: Array = array.sum(axis=tuple(range(1, array.ndim)), keepdims=True)
     return total
 
