@@ -154,7 +154,7 @@ def parts_with_one(size: Shape, parts: Shape) -> int:
 
 @dataclass(frozen=True)
 class AdaptiveAvgPool(Linear):
-    """The mean of each part of the positions, like torch's adaptive_avg_pool. `size` counts the parts per axis.
+    """The mean of each part of x, like torch's adaptive_avg_pool. `size` is the number of parts per axis.
 
     The parts may overlap (see `parts_of`). With a size of 1 along each axis, this is global average pooling.
     """

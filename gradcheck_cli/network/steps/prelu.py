@@ -1,4 +1,4 @@
-"""PReLU, like torch.nn.PReLU: a = max(z, 0) + w min(z, 0), with one slope w per channel, or one slope for all.
+"""PReLU, like torch.nn.PReLU: a = max(z, 0) + w min(z, 0), with one slope w per channel, or a single one.
 
     ∂L/∂w = Σ ∂L/∂a min(z, 0) over the samples and positions of the channel
     ∂L/∂z = ∂L/∂a for z > 0, and w ∂L/∂a for z ≤ 0 (0 counts as negative, as in torch)
