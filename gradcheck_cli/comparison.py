@@ -165,7 +165,7 @@ class Comparison(Judged):
 
     @cached_property
     def ratio(self) -> float | None:
-        """The ratio analytic / numerical if all meaningful entries have the same one, and not 1; else None.
+        """The ratio analytic / numerical if it is the same in all meaningful entries, but not 1; else None.
 
         If only some entries were checked individually, the ratio is None unless everything is wrong.
         """

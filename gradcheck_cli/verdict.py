@@ -354,7 +354,7 @@ def by_convention(
     An analytic value that lies between the slopes of the two sides but fits no convention may be intended or
     wrong, so the estimate of that entry becomes unknown. A value outside that range is wrong under every
     convention. The values of several entries are wrong, too, if no mixture of conventions gives all of them.
-    Values that follow from some choice at each kink are right, since rounding may decide such a choice.
+    Values are right if some choice at each kink gives them, since rounding may decide such a choice.
     """
     with np.errstate(invalid="ignore"):
         bars = ERROR_BARS * kinks.errors

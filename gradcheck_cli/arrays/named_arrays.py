@@ -59,7 +59,7 @@ def read_fitting(
     """Return the arrays of a file, keyed by gradcheck's names. Each array must have the required shape.
 
     section: the section of the spec that names the file.
-    what: what an array is called in messages, such as "parameter".
+    what: the word for an array in messages, such as "parameter".
     shapes: the required shapes of all allowed arrays, by gradcheck's names.
     needed: the names of the arrays that must be present; by default all.
     if_missing: the help for a missing array.
@@ -111,7 +111,7 @@ class Author:
         given: the headers of the arrays, by the author's names.
         shapes: the required shapes of all allowed arrays, by gradcheck's names.
         needed: the names of the arrays that must be present; by default all.
-        what: what an array is called in messages, such as "parameter".
+        what: the word for an array in messages, such as "parameter".
         if_missing: the help for a missing array.
         """
         needed = shapes if needed is None else needed

@@ -13,7 +13,7 @@ _MOST_NAMED = 20
 
 
 def listed(names: Iterable[str], most: int = 8) -> str:
-    """Return the first `most` names as text, followed by how many more there are: ``a, b and 3 more``."""
+    """Return the first `most` names as text, followed by the number of other names: ``a, b and 3 more``."""
     names = [shortened(name) for name in names]
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return (", ".join(names[:most]) + more) or "nothing"
@@ -47,7 +47,7 @@ def match_shapes(
     """Raise an `InputError` that names every missing, extra, misshapen and transposed array.
 
     given: the arrays or headers by name.  expected: the shapes needed, by name.
-    what: what an array is called in messages, such as "parameter".
+    what: the word for an array in messages, such as "parameter".
     where: the place in the spec that the error points at.
     if_missing: the help for a missing array.
     if_transposed: by array name, the help for a transposed array to which the usual help does not apply.

@@ -59,7 +59,7 @@ class Progress:
         return self._most
 
     def doing(self, what: str) -> None:
-        """Ignore the description, since the bar shows only how much work is done."""
+        """Ignore the description, since the bar shows only the share of the work that is done."""
 
     def _open(self) -> None:
         from rich.console import Console
@@ -104,7 +104,7 @@ _LAST = 99.0
 
 @dataclass
 class Activity:
-    """A spinner on stderr that says what a check of user code is doing, shown only on a terminal.
+    """A spinner on stderr that says what a check of user code is doing. It is shown only on a terminal.
 
     The spinner has no percentage, since the amount of work depends on which gradients disagree.
     """

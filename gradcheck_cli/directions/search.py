@@ -283,7 +283,7 @@ class Survey:
         return self.rng.choice(entries, min(most, len(entries)), replace=False)
 
     def _condemn(self, entries: Array) -> bool:
-        """Mark those of `entries` that were not checked as suspect, since the sampled entries are wrong."""
+        """Mark as suspect all `entries` that were not checked, since the sampled entries are wrong."""
         self.suspect[entries] = ~self.explained[entries]
         self.explained[entries] = True
         return True

@@ -58,7 +58,7 @@ class Convention:
     """A choice of side for elements on a kink. Every implementation of backprop makes such a choice.
 
     right:   the weight of the piece above an activation's kink (relu'(0) ∈ {0, ½, 1}).
-    tie:     the weight of the last of the values that tie for a maximum; ½ stands for equal weights of all.
+    tie:     the weight of the last of the values that tie for a maximum; ½ gives all equal weights.
     loss:    the piece of the loss (sign(0) ∈ {−1, 0, 1}; hinge with ≥ or >).
     penalty: the slope of |w| at 0.
     others:  a piece for each group of kinks that does not follow the fields above, by the group's number.

@@ -78,7 +78,7 @@ class Numbered:
 
     Arrays hold the number of each element's group, or −1 for an element that is not on a kink.
 
-    of_nodes: for each node that has kinks, the groups of its elements, in the shape of the mask.
+    of_nodes: for each node that has kinks, the groups of its elements, with the shape of the mask.
     of_loss: the groups of the outputs, (N, *outputs), for N samples.
     pieces: for each group, the number of pieces that meet at its kinks.
     shared: the number of groups that are on the same side in all samples. These groups have the first

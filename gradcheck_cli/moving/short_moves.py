@@ -376,7 +376,7 @@ def outer(columns: Array, rows: Array) -> Array:
 
 
 def product(a: Array, w: Array) -> Array:
-    """Return the matrix product a w over the last axis of a, in blocks too small for BLAS to pack."""
+    """Return the matrix product a w over the last axis of `a`, in blocks too small for BLAS to pack."""
     rows, width = a.size // a.shape[-1], w.shape[1]
     flat = a.reshape(rows, -1)
     result = np.empty((rows, width))

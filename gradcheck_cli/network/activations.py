@@ -29,18 +29,18 @@ class Activation:
     """An activation a = φ(z) with its derivative and its smooth pieces.
 
     name:       the activation's name in a spec.
-    value:      φ(z), in the shape of z.
-    derivative: ∂a/∂z: φ'(z), in the shape of z; for a coupled activation, the Jacobian, (…, units, units).
+    value:      φ(z), with the shape of z.
+    derivative: ∂a/∂z: φ'(z), with the shape of z; for a coupled activation, the Jacobian, (…, units, units).
     pieces:     for a φ with kinks, the smooth piece that each z is on, as a number or a truth value.
-    branch:     for a φ with kinks, a function that computes φ(z) from given smooth pieces, even where z is on
-                another piece; in the shape of z.
+    branch:     for a φ with kinks, a function that computes φ(z) from given smooth pieces, even for a z that is
+                on another piece. The result has the shape of z.
     in_place:   a function that overwrites a real z with φ(z); None if that would not be faster.
-    coupled:    whether each a depends on the whole row of z, as in softmax.
-    bounded:    whether common code computes φ' from a, as a (1 − a) or 1 − a². The error of such a φ' is the
-                rounding error of numbers near 1, even if φ' is small.
-    absolute:   the size of the terms that cancel in common formulas for a small φ(z), such as 1 + erf; in the
-                shape of z.
-    shares:     whether every a is between 0 and 1, like a probability.
+    coupled:    whether each output a depends on the whole row of z, as in softmax.
+    bounded:    whether common code computes φ' from `a`, as `a (1 − a)` or `1 − a²`. The error of such a φ'
+                is the rounding error of numbers near 1, even if φ' is small.
+    absolute:   the size of the terms that cancel in common formulas for a small φ(z), such as 1 + erf. The
+                sizes have the shape of z.
+    shares:     whether every output a is between 0 and 1, like a probability.
     flat_left:  whether φ is constant to the left of its kink.
     rounding:   bounds on the rounding errors of value and derivative; the default works for any φ.
     options:    the names and defaults of φ's options, such as a slope.

@@ -2,9 +2,9 @@
 
 `factors` describes how a parameter w enters the output z of its step: z = J w + c. A value y above may be
 affine in z: y = M z + c, where M holds numbers of the forward pass. Then y = M J w + c, so perturbing y also
-gives the gradient of w. In attention, the scores q kᵀ are affine in k, and the output a v is affine in v. A
-perturbed element of k or v changes the output of every token; a perturbed score, or a perturbed element of a
-v, changes the output of one token.
+gives the gradient of w. In attention, the scores q kᵀ are affine in k, and the output `a v` is affine in v. A
+perturbed element of k or v changes the output of every token; a perturbed score, or a perturbed element of `a
+v`, changes the output of one token.
 
 As in `factors`, an array of elements of a value has the shape (F, N): the F features of a sample in C order,
 for each of N samples.

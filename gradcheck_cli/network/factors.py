@@ -65,8 +65,9 @@ class Channels:
 class Rows:
     """Factors of a weight w (units, K) in z = a wᵀ: for row r of a, entry (j, k) of w is multiplied by a_rk.
 
-    rows: a, (groups, R, K). For N samples, there are R = positions · N rows. Each row holds the K inputs of a
-        dense step or the K numbers of a convolution's patch. The units are split evenly among the groups.
+    rows: the array a, (groups, R, K). For N samples, there are R = positions · N rows. Each row holds the K
+        inputs of a dense step or the K numbers of a convolution's patch. The units are split evenly among the
+        groups.
     shape: the shape of w, whose K entries for one unit may have several axes.
     """
 
@@ -341,7 +342,7 @@ class Factors(Protocol):
         """Return Jᵀ d in the parameter's shape. J is from z = J w + c."""
 
     def sizes(self, u: Array) -> Array:
-        """Return |J|ᵀ u, in the shape of the parameter, with J from z = J w + c."""
+        """Return |J|ᵀ u in the parameter's shape. J is from z = J w + c."""
 
     def squares(self, u: Array) -> Array:
         """Return √((J ∘ J)ᵀ u²), the error of Jᵀ d if d has independent errors u. J is from z = J w + c."""

@@ -47,9 +47,9 @@ class Loss:
     name:       the loss's name in a spec.
     value:      ℓ for each sample, summed over the sample's outputs, (…, N).
     gradient:   ∂ℓ/∂a, (…, N, C).
-    pieces:     for a loss with kinks, the smooth piece that each a is on, (…, N, C).
-    branch:     for a loss with kinks, a function that computes ℓ from given smooth pieces, even where `a` is
-                on another piece, (…, N).
+    pieces:     for a loss with kinks, the smooth piece that each output a is on, (…, N, C).
+    branch:     for a loss with kinks, a function that computes ℓ from given smooth pieces, (…, N), even if an
+                output is on another piece.
     sides:      for a loss with kinks, the pieces whose slopes are common choices at the kink.
     margin:     for a loss with one kink per sample, a number that is positive on one side of the kink and
                 negative on the other, (…, N).

@@ -160,7 +160,7 @@ class _Nudged:
 
 
 def _in_groups(error: Array) -> Iterator[tuple[list[Array], int, int]]:
-    """Yield, for each group of elements, its nudges, its size within one sample, and its total size.
+    """Yield, for each group of elements, the nudges, the size of the group in one sample, and its total size.
 
     A group has the same features in every sample. If the group is small enough, the signs of its nudges are
     orthogonal.

@@ -81,7 +81,7 @@ class Part:
 
     @property
     def rise(self) -> Array:
-        """The perturbed elements minus the unperturbed ones, in the shape of `value`."""
+        """The perturbed elements minus the unperturbed elements, with the shape of `value`."""
         risen: Array = self.value - self.rest.at(self.fixed)
         return risen
 

@@ -79,7 +79,7 @@ class ActivationRounding:
         return _own(row.value, z)
 
     def derivative(self, row: ActivationRow, z: Array, z_error: Array, eps: float) -> Array:
-        """Return a bound on the error of ∂a/∂z, in the shape of ∂a/∂z."""
+        """Return a bound on the error of ∂a/∂z, with the shape of ∂a/∂z."""
         carried = _moved(row.derivative, z, z_error, row.coupled, row.pieces)
         error = carried + eps * _own(row.derivative, z)
         # The error of a (1 − a) and the like is the rounding error of numbers near 1.
@@ -196,7 +196,7 @@ class LossRounding:
         return terms.sum(axis=-1), carried.sum(axis=-1), size.sum(axis=-1)
 
     def gradient(self, row: LossRow, a: Array, a_error: Array, target: Array, eps: float) -> Array:
-        """Return a bound on the error of the loss's gradient ∂ℓ/∂a, in the shape of the gradient."""
+        """Return a bound on the error of the loss's gradient ∂ℓ/∂a, with the shape of the gradient."""
         size = np.abs(row.gradient(a, target))
         rounding = size + np.abs(a) + np.abs(target)
         if not row.alone:  # the subtracted terms may be as large as the largest of the row

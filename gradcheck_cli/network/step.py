@@ -37,7 +37,7 @@ class Sides:
 
     pieces: the K pieces at each element of `Step.pieces`, (K, *shape). If fewer pieces meet there, the last
         one is repeated.
-    reach: the distance that rounding may move each element, in the shape of `Step.pieces`.
+    reach: the distance that rounding may move each element, with the shape of `Step.pieces`.
     """
 
     pieces: Array
@@ -89,7 +89,10 @@ class Step:
 
     @property
     def has_rows(self) -> bool:
-        """Whether the step computes z = a wᵀ + b for every row a of its input. If so, `rows` returns them."""
+        """Whether the step computes z = a wᵀ + b for every row `a` of its input.
+
+        If it does, the method `rows` returns these rows.
+        """
         return False
 
     def pieces(self, x: Array) -> Array:
@@ -216,7 +219,7 @@ class Step:
         return vjp_error(self, p, known, upstream, arithmetic)
 
     def rows(self, x: Array) -> Array | None:
-        """Return the rows a of the input, (R, K), for which the step computes z = a wᵀ + b.
+        """Return the rows `a` of the input, (R, K), for which the step computes z = a wᵀ + b.
 
         R is the number of rows, and K the number of elements in each row.
 

@@ -46,7 +46,7 @@ def alternatives(
     undecided: Mapping[str, Array],
     estimated: Callable[[Reference], Estimates],
 ) -> dict[str, Alternatives]:
-    """Return, for each tensor, the gradients that those of its `undecided` entries on a kink may have.
+    """Return, by tensor, the gradients that are possible for the `undecided` entries on a kink.
 
     estimated: a function that returns estimates of these entries by another reference, with as many steps as
         needed.

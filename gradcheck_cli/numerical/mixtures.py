@@ -78,7 +78,7 @@ class Mixtures:
     def corner_near(self, gradient: Array, slack: Array) -> Array | None:
         """Return a gradient that explains `gradient`, with one piece chosen at each kink.
 
-        Returns None if no choice of pieces explains it.
+        Returns None if no choice of pieces explains `gradient`.
 
         slack: the error that each entry may have for other reasons, (E,).
         """

@@ -19,7 +19,7 @@ from gradcheck_cli.types import Array, Shape
 class Moved(NamedTuple):
     """The result of evaluating a batch of B perturbations.
 
-    losses:   the losses, (B,), or (B, S) if each loss has S terms, whose differences are taken one by one and
+    losses:   the losses, (B,), or (B, S) if each loss has S terms. Differences are taken term by term and
               then summed.
     rounding: a bound on the rounding error of each loss, in units of machine epsilon and in the shape of the
               losses. If nothing more is known about the function, the bound is the size of the loss.
@@ -167,7 +167,7 @@ class Factors(Protocol):
     def feeding(self, entries: Array) -> Array:
         """Return a mask of the features that the marked entries reach, (F,) for F features.
 
-        entries: a mask in the shape of the parameter.
+        entries: a mask with the shape of the parameter.
         """
 
     def only(self, units: Array) -> Factors:

@@ -189,7 +189,7 @@ class UnitDifferences:
         return self.step if self.scheme.escalates else None
 
     def _assembled(self, estimates: Estimates, undecided: Mapping[str, Array]) -> Estimates:
-        """Return the estimates, assembling again all those that depend on a site of an undecided entry."""
+        """Return the estimates. Any that depend on a site of an undecided entry are assembled again."""
         sites = set(self._sites_of(undecided))
         affected = [
             name

@@ -45,7 +45,7 @@ class Nodes:
     ) -> int:
         """Add a dense step z = a wᵀ + b and return the index of z.
 
-        value: the index of a.
+        value: the index of the input a.
         weight, bias: the names of w and b in the layer; if the name of b is empty, there is no b.
         symbol: the symbol of z in a derivation.
         """

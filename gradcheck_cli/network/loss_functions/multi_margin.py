@@ -38,7 +38,7 @@ def multi_margin_gradient(a: Array, target: Array, p: int, margin: float) -> Arr
     """Return the gradient of the multi-class margin loss.
 
     With over = max(0, margin − a_y + aⱼ), the gradient is w_y / C · p over^(p − 1) for every output j other
-    than the label y, and minus the sum of these at the label.
+    than the label y, and minus the sum of these values at the label.
     """
     over = _over(a, target, margin)
     slopes = (over > 0) * (over if p == 2 else np.ones_like(over)) * p

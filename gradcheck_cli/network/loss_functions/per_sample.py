@@ -93,7 +93,7 @@ def dice_gradient(a: Array, target: Array, smooth: float) -> Array:
 
 
 def cosine_margin(a: Array, target: Array, eps: float) -> Array:
-    """Return ‖a‖ − eps, which is positive if a is longer than eps."""
+    """Return ‖a‖ − eps, which is positive if the vector a is longer than eps."""
     return _norm(a) - eps
 
 
@@ -104,7 +104,7 @@ def cosine(a: Array, target: Array, eps: float) -> Array:
 
 
 def cosine_branch(a: Array, target: Array, side: Array, eps: float) -> Array:
-    """Return the cosine loss as if a were longer than eps where `side` is 1, and shorter elsewhere."""
+    """Return the cosine loss as if a vector were longer than eps where `side` is 1, and shorter elsewhere."""
     size = np.where(side[..., 0] > 0, _norm(a), eps)
     return 1.0 - row_sums(a * target) / (size * np.maximum(_norm(target), eps))
 
@@ -119,7 +119,7 @@ def cosine_gradient(a: Array, target: Array, eps: float) -> Array:
 
 
 def cosine_lengths(a: Array, target: Array, eps: float) -> tuple[Array, ...]:
-    """Return the length of each a, but at least eps. For a shorter a, the loss is linear."""
+    """Return the length of each vector a, but at least eps. For a shorter vector, the loss is linear."""
     return (np.maximum(_norm(a).real, eps),)
 
 

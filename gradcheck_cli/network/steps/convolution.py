@@ -136,7 +136,7 @@ class Convolution(Step):
         """Return ∂L/∂w = Σ δ aᵀ, summed over all samples and positions.
 
         delta: δ = ∂L/∂z.
-        rows: the patches a.
+        rows: the patches, which are the rows a.
         """
         count = len(delta)
         of_groups = delta.reshape(count, self.groups, self.channels // self.groups, -1)

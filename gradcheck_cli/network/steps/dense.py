@@ -169,5 +169,5 @@ def _rows(array: Array) -> Array:
 
 
 def product(a: Array, w: Array) -> Array:
-    """Return a wᵀ over the last axis of `a`, computed as a single matrix product."""
+    """Return the product a wᵀ over the last axis of `a`, computed as a single matrix product."""
     return (a.reshape(-1, a.shape[-1]) @ w.T).reshape(*a.shape[:-1], -1)

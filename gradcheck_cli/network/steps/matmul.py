@@ -27,7 +27,7 @@ from gradcheck_cli.types import Array, Shape
 class Matmul(Step):
     """Multiply two matrices: c · a b or, if `transposed`, c · a bᵀ, with the scale c.
 
-    a has the shape (…, T, K), and b the shape (…, K, S) or, if `transposed`, (…, S, K).
+    The matrix a has the shape (…, T, K). The matrix b has the shape (…, K, S) or, if `transposed`, (…, S, K).
     """
 
     transposed: bool = False

@@ -14,7 +14,7 @@ from gradcheck_cli.types import Shape
 
 @dataclass(frozen=True)
 class PositionalAdd(AddParameter):
-    """A learned positional embedding; its parameter is `weight`, in the shape of a sample."""
+    """A learned positional embedding. Its parameter is `weight`, with the shape of a sample."""
 
     @classmethod
     def of(cls, features: Shape, **options: Any) -> PositionalAdd:

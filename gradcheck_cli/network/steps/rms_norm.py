@@ -102,7 +102,7 @@ class RootMeanSquare(Step):
 
 @dataclass(frozen=True)
 class Gain(Step):
-    """The scale y = w ⊙ x̂. Its parameter w is `weight`, in the shape of the last axes of a sample."""
+    """The scale y = w ⊙ x̂. Its parameter w is `weight`, with the shape of the last axes of a sample."""
 
     shape: Shape
     couples = "nothing"

@@ -23,7 +23,7 @@ from gradcheck_cli.types import Array, Shape
 class Shift(Step):
     """Add an offset to a value.
 
-    The offset is the parameter `shift`, in the shape of the whole value, (N, *features), for N samples.
+    The offset is the parameter `shift`, with the shape of the whole value, (N, *features), for N samples.
     """
 
     shape: Shape

@@ -28,7 +28,7 @@ from gradcheck_cli.types import Array, Shape
 class WeightNorm(Step):
     """A step with a normalised weight and a bias.
 
-    The parameters are `weight_g`, (units, 1, …), `weight_v`, in the shape of the weight, and `bias`.
+    The parameters are `weight_g`, (units, 1, …), `weight_v`, with the shape of the weight, and `bias`.
 
     plain: the same step without the normalisation; its parameter is the weight w itself.
     """

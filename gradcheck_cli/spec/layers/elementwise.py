@@ -24,7 +24,7 @@ class DropoutSpec(LayerItem):
 
     dropout: The probability p that an entry is dropped.
     seed: The seed of the mask, which is the same for every sample and every evaluation.
-    mask: The mask, [samples, …] or in the shape of one sample: 1 or true for an entry that is kept. By
+    mask: The mask, [samples, …] or with the shape of one sample: 1 or true for an entry that is kept. By
         default, it is drawn at random.
     inverted: Whether the entries that are kept are divided by 1 − p, as in PyTorch.
     """
