@@ -290,13 +290,13 @@ class Survey:
 
     @property
     def _spread(self) -> float:
-        """The largest plausible sum of the errors of all unexplained entries, each within tolerance."""
+        """The largest plausible sum of the errors of all unexplained entries, if each is within tolerance."""
         left = np.count_nonzero(~self.explained)
         return self._relative_spread + SPREAD * self.atol * float(np.sqrt(left))
 
     @property
     def _relative_spread(self) -> float:
-        """The largest plausible sum of the errors of all unexplained entries, each within `rtol`."""
+        """The largest plausible sum of the errors of all unexplained entries, if each is within `rtol`."""
         left = self.analytic[~self.explained]
         return SPREAD * self.rtol * float(np.sqrt(left @ left))
 

@@ -32,8 +32,8 @@ class Activation:
     value:      φ(z), with the shape of z.
     derivative: ∂a/∂z: φ'(z), with the shape of z; for a coupled activation, the Jacobian, (…, units, units).
     pieces:     for a φ with kinks, the smooth piece that each z is on, as a number or a truth value.
-    branch:     for a φ with kinks, a function that computes φ(z) from given smooth pieces, even for a z that is
-                on another piece. The result has the shape of z.
+    branch:     for a φ with kinks, a function that computes φ(z) from given smooth pieces, even for a z on
+                another piece. The result has the shape of z.
     in_place:   a function that overwrites a real z with φ(z); None if that would not be faster.
     coupled:    whether each output a depends on the whole row of z, as in softmax.
     bounded:    whether common code computes φ' from `a`, as `a (1 − a)` or `1 − a²`. The error of such a φ'

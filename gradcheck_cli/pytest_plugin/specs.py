@@ -54,7 +54,7 @@ class GradientSpec(pytest.File):
     def _ask(self, question: Callable[[Spec], _T]) -> _T:
         """Read the spec and return `question(spec)`.
 
-        Both run in the folder where pytest was started, even if a test has changed the current folder.
+        Both steps run in the folder where pytest was started, even if a test has changed the current folder.
         """
         with chdir(self.config.invocation_params.dir):
             read = read_spec(self.shown)

@@ -30,7 +30,7 @@ MAX_NUMBERS = 250_000_000
 
 
 class Model(BaseModel):
-    """Base class of all sections of a spec: frozen, strict, and unknown keys are errors."""
+    """Base class of all sections of a spec, which are frozen and strict. Unknown keys are errors."""
 
     model_config = ConfigDict(
         extra="forbid",

@@ -50,9 +50,9 @@ def detectable(comparison: Comparison) -> str:
 
 
 MANY = 12
-"""The largest number of tensors that are all listed.
+"""If there are at most this many tensors, all of them are listed.
 
-If there are more, only the tensors that do not agree are listed.
+If there are more tensors, only those that do not agree are listed.
 """
 
 

@@ -90,7 +90,7 @@ class GroupedAttention(Options):
     shared: int = 1
 
     def build(self, nodes: Nodes, x: int) -> int:
-        """Add the layer's nodes and return the index of its output, whose shape is that of x.
+        """Add the layer's nodes and return the index of its output, which has the shape of x.
 
         x: the index of the input (tokens, width).
         """

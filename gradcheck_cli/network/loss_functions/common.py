@@ -76,7 +76,7 @@ def cross_entropy_gradient(a: Array, target: Array) -> Array:
 
 
 PosWeight = float | Sequence[float]
-"""The weight of positive targets: one number for all outputs, or one for each."""
+"""The weight of positive targets: one number for all outputs, or one number for each output."""
 
 
 def bce_with_logits(a: Array, target: Array, pos_weight: PosWeight) -> Array:

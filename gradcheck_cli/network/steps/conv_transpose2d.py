@@ -163,7 +163,7 @@ class ConvTranspose2d(Step):
         return Spread(self._taken(x), InputUnits(out, self.groups, self.inputs), self.shapes["weight"], every)
 
     def _taken(self, x: Array) -> Array:
-        """Return the inputs that each position of the output depends on, with 0 in place of missing ones.
+        """Return the inputs that each position of the output depends on, with 0 in place of missing inputs.
 
         The shape is (groups, positions · N, in / groups · kernel), for N samples.
         """

@@ -209,7 +209,7 @@ class AdaptiveAvgPool(Linear):
 
 @dataclass(frozen=True)
 class AdaptiveAvgPool1d(AdaptiveAvgPool):
-    """The means of parts of sequences (…, channels, length)."""
+    """The mean of each part of sequences (…, channels, length)."""
 
     position_axes = 1
 

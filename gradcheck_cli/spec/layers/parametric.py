@@ -160,7 +160,7 @@ class ConvTranspose2dSpec(ParametricLayer):
     conv_transpose2d: The number of output channels.
     kernel: The size of the kernel, as a number or [height, width].
     stride: The distance, in the output, between the windows of neighbouring inputs.
-    padding: The number of rows and columns cut off each side of the output.
+    padding: The number of rows and columns cut off from each side of the output.
     output_padding: The number of rows and columns added at the bottom and right of the output.
     dilation: The distance between neighbouring entries of the kernel.
     groups: The number of groups of channels. Each group of outputs depends on one group of inputs.
