@@ -15,7 +15,7 @@ from gradcheck_cli.types import EPS, Array
 from gradcheck_cli.verdict import MEANINGFUL, Judged, Projected, Projection, Verdict
 
 SHOWN = 1e-8
-"""A numerical value that is displayed needs a closer look if its relative error is larger than this."""
+"""A numerical value that is displayed needs a closer look if its relative error is above this bound."""
 
 _NOTHING = 1e-11
 """A ratio analytic / numerical this close to 0 is the result of rounding, not of a wrong factor."""

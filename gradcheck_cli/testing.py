@@ -237,7 +237,7 @@ def _how(
     strict: bool,
     **more: Any,
 ) -> CheckSpec:
-    """Return these settings as the check section of a spec; `more` holds further settings by name."""
+    """Return the settings as the check section of a spec. `more` holds further settings by name."""
     __tracebackhide__ = True
     settings = {"parameters": only, "scheme": scheme, "rtol": rtol, "atol": atol, "strict": strict}
     try:

@@ -69,7 +69,7 @@ def by_shape(held: Shapes, needed: Shapes, optional: Shapes) -> OtherNames:
 
 
 def _groups(held: Shapes, wanted: Shapes) -> Iterator[tuple[list[str], list[str]]]:
-    """Yield, for each shape, the names of the arrays and of the parameters that have this shape.
+    """Yield, for each shape, the names of the arrays and of the parameters that have the shape.
 
     An array that is a column or row counts as a vector, unless some parameter has exactly the shape of the
     array. The parameters of the first layer come first, as in most files, although `wanted` has the output
@@ -86,7 +86,7 @@ def _having(shape: Shape, among: Shapes) -> list[str]:
 
 
 def without(shapes: Shapes, names: Collection[str]) -> Shapes:
-    """Return `shapes` without the entries for these names."""
+    """Return `shapes` without the entries for `names`."""
     return {name: shape for name, shape in shapes.items() if name not in names}
 
 

@@ -26,17 +26,17 @@ Exit codes:
 
 
 def whole(allowed: Range) -> click.IntRange:
-    """Return the click type of whole numbers in this range."""
+    """Return the click type of whole numbers in the allowed range."""
     return click.IntRange(*_ends(allowed))
 
 
 def _ends(allowed: Range) -> tuple[int, int]:
-    """Return the smallest and the largest whole number in this range."""
+    """Return the smallest and the largest whole number in the allowed range."""
     return int(allowed["ge"]), int(allowed["le"] if "le" in allowed else allowed["lt"] - 1)
 
 
 def real(allowed: Range) -> Finite:
-    """Return the click type of finite numbers in this range."""
+    """Return the click type of finite numbers in the allowed range."""
     high = allowed["le"] if "le" in allowed else allowed["lt"]
     readable = int(high) if high == int(high) else high  # click shows the range as it gets it: 0<x<=1
     return Finite(allowed["gt"], readable, min_open=True, max_open="lt" in allowed)
@@ -212,7 +212,7 @@ show_option = option(
 
 
 def format_option(*formats: str) -> Callable[[Command], Command]:
-    """Return a decorator that declares the option `--format` with these choices."""
+    """Return a decorator that declares the option `--format` with the given choices."""
     return option(
         "--format",
         "format",

@@ -17,7 +17,7 @@ from gradcheck_cli.spec.check import CheckSpec
 from gradcheck_cli.types import Array
 
 WAITS = 0.05
-"""Code that uses a processor for less than this share of its time counts as waiting for a device or server.
+"""Code that uses a processor for a smaller share of its time counts as waiting for a device or server.
 
 Other work on the machine rarely reduces the share that far, since it would have to use twenty times as much
 processor time.

@@ -46,7 +46,7 @@ _FINE = 1e-6
 
 
 def random_direction(entries: Array, rng: np.random.Generator) -> Direction:
-    """Return a direction over these entries, with random signs and with sizes from `SMALLEST` to 1."""
+    """Return a direction over the given entries, with random signs and with sizes from `SMALLEST` to 1."""
     sizes = rng.uniform(SMALLEST, 1.0, len(entries))
     return Direction(entries, sizes * rng.choice(np.array([-1.0, 1.0]), len(entries)))
 
@@ -84,7 +84,7 @@ class Projector:
         return Estimate(found.value / span, found.error / span)
 
     def calibrated(self, directions: Sequence[Direction]) -> tuple[Projector, Estimate]:
-        """Return the projector with the most precise step for these directions, and its estimates.
+        """Return a projector with the most precise step for some directions, and its estimates.
 
         For longer steps, kinks and higher orders dominate; for shorter steps, noise dominates. So the search
         goes from long to short steps, and ends at the first step that is worse than the one before.
@@ -119,7 +119,7 @@ def _fine(known: Estimate, directions: Sequence[Direction]) -> bool:
 
 
 def most_in_a_row(entries: Array, shape: Shape) -> int:
-    """Return the largest number of these entries that are in the same row.
+    """Return the largest number of `entries` that are in the same row.
 
     The changes of all entries in a row add up in one pre-activation.
     """

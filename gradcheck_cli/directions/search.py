@@ -45,7 +45,7 @@ NOISIER = 16.0
 """A second evaluation cannot refute the first if it is noisier by more than this factor."""
 
 TELLING = 0.1
-"""A direction proves nothing if it could hide a larger relative error than this in a typical entry."""
+"""A direction proves nothing if it could hide a relative error above this bound in a typical entry."""
 
 SPREAD = 4.0
 """The sum of errors of random sign rarely exceeds this multiple of the root of the sum of their squares."""

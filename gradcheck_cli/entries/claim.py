@@ -70,7 +70,7 @@ def claim_of(
     elsewhere: Mapping[str, Array],
     atol: float = 0.0,
 ) -> Claim:
-    """Return a `Claim` on these gradients.
+    """Return a `Claim` on the gradients in `analytic`.
 
     rtol: the relative tolerance for every tensor; by default, the tolerance for the tensor's dtype.
     elsewhere: for each tensor, the size that an entry of 0 is compared with, as in `Judged`.

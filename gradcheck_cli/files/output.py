@@ -33,7 +33,7 @@ class Output:
         return InputError(Complaint(f"{self.option}: '{self.path}' {reason}", help=help))
 
     def refuse_file(self, needed: str) -> None:
-        """Raise an `InputError` if no file can be written at this path.
+        """Raise an `InputError` if no file can be written at the path.
 
         needed: a phrase that says what is needed, such as "an .npz file is needed".
         """

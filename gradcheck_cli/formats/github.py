@@ -24,7 +24,7 @@ from gradcheck_cli.verdict import Verdict
 WRITTEN = PLAIN
 
 MOST = 10
-"""GitHub shows at most this many errors and this many warnings per step. Only the worst are printed."""
+"""GitHub shows at most this many errors and as many warnings per step. Only the worst ones are printed."""
 
 
 @dataclass(frozen=True)

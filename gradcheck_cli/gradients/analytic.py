@@ -30,7 +30,7 @@ class Analytic:
     loss: float | None = None
 
     def only(self, names: Collection[str]) -> Analytic:
-        """Return the gradients of these parameters alone."""
+        """Return the gradients of the parameters `names` alone."""
         return replace(self, values={name: array for name, array in self.values.items() if name in names})
 
 

@@ -183,7 +183,7 @@ class Near:
         return not self._way.above
 
     def columns(self, features: Array, samples: slice, y: Array) -> NearLosses:
-        """Return the losses after setting elements to y, one at a time.
+        """Return the losses after setting elements to `y`, one at a time.
 
         features: the J features to perturb in every sample, (J,).
         samples: the N samples to perturb.
@@ -218,7 +218,7 @@ class Near:
         return NearLosses(losses, nowhere if crossed is None else crossed, silent)
 
     def _one_by_one(self, at: Any, y: Array, raised: Raised) -> NearLosses:
-        """Return the losses after setting elements to y, one at a time.
+        """Return the losses after setting elements to `y`, one at a time.
 
         Each element changes only its own activation.
 
@@ -241,11 +241,11 @@ class Near:
         return NearLosses(losses, crossed, silent)
 
     def _own_terms(self, a: Array, at: Any) -> tuple[Array, Array | None]:
-        """Return the losses after setting outputs to a, one at a time, and a mask of crossed kinks.
+        """Return the losses after setting outputs to `a`, one at a time, and a mask of crossed kinks.
 
         Each output changes only its own term of the loss. The mask is None if the loss has no kinks.
 
-        at: the indices of the features and samples of a.
+        at: the indices of the features and samples of `a`.
         """
         network, target = self.objective.network, self._targets[at][..., None]
         crossed = None

@@ -43,11 +43,11 @@ class Channels:
         return np.moveaxis(in_axes, self.axis, 0).reshape(self.units, -1)
 
     def of(self, units: Array) -> Array:
-        """Return the indices, in C order, of the features that belong to these units."""
+        """Return the indices, in C order, of the features that belong to the given units."""
         return np.arange(math.prod(self.features)).reshape(self.features).take(units, axis=self.axis).ravel()
 
     def only(self, units: Array) -> Channels:
-        """Return a copy restricted to these units."""
+        """Return a copy restricted to the given units."""
         count = (*self.features[: self.axis], len(units), *self.features[self.axis + 1 :])
         return Channels(count, self.axis)
 
@@ -369,7 +369,7 @@ class Factors(Protocol):
         """
 
     def only(self, units: Array) -> Factors:
-        """Return the factors of these units alone.
+        """Return the factors of the given units alone.
 
         units: indices along the parameter's first axis.
         """

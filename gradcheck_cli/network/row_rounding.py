@@ -62,7 +62,7 @@ class ActivationRow(Protocol):
 
 
 class ActivationRounding:
-    """Bounds on the rounding errors of an activation, found by nudging its argument z (…, units).
+    """Bounds on the rounding errors of an activation, found by nudging its argument z, (…, units).
 
     z_error: a bound on the error of z.
     """
@@ -174,9 +174,9 @@ class LossRow(Protocol):
 
 
 class LossRounding:
-    """Bounds on the rounding errors of a loss, found by nudging the network's C outputs a (…, C).
+    """Bounds on the rounding errors of a loss, found by nudging the network's C outputs `a`, (…, C).
 
-    a_error: a bound on the error of a.
+    a_error: a bound on the error of the outputs.
     """
 
     def value(self, row: LossRow, a: Array, a_error: Array, target: Array) -> tuple[Array, Array, Array]:

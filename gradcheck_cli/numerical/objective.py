@@ -171,10 +171,10 @@ class Factors(Protocol):
         """
 
     def only(self, units: Array) -> Factors:
-        """Return a copy restricted to these rows of the parameter and the features that belong to them."""
+        """Return a copy restricted to the given rows of the parameter and to the features of these rows."""
 
     def of(self, units: Array) -> Array:
-        """Return the indices of the features that belong to these rows of the parameter."""
+        """Return the indices of the features that belong to the given rows of the parameter."""
 
 
 class Use(NamedTuple):

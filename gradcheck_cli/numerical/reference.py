@@ -41,7 +41,7 @@ class Reference(Protocol):
     """A method for computing the numerical gradient of an objective."""
 
     def estimate(self, names: Sequence[str]) -> Estimates:
-        """Estimate every entry of these tensors, with as few evaluations as possible."""
+        """Estimate every entry of the tensors `names`, with as few evaluations as possible."""
 
     def confirm(self, estimates: Estimates, wrong: Mapping[str, Array]) -> Estimates:
         """Evaluate the entries that `wrong` marks at a shorter step, and return the updated estimates."""
@@ -135,7 +135,7 @@ class UnitDifferences:
         return {name: mask for name, mask in masks.items() if name not in literally}, literally
 
     def _pairs_of(self, entries: Mapping[str, Array]) -> dict[Site, Array]:
-        """Return, for each site, a mask of the (feature, sample) pairs that these entries sum over.
+        """Return, for each site, a mask of the (feature, sample) pairs that the marked entries sum over.
 
         A mask has the shape (F, N), for F features and N samples. A site without such pairs is left out. An
         example is a site that uses only the row of a padding token.
@@ -321,7 +321,7 @@ class LiteralDifferences:
         return estimate.widened(np.ones(len(which), dtype=bool), default.plainly(name, which))
 
     def plainly(self, name: str, which: Array, look: Look = differentiate) -> Estimate:
-        """Estimate the entries `which` by this scheme alone, even if its steps are too large."""
+        """Estimate the entries `which` by the chosen scheme alone, even if its steps are too large."""
         estimate = self._look(look, name, which)
         return _with_penalty(estimate, self.objective, name, self.scheme, self.step, which)
 

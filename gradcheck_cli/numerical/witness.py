@@ -16,7 +16,7 @@ ENTRIES = 4
 """The number of entries to draw from each tensor."""
 
 FLOOR = 1e-8
-"""A relative difference below this is no contradiction. A fault in either method would cause a larger one."""
+"""A relative difference below this is no contradiction. Faults in either method cause larger differences."""
 
 
 @dataclass(frozen=True)

@@ -133,7 +133,7 @@ class Forked:
 
 
 def _fork(batch: Callable[[int], int], share: Sequence[int]) -> int:
-    """Start a process that evaluates these batches, and return its id.
+    """Start a process that evaluates the batches in `share`, and return the process id.
 
     The exit status of the process is 0 on success.
     """

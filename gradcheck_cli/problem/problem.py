@@ -77,7 +77,7 @@ class Problem:
         return any(fnmatchcase(name, pattern) for pattern in self.patterns)
 
     def with_shifts(self, values: Mapping[str, int]) -> Problem:
-        """Return the problem with a shift of 0 added to each of these values.
+        """Return the problem with a shift of 0 added to each of some values.
 
         Each shift is a parameter.
 
@@ -93,7 +93,7 @@ class Problem:
             return NetworkObjective(self.network, self.parameters, self.x, self.target)
 
     def objective_for(self, dtypes: Iterable[np.dtype[Any]]) -> NetworkObjective:
-        """Return the objective to use for gradients of these dtypes.
+        """Return the objective to use for gradients of the given dtypes.
 
         The less precise the dtypes are, the more elements count as being on a kink.
         """

@@ -94,7 +94,7 @@ def _parameters(problem: Problem) -> Iterator[str]:
 
 
 def _has_weights(graph: Graph, name: str) -> bool:
-    """Return whether the step that uses this bias also has weights. A normalisation with a β has none."""
+    """Return whether the step that uses a bias also has weights. A normalisation with a β has no weights."""
     step = graph.nodes[graph.uses[name][0][0]].step
     return any(step.centre(own) is None for own in step.shapes)
 

@@ -42,7 +42,7 @@ class Model(BaseModel):
 
 
 def one_of(table: Mapping[str, Any], kind: str) -> AfterValidator:
-    """Return a validator that accepts only the names in `table`. Its error lists these names.
+    """Return a validator that accepts only the names in `table`. The validator's error lists the names.
 
     kind: the noun for such a name in the error, such as "loss".
     """

@@ -37,7 +37,7 @@ class Source:
 
 
 def read_source(name: str) -> Source:
-    """Read a spec's text from the file with this name, or from standard input if the name is `-`."""
+    """Read a spec's text from the file `name`, or from standard input if the name is `-`."""
     return Source("<stdin>", _read_stdin()) if name == "-" else Source(name, _read_text(name))
 
 

@@ -68,7 +68,7 @@ def patterns(
 
 
 def diagnosis_of_patterns(made: Sequence[Made]) -> Diagnosis:
-    """Return a diagnosis that names these patterns, each with all of its tensors."""
+    """Return a diagnosis that names the patterns, each with all of its tensors."""
     return Diagnosis((Answer(tuple(_causes(made)), nan),), 0, (), (), "further runs")
 
 

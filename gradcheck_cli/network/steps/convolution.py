@@ -3,8 +3,8 @@
     z[o, p] = Σ over (c, k) of w[o, c, k] x[c, s p + d k] + b[o]
 
 Here s is the stride and d the dilation, and the positions of x include the padding. A patch is the part of x
-under the kernel at one position p of the output. If each patch is a row a, this is a dense step, and all
-positions of all samples share its weight:
+under the kernel at one position p of the output. With each patch as a row of inputs `a`, the convolution is a
+dense step, and all positions of all samples share its weight:
 
     ∂L/∂w = Σ over samples and positions of δ aᵀ        ∂L/∂b = Σ δ        δ = ∂L/∂z
     ∂L/∂x = Σ δ w, each added back at the positions of its patch

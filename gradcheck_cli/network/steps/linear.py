@@ -37,7 +37,7 @@ class Linear(Step):
 
     @property
     def absolute(self) -> Self:
-        """The map with |L| in place of L. If no entry of L is negative, it is this map itself."""
+        """The map with |L| in place of L. If no entry of L is negative, this map is returned."""
         return self
 
     def counts(self, features: tuple[Shape, ...]) -> tuple[int, int]:

@@ -129,7 +129,7 @@ class Matmul(Step):
 
 @dataclass(frozen=True)
 class _Factor:
-    """One factor of a product of matrices. Its rows are multiplied with the rows of the other factor.
+    """One factor of a product of matrices. The rows of the two factors are multiplied with each other.
 
     swapped: whether the rows are along the last axis of `input`, and not along the axis before the last.
     """

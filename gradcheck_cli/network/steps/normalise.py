@@ -83,7 +83,7 @@ class Normalise(Step):
         return mean
 
     def count(self, shape: Shape) -> int:
-        """Return the number of entries in each mean, for an array of this shape."""
+        """Return the number of entries in each mean, for an array of the given shape."""
         return math.prod(shape[axis] for axis in self.axes)
 
     def of_variance(self, products: Array) -> Array:

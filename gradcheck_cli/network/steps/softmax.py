@@ -22,7 +22,7 @@ from gradcheck_cli.network.step import Arrays, Inputs, Known, Step, Upstream
 from gradcheck_cli.types import Array, Shape
 
 _MOST = 30.0
-"""If the error of the input z is larger than this, nothing is known about the output a."""
+"""If the error of the input is larger than this, nothing is known about the output."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -40,7 +40,7 @@ class BatchNormSpec(Model):
         return {(KEY, *key): array for key, array in arrays.items()}
 
     def steps(self, builder: Builder, layer: Layer) -> Iterator[Step]:
-        """Yield the steps of a layer with this normalisation."""
+        """Yield the steps of a layer that has this batch normalisation."""
         layer = replace(layer, batch_norm=self.eps, unbiased=self.unbiased)
         fixed = self._fixed(builder, layer) if self.fixed else None
         for step in layer.own_steps:
