@@ -152,7 +152,7 @@ class Survey:
         return bool(look.least <= TELLING * max(size, look.typical))
 
     def _is_zero(self) -> bool:
-        """Return whether all unexplained entries are 0 to within rounding, confirmed by a random sample."""
+        """Return whether all unexplained entries are 0 to within rounding. A random sample confirms it."""
         left = np.flatnonzero(~self.explained)
         if (np.abs(self.analytic[left]) > self.rounding[left]).any():
             return False

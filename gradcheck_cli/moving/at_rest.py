@@ -236,7 +236,7 @@ class AtRest:
         return Moved(c * losses, rounding, crossed)
 
     def _above(self, moved: Collection[int]) -> Sequence[int]:
-        """Return the indices of the nodes that depend on any of some values, in order of evaluation.
+        """Return, in order of evaluation, the indices of the nodes that depend on any of the given values.
 
         moved: the indices of the values.
         """

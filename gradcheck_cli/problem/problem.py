@@ -77,7 +77,7 @@ class Problem:
         return any(fnmatchcase(name, pattern) for pattern in self.patterns)
 
     def with_shifts(self, values: Mapping[str, int]) -> Problem:
-        """Return the problem with a shift of 0 added to each of some values.
+        """Return the problem with a shift of 0 added to each of the given values.
 
         Each shift is a parameter.
 

@@ -62,7 +62,7 @@ def cross_entropy(a: Array, target: Array) -> Array:
 def _first_zeros(shifted: Array) -> Array:
     """Return a mask of the first 0 in each row.
 
-    Rows with several zeros need a cumulative sum, which is skipped if no row has several.
+    Rows with several zeros need a cumulative sum. If there is no such row, the sum is skipped.
     """
     zero = shifted == 0
     if np.count_nonzero(zero) > zero.size // zero.shape[-1]:

@@ -85,7 +85,7 @@ class Maxima(Step):
         raise NotImplementedError
 
     def _spread(self, shares: Callable[[int], Array], shape: Shape) -> Array:
-        """Return, for each element of x, the sum of its shares from all windows.
+        """Return, for each element of x, the sum of the element's shares from all windows.
 
         shares: a function that takes an index into a window and returns the share of the element there, for
             all windows.
