@@ -88,7 +88,7 @@ def seconds_of(objective: DirectedObjective, name: str, clock: Clock) -> float:
 
 
 def seconds_of_move(moves: Movable, clock: Clock) -> float:
-    """Return the time, in seconds, of an evaluation that perturbs a single number, as `seconds_of` does."""
+    """Return the time, in seconds, of an evaluation that perturbs a single number, like `seconds_of`."""
     return _seconds_of_batch(moves, 1, TIMINGS, clock)
 
 
