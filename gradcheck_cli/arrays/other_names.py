@@ -94,5 +94,5 @@ _PLAIN = re.compile(r"(?!(?:null|true|false|yes|no|on|off|y|n)$)[A-Za-z_][\w.-]*
 
 
 def _word(name: str) -> str:
-    """Return a name as a YAML string, with quotes only if YAML would otherwise not read a string."""
+    """Return a name as a YAML string, with quotes only if YAML would otherwise not read it as a string."""
     return name if _PLAIN.fullmatch(name) else json.dumps(name)

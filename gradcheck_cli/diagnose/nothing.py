@@ -14,7 +14,7 @@ from gradcheck_cli.problem.problem import Problem
 
 
 def all_zero(targets: Mapping[str, Target], problem: Problem | None, without: frozenset[str]) -> list[Answer]:
-    """Return a list: one answer if every gradient is 0 and at least two should not be; otherwise, no answer."""
+    """Return a list: one answer if every gradient is 0 and at least two should not be; otherwise, none."""
     wrong = [target for target in targets.values() if not target.is_right]
     if len(wrong) < 2 or ALL_ZERO.kind in without or any(target.found.any() for target in targets.values()):
         return []

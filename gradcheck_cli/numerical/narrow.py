@@ -24,7 +24,7 @@ Jumps in noise are rarely alike.
 """
 
 _FIRST = 5
-"""The number of steps that show whether slopes rise all the time."""
+"""The number of steps that show whether slopes always rise or always fall."""
 
 
 def is_narrow(slopes: Array, noise: Array, steps: Array) -> Array:

@@ -80,7 +80,7 @@ def changes(values: Array) -> Array:
 
 
 def grain(values: Array) -> Array:
-    """Return the largest jump of each component that is constant but for jumps from rounding.
+    """Return the largest jump of each component that is constant except for jumps from rounding.
 
     The result has the shape (…) of the components, and is 0 for all other components. A component that is
     mostly constant is a small difference between large numbers. Its jumps are a few units in the last place

@@ -81,7 +81,7 @@ class AttentionSpec(LayerItem):
         return GroupedAttention(*sizes, shared, **options).build(nodes_of(builder), value)
 
     def _mask(self, builder: Builder, tokens: int) -> tuple[Array, Sequence[Offset]]:
-        """Return a mask of the keys that each token attends to, and the step that adds other numbers."""
+        """Return a mask of the keys that each token attends to, and the step that adds finite numbers."""
         kept = (Softmax.causal(tokens) if self.causal else Softmax.plain()).mask
         added = builder.array("attn_mask")
         if added is None:

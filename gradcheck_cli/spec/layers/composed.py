@@ -25,7 +25,7 @@ def sequence_of(builder: Builder, value: int, kind: str, axes: str) -> tuple[int
 
 
 def refuse_images(builder: Builder, value: int, key: str = "") -> None:
-    """Raise an `UnfitError` if the input of a layer over the last axis is an image."""
+    """Raise an `UnfitError` if a layer that works over the last axis gets an image as its input."""
     if builder.is_image(value):
         image = " × ".join(str(size) for size in builder.features(value))
         raise UnfitError(f"this layer gets samples of {image} numbers", key, "put 'flatten' before it")

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from gradcheck_cli.spec.code_sources import CODE_SOURCES
 
 SCHEMA_FILE = "gradcheck.schema.json"
-"""The name of the schema file. Every starter refers to it in its first line, in the same folder."""
+"""The name of the schema file. The first line of every starter refers to it; both are in one folder."""
 
 CODE_FILE = "my_net.py"
-"""The name of the code file. A starter with code refers to it, in the same folder."""
+"""The name of the code file. A starter with code refers to it; both are in one folder."""
 
 
 @dataclass(frozen=True)
