@@ -47,7 +47,8 @@ def convention_of(
 ) -> Convention:
     """Return the convention that forward and backward follow.
 
-    Backward takes one upstream for each output, and then forward's cache, some of its arguments, or nothing.
+    Backward takes one upstream for each output. After these, it takes forward's cache, some of forward's
+    arguments, or nothing.
 
     result: the result of a call of forward.
     outputs: the number of forward's outputs; None to infer it.
@@ -124,7 +125,7 @@ def _outputs(
 
 
 def _is_callable(backward: Callee, how: Convention) -> bool:
-    """Return whether backward can be called with these upstreams and the cache or inputs after them."""
+    """Return whether backward can be called with these upstreams, followed by the cache or the inputs."""
     if how.inputs:
         return True
     count = how.results if how.takes_cache else how.outputs

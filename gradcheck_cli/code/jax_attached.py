@@ -15,7 +15,7 @@ from gradcheck_cli.types import Array
 def attached(jax: Any, run: Callable[[], Mapping[str, Array]]) -> Iterator[Attached]:
     """Yield the gradients without stop_gradient, if the function calls it.
 
-    run: returns the gradients that jax computes.
+    run: a function that returns the gradients that jax computes.
     """
     with suppress(InputError), _passing_through(jax) as calls:
         gradients = run()
@@ -25,9 +25,9 @@ def attached(jax: Any, run: Callable[[], Mapping[str, Array]]) -> Iterator[Attac
 
 @contextmanager
 def _passing_through(jax: Any) -> Iterator[list[Any]]:
-    """Let derivatives pass through stop_gradient. Yields a list that receives the values of each call.
+    """Let derivatives pass through stop_gradient. Yield a list that receives the values of each call.
 
-    jax keeps what it derived from compiled functions, so it must forget that before and after.
+    jax caches the derivatives of compiled functions, so its caches are cleared on entry and on exit.
     """
     rules = import_module("jax.interpreters.ad").primitive_jvps
     stops = [primitive for primitive in rules if primitive.name == "stop_gradient"]

@@ -137,7 +137,7 @@ def _as_it_is(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _compiled(jax: Any, function: PythonFunction, terms: Terms) -> PythonFunction:
-    """Return the function compiled by jax.jit if that gives the same results; otherwise unchanged.
+    """Return the function compiled by jax.jit or, if compiling changes the results, the function itself.
 
     Python code that depends on the values of its arguments cannot be compiled.
     """

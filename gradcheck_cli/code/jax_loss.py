@@ -74,7 +74,7 @@ def projected(jax: Any, terms: Terms, directions: Mapping[str, Array]) -> Terms:
     """Return g = ⟨∇L, v⟩ as a function of the arrays that L depends on.
 
     terms: the terms that add up to L.
-    directions: v, by the names of the arrays that L is differentiated by.
+    directions: v, as arrays by name. L is differentiated with respect to the arrays of these names.
     """
 
     def projection(leaves: Leaves, x: Any, y: Any) -> JaxArray:

@@ -52,7 +52,7 @@ class Layer:
             return self.untapped(own)
 
     def untapped(self, point: Mapping[str, Array]) -> Passed:
-        """Do the same as `passed`, but let the taps report to the current `Watch` instead of a new one."""
+        """Call forward as `passed` does, but let the taps report to the current `Watch`, not to a new one."""
         given = given_to(self.arguments, point)
         result = called(self.forward.value, given)
         results, how = as_results(result), self.convention
@@ -98,7 +98,7 @@ class Layer:
     def _by_place(self, result: Any) -> dict[str, Any]:
         """Return the gradients keyed by argument name, from one gradient for each argument in order.
 
-        If there are fewer gradients than arguments, they are those of the arrays of floats.
+        If there are fewer gradients than arguments, they belong to the arrays of floats.
         """
         results = result if isinstance(result, tuple | list) else (result,)
         for names in (tuple(self.arguments), self.arrays, self.floats):

@@ -88,9 +88,9 @@ def layer_function(
 
 
 def _run_elsewhere(forward: Callee, arguments: Mapping[str, Any], point: Mapping[str, Array]) -> None:
-    """Call forward at another point first, and ignore its result.
+    """Call forward at another point first, and ignore the result.
 
-    If forward keeps values of its first call for backward, the gradients at the right point are then wrong.
+    If backward reuses values from forward's first call, its gradients at the point to check are then wrong.
     """
     elsewhere = {name: 1.25 * array for name, array in point.items()}
     with suppress(Exception), forward.running(), watching(Watching(forward)):
@@ -235,7 +235,7 @@ class LayerFunction:
         """Return None, since the code chooses its own dtypes and cannot be made to use wider ones."""
 
     def attached(self) -> tuple[Attached, ...]:
-        """Return nothing, since plain code detaches nothing."""
+        """Return an empty tuple, since plain code detaches nothing."""
         return ()
 
     def observe(self) -> tuple[Evaluation, tuple[str, ...]]:

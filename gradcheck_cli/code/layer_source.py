@@ -17,14 +17,15 @@ _OWN = ("inputs", "parameters")
 """The names under which a module may define the arguments of all forward functions in it.
 
 The arguments are a dict, or a function that returns one. If a module defines several of these names, the
-first name counts. The arguments of affine_forward alone may have the name affine_inputs, which comes before.
+first name counts. If there is a dict for one function alone, such as affine_inputs for affine_forward, that
+dict counts.
 """
 
 
 def read(source: FromCode, inputs: Inputs, load: Load = load) -> Function:
     """Load forward and backward, and call them repeatedly to verify them.
 
-    The arguments of forward come from `inputs` in its module, which is a dict by name or a function that
+    The arguments of forward come from `inputs` in forward's module: a dict by name, or a function that
     returns one. Parameters and data that the spec names replace the arguments of the same name; the data are
     named `x` and `y`.
 

@@ -258,7 +258,7 @@ def _no_way_out() -> Iterator[None]:
     """Make os._exit and os.exec* raise an error in this process. A child process may still call them.
 
     The command would survive such an exit anyway, since it runs the code in another process (see
-    `own_process`). But an error can name the line, and a test run that calls a check survives an error, too.
+    `own_process`). But an error can name the line, and it does not end a test run that calls a check.
     """
     before = [(module, name, getattr(module, name)) for module, name in _EXITS]
     own = os.getpid()
@@ -336,7 +336,7 @@ def _import(file: Path) -> ModuleType:
 def _forget_neighbours() -> None:
     """Unload the modules that earlier code imported from its own folder.
 
-    Two folders may each have a layers.py, and each code must get its own.
+    Two folders may each have a layers.py, and code must import the one in its own folder.
     """
     for folder, before in _BEFORE.items():
         for name in set(sys.modules) - before:

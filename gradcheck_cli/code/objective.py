@@ -111,7 +111,7 @@ class Function(Protocol):
 
     @property
     def before(self) -> Sequence[Function]:
-        """Functions that are checked first. If one of them is wrong, checking this one means nothing."""
+        """Functions to check first. If one of them is wrong, the result for this function means nothing."""
 
     @property
     def other_modes(self) -> Mapping[str, Function]:

@@ -57,9 +57,9 @@ def read(source: NetworkCode, inputs: Inputs, load: Load = load) -> Function:
     function returns losses of shape (K,) or (K, S) and gradients of shape (K, …).
 
     If the spec has no parameters, they come from `parameters` in the function's module: a dict of arrays by
-    name, or a function that returns one. If the spec has no data, they come from `data` in that module, which
-    is a pair (x, y), if the module defines it. To have ∂L/∂x checked, the function returns it among its
-    gradients as `input`.
+    name, or a function that returns one. If the spec has no data, they come from a pair (x, y) named `data`
+    in the function's module, if there is one. If the gradients include one named `input`, it is checked as
+    ∂L/∂x.
 
     Raises an `InputError` that points at the offending place in the spec if the code fails, does not return a
     loss and gradients, changes its arguments, or returns different results for the same arguments.
@@ -336,7 +336,7 @@ def _observe(
 
 @contextmanager
 def _hint_at_names(parameters: Mapping[str, Array]) -> Iterator[None]:
-    """Add a hint to an error in the context if the code seems to expect other names or another layout."""
+    """Add a hint to errors raised in the context if the code seems to expect other names or layouts."""
     try:
         yield
     except InputError as error:

@@ -56,8 +56,8 @@ def called(function: Callable[..., Any], given: Mapping[str, Any]) -> Any:
 def in_order(function: Callee, given: Mapping[str, Any]) -> dict[str, Any]:
     """Return the arguments in the order of the function's parameters.
 
-    Raises `InputError` if the function does not take these arguments, or if it would have to take them by
-    position although one of them has the name of another parameter.
+    Raises `InputError` if the function does not take these arguments. Also raises it if the arguments must be
+    passed by position although the name of one of them is the name of a parameter at another position.
     """
     names = parameter_names(function.value)
     if takes_by_name(function.value, 0, given):

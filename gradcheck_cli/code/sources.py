@@ -1,6 +1,6 @@
 """Read the user's code, whatever its kind: a Python function, a layer, or a torch module.
 
-A new code source needs a row in `CODE_SOURCES`, a module that reads it, and a starter.
+A new code source needs a row in `CODE_SOURCES`, a module that reads it, and a starter in `spec/starters`.
 """
 
 from __future__ import annotations

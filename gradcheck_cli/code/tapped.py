@@ -179,9 +179,9 @@ class Search:
         return f"{names} {are} right, but {at}: the fault lies between {two}{past}"
 
     def _used_rightly(self, name: str, right: Collection[str], decided: Sequence[str]) -> str:
-        """Return a clause if a tap is wrong but a tensor right below it is right; otherwise, nothing.
+        """Return a clause if a tap's gradient is wrong but that of a tensor just below is right, else "".
 
-        Backward may then have used the right gradient, and changed it in place before it returned it.
+        Backward may then have used the right gradient of the tap, and changed it in place before returning.
         """
         for other in (*self.parameters, *self.taps.at) if name in self.taps.at else ():
             if other in right and (ways := self._ways_up(other, decided)) and name in ways.taps:

@@ -36,7 +36,7 @@ class Place(NamedTuple):
 def attached(torch: Any, code: Callee, run: Callable[[], Mapping[str, Array]]) -> Iterator[Attached]:
     """Yield the gradients without each call that detaches a tensor, and then without all of these calls.
 
-    run: runs the module's forward and backward pass, and returns the gradients.
+    run: a function that runs the module's forward and backward pass, and returns the gradients.
     """
     seen: dict[Place, None] = {}
     whole = _run_without(torch, code, run, seen, None)
@@ -56,10 +56,12 @@ def _run_without(
     seen: dict[Place, None],
     only: Collection[Place] | None,
 ) -> Mapping[str, Array] | None:
-    """Run without these calls, or without any call that detaches if `only` is None. Return the gradients.
+    """Return the gradients of a run in which the calls in `only` have no effect.
 
-    seen: receives the calls that had no effect.
     Returns None if the code fails.
+
+    seen: a dict that receives the calls that had no effect.
+    only: the calls; None for all calls that detach a tensor.
     """
     with suppress(InputError), code.running("with nothing detached"), _mode(torch, seen, only):
         return run()

@@ -72,7 +72,7 @@ def _own_loss(torch: Any, code: Callee, loss: Any, y: Tensor | None) -> OwnLoss:
 
 
 def _random_upstream(torch: Any, code: Callee, forward: _Forward, x: Tensor | None) -> RandomUpstream:
-    """Draw c for the outputs of the module, which runs once to show their shapes."""
+    """Draw weights c for the module's outputs. The module runs once to show the shapes of the outputs."""
     with torch.enable_grad():
         output = forward(*([] if x is None else [x]))
     outs, rng = outputs_of(torch, output), np.random.default_rng(0)
@@ -170,7 +170,7 @@ def _of_function(
 
 
 def _with_tensors(torch: Any, named: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the dict with every float and every array in it as a tensor."""
+    """Return a copy of the dict with every float and every array converted to a tensor."""
     floats = {name: np.array(value) for name, value in named.items() if isinstance(value, float | np.ndarray)}
     return {**named, **{name: torch.tensor(value) for name, value in floats.items()}}
 

@@ -158,7 +158,7 @@ class Graph:
         """Run backward and return the gradients by name. If a parameter gets no gradient, its gradient is 0.
 
         wide: whether to compute in float64 rather than in the module's own type.
-        watch: a function called before backward runs, with the backward nodes that are not part of torch.
+        watch: a function to call before backward runs. It takes the backward nodes outside torch.
         """
         self._assign(parameters, wide)
         with self.torch.enable_grad():

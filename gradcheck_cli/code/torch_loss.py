@@ -102,8 +102,8 @@ class ProjectedGradient:
 
     first: a function of the output and y that returns the S terms of L.
     of: a sentence that says how L differs from the author's loss.
-    leaves: the parameters that L is differentiated by.
-    directions: v, one real tensor for each of these parameters.
+    leaves: the parameters with respect to which L is differentiated.
+    directions: v, one real tensor for each parameter in `leaves`.
     """
 
     torch: Any

@@ -10,8 +10,8 @@ from typing import Any
 def operator_mode() -> Any:
     """Return a subclass of torch's `TorchDispatchMode` that does not load torch's compiler.
 
-    torch loads `torch._dynamo` only to exclude a mode's methods from compilation. That takes as long as
-    loading torch, and is unnecessary as long as no code has been compiled.
+    torch loads `torch._dynamo` only to exclude a mode's methods from compilation. That import takes as long
+    as loading torch itself, and is unnecessary until some code has been compiled.
     """
     base = import_module("torch.utils._python_dispatch").TorchDispatchMode
     is_loaded = classmethod(lambda cls: "torch._dynamo" in sys.modules)

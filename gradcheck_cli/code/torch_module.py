@@ -39,8 +39,8 @@ from gradcheck_cli.types import Array
 def read(source: NetworkCode, inputs: Inputs, load: Load = load) -> Function:
     """Read the result of build(): (module, loss), or (function, loss, tensors) for an autograd function.
 
-    The loss may be left out, as in a module alone or (function, tensors); it is then L = Σ c · out, with c
-    drawn at random. Otherwise, L is loss(module(x), y) or loss(function(x, *tensors), y), summed if it has
+    The loss may be left out, as in a module alone or (function, tensors). Then L = Σ c · out, with c drawn
+    at random. Otherwise, L is loss(module(x), y) or loss(function(x, *tensors), y), summed if it has
     one term per sample. If there are no data, x and y are left out. The parameters are the tensors of
     `named_parameters()` or `tensors` that require a gradient. If no entry of `tensors` requires one, the
     parameters are all its floating-point and complex entries. The source's `names` and `layout` translate the

@@ -1,7 +1,7 @@
 """Turn the gradient of a torch module into a function to check: g = ⟨∇L, v⟩, with v drawn at random.
 
-The gradient of g comes from double backward. It is compared with differences of g. These need ∇L itself but
-no second derivative.
+The gradient of g comes from double backward. It is compared with differences of g. The differences need
+∇L itself but no second derivative.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ HOW_TO_DIFFERENTIATE = (
 def projected(graph: Graph, weights: Weights) -> Graph:
     """Return the graph of g = ⟨∇L, v⟩, where L is the weighted loss of `graph`.
 
-    If gradcheck made the loss as L = Σ c · out, the gradient of g with respect to c is checked as well. It is
-    the part of double backward that goes through the upstream of the first backward.
+    If gradcheck made the loss as L = Σ c · out, the gradient of g with respect to c is checked as well. That
+    gradient is the part of double backward that goes through the upstream of the first backward.
     """
     torch, rng = graph.torch, np.random.default_rng(1)
     loss, upstreams = _with_leaves(graph)

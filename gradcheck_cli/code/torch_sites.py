@@ -140,7 +140,7 @@ def find_sites(graph: Graph, point: Mapping[str, Array], weights: Weights, names
 
 
 def _can_be_watched(graph: Graph) -> bool:
-    """Return whether the graph is a module of which no part was compiled.
+    """Return whether the graph is a module without any compiled part.
 
     Compiled code may ignore hooks, or be compiled again whenever they change.
     """

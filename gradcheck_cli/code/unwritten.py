@@ -31,7 +31,7 @@ _AGAIN = 3
 """The number of times that a run with each number is repeated before memory is blamed."""
 
 _MOST = 2**24
-"""The size of the largest array that is filled, since code may use only a part of a larger array."""
+"""The size of the largest array to fill. Filling a larger one, often used only in part, costs memory."""
 
 _OF_TORCH = ("empty", "empty_like", "empty_strided", "empty_permuted", "new_empty", "new_empty_strided")
 

@@ -51,8 +51,8 @@ def diagnose(
         loss that the author's code returns, which may be different.
     samples: the number of samples, if known.
     without: the kinds of mistakes to leave out.
-    in_out: whether the author's file stores weights as [in, out], in which case a row of a weight in the file
-        is a column here.
+    in_out: whether the author's file stores weights as [in, out]. If so, a row of a weight in the file is a
+        column here.
     loss: the author's loss, if known.
     """
     found = _diagnosed(comparisons, problem, is_its_loss, samples, without, loss)
@@ -89,7 +89,7 @@ def _any_wrong(comparisons: Sequence[Comparison]) -> bool:
 
 
 def _with_inputs(problem: Problem, comparisons: Sequence[Comparison], without: frozenset[str]) -> Diagnosis:
-    """Return a diagnosis of the gradients of x and of the parameters. It treats x as one more parameter."""
+    """Return a diagnosis of the gradients of x and of the parameters, with x as one more parameter."""
     whole = problem.with_shifts({INPUTS: INPUT})
     with np.errstate(all="ignore"):
         right = gradients(whole.network, whole.parameters, whole.x, whole.target)
@@ -148,9 +148,9 @@ def _or_of_its_steps(
     """Return the simpler of two diagnoses: `found`, or the one that treats the network as a graph of steps.
 
     `found` treats the network as a chain of layers. The search over graphs knows more mistakes in steps other
-    than dense layers and activations. It is used if `found` does not explain everything by a single mistake,
-    or only by a factor. A step may be the reason for the factor: an average pooling may forget to divide, for
-    example.
+    than dense layers and activations. That search is used if `found` does not explain everything by a single
+    mistake, or only by a factor. A step may cause such a factor, for example an average pooling that does not
+    divide.
     """
     plain = all(isinstance(node.step, (Dense, Pointwise)) for node in problem.network.graph.nodes)
     if plain or any(len(answer.causes) == 1 and not _is_factor(answer) for answer in found.answers):
@@ -227,9 +227,9 @@ def _layers(answers: Sequence[Answer]) -> tuple[str, ...]:
 
 
 def _doubts(found: Diagnosis, problem: Problem, loss: float | None) -> list[str]:
-    """If the output layer is wrong and no mistake explains it, return a hint to compare the losses.
+    """Return a hint to compare the losses if the output layer is wrong and no mistake explains the error.
 
-    In that case, the spec may describe a different network from the author's. Otherwise, the list is empty.
+    The spec may then describe a different network from the author's. Otherwise, the result is empty.
     """
     if found.answers or loss is not None or found.layers[:1] != (problem.network.output.name,):
         return []

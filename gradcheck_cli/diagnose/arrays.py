@@ -39,7 +39,7 @@ def diagnose_arrays(
 ) -> Diagnosis:
     """Diagnose the wrong gradients from the arrays alone, as far as possible.
 
-    are_all: whether these are all tensors. If not, no mistake in the gradient as a whole is named.
+    are_all: whether `comparisons` covers all tensors. If not, no mistake in the gradient as a whole is named.
     """
     targets = {c.name: _target(c) for c in comparisons}
     setting = Setting(None, Sizes(samples), norms_of(targets), without)
@@ -83,7 +83,7 @@ def _explained(
 ) -> Iterator[State]:
     """Yield each set of mistakes that explains all wrong tensors.
 
-    A single factor that is common to all wrong tensors comes first, if there are no tensors but these.
+    If `targets` holds all tensors, a single factor that is common to all wrong tensors comes first.
     """
     if not ways:
         return
@@ -112,7 +112,7 @@ def _of_tensor(
     factors: Mapping[str, float],
     without: frozenset[str],
 ) -> Iterator[Made]:
-    """Yield each mistake that explains the gradient of this tensor without any other mistake."""
+    """Yield each mistake that explains the gradient of this tensor on its own."""
     target = targets[comparison.name]
     if not target.is_known.all() and not _stands_for_all(comparison, target):
         return
@@ -172,7 +172,7 @@ def _sharpness(target: Target) -> float:
 
 
 def _distinct(target: Target) -> Array:
-    """Return a mask (in the tensor's shape) of the known entries whose correct value is clearly not 0."""
+    """Return a mask, in the tensor's shape, of the known entries whose correct value is clearly not 0."""
     return np.asarray(target.is_known & (np.abs(target.right) > 10.0 * target.bound))
 
 
@@ -183,7 +183,7 @@ def _is_times(target: Target, factor: float) -> bool:
 def _own_factor(target: Target) -> float | None:
     """Return the constant factor that explains this tensor, or None if no factor does.
 
-    A tensor with a single entry never has such a factor, since any number is a multiple of any other.
+    The result is None for a tensor with a single entry, since some factor always explains such a tensor.
     """
     known = target.is_known
     if target.right.size < 2:

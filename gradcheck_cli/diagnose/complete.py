@@ -40,7 +40,7 @@ class Complete:
     """The complete gradient of a parameter, as a matrix or a vector.
 
     layer: the name of the parameter's layer.
-    uses: the parts of the gradient, each from one use of the parameter. A key describes the use.
+    uses: the parts of the gradient, one for each use of the parameter. The key of a part describes the use.
     penalty: the correct penalty terms of the gradient.
     """
 
@@ -76,7 +76,7 @@ class Complete:
         return Made(wrong, self.layer, self.target.name, value, place, early)
 
     def _lost_uses(self, is_allowed: Allowed) -> Iterator[Candidate]:
-        """Yield the gradients that leave out one use of the parameter, and the gradients of a single use."""
+        """Yield the gradients that leave out one use of the parameter, and those that count only one use."""
         if len(self.uses) < 2 or not is_allowed(USE_LOST.kind):
             return
         data = self.data

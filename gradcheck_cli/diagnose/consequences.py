@@ -1,8 +1,8 @@
 """Compute how a mistake at several nodes changes the gradients, without running the search.
 
-A right `vjp` is linear in the upstream gradient. So the difference between a backprop with the mistake and
-the right backprop can itself be passed down through the right `vjp`s. The difference begins at the topmost
-node with the mistake. Nodes whose upstream gradient does not change cost nothing.
+A correct `vjp` is linear in its upstream gradient. So the difference between a backprop with the mistake and
+the correct backprop can itself be passed down through the correct `vjp`s. The difference begins at the
+topmost node with the mistake. Nodes whose upstream gradient does not change cost nothing.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Consequences:
         self.visited = 0
 
     def reproduce(self, repeated: Repeated) -> bool:
-        """Return whether this mistake, made in an otherwise right backprop, gives the author's gradients.
+        """Return whether an otherwise correct backprop with this mistake gives the author's gradients.
 
         Also returns True if the resulting gradients are not finite.
         """
@@ -61,16 +61,16 @@ class Consequences:
         return True
 
     def explain_one(self, repeated: Repeated) -> bool:
-        """Return whether the mistake alone gives any of the author's wrong gradients."""
+        """Return whether the mistake alone gives at least one of the author's wrong gradients."""
         *_, (_, changed) = self._changed(repeated)
         wrong = [name for name, target in self.targets.items() if not target.is_right and name in changed]
         return any(self._matches(name, changed) for name in wrong)
 
     def solved(self, repeated: Repeated) -> Repeated:
-        """Return the mistake with the value of its unknown that fits best, if it has an unknown.
+        """Return the mistake with the best value of its unknown, if the mistake has an unknown.
 
-        The gradients are polynomials in the value, because each round of a loop repeats the mistake. So each
-        step starts from the previous value and solves for the next as if the gradients were affine in it.
+        The gradients are polynomials in the unknown, because each round of a loop repeats the mistake. So the
+        value is found in several steps. Each step treats the gradients as affine near the previous value.
         """
         value = repeated.value
         for _ in range(_MOST_STEPS if repeated.variant.wrong.unknown else 0):
@@ -111,7 +111,7 @@ class Consequences:
         upstream: dict[int, Array],
         own: dict[str, Array],
     ) -> None:
-        """Visit node i, and add the changes that result to `arrived`, `upstream` and `own`.
+        """Visit node i, and add the resulting changes to `arrived`, `upstream` and `own`.
 
         arrived: ∂L/∂output of each node visited before.
         upstream: the changes in ∂L/∂value, by the index of the value.

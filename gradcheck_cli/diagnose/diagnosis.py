@@ -34,7 +34,7 @@ class Cause:
 
 @dataclass(frozen=True)
 class Answer:
-    """One possible explanation: one mistake, or two together, that reproduce the author's gradient.
+    """One possible explanation of the author's gradient: one mistake, or two mistakes together.
 
     apart: the largest distance between the author's gradient and the gradient that the mistakes produce, as a
         fraction of the tensor's largest entry. It is NaN if further runs of the code verified the mistake.

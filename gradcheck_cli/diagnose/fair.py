@@ -27,8 +27,8 @@ def _shows(made: Made, problem: Problem, targets: Mapping[str, Target]) -> bool:
 def _seen_in(made: Made, problem: Problem) -> int:
     """Return the index of the topmost layer whose gradients the mistake affects.
 
-    This is the layer in which the mistake was made or, if the mistake is in the gradient that this layer
-    passes down, the layer below.
+    That is the layer in which the mistake was made. If the mistake is in the gradient that this layer passes
+    down, the result is the layer below.
     """
     layers = [layer.name for layer in problem.network.layers]
     is_below = isinstance(made.wrong, Mistake) and made.wrong.part is Part.BELOW

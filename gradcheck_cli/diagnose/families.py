@@ -1,4 +1,4 @@
-"""The families of mistakes, each with the data needed to reveal a mistake of that family."""
+"""The families of mistakes, with a description of the data that would reveal each family."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ class Family:
     """A group of kinds of mistakes.
 
     name: a name that scripts can rely on.
-    shown_by: the data or parameters needed to reveal a mistake of this family, for when it has no effect on
-        the current gradients. A single mistake may override this text.
+    shown_by: the data or parameters that would reveal a mistake of this family if the mistake has no effect
+        on the current gradients. A single mistake may override this text.
     over_samples: whether the mistakes concern a sum or mean over samples. Such mistakes may not show in a
         batch of one sample.
     in_activation: whether the mistakes concern ∂a/∂z. Such mistakes change nothing with some activations.

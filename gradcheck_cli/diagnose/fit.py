@@ -26,7 +26,7 @@ def is_right(site: Site, right: Site | None) -> bool:
 def times(site: Site, factor: float) -> Site:
     """Return the site with ∂L/∂a multiplied by a factor.
 
-    This also multiplies ∂L/∂y and δ, which are linear in ∂L/∂a.
+    ∂L/∂y and δ are multiplied as well, since they are linear in ∂L/∂a.
     """
     return replace(site, dL_da=factor * site.dL_da, dL_dy=factor * site.dL_dy, delta=factor * site.delta)
 

@@ -42,7 +42,7 @@ Way = tuple[Iterator[Swept], int]
 """The sweeps to continue with, and the index of the next node to visit; -1 if no node is left."""
 
 WithValue = Callable[[float], Swept | None]
-"""A function that takes a mistake's unknown and returns the sweep with the mistake, or None."""
+"""A function of a mistake's unknown. It returns the sweep with the mistake, or None if nothing changes."""
 
 
 class GraphSearch:
@@ -152,7 +152,7 @@ class GraphSearch:
     def _is_allowed(self, wrong: Wrong, swept: Swept, i: int) -> bool:
         """Return whether this mistake may be made next, at node i, without exceeding the limit on mistakes.
 
-        Repeats of a mistake at other nodes do not count. In a loop they do count, since otherwise every
+        Repeats of a mistake at other nodes do not count. In a loop, repeats do count, since otherwise every
         subset of the rounds would be tried. No other mistake is allowed until a gradient has confirmed the
         mistakes made so far.
         """
@@ -199,7 +199,7 @@ class GraphSearch:
     def _may_fit(self, visit: Visit, variant: Variant) -> bool:
         """Return whether this mistake, if it is the first one, may reproduce the author's gradients.
 
-        In a loop, whose many nodes take long to search, it must give a wrong gradient without a second one.
+        In a loop, whose many nodes take long to search, the mistake must give a wrong gradient by itself.
         """
         if self._probe is None or (self.most > 1 and visit.i not in self._looped):
             return True
@@ -242,7 +242,7 @@ class GraphSearch:
     # --- one wrong function at several nodes ----------------------------------------------------------------
 
     def _everywhere(self) -> Iterator[Swept]:
-        """Yield a sweep for each mistake that can be made at several nodes; all of them have the mistake."""
+        """Yield a sweep for each mistake that can be made at several nodes, made at all these nodes."""
         right = RIGHT[Part.LOSS](loss_site(self.at))
         for each in everywhere(self._variants):
             if self._applies(each) and self._may_fit_at_several(each):
@@ -268,7 +268,7 @@ class GraphSearch:
         return repeated.applies(self._right_visits)
 
     def _may_fit_at_several(self, repeated: Repeated) -> bool:
-        """Return whether the mistake gives all gradients, or one wrong one if a second mistake may follow."""
+        """Return whether the mistake explains all gradients (one of them if a second mistake may follow)."""
         tests = self._consequences
         return tests.explain_one(repeated) if self.most > 1 else tests.reproduce(repeated)
 
@@ -288,7 +288,7 @@ class GraphSearch:
         return visits
 
     def _right_down(self) -> dict[int, Swept]:
-        """Return the sweep without mistakes that reaches each node, down to the first wrong gradient."""
+        """Return the sweep without mistakes at each node, from the loss down to the first wrong gradient."""
         last, found = len(self._nodes), dict[int, Swept]()
         swept: Swept | None = Swept(upstream={last: RIGHT[Part.LOSS](loss_site(self.at))})
         for i in reversed(range(last)):

@@ -52,7 +52,7 @@ def everywhere(variants: Sequence[Sequence[Variant]]) -> Iterator[Repeated]:
 def in_loops(nodes: Sequence[Node], variants: Sequence[Sequence[Variant]]) -> Iterator[Repeated]:
     """Yield each mistake in a statement of a loop, repeated at all nodes of the statement.
 
-    If the mistake has an unknown, its value is 0.1 at first.
+    If the mistake has an unknown, the unknown starts at 0.1.
 
     variants: the mistakes that can be made at each node.
     """

@@ -225,9 +225,9 @@ def _names(group: list[Made], on_penalty: bool, setting: Setting) -> list[list[M
 def _rank(groups: Sequence[Sequence[Made]]) -> tuple[int, ...]:
     """Return a sort key that puts smaller sets of mistakes first.
 
-    Among sets of equal size, the key prefers sets without one-sided swaps (in which only one of the two
-    tensors is wrong), then causes over mere descriptions, then mistakes with less freedom, then mistakes in
-    all units of a layer.
+    Among sets of equal size, sets without one-sided swaps come first. In a one-sided swap, only one of the
+    two tensors is wrong. Causes then come before mere descriptions, mistakes with less freedom before those
+    with more, and mistakes in all units of a layer before those in some.
     """
     firsts = [group[0] for group in groups]
     return (

@@ -80,10 +80,10 @@ class OtherNetwork:
         return replace(self, problem=replace(self.problem, network=network), has=has, says=says)
 
     def told(self, what: str, described: str) -> str:
-        """Return a sentence that says that something belongs to this network.
+        """Return a sentence that attributes something, such as the gradients, to this network.
 
-        what: the thing that belongs to this network, such as the gradients.
-        described: the place that describes the original network, such as the spec.
+        what: the words for the thing that belongs to this network.
+        described: the words for the place that describes the original network, such as the spec.
         """
         return f"{what} of a network {self.has}; {described} says {self.says}"
 
@@ -166,7 +166,7 @@ def _pairs(problem: Problem, fits: Callable[[Problem, Activity], bool]) -> Itera
 
 
 def _pairs_of_this_loss(problem: Problem, loss: float, eps: float) -> Iterator[OtherNetwork]:
-    """Yield the networks with two changes, in the forward pass and in the loss, that have this loss."""
+    """Yield the networks that have this loss after a change in the forward pass and one in the loss."""
 
     def fits(of: Problem, activity: Activity) -> bool:
         data = float(sample_losses(of.network, activity.output, of.target).sum())
@@ -277,9 +277,9 @@ def _normalised(problem: Problem) -> list[Layer]:
 
 
 def _unbiased_variances(problem: Problem) -> Iterator[OtherNetwork]:
-    """Yield the network whose batch norm divides the variance by N − 1, not by N, for N samples.
+    """Yield the network whose batch norm divides by N − 1, not N, to compute the variance of N samples.
 
-    It equals the network in the spec with γ multiplied by √((N − 1) / N) and eps multiplied by
+    That network equals the spec's network with γ multiplied by √((N − 1) / N) and eps multiplied by
     (N − 1) / N.
     """
     layers, samples = _normalised(problem), len(problem.x)

@@ -100,7 +100,7 @@ def _through_the_norm(site: Site, norm: Normalised, found: Array) -> Iterator[tu
 
 
 _MOST_PRODUCTS = 10_000_000
-"""The largest number of products that the terms of a weight below a normalisation may take."""
+"""The largest number of products to compute for the gradient of one weight below a normalisation."""
 
 
 def sum_over_some(site: Site, part: Part, found: Array) -> tuple[str, Array] | None:

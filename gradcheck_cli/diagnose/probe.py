@@ -49,7 +49,7 @@ class _Direction:
     slack: float
 
     def change(self, visit: Visit, handed: Handed) -> tuple[float, float]:
-        """Return the change that a wrong `vjp` causes along the direction, with a bound on its rounding."""
+        """Return the change that a wrong `vjp` causes along the direction, and a bound on its rounding."""
         (shares, own), (right_shares, right_own), node = handed, visit.right, visit.node
         pairs = [
             (wrong - right, self.tangents[k])
@@ -140,7 +140,7 @@ class Probe:
 def _compared(
     group: Sequence[_Direction], visit: Visit, handed: Sequence[Handed]
 ) -> Iterator[tuple[bool, bool]]:
-    """Yield, for each direction, whether the change fits the author's gradients and whether it is visible."""
+    """Yield, for each direction, whether the change fits the author's gradients and exceeds rounding."""
     changes = [[each.change(visit, one) for one in handed] for each in group]
     unknown = 0.0
     if len(handed) > 1:

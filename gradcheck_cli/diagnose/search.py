@@ -35,7 +35,7 @@ from gradcheck_cli.problem.problem import Problem
 from gradcheck_cli.types import Array
 
 _MOST_STATES = 64
-"""The search continues from a layer with at most this many states, preferably states with few mistakes."""
+"""The largest number of states to keep after each layer. States with few mistakes are preferred."""
 
 W = TypeVar("W", bound=Wrong)
 
@@ -231,7 +231,7 @@ class Search:
         return None if delta is None else site(dL_da, dL_dy, delta)
 
     def _plain(self, state: State, i: int) -> Site | None:
-        """Return layer i's site if only the state's mistakes are made. They all lie above layer i."""
+        """Return layer i's site with only the state's mistakes, which all lie above layer i."""
         if self._latest is None or self._latest[0] is not state or self._latest[1] != i:
             self._latest = state, i, self._site(state, i, {}, 0.0)
         return self._latest[2]
@@ -246,7 +246,7 @@ class Search:
     def _values(self, unknown: Mistake, state: State, i: int, steps: Steps, at_zero: Site) -> list[float]:
         """Return the values of the unknown to try.
 
-        They are proposed by the mistake's solver. A mistake without a solver gets the values that fit best.
+        The mistake's solver proposes these values. Without a solver, they are the values that fit best.
         """
         if unknown.solver is not None:
             return self.found.solved(unknown, at_zero)
@@ -283,7 +283,7 @@ class Search:
     def _right_rows(self, right: Site, target: Target, penalty: Array) -> Array:
         """Return a mask of the rows of the weight's gradient that the correct site reproduces.
 
-        The mask is cached, since many combinations of wrong steps ask for it.
+        The mask is cached, since many combinations of wrong steps need it.
         """
         if self._latest_rows is None or self._latest_rows[0] is not right:
             self._latest_rows = right, rows_as(right, target, penalty)

@@ -2,7 +2,7 @@
 
     ∂L/∂a ─ activation → ∂L/∂y ─ norm → δ ─ weight → ∂L/∂w, ─ bias → ∂L/∂b, ─ below → ∂L/∂a of the layer below
 
-Without batch normalisation y is z, and ∂L/∂y is δ.
+Without batch normalisation, y is z and ∂L/∂y is δ.
 """
 
 from __future__ import annotations
@@ -59,8 +59,8 @@ class Site:
 
     activity: the forward pass.
     i: the layer's index.
-    found: the author's gradients, by parameter name. A mistake may depend on them: the author's code may have
-        updated the parameters too early, for example.
+    found: the author's gradients, by parameter name. A mistake may depend on these gradients, for example if
+        the author's code updated the parameters too early.
     dL_da: ∂L/∂a, (N, out), from the layer above or from the loss.
     dL_dy, delta: ∂L/∂y and δ, (N, out); empty until the earlier steps have computed them.
     above: δ of each layer above; the nearest layer comes last.

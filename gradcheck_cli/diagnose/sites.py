@@ -219,7 +219,7 @@ class AffineSite(NodeSite):
 
     @property
     def normalised(self) -> Normalised | None:
-        """A placeholder if a normalisation follows directly, otherwise None. Nothing reads its arrays."""
+        """A placeholder if a normalisation follows directly, otherwise None. No code reads its arrays."""
         steps = self.visit.at.graph.nodes
         above = self.visit.taker
         step = steps[above].step if above >= 0 else None
@@ -264,7 +264,7 @@ def affine_site(visit: Visit) -> AffineSite:
 
 
 def _before(visit: Visit, kind: type, delta: Array) -> Array:
-    """Return ∂L/∂output of the step directly above, as rows, if it is of type `kind`, and δ if it is not."""
+    """Return ∂L/∂output of the step directly above, as rows, or δ if that step is not of type `kind`."""
     above = visit.taker
     if above < 0 or not isinstance(visit.at.graph.nodes[above].step, kind):
         return delta

@@ -128,7 +128,7 @@ _NEAR = 1e-3
 
 
 MOST_NAMED = 12
-"""The largest number of rows, columns, samples or entries to list. More than these are only counted."""
+"""The largest number of rows, columns, samples or entries to list. A larger number is only counted."""
 
 
 _PLURALS = {"entry": "entries", "index": "indices"}

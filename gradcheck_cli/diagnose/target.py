@@ -61,8 +61,8 @@ class Target:
     def can_stand_for(self, other: Target) -> bool:
         """Return whether the author may have returned this tensor's correct gradient for `other` by mistake.
 
-        If the gradient of `other` is 0, the two tensors must be swapped: this tensor must hold the correct
-        gradient of `other`.
+        If the author's gradient of `other` is 0, the two gradients must be swapped: this tensor must have
+        received the correct gradient of `other`.
         """
         if self.name == other.name or self.right.shape != other.right.shape:
             return False

@@ -44,7 +44,7 @@ class Pass:
         return self.problem.network.graph
 
     def consumers(self, value: int) -> Sequence[tuple[int, int]]:
-        """Return the index of each node that takes a value, and the value's position among its inputs."""
+        """Return the index of each node that takes a value, and the value's position in the node's inputs."""
         return self._consumers[value]
 
     @cached_property

@@ -59,7 +59,7 @@ _OF_A: Mapping[str, OfA] = {
     "softplus": lambda a, site: site.dL_da * -np.expm1(-a),
     "softmax": lambda a, site: a * (site.dL_da - (site.dL_da * a).sum(axis=-1, keepdims=True)),
 }
-"""Maps each activation to a function that computes ∂L/∂z from a, with the textbook formula for φ' in a."""
+"""Maps each activation to a function that computes ∂L/∂z with the textbook formula for φ' in terms of `a`."""
 
 
 def _z_for_a(site: Site, _: float) -> Array | None:

@@ -112,7 +112,7 @@ def _turned_gradient(site: Site) -> Array | None:
 
 
 def _bias(of: Callable[[Array], Array | None]) -> Of:
-    """Return a step that computes a wrong sum of δ. It applies only if δ has more than one position."""
+    """Return a step that computes a wrong sum of δ. The step applies only if δ has several positions."""
 
     def step(site: Site) -> Array | None:
         if not isinstance(site.layer.step, Convolution) or math.prod(site.layer.out[1:]) == 1:
@@ -137,7 +137,7 @@ _AXES: tuple[tuple[tuple[int, ...], str, str], ...] = (
     ((0, 1), "samples and channels", "∂L/∂b = Σ δ over n, c"),
     ((1, 2), "channels and positions", "∂L/∂b = Σ δ over c, x"),
 )
-"""The axes over which a bias may be summed by mistake, with the names of the axes and the wrong formula.
+"""The axes over which δ may be summed for a bias by mistake, with the axes' names and the wrong formula.
 
 Such a sum has the bias's shape only if the axis that is left is as long as the channel axis.
 """

@@ -232,11 +232,11 @@ _OF_A: tuple[tuple[str, str, Callable[[Array], Array], tuple[str, ...], str], ..
         "delta = dL_da * np.where(a > 0, 1, a + 1)",
     ),
 )
-"""Derivatives that are written in terms of a.
+"""Derivatives that are written in terms of the activation `a`.
 
 Each row holds the activation, the formula, a function, the activations to skip, and numpy code. An activation
-is skipped if the mistake has another name for it. For instance, if a is never negative, the derivative of elu
-is 1, as if the derivative were missing.
+is skipped if it makes the formula equal to that of another mistake. For instance, if `a` is never negative,
+the derivative of elu is 1, as if the derivative were missing.
 """
 
 

@@ -50,7 +50,7 @@ ALONG_SYMMETRIC_MOVES = Wrong(
 )
 
 ONE_TRIANGLE = ", since the loss depends only on the {} triangle"
-"""What the place of `ALONG_SYMMETRIC_MOVES` says if the loss ignores one triangle of the matrix."""
+"""The words for {place} in `ALONG_SYMMETRIC_MOVES` if the loss ignores one triangle of the matrix."""
 
 OFF_DIAGONAL_TWICE = Wrong(
     "off-diagonal factor",
@@ -73,7 +73,7 @@ OFF_DIAGONAL_HALF = Wrong(
 
 
 def off_diagonal_twice(right: Array) -> Array:
-    """Return the gradient in which each entry off the diagonal also holds its mirror image's."""
+    """Return the gradient with its mirror image added to each entry off the diagonal."""
     return right + mirrored(right) - _diagonal(right)
 
 
@@ -95,7 +95,7 @@ def _diagonal(matrices: Array) -> Array:
 
 
 def _half_of_a_sum(target: Target, right: Array) -> Spoilt | None:
-    """Fit a gradient that is right if its own transpose is added."""
+    """Fit a gradient that becomes right when its own transpose is added to it."""
     found = target.found
     if found.ndim < 2 or found.shape[-1] != found.shape[-2] or found.shape[-1] < 2:
         return None
@@ -123,7 +123,7 @@ def _swappable(right: Array) -> Iterator[tuple[int, int]]:
 
 
 def _slice_zero(target: Target, right: Array) -> Spoilt | None:
-    """Fit a gradient that is 0 in whole slices along one axis. Rows and columns have rows of their own."""
+    """Fit a gradient that is 0 in whole slices along one axis, but not in rows or columns of a matrix."""
     off = ~target.same(target.found, right)
     for axis in range(right.ndim if right.ndim != 2 else 0):
         slices = np.asarray(off.any(axis=tuple(k for k in range(right.ndim) if k != axis)))

@@ -42,7 +42,7 @@ def _row(part: Part, kind: str, of: Of, sentence: str, wrong: str, code: str, sh
 
 
 def _normed(of: Of) -> Step:
-    """Return a step that computes `of`. It applies only to layers with batch normalisation."""
+    """Return a step that computes `of`. The step applies only to layers with batch normalisation."""
 
     def step(site: Site, _: float) -> Array | None:
         return None if site.normalised is None else of(site.normalised, site.gamma * site.dL_dy, site)

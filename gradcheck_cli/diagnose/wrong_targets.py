@@ -103,7 +103,7 @@ def _other_smoothing(site: Site, by: float) -> Array | None:
 
 
 def _with_pos_weight(gradient: Callable[[Array, Array, Array], Array]) -> Step:
-    """Return a step with this gradient; the step needs a loss with weights of positive targets.
+    """Return a step that computes this gradient. The step needs a loss with weights for positives.
 
     gradient: a function of the outputs, the targets and the weights.
     """

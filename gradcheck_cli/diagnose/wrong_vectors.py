@@ -14,7 +14,7 @@ from gradcheck_cli.types import Array
 
 
 def _times(factor: float, vector: str, loss: str) -> Step:
-    """Return a step that multiplies one vector's part of ∂L/∂a by a factor. It applies only to `loss`."""
+    """Return a step that multiplies one vector's part of ∂L/∂a by a factor, for one loss only."""
 
     def step(site: Site, _: float) -> Array | None:
         own = site.problem.network.loss
@@ -59,10 +59,10 @@ def _triplet(
 ) -> Slip:
     """Return a `Slip`: a wrong gradient of the triplet loss.
 
-    over: a function that returns which samples count. It takes d(anchor, positive) − d(anchor, negative),
-        where d is the distance, and the margin.
-    parts: a function that returns the gradients of the anchor, the positive and the negative. It takes the
-        directions u and v, which point from the positive and from the negative to the anchor.
+    over: a function that returns which samples count. It takes a difference of distances,
+        d(anchor, positive) − d(anchor, negative), and the margin.
+    parts: a function that returns the gradients of the anchor, the positive and the negative. It takes
+        the direction u from the positive to the anchor and the direction v from the negative to the anchor.
     along: a function that turns a difference of embeddings into a direction.
     """
 

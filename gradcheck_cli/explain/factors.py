@@ -228,7 +228,7 @@ def _few(numbers: Numbers, node: Node, i: int) -> Iterator[Entries]:
 
 
 def _kinds(writer: Writer) -> list[int]:
-    """Return the nodes of a layer, with only one of all nodes that differ only in their time step."""
+    """Return the nodes of a layer. Of nodes that differ only in their time step, only one is included."""
     kinds = {}
     for i in writer.nodes:
         node = writer.graph.nodes[i]

@@ -88,8 +88,8 @@ class Mutation:
     kinked: whether a value of the network lies on a kink. A mistake there may look like a different
         convention.
     applicable: the number of mistakes that apply to the network.
-    planned: the number of mistakes to plant, which may be a sample of the applicable mistakes. After an
-        interruption, there are fewer mutants.
+    planned: the number of mistakes to plant; less than `applicable` if only a sample is planted. After an
+        interruption, there are fewer mutants than this.
     """
 
     network: str
@@ -119,7 +119,7 @@ class Mutation:
 
     @property
     def passed(self) -> tuple[Mutant, ...]:
-        """The mistakes that change the gradients but that the check misses, so that it passes."""
+        """The mistakes that change the gradients although the check passes."""
         return tuple(mutant for mutant in self.mutants if mutant.verdict is Verdict.AGREES)
 
     @property

@@ -121,7 +121,7 @@ def _penalties(problem: Problem, wrong: WrongPenalty, right: Mapping[str, Array]
 
 
 def _tensors(problem: Problem, wrong: WrongTensor, right: Mapping[str, Array]) -> Iterator[Plant]:
-    """Yield the mistake once for each parameter that is a matrix: it spoils that parameter's gradient."""
+    """Yield, for each parameter that is a matrix, the mistake made in that parameter's gradient."""
     owner = owners(problem.network.graph)
     for name in (name for name in problem.network.shapes if right[name].ndim == 2):
         spoilt, bias = wrong.plant(right[name]), f"{name.rpartition('.')[0]}.bias"

@@ -26,7 +26,7 @@ ENTRIES = 64
 """The number of entries to perturb, over all tensors together, if the gradients come from code."""
 
 NUMBERS = 2**22
-"""The number of a network's values to compute again at every point, over all tensors together.
+"""The number of a network's values that may be computed again at every point, over all tensors.
 
 A sweep has over 150 points. A layer that consists of many steps, such as attention, computes many values.
 """
@@ -75,7 +75,7 @@ class Numbers:
 
 
 class SweptObjective(UnitObjective, Protocol):
-    """A network that tells how much work a perturbation is."""
+    """A network that tells how much work each perturbation causes."""
 
     def work_of_entry(self, name: str) -> int:
         """Return how many values a perturbed entry of the parameter causes to be computed again."""
@@ -249,7 +249,7 @@ class Drawing:
         return self._rows[sites, units]
 
     def _most(self, objective: SweptObjective, site: Site, units: int, share: int) -> int:
-        """Return how many of a parameter's units fit into a few batches and their share of work."""
+        """Return how many of a parameter's units to perturb: a few batches, within the parameter's share."""
         features, samples = objective.site_shape(site)
         numbers = samples * max(1, features // units)
         most = max(1, BATCHES * objective.units(site).batch // numbers)

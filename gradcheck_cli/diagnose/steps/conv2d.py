@@ -76,7 +76,7 @@ def _with_next_kernels(visit: Visit) -> Array | None:
 
 
 def _overwritten(order: Callable[[list[Shape]], list[Shape]], by_channel: bool = False) -> Of:
-    """Return a function that computes ∂L/∂x with overlapping windows overwriting each other.
+    """Return a function that computes ∂L/∂x as if overlapping windows overwrote each other.
 
     order: a function that sorts the positions of a kernel. If windows overlap, the contribution of the last
         position remains.
@@ -159,7 +159,7 @@ def _rows() -> Iterator[Variant]:
 
 
 def _in_small_steps(visit: Visit) -> Handed | None:
-    """Return the result of the `vjp` with stride 1, with δ in the first windows and 0 in all others.
+    """Return the result of the `vjp` for stride 1, with δ in the first windows and 0 in all others.
 
     Returns None if the stride is 1 already, or if there are too few windows.
     """

@@ -21,7 +21,7 @@ from gradcheck_cli.network.steps.dropout import Dropout, SampleDropout
 from gradcheck_cli.types import Array
 
 _OF_OTHERS = "another layer's"
-"""The first words of the kinds of mistakes that need a chain, because they count layers."""
+"""The first words in the names of mistakes that count layers. Such mistakes apply only to chains."""
 
 
 def _backward(mistake: Mistake) -> Backward:

@@ -1,7 +1,7 @@
 """Mistakes in the backward pass of batch, layer and group normalisation.
 
-They are the normalisation mistakes that `table.py` lists for chains of layers, and more: a forgotten γ, means
-over the wrong axis, and statistics of the wrong group.
+The mistakes are those that `table.py` lists for batch normalisation in chains of layers, and three more: a
+γ that is left out, means over the wrong axis, and statistics of the wrong group.
 """
 
 from __future__ import annotations
@@ -75,8 +75,8 @@ _MEANS_OF_SAMPLES = (
 def _of_samples(code: str) -> str:
     """Return code for batch normalisation, rewritten with means over the units of a sample.
 
-    In the new code, a function `mean` takes these means. The sums for γ and β stay sums over the samples and
-    any positions.
+    In the new code, a function `mean` computes these means. The sums for γ and β remain sums over the samples
+    and any positions.
     """
     if code.startswith(("dL_dgamma", "dL_dbeta")):
         code = code.replace("z_h.mean(axis=0)", "mean(x)").replace("axis=0", "axis=over")

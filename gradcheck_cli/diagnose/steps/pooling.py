@@ -58,7 +58,7 @@ def _first_of_window(visit: Visit) -> Array | None:
 
 
 def _overwritten(visit: Visit) -> Array | None:
-    """Return ∂L/∂x with overlapping windows overwriting each other. The last window's share remains."""
+    """Return ∂L/∂x as if overlapping windows overwrote each other. The last window's share remains."""
     step, (x,), delta = visit.step, visit.inputs, visit.upstream
     assert isinstance(step, AvgPool)
     axes = len(step.kernel)

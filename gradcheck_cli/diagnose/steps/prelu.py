@@ -31,7 +31,7 @@ def _averaged(visit: Visit) -> Array:
 
 
 def _of_one_channel(visit: Visit) -> Array | None:
-    """Return a shared slope's gradient from the last channel only; None if the slope is not shared."""
+    """Return a shared slope's gradient computed from the last channel only; None for other slopes."""
     step = visit.step
     assert isinstance(step, PReLU)
     channels = visit.inputs[0].shape[1]

@@ -1,4 +1,4 @@
-"""Mistakes in skip connections around a normalisation, or around a branch with a normalisation above it."""
+"""Mistakes in skip connections around a normalisation, or around a branch below a normalisation."""
 
 from __future__ import annotations
 
