@@ -192,7 +192,7 @@ class LayerFunction:
     def samples(self) -> int | None:
         """The number of samples: the length of the first axis of both the first input and the first output.
 
-        It is None if these two lengths differ.
+        The number is None if these two lengths differ.
         """
         first = next(iter(self.layer.arrays), self.layer.floats[0])
         shapes = (plain(self.layer.arguments[first]).shape, self.upstream.weights[0].shape)

@@ -1,8 +1,8 @@
 """Run the user's code in a separate process, and report how that process ended.
 
-A verdict counts only once the process has sent it back. So no premature end of the process, from `os._exit`
-to a crash in C, can be mistaken for a verdict. All changes that the code makes to streams, the current
-folder, threads or modules are gone when the process ends.
+A verdict does not count until the process has sent it back. So no premature end of the process, from
+`os._exit` to a crash in C, can be mistaken for a verdict. All changes that the code makes to streams, the
+current folder, threads or modules are gone when the process ends.
 """
 
 from __future__ import annotations

@@ -52,7 +52,7 @@ def read(source: NetworkCode, inputs: Inputs, load: Load = load) -> Function:
     If there are no data, the function may also take the parameters alone: f(parameters).
 
     The loss is a number, or an array of S terms, one per sample. The terms must **add up to L** (for a mean
-    over N samples, return ℓₙ / N); they have 10 to 20 times less rounding noise than their total. A
+    over N samples, divide each sample's loss by N); terms have 10 to 20 times less rounding noise than L. A
     vectorized function takes K points at once: every parameter gets a first axis of length K, (K, …), and the
     function returns losses of shape (K,) or (K, S) and gradients of shape (K, …).
 

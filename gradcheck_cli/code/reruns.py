@@ -20,7 +20,7 @@ Its absolute value is a power of two, so it scales gradients without rounding.
 _ROUNDINGS = 64.0
 """The largest difference that rounding may cause between two memory layouts, in units of machine epsilon.
 
-Another layout may change the order in which sums are computed, and so their rounding.
+Another layout may change the order in which sums are computed, and therefore the rounding of the sums.
 """
 
 _UNDERFLOWS = 8.0

@@ -333,7 +333,7 @@ def refuse_other_gradients(first: Evaluation, second: Evaluation, code: Callee) 
 
 
 def refuse_mixed(function: Function, apart: float, code: Callee) -> None:
-    """Raise an `InputError` if a vectorized function's losses for a stack differ from those for each point.
+    """Raise an `InputError` if a vectorized function's losses for a stack and for single points differ.
 
     apart: the largest difference allowed, relative to the largest loss term.
     """

@@ -27,10 +27,9 @@ _WATCHING: list[Watch] = []
 def tap(name: str, value: T) -> T:
     """Mark an intermediate result of the forward pass, so that gradcheck can check its gradient, too.
 
-    Use it as ``h = tap("h", relu(z))``. If the gradients that your function returns contain ``"h"``,
-    gradcheck compares that gradient with differences of the loss with respect to h. If some gradients are
-    wrong, gradcheck names the two taps between which the fault lies. Outside a check, `tap` returns `value`
-    and does nothing else.
+    Use it as ``h = tap("h", relu(z))``. If your function returns a gradient named ``"h"``, gradcheck
+    compares that gradient with differences of the loss with respect to h. If some gradients are wrong,
+    gradcheck names the two taps between which the fault lies. Outside a check, `tap` only returns `value`.
 
     name: the name of the intermediate result; use each name only once in a forward pass.
     value: a numpy, torch or jax array of floats.

@@ -1,7 +1,7 @@
 """Check the intermediate results that a forward pass marks with `tap`, in the same way as parameters.
 
-To perturb an intermediate result h, a shift is added to it on the line that computes it, and the code
-computes everything after that line from the sum. The derivative is thus ∂L/∂h with the parameters held fixed,
+An intermediate result h is perturbed by adding a shift to h on the line that computes h. The code computes
+everything after that line from the sum. The derivative is thus ∂L/∂h with the parameters held fixed,
 which is the gradient that backward has at that line.
 """
 
@@ -152,7 +152,7 @@ class Search:
     parameters: Mapping[str, Array]
 
     def places(self, wrong: Collection[str], right: Collection[str]) -> Iterator[str]:
-        """Yield a sentence for each tensor that is wrong although the next taps above it are right.
+        """Yield a sentence for each tensor whose gradient is wrong while the next taps above it are right.
 
         Backward computes the gradient of the tensor from the gradients of these taps, so the fault lies
         between the taps and the tensor.

@@ -69,7 +69,7 @@ def _run_without(
 
 
 def _mode(torch: Any, seen: dict[Place, None], only: Collection[Place] | None) -> Any:
-    """Return a context in which these calls return their argument."""
+    """Return a context in which the calls in `only` return their argument instead of detaching it."""
     calls = {
         torch.Tensor.detach: "detach()",
         torch.Tensor.detach_: "detach_()",

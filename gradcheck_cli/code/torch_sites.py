@@ -8,7 +8,7 @@ guessed matrix of factors (`torch_factors`).
 2. If the outputs of all submodules that hold the parameter are kept fixed, no change of the parameter changes
 the loss. So the parameter is used nowhere else, such as in `F.linear(x, self.lin.weight)` or in a penalty.
 
-3. A change in one sample leaves the loss terms of all other samples as they are, bit by bit. If not, as in
+3. A change in one sample leaves the loss terms of all other samples as they are, bit for bit. If not, as in
 batch normalisation in training mode, only one entry of the output is perturbed at a time.
 
 A parameter that fails a test has no site and is checked in another way.

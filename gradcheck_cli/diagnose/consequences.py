@@ -31,7 +31,7 @@ _SETTLED = 1e-10
 
 
 class Consequences:
-    """Tests mistakes at several nodes by the gradients that result.
+    """Tests mistakes at several nodes by computing the gradients that result.
 
     visits: the `Visit` to each node in a backprop without mistakes, by the node's index.
     targets: the author's gradients, by parameter.

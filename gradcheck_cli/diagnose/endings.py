@@ -78,7 +78,7 @@ class Endings:
         return owners(self.at.graph)
 
     def _in_words(self, uses: Mapping[int, Array]) -> dict[str, Array]:
-        """Return the parts of a gradient, one per use of the parameter, by a description of the use.
+        """Return the parts of a gradient, one per use of the parameter, keyed by a description of the use.
 
         The description names the layer or, if a layer uses the parameter more than once, numbers the use.
         """

@@ -199,7 +199,7 @@ class GraphSearch:
     def _may_fit(self, visit: Visit, variant: Variant) -> bool:
         """Return whether this mistake, if it is the first one, may reproduce the author's gradients.
 
-        In a loop, whose many nodes take long to search, the mistake must give a wrong gradient by itself.
+        In a loop, whose many nodes take long to search, the mistake must give a wrong gradient on its own.
         """
         if self._probe is None or (self.most > 1 and visit.i not in self._looped):
             return True

@@ -1,4 +1,4 @@
-"""Present a normalisation, or the scale above it, as a `Site` whose means are taken over columns."""
+"""Present a normalisation, or the scale above it, as a `Site` with one mean for each column."""
 
 from __future__ import annotations
 

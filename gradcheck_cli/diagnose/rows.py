@@ -98,7 +98,7 @@ class Rows:
 
     @cached_property
     def outputs(self) -> tuple[Array, ...]:
-        """The activation a of each layer, (rows, units)."""
+        """The output `a` of each layer's activation, (rows, units)."""
         return self._by_row(lambda at: at.a)
 
     @cached_property

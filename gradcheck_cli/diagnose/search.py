@@ -267,7 +267,7 @@ class Search:
     # --- some units or samples alone -----------------------------------------------------------------------
 
     def _in_some_units(self, state: State, reached: State, i: int, steps: Steps) -> Iterator[State]:
-        """Yield the states in which these mistakes are made in only some units of the layer."""
+        """Yield the states in which the wrong steps are made in only some units of the layer."""
         wrong, right = reached.site, self._plain(state, i)
         name = wrong.layer.weight if wrong else ""
         if wrong is None or right is None or name not in self.targets or wrong.layer.batch_norm is not None:

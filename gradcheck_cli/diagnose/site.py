@@ -87,12 +87,12 @@ class Site:
 
     @property
     def y(self) -> Array:
-        """The input y of the layer's activation, (N, out) for N samples."""
+        """The input `y` of the layer's activation, (N, out) for N samples."""
         return self.activity.y[self.i]
 
     @cached_property
     def a(self) -> Array:
-        """The output a of the layer's activation, (N, out) for N samples."""
+        """The output `a` of the layer's activation, (N, out) for N samples."""
         return self.activity.outputs[self.i]
 
     @property

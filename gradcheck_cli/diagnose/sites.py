@@ -196,7 +196,7 @@ def pointwise_site(visit: Visit) -> PointwiseSite:
 class AffineSite(NodeSite):
     """A visit to a step z = a wᵀ + b, in the form of a `Site`.
 
-    Here a is the step's input as rows. The upstream gradient is δ.
+    Here `a` is the step's input as rows. The upstream gradient is δ.
     """
 
     @cached_property

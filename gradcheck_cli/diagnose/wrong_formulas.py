@@ -16,7 +16,7 @@ from gradcheck_cli.network.layer import Layer
 from gradcheck_cli.types import Array
 
 Slope = Callable[[Array, Array, Layer], Array]
-"""A function that takes y, a and their layer, and returns a wrong φ'(z)."""
+"""A function that takes `y`, `a` and the layer they belong to, and returns a wrong φ'(z)."""
 
 
 # --- an option of the activation ---------------------------------------------------------------------------

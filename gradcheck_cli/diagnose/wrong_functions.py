@@ -105,7 +105,7 @@ def _half_of_a_sum(target: Target, right: Array) -> Spoilt | None:
 
 
 def _axes_swapped(target: Target, right: Array) -> Spoilt | None:
-    """Fit a gradient of more than two axes, two of which are swapped."""
+    """Fit a gradient of more than two axes that has two axes swapped."""
     for one, other in _swappable(right):
         swapped = np.swapaxes(right, one, other)
         if target.matches(swapped):

@@ -15,7 +15,7 @@ from gradcheck_cli.network.losses import LOSSES
 from gradcheck_cli.types import Array
 
 Gradient = Callable[[Array, Array], Array]
-"""A function that takes the output a and the target, and returns ∂ℓ/∂a.
+"""A function that takes the output `a` and the target, and returns ∂ℓ/∂a.
 
 All three arrays are (N, C), for N samples and C outputs; ℓ is the loss of a sample.
 """
@@ -70,7 +70,7 @@ NOT_ZERO = "targets other than 0"
 def _of_logits(
     loss: str, name: str, p: Callable[[Array], Array], total: Callable[[Array], Array]
 ) -> Iterator[Mistake]:
-    """Yield the mistakes for a loss of logits a whose gradient is ∂ℓ/∂a = p(a) · total(y) − y.
+    """Yield the mistakes for a loss of logits `a` with the gradient ∂ℓ/∂a = p(a) · total(y) − y.
 
     loss: the name of the loss.
     name: the symbol of p.

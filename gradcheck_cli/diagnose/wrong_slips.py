@@ -16,7 +16,7 @@ from gradcheck_cli.network.losses import Loss
 from gradcheck_cli.types import Array
 
 Slip = Callable[..., Array]
-"""A function that takes the output a, the target and the loss's options, and returns a wrong ∂ℓ/∂a.
+"""A function that takes the output `a`, the target and the loss's options, and returns a wrong ∂ℓ/∂a.
 
 All three arrays are (N, C), for N samples and C outputs; ℓ is the loss of a sample.
 """
@@ -229,7 +229,7 @@ _DICE: tuple[Row, ...] = (
 def _cosine(of: Callable[[Array, Array, Array], Array]) -> Slip:
     """Return a `Slip` that computes `of` from a / |a|, y / |y| and |a|.
 
-    Here a is an output and y its target; both are vectors.
+    Here `a` is an output and `y` is its target; both are vectors.
     """
 
     def gradient(a: Array, t: Array, eps: float) -> Array:

@@ -176,7 +176,7 @@ def _is_a_line(off: Array) -> bool:
 def _lines(axis: int, kind: str) -> Fits:
     """Return a `Fits` function that recognises wrong rows (axis 0) or columns (axis 1).
 
-    It fits only if at least half of the rows or columns are correct.
+    Wrong lines are recognised only if at least half of the rows or columns are correct.
     """
 
     def fits(target: Target, right: Array) -> Spoilt | None:

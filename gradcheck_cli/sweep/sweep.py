@@ -1,6 +1,6 @@
 """Measure the relative error of a gradient as a function of the step of each difference scheme.
 
-The error is ‖a − n(h)‖ / max(‖a‖, ‖n‖) over the swept entries. Here a is the analytic gradient, n(h) is the
+The error is ‖a − n(h)‖ / max(‖a‖, ‖n‖) over the swept entries. Here `a` is the analytic gradient, n(h) is the
 plain scheme's value at the step h, and n is the value that the check's default scheme extrapolates from
 several steps. The denominator is the same for every h. So the error of a small gradient may exceed 1, but
 this error still falls with h.
@@ -37,7 +37,7 @@ class Extrapolated:
     steps: the steps that the scheme extrapolates from.
     error: the relative error.
     bar: the error bar of `error`.
-    scale: max(‖a‖, ‖n‖), the denominator of every relative error, for the analytic gradient a and the
+    scale: max(‖a‖, ‖n‖), the denominator of every relative error, for the analytic gradient `a` and the
         extrapolated estimate n.
     unknown: the number of entries left out because they are on kinks.
     """

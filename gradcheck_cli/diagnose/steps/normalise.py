@@ -34,7 +34,7 @@ W = TypeVar("W", bound=Wrong)
 class Norm:
     """A kind of normalisation.
 
-    name: the words with which the kinds of this normalisation's mistakes begin.
+    name: the first words in the names of this normalisation's mistakes.
     words: the normalisation's name in sentences.
     family: the family of the mistakes.
     count: the symbol for the number of entries in a mean.
