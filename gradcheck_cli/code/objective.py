@@ -70,7 +70,7 @@ class Function(Protocol):
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """Warnings about things in the code that are allowed but rarely intended, each a short line."""
+        """Warnings about things in the code that are allowed but rarely intended, one short line each."""
 
     @property
     def samples(self) -> int | None:

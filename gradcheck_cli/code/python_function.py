@@ -205,7 +205,7 @@ class PythonFunction:
 
 
 def _nested(inputs: Inputs, code: UserCode) -> Nested | None:
-    """Return the parameters that the module defines, nested as it nests them; None if it defines none.
+    """Return the parameters that the module defines, in the module's nesting; None if it defines none.
 
     If the spec names the parameters, the result is also None if the module's parameters are unusable.
     """

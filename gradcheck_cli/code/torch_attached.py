@@ -34,7 +34,7 @@ class Place(NamedTuple):
 
 
 def attached(torch: Any, code: Callee, run: Callable[[], Mapping[str, Array]]) -> Iterator[Attached]:
-    """Yield the gradients without each call that detaches a tensor, and then without all of these calls.
+    """Yield the gradients of runs without single calls that detach a tensor, then without all such calls.
 
     run: a function that runs the module's forward and backward pass, and returns the gradients.
     """

@@ -132,7 +132,7 @@ def _stands_for_all(comparison: Comparison, target: Target) -> bool:
 
 
 def _in_place_of(target: Target, targets: Mapping[str, Target]) -> Iterator[Made]:
-    """Yield a swap with each other tensor whose correct gradient equals the author's gradient of `target`.
+    """Yield a swap with every other tensor whose correct gradient equals the author's gradient of `target`.
 
     Only entries with a known correct value are compared.
     """

@@ -32,7 +32,7 @@ def times(site: Site, factor: float) -> Site:
 
 
 def projected(found: Array, candidate: Array) -> float:
-    """Return the factor on `candidate` that fits the gradient `found` best, by least squares."""
+    """Return the factor k for which k · `candidate` fits the gradient `found` best, by least squares."""
     known = np.isfinite(found)
     size = float(np.square(candidate[known]).sum())
     return float((found[known] * candidate[known]).sum() / size) if size > 0 else np.nan

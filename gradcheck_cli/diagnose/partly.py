@@ -60,7 +60,7 @@ def _sums_over_samples(
     """Yield each of the author's gradients that is a sum Σₙ δₙᵀ fₙ over samples n, as (gradient, δ, f).
 
     Each term of such a sum comes from the loss of one sample. So no gradient below the topmost batch
-    normalisation is yielded: each of its terms depends on all samples.
+    normalisation is yielded, since each of its terms depends on all samples.
     """
     for site in reversed(sites):
         if not site.is_of_samples:

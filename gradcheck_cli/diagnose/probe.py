@@ -96,7 +96,7 @@ class Probe:
         ]
 
     def is_reliable(self, visits: Mapping[int, Visit]) -> bool:
-        """Return whether all tangents agree with correct backprop. They disagree if a value is on a kink."""
+        """Return whether all tangents agree with correct backprop. The two disagree if a value is on a kink."""
         return all(
             each.agrees(visit) for visit in visits.values() for group in self._groups for each in group
         )

@@ -73,7 +73,7 @@ OFF_DIAGONAL_HALF = Wrong(
 
 
 def off_diagonal_twice(right: Array) -> Array:
-    """Return the gradient with its mirror image added to each entry off the diagonal."""
+    """Return the gradient with the mirror image of each entry off the diagonal added to that entry."""
     return right + mirrored(right) - _diagonal(right)
 
 

@@ -177,7 +177,7 @@ _MANY_TIMES = 10.0
 
 
 def is_round(norm: float) -> bool:
-    """Return whether the norm has at most two significant digits, like a limit that somebody chose."""
+    """Return whether the norm has at most two significant digits, as a limit chosen by hand would."""
     return 0 < norm < math.inf and math.isclose(norm, float(f"{norm:.2g}"), rel_tol=SAME)
 
 

@@ -124,7 +124,8 @@ def _of_input(numbers: Numbers, i: int, number: int, entry: int) -> Iterator[tup
 def _products(numbers: Numbers, i: int, slopes: Array) -> Iterator[tuple[int | None, float, float]]:
     """Yield (output, ∂L/∂out, slope) for every nonzero product.
 
-    The output is the index of an entry of out; it is None for products that are too small to be shown.
+    The item `output` is the index of an entry of the node's output. It is None for products that are too
+    small to be shown.
     """
     upstream = numbers.upstream[i + 1]
     sizes = np.abs(upstream * slopes).ravel()

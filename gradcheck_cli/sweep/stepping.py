@@ -249,7 +249,7 @@ class Drawing:
         return self._rows[sites, units]
 
     def _most(self, objective: SweptObjective, site: Site, units: int, share: int) -> int:
-        """Return how many of a parameter's units to perturb: a few batches, within the parameter's share."""
+        """Return how many units of a parameter to perturb in a few batches and within its share of the work."""
         features, samples = objective.site_shape(site)
         numbers = samples * max(1, features // units)
         most = max(1, BATCHES * objective.units(site).batch // numbers)

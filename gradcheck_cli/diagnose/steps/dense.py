@@ -1,7 +1,7 @@
 """Mistakes in the backward pass of dense layers and convolutions.
 
-These are the mistakes that `table.py` lists for chains of layers, and two more: the product uses z in place
-of the activation, or the values before dropout.
+The mistakes are those that `table.py` lists for chains of layers, and two more: in the product, z takes the
+place of the activation, or the values before dropout take the place of the values after it.
 """
 
 from __future__ import annotations
