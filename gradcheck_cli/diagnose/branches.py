@@ -79,7 +79,7 @@ def owners(graph: Graph) -> dict[str, str]:
 
 
 def lost_variants(nodes: Sequence[Node]) -> Iterator[Variant]:
-    """Yield a `Variant` for each input of each kind of step. In it, no gradient reaches that input."""
+    """Yield, for each input of each kind of step, a `Variant` that passes no gradient to that input."""
     kinds = dict.fromkeys((type(node.step), slot) for node in nodes for slot in range(len(node.inputs)))
     for kind, slot in kinds:
         yield Variant(SKIP_LOST if issubclass(kind, Add) else BRANCH_LOST, kind, _lost(slot, _branches))
@@ -98,7 +98,7 @@ def _lost(slot: int, applies: Callable[[Visit, int], bool]) -> Backward:
 
 
 def _state_lost(visit: Visit, _: float) -> Handed | None:
-    """Return the correct gradients, except for 0 at every input that is an earlier time step's state."""
+    """Return the correct gradients, with 0 for each input that holds the state of an earlier time step."""
     shares, gradients = visit.right
     lost = [(visit.i, slot) in visit.at.carried for slot in range(len(shares))]
     if not any(lost):

@@ -177,7 +177,7 @@ class GraphSearch:
         return frozenset().union(*loops)
 
     def _settled(self, swept: Swept, visit: Visit, handed: Handed) -> Iterator[Swept]:
-        """Yield the sweep after a visit, once for each way to explain the gradients that it completes."""
+        """Yield the sweep after a visit, once for each way to explain the gradients it completes."""
         yield from self._ends.settled(self._after(swept, visit, handed), visit.i, self.most)
 
     def _with_variant(self, swept: Swept, visit: Visit, variant: Variant) -> Iterator[Swept]:
@@ -330,7 +330,7 @@ class GraphSearch:
                 yield from self._ends.settled(swept, i, self.most) if of_node else iter((swept,))
 
     def _fitting(self, made: WithValue, right: Swept, i: int, of_node: bool) -> list[float]:
-        """Return, for each of the gradients in `_first_gradients`, the unknown that fits it best."""
+        """Return, for each gradient in `_first_gradients`, the value of the unknown that fits it best."""
         at_zero = self._first_gradients(made(0.0) or right, i, of_node)
         at_one = self._first_gradients(made(1.0) or right, i, of_node)
         values = [

@@ -185,7 +185,7 @@ def _penalty(problem: Problem) -> float:
 def _pairs_of_this_bias(problem: Problem, targets: Mapping[str, Target]) -> Iterator[OtherNetwork]:
     """Yield the networks with two changes that reproduce the gradient of the output layer's bias.
 
-    If the output layer has batch normalisation, they reproduce the gradient of β instead.
+    If the output layer has batch normalisation, the networks reproduce the gradient of β instead.
     """
     output = problem.network.output
     target = targets.get(output.bias if output.batch_norm is None else output.beta)

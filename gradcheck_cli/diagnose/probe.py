@@ -1,8 +1,8 @@
 """A quick test of whether one mistake at one node can reproduce the author's gradients, without a sweep.
 
-Backprop below a node is linear in the gradients that the node passes down. Suppose that a mistake changes
-∂L/∂v, for a value v of the graph, by D. Then it changes ⟨r, ∂L/∂w⟩, for any direction r of the parameters w,
-by ⟨D, t⟩. Here t is the tangent of v: the derivative of v along r. So two random directions are enough to
+Backprop below a node is linear in the gradients that the node passes down. Suppose that v is a value of
+the graph, and that a mistake changes ∂L/∂v by D. Then ⟨r, ∂L/∂w⟩ changes by ⟨D, t⟩, for any direction r of
+the parameters w. Here t is the tangent of v: the derivative of v along r. So two random directions are enough to
 test every mistake. A single forward pass per direction computes all tangents. A mistake that fails the test
 cannot fit. A mistake that passes is then tried in a full sweep.
 """
@@ -96,7 +96,7 @@ class Probe:
         ]
 
     def is_reliable(self, visits: Mapping[int, Visit]) -> bool:
-        """Return whether all tangents agree with correct backprop. The two disagree if a value is on a kink."""
+        """Return whether all tangents agree with correct backprop. If not, some value is on a kink."""
         return all(
             each.agrees(visit) for visit in visits.values() for group in self._groups for each in group
         )
@@ -104,8 +104,8 @@ class Probe:
     def may_fit(self, visit: Visit, *handed: Handed) -> bool:
         """Return whether a wrong `vjp` in an otherwise correct backprop may reproduce the author's gradients.
 
-        handed: the result of the wrong `vjp`. If it has an unknown, there are two results: with the unknown
-        at 0 and at 1.
+        handed: the result of the wrong `vjp`. If the mistake has an unknown, there are two results: with the
+            unknown at 0 and at 1.
         """
         for group in self._groups:
             if group[0].at > visit.i:

@@ -26,14 +26,14 @@ _MOST_SAMPLES = 512
 
 
 def kept_samples(sums: Sequence[tuple[Array, Array, Array]]) -> Array | None:
-    """Return the weights sₙ of the N samples, (N, 1), with which every sum equals Σₙ sₙ δₙᵀ fₙ.
+    """Return the weights sₙ of the N samples, (N, 1), for which every sum equals Σₙ sₙ δₙᵀ fₙ.
 
     A sample that is left out has the weight 0. All other samples have the same weight: 1, or N divided by
     their number. The weights are solved for by least squares. The normal equations need only the inner
     products ⟨δₙᵀ fₙ, δₘᵀ fₘ⟩ = (δₙ · δₘ) (fₙ · fₘ), so no product δₙᵀ fₙ is formed. Returns None if no proper
     subset of the samples fits, or if the sums do not determine the subset.
 
-    sums: for each sum, the author's value, (out, in), the factor δ, (N, out), and the factor f, (N, in).
+    sums: for each sum, the author's value (out, in), the factor δ (N, out) and the factor f (N, in).
     """
     if not sums or not all(np.isfinite(found).all() for found, _, _ in sums):
         return None

@@ -32,7 +32,7 @@ class Pass:
     """A forward pass, together with the author's gradients.
 
     values: x and the output of every node, by their indices in the graph.
-    found: the author's gradients, by parameter name, with weights as matrices. A mistake may depend on them.
+    found: the author's gradients, by parameter name, with weights as matrices. Mistakes may use them.
     """
 
     problem: Problem

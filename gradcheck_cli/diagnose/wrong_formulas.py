@@ -35,7 +35,7 @@ def _elu(site: Site, alpha: float) -> Array | None:
 
 
 def _elu_of_a(site: Site, alpha: float) -> Array | None:
-    """Return ∂L/∂a · φ'(z) for an elu whose slope below 0 is computed as a + alpha with the wrong alpha."""
+    """Return ∂L/∂a · φ'(z) for an elu whose slope below 0 is `a + alpha`, with a wrong alpha."""
     if site.layer.activation.name != "elu":
         return None
     return site.dL_da * np.where(site.y > 0, 1.0, site.a + alpha)

@@ -1,7 +1,7 @@
 """Patterns in the gradients of functions, which need no network to be recognised.
 
-The arrays alone show the rows of `TENSOR_PATTERNS`. The other rows need further evaluations of the code, by
-the module `subject/patterns.py`.
+The patterns in `TENSOR_PATTERNS` show in the arrays alone. The other patterns need further evaluations of the
+code, by the module `subject/patterns.py`.
 """
 
 from __future__ import annotations

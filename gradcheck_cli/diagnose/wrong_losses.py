@@ -183,7 +183,7 @@ _OTHERS: Mapping[str, tuple[str, Gradient, str]] = {
         "2 * (over * margins - y * (over * margins).sum(axis=1, keepdims=True))",
     ),
 }
-"""Gradients that may be taken by mistake, by the name of their loss.
+"""Gradients that code may use by mistake, keyed by the name of their loss.
 
 Each row holds the formula, a function that computes the gradient, and numpy code.
 """

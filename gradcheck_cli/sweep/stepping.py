@@ -249,7 +249,7 @@ class Drawing:
         return self._rows[sites, units]
 
     def _most(self, objective: SweptObjective, site: Site, units: int, share: int) -> int:
-        """Return how many units of a parameter to perturb in a few batches and within its share of the work."""
+        """Return how many units of a parameter fit into a few batches and into its share of the work."""
         features, samples = objective.site_shape(site)
         numbers = samples * max(1, features // units)
         most = max(1, BATCHES * objective.units(site).batch // numbers)
