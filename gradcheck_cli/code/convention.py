@@ -110,7 +110,7 @@ def _outputs(
 ) -> int:
     """Return the number of forward's outputs, judging by the names of backward's parameters.
 
-    Raises `InputError` if the names do not tell.
+    Raises `InputError` if the names do not show this number.
     """
     for i, name in enumerate(names[1 : len(results)], 1):
         if name in arguments or _CACHE.search(name) or not _may_be_output(results[i]):

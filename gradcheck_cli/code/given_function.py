@@ -83,7 +83,7 @@ class Given:
 
 
 def _array(name: str, value: Any) -> Any:
-    """Convert a parameter's value to an array. Raises `InputError` if it does not consist of numbers.
+    """Convert a parameter's value to an array. Raises `InputError` if the value is not made of numbers.
 
     name: the parameter's name, for the message.
     """

@@ -239,7 +239,7 @@ def _noise(
 ) -> tuple[Array, Array]:
     """Return the noise level σ of K observed quantities, (K,), and their values along one line, (POINTS, K).
 
-    That line is the longest that was needed; `_DISTANCES` lists the possible distances between its points.
+    The line is the longest one that was needed; `_DISTANCES` lists the possible distances between its points.
     Each quantity is judged on the shortest line on which it changes from point to point. If no quantity
     changes on the shortest line and `wide` is False, the quantities were not computed in float64, and a
     longer line shows the noise of half precision.

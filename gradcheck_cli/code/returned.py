@@ -36,7 +36,7 @@ class Evaluation:
     def apart(self) -> float:
         """The largest difference allowed between the results of two calls.
 
-        It is relative to the largest entry of the array that is compared.
+        The difference is relative to the largest entry of the array that is compared.
         """
         arrays = (self.losses, *self.gradients.values())
         return min(_MOST_APART, 1e3 * max(float(np.finfo(array.dtype).eps) for array in arrays))

@@ -1,6 +1,6 @@
 """The function `tap`, which marks an intermediate result of the user's forward pass.
 
-It is cheap enough to stay in production code.
+`tap` is cheap enough to stay in production code.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ class Watch(Protocol):
     """An object that sees every tap while it watches."""
 
     def passed(self, name: str, value: Any, place: str) -> Any:
-        """Return the value that the code continues with: the value it computed, or a different one."""
+        """Return the value that the code continues with: the computed value, or a different one."""
 
 
 _WATCHING: list[Watch] = []

@@ -142,7 +142,7 @@ def find_sites(graph: Graph, point: Mapping[str, Array], weights: Weights, names
 def _can_be_watched(graph: Graph) -> bool:
     """Return whether the graph is a module without any compiled part.
 
-    Compiled code may ignore hooks, or be compiled again whenever they change.
+    Compiled code may ignore hooks, or be compiled again whenever the hooks change.
     """
     compiler: Any = sys.modules.get("torch._dynamo")
     is_compiled = compiler is not None and compiler.utils.counters["frames"]["total"] > 0

@@ -1,4 +1,4 @@
-"""Split a loss that is one number into one term for each sample, if it is their sum or mean.
+"""Split a loss that is one number into one term per sample, if the loss is the sum or mean of such terms.
 
 Then a forward pass can perturb all samples at once and still show the effect of each perturbation. Only
 finite differences use the split loss; backward runs with the author's loss.

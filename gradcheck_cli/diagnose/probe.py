@@ -2,9 +2,9 @@
 
 Backprop below a node is linear in the gradients that the node passes down. Suppose that v is a value of
 the graph, and that a mistake changes ∂L/∂v by D. Then ⟨r, ∂L/∂w⟩ changes by ⟨D, t⟩, for any direction r of
-the parameters w. Here t is the tangent of v: the derivative of v along r. So two random directions are enough to
-test every mistake. A single forward pass per direction computes all tangents. A mistake that fails the test
-cannot fit. A mistake that passes is then tried in a full sweep.
+the parameters w. Here t is the tangent of v: the derivative of v along r. So two random directions are enough
+to test every mistake. A single forward pass per direction computes all tangents. A mistake that fails the
+test cannot fit. A mistake that passes is then tried in a full sweep.
 """
 
 from __future__ import annotations

@@ -75,7 +75,7 @@ def _unbiased_throughout(at: Normalised, g: Array, site: Site) -> Array:
 
 
 def _unbiased_consistently(at: Normalised, g: Array, site: Site) -> Array:
-    """Return the exact δ if the normalisation uses the unbiased variance (N − 1 for N rows)."""
+    """Return the exact δ of a normalisation whose variance divides by N − 1, for N rows."""
     deviation, count = _unbiased(at, site), site.rows
     z_hat = at.value * at.deviation / deviation
     return (_centred(g) - _along(z_hat, g) * count / max(1, count - 1)) / deviation

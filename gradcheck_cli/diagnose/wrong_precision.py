@@ -115,7 +115,7 @@ ROUNDED_AWAY = WrongTensor(
     fits=_all_rounded_away,
     plant=lambda right: None,
 )
-"""The mistake of rounding a small gradient to 0. It is named only if other gradients are rounded, too."""
+"""The mistake of rounding a small gradient to 0, named only if other gradients are rounded, too."""
 
 
 PRECISION_MISTAKES: tuple[WrongTensor, ...] = (

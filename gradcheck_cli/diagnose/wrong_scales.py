@@ -39,7 +39,7 @@ class Named(NamedTuple):
     """A factor that has a name.
 
     averages: whether the factor comes from a mean over samples or outputs. Such a mean does not affect a
-    penalty.
+        penalty.
     """
 
     value: float

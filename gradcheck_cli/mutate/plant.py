@@ -36,7 +36,7 @@ class Plant:
 def plants(problem: Problem) -> Iterator[Plant]:
     """Yield every known mistake that applies, planted once in every place to which it applies.
 
-    A place is a layer. In a network with layers other than dense layers and convolutions, a place is a step.
+    A place is a layer or, in a network with layers other than dense layers and convolutions, a step.
     """
     if has_rows(problem):
         yield from planted(problem, PLANTABLE)

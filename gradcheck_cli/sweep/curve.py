@@ -70,7 +70,7 @@ _ABOVE = 5.0
 
 @dataclass(frozen=True)
 class Curve:
-    """A scheme's errors at falling steps, and the order at which the errors fall.
+    """A scheme's errors at smaller and smaller steps, and the order at which the errors fall.
 
     expected: the scheme's order.
     order: the measured order; None if no branch is long and straight enough.
