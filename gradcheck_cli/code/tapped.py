@@ -1,8 +1,8 @@
 """Check the intermediate results that a forward pass marks with `tap`, in the same way as parameters.
 
 An intermediate result h is perturbed by adding a shift to h on the line that computes h. The code computes
-everything after that line from the sum. The derivative is thus ∂L/∂h with the parameters held fixed,
-which is the gradient that backward has at that line.
+everything after that line from the sum. The derivative is thus ∂L/∂h with the parameters held fixed, which is
+the gradient that backward has at that line.
 """
 
 from __future__ import annotations
@@ -144,7 +144,7 @@ class Search:
     """A search for the two taps between which a fault lies.
 
     run: the function that runs the forward pass.
-    parameters: the parameters at which to run it, without the taps.
+    parameters: the parameters at which to run the forward pass, without the taps.
     """
 
     taps: Taps

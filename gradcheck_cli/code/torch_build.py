@@ -84,7 +84,7 @@ def _random_upstream(torch: Any, code: Callee, forward: _Forward, x: Tensor | No
 
 
 def _without_y(loss: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """Return the loss as a function of the output alone. If `loss` also requires y, it gets None for y."""
+    """Return the loss as a function of the output alone. If `loss` also requires y, y is None."""
     return loss if takes(loss, None) or not takes(loss, None, None) else lambda output: loss(output, None)
 
 
@@ -116,7 +116,7 @@ def _part_names(leaf: Leaf) -> list[str]:
 
 
 def _with_padding(torch: Any, module: Any, leaf: Leaf) -> Leaf:
-    """Return the leaf. If it is the weight of an embedding with padding rows, fill in its `padding`."""
+    """Return the leaf, with `padding` filled in if it is the weight of an embedding with padding rows."""
     kinds = torch.nn.Embedding, torch.nn.EmbeddingBag
     modules = module.modules() if isinstance(module, torch.nn.Module) else ()
     rows = {

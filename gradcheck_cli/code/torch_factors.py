@@ -1,7 +1,7 @@
 """Guess how a parameter w enters the output of a torch module: z = J w + c, with J given by its `Factors`.
 
 A guess may be bold, because it is verified with forward passes afterwards (`torch_sites`). So guesses are
-made for modules that a user wrote as well as for those of torch. No derivative is involved.
+made for modules that a user wrote as well as for modules of torch. No derivative is involved.
 """
 
 from __future__ import annotations

@@ -128,7 +128,7 @@ class Graph:
         return self.run_at(parameters, lambda: is_wide(self.torch, lambda: self._terms(True, AS_IT_IS)))
 
     def run_at(self, parameters: Mapping[str, Array], run: Callable[[], Result]) -> Result:
-        """Return the result of `run`, with these parameters in the module in float64."""
+        """Call `run` while the module holds these parameters in float64, and return the result."""
         with self._autograd(), _one_thread(self.torch):
             self._assign(parameters, wide=True)
             return run()

@@ -43,8 +43,8 @@ def read(source: NetworkCode, inputs: Inputs, load: Load = load) -> Function:
     at random. Otherwise, L is loss(module(x), y) or loss(function(x, *tensors), y), summed if it has
     one term per sample. If there are no data, x and y are left out. The parameters are the tensors of
     `named_parameters()` or `tensors` that require a gradient. If no entry of `tensors` requires one, the
-    parameters are all its floating-point and complex entries. The source's `names` and `layout` translate the
-    parameters' names and layout to those of the network section.
+    parameters are all floating-point and complex entries of `tensors`. The source's `names` and `layout`
+    translate the parameters' names and layout to those of the network section.
 
     The gradients come from backward, in the module's own dtype. The losses come from the same module at the
     same point, but in float64, and without autograd unless the forward pass needs it. The terms of the loss
