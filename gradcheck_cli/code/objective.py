@@ -115,7 +115,7 @@ class Function(Protocol):
 
     @property
     def other_modes(self) -> Mapping[str, Function]:
-        """The same function with gradients from each further mode that is to be checked, by its name."""
+        """The same function with gradients from each further mode to check, by the name of the mode."""
 
     @property
     def others(self) -> Sequence[Function]:

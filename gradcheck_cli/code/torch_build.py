@@ -109,7 +109,7 @@ def _leaf(torch: Any, code: Callee, name: str, tensor: Tensor) -> Leaf:
 
 
 def _part_names(leaf: Leaf) -> list[str]:
-    """Return the names in the report that stand for parts of a parameter; empty if it has its own name."""
+    """Return the report's names for the parts of a parameter; empty if the parameter keeps its own name."""
     if leaf.own.is_complex:
         return [f"{leaf.called}.real", f"{leaf.called}.imag"]
     return [] if leaf.storage.is_dense else [leaf.called]

@@ -73,7 +73,7 @@ class Turned:
 
     factors: the factors of the transposed matrices.
     rows: the rows of the matrices to keep.
-    groups: the number of matrices. An entry of a matrix may be an array of its own.
+    groups: the number of matrices. An entry of a matrix may itself be an array.
     """
 
     factors: Factors
@@ -165,7 +165,7 @@ def _dense(entry: Entry) -> Iterator[Factors]:
 def _side_by_side(entry: Entry) -> Iterator[Factors]:
     """Yield the factors of w in z = [a₁ w₁ᵀ, a₂ w₂ᵀ, …], where w holds the matrices w₁, w₂, … in its rows.
 
-    So the projections of query, key and value enter an attention.
+    The projections of query, key and value in an attention are an example.
     """
     inputs, features = list(_inputs(entry)), entry.layout.features
     shapes = {rows.shape for rows in inputs}
@@ -177,7 +177,7 @@ def _side_by_side(entry: Entry) -> Iterator[Factors]:
 
 
 def _inputs(entry: Entry) -> Iterator[Array]:
-    """Yield what a call read at each position of each sample, (positions, N, K), for each of its tensors."""
+    """Yield, for each tensor of a call, the inputs at each position of each sample, (positions, N, K)."""
     for tensor in entry.tensors:
         if tensor.is_floating_point() and tensor.numel() <= _MOST_NUMBERS:
             rows = entry.layout.samples_last(_numbers(tensor))
@@ -240,9 +240,9 @@ def _padded(module: Any, images: Tensor, padding: Sequence[int]) -> Array:
 
 
 def _spread(module: Any, images: Tensor, positions: Sequence[int]) -> Array:
-    """Return the images with zeros between their pixels, which a transposed convolution convolves.
+    """Return the images with zeros inserted between pixels, as a transposed convolution reads them.
 
-    The padding is such that there is a patch for each position of the output.
+    The padding is chosen so that there is one patch for each position of the output.
     """
     functional: Any = import_module("torch.nn.functional")
     numbers = _numbers(images)

@@ -23,7 +23,7 @@ from gradcheck_cli.errors import InputError
 from gradcheck_cli.types import Array
 
 WIDE = "in float64, which finite differences need"
-"""How error messages describe a run in float64."""
+"""The words for a run in float64 in error messages."""
 
 _MOVED = "with slightly changed parameters"
 _STACKED = "under torch.func.vmap, which `vectorized` asks for"
@@ -39,7 +39,7 @@ class TorchFunction:
     apart: the largest difference allowed between the results of two runs, relative to the largest entry.
     is_wide: whether the losses are known to be computed in float64 throughout.
     findings: faults found by running backward in other ways.
-    before: the module itself, if this is the function g = ⟨∇L, v⟩.
+    before: the function of the loss L, if this object is g = ⟨∇L, v⟩; empty otherwise.
     other_modes: the same module with gradients from other modes of torch, by the name of the mode.
     others: the same module with other upstreams.
     searched: the sites found so far, which all upstreams share.

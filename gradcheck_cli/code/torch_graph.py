@@ -27,7 +27,7 @@ Result = TypeVar("Result")
 Batch = Callable[[Tensor, Sequence[Tensor], Tensor], Sequence[Tensor]]
 """A function that runs backward for several upstreams at once, and returns a stack of gradients per tensor.
 
-It takes the loss terms, (S,), the tensors, and the upstreams, (K, S).
+The function takes the loss terms, (S,), the tensors, and the upstreams, (K, S).
 """
 
 _LAYERS = "name the layers as the module does, or under 'gradients', add names: {MODULE_NAME: SPEC_NAME}"
@@ -178,7 +178,7 @@ class Graph:
     ) -> list[Mapping[str, Array]]:
         """Return the gradients of K losses, computed in one backward pass for K upstreams.
 
-        factors: (K, S), what to multiply the S terms of the weighted loss by for each of the K losses.
+        factors: for each of the K losses, the factors on the S terms of the weighted loss, (K, S).
         batch: a function that runs that backward pass.
         """
         if sparse := next((leaf.name for leaf in self.leaves if not leaf.storage.is_dense), ""):

@@ -29,7 +29,7 @@ class Leaf:
     own: the parameter's dtype in the module.
     called: the parameter's name in the report, which is NAME.values for a sparse parameter.
     turned: whether the parameter's two axes are swapped in the report.
-    storage: which of its entries the parameter stores.
+    storage: a description of the entries that the parameter stores.
     padding: the values of the padding rows, which get no gradient, by the index of the row.
     """
 
@@ -65,10 +65,10 @@ class Leaf:
         return self.parts(widened(self.storage.stored(self.tensor.detach()), True).cpu())
 
     def assign(self, torch: Any, parts: Mapping[str, Array], wide: bool) -> None:
-        """Assign the parameter, and forget its gradient.
+        """Assign the parameter, and delete the gradient that torch computed for it.
 
-        parts: its stored numbers, as real arrays by name.
-        wide: whether to assign it in float64 rather than in its own dtype.
+        parts: the numbers to store, as real arrays by name.
+        wide: whether to store the numbers in float64 rather than in the parameter's own dtype.
         """
         numbers = torch.from_numpy(self.whole(parts))
         numbers = numbers.to(self.tensor.device, numbers.dtype if wide else self.own)
@@ -89,7 +89,7 @@ class Leaf:
         return tuple(self.storage.stored(self.tensor.detach()).shape)
 
     def parts(self, whole: Tensor) -> dict[str, Array]:
-        """Convert stored numbers or their gradient to real arrays by name: one array, or two if complex.
+        """Convert stored numbers or a gradient to real arrays by name: one array, or two if complex.
 
         The arrays have the names and the layout of the report.
 
@@ -101,7 +101,7 @@ class Leaf:
         return {f"{self.called}.{part}": self._turn(plain(tensor)) for part, tensor in parts.items()}
 
     def whole(self, parts: Mapping[str, Array]) -> Array:
-        """Assemble the stored numbers from its real arrays, in the module's layout, as float64 or complex128.
+        """Assemble the stored numbers from real arrays, in the module's layout, as float64 or complex128.
 
         parts: the arrays by name, in the report's layout.
         """

@@ -127,7 +127,7 @@ class ProjectedGradient:
         return grouped(self.torch, [v.to(g.device, g.dtype) * g for v, g in pairs])
 
     def _first_gradients(self, loss: Tensor) -> list[Tensor]:
-        """Return ∇L at the stored numbers as dense real tensors; zeros for a parameter without effect."""
+        """Return ∇L at the stored numbers as dense real tensors; zeros for parameters that L ignores."""
         tensors = [leaf.tensor for leaf in self.leaves]
         if not loss.requires_grad:
             found = [None] * len(tensors)

@@ -64,7 +64,7 @@ def read(source: NetworkCode, inputs: Inputs, load: Load = load) -> Function:
 
 
 def _samples(torch: Any, inputs: Inputs, code: UserCode) -> tuple[Any, Any]:
-    """Return x and y. A sparse tensor in `data` of the code's module stays a tensor."""
+    """Return x and y. A sparse tensor in the `data` of the code's module remains a tensor."""
     data = code.own("data") if inputs.x is None and inputs.y is None else None
     if not isinstance(data, tuple | list) or len(data) != 2 or not any(is_sparse(torch, d) for d in data):
         return samples(inputs, code)

@@ -159,7 +159,8 @@ class Modules:
     def _owners(self, wrong: Collection[str]) -> dict[str, list[str]]:
         """Return the parameters with wrong gradients, by the name of the module that uses them.
 
-        That is the innermost module around a parameter that is called. An attention does not call `out_proj`.
+        That module is the innermost one that contains the parameter and is called. For instance, torch's
+        attention never calls its `out_proj`.
         """
         owners: dict[str, list[str]] = {}
         called = {*self._names(), ""}

@@ -1,4 +1,4 @@
-"""Check further modes in which torch computes gradients: forward mode, and backward of several upstreams."""
+"""Check further modes in which torch computes gradients: forward mode, and backward for several upstreams."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _ROWS = 3
 
 
 def other_modes(function: TorchFunction, inputs: Inputs) -> dict[str, TorchFunction]:
-    """Return the module with gradients from each further mode that the check asks for, by name."""
+    """Return, by name of the mode, the module with gradients from each further mode to check."""
     modes: dict[str, TorchFunction] = {}
     if inputs.forward_mode:
         modes[FORWARD] = _ForwardMode(**_alone(function))
@@ -36,7 +36,7 @@ def other_modes(function: TorchFunction, inputs: Inputs) -> dict[str, TorchFunct
 
 
 def _alone(function: TorchFunction) -> dict[str, Any]:
-    """Return the fields of a function, without what is known about its backward."""
+    """Return the fields of a function, without the results of tests of its backward pass."""
     fields_of = {each.name: getattr(function, each.name) for each in fields(function)}
     return {**fields_of, "findings": (), "others": (), "other_modes": {}}
 
@@ -57,11 +57,11 @@ class _ForwardMode(TorchFunction):
         return ()
 
     def attached(self) -> tuple[Attached, ...]:
-        """Return nothing: backward alone shows a detached branch."""
+        """Return an empty tuple, since the check of plain backward already finds detached branches."""
         return ()
 
     def wide_gradients(self) -> None:
-        """Return None: reverse mode already shows how much the module's own dtype rounds."""
+        """Return None, because reverse mode already shows the rounding errors of the module's own dtype."""
 
 
 _HOW_TO_JVP = "forward mode needs a jvp: give each autograd.Function a static method jvp(ctx, *tangents)"
@@ -71,7 +71,7 @@ _HOW_TO_JVP = "forward mode needs a jvp: give each autograd.Function a static me
 
 
 class _Way(NamedTuple):
-    """A way of torch to run backward for several upstreams, with its name."""
+    """One of torch's ways to run backward for several upstreams at once, with the name of the way."""
 
     name: str
     run: Batch
@@ -99,9 +99,12 @@ def _ways(torch: Any) -> list[_Way]:
 class _Batched(TorchFunction):
     """A module as a `Function` whose gradients come from one backward pass for several upstreams.
 
-    The upstream of the check is multiplied by other factors in each row of the batch.
-    way: the way of torch to run that pass.  row: the row whose gradients are checked.
-    whole: the weights in the loss of the check.  factors: the factors of its S terms in each row, (rows, S).
+    In each row of the batch, the upstream of the check is multiplied by different factors.
+
+    way: the way to run that backward pass.
+    row: the row whose gradients are checked.
+    whole: the weights in the loss that is checked.
+    factors: the factors on the S loss terms in each row, (rows, S).
     """
 
     way: _Way
@@ -117,7 +120,7 @@ class _Batched(TorchFunction):
         return self.rows(parameters)[self.row]
 
     def rows(self, parameters: Mapping[str, Array]) -> list[Mapping[str, Array]]:
-        """Return the gradients in each row."""
+        """Return the gradients for each row of the batch."""
         with hinted(_HOW_TO_BATCH), self.code.running(f"in a batch of upstreams ({self.way.name})"):
             return self.graph.batched_gradients(parameters, self.whole, self.factors, self.way.run)
 
@@ -125,11 +128,11 @@ class _Batched(TorchFunction):
         return ()
 
     def attached(self) -> tuple[Attached, ...]:
-        """Return nothing: backward alone shows a detached branch."""
+        """Return an empty tuple, since the check of plain backward already finds detached branches."""
         return ()
 
     def wide_gradients(self) -> None:
-        """Return None: backward for one upstream already shows how much the module's own dtype rounds."""
+        """Return None, because backward for one upstream already shows the rounding errors of the dtype."""
 
 
 _HOW_TO_BATCH = "write backward with operations that torch.func.vmap can batch, or leave 'batched' out"
@@ -138,8 +141,8 @@ _HOW_TO_BATCH = "write backward with operations that torch.func.vmap can batch, 
 def _batched(function: TorchFunction) -> _Batched:
     """Return the module with gradients from a batch of upstreams.
 
-    The gradients that are checked are those for the upstream of the check. If another row of the batch is not
-    what backward gives for its upstream alone, that row is checked instead.
+    Usually, the row with the upstream of the check is checked. But if another row's gradients differ from the
+    gradients of a run with that row's upstream alone, that row is checked instead.
     """
     whole = function.upstream.weights
     factors = drawn((_ROWS, len(whole.terms)), np.random.default_rng(2))

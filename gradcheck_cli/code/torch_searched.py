@@ -19,9 +19,9 @@ _TOLERANCE = 1e-11
 
 @dataclass
 class Searched:
-    """The sites that were found so far, by the names of the parameters that were searched.
+    """The sites found so far, by the names of the parameters for which sites were searched.
 
-    The weights in the loss change the loss terms, but neither the sites nor how parameters enter them.
+    The weights in the loss change the loss terms, but not the sites, nor the way parameters enter the sites.
     """
 
     found: dict[tuple[str, ...], Sites] = field(default_factory=dict)
@@ -29,7 +29,7 @@ class Searched:
     def sites(
         self, graph: Graph, point: Mapping[str, Array], weights: Weights, names: Sequence[str]
     ) -> Sites:
-        """Return the sites of these parameters, for these weights in the loss."""
+        """Return the sites of these parameters, for a loss with these weights."""
         known = self.found.get(tuple(names))
         again = _weighted(known, graph, point, weights) if isinstance(known, TorchSites) else known
         if again is not None:

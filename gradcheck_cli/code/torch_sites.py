@@ -171,9 +171,9 @@ class _Search:
         self.rng = np.random.default_rng(0)
 
     def is_faithful(self) -> bool:
-        """Return whether the watched forward pass repeats itself, and gives the losses of the graph.
+        """Return whether the watched forward pass is repeatable, and gives the losses of the graph.
 
-        A module that is written out may round in another way, but must give the same losses near the point.
+        A module that is written out may round differently, but must give the same losses near the point.
         """
         if not np.array_equal(self.calls.losses(unchanged), self.rest):
             return False
@@ -386,7 +386,7 @@ def _agree(first: Array, second: Array) -> bool:
 
 
 def _owners(root: Module, tensor: Tensor, written_out: Mapping[str, Unrolled]) -> dict[str, Module]:
-    """Return the modules that hold a parameter directly, by name; of one that is written out, its parts."""
+    """Return, by name, the modules that hold a parameter directly, or the parts if they are written out."""
     owners: dict[str, Module] = {}
     for name, module in root.named_modules():
         own = {own for own, each in module._parameters.items() if each is tensor}

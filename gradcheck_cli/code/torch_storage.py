@@ -21,7 +21,8 @@ _COMPRESSED = ("torch.sparse_csr", "torch.sparse_csc", "torch.sparse_bsr", "torc
 class Storage(Protocol):
     """How a parameter stores its numbers.
 
-    suffix: what the report appends to the parameter's name.  is_dense: whether it stores all entries.
+    suffix: the ending that the report appends to the parameter's name.
+    is_dense: whether the parameter stores all of its entries.
     """
 
     @property
@@ -31,7 +32,7 @@ class Storage(Protocol):
     def is_dense(self) -> bool: ...
 
     def stored(self, tensor: Tensor) -> Tensor:
-        """Return the stored numbers of the parameter as a dense tensor."""
+        """Return, as a dense tensor, the numbers that the parameter stores."""
 
     def restored(self, numbers: Tensor) -> Tensor:
         """Return the parameter that stores these numbers."""
@@ -62,7 +63,7 @@ DENSE = Dense()
 
 @dataclass(frozen=True)
 class Sparse:
-    """A sparse parameter. If it stores an entry twice, the two numbers add up, and both are checked.
+    """A sparse parameter. If an entry is stored twice, the two numbers add up, and both are checked.
 
     pattern: a copy of the parameter.
     places: the index of each stored number along the sparse axes, with one row for each axis.
@@ -96,7 +97,7 @@ class Sparse:
         return self._picked(self._flat(found.indices()), found.values())
 
     def _picked(self, present: Tensor, values: Tensor) -> Tensor:
-        """Return the values at the stored places; 0 where there is none.
+        """Return the values at the stored places, with 0 at places that have no value.
 
         present: the flat index of each value, in ascending order.
         """
@@ -131,8 +132,9 @@ def numbers_of(tensor: Tensor) -> Tensor:
 def storage_of(torch: Any, code: Callee, name: str, tensor: Tensor) -> Storage:
     """Return how a parameter stores its numbers.
 
+    Raises `InputError` if the parameter has a sparse layout that cannot be checked.
+
     name: the parameter's name, for the message.
-    Raises `InputError` if it has a sparse layout that cannot be checked.
     """
     if not is_sparse(torch, tensor):
         return DENSE
@@ -148,7 +150,7 @@ def storage_of(torch: Any, code: Callee, name: str, tensor: Tensor) -> Storage:
 
 
 def _places(torch: Any, pattern: Tensor) -> Tensor:
-    """Return the index along each axis of every stored number of a compressed tensor."""
+    """Return, for every stored number of a compressed tensor, the number's index along each axis."""
     values = pattern.values()
     numbered = torch.arange(values.numel(), dtype=torch.float64, device=values.device).reshape(values.shape)
     coo = _compressed(torch, pattern, numbered).to_sparse_coo()
@@ -157,7 +159,7 @@ def _places(torch: Any, pattern: Tensor) -> Tensor:
 
 
 def _compressed(torch: Any, pattern: Tensor, numbers: Tensor) -> Tensor:
-    """Return a compressed tensor with the pattern of another one, and with these numbers."""
+    """Return a compressed tensor that has these numbers, and the sparse pattern of `pattern`."""
     if str(pattern.layout) in ("torch.sparse_csr", "torch.sparse_bsr"):
         indices = pattern.crow_indices(), pattern.col_indices()
     else:
@@ -170,8 +172,8 @@ def _compressed(torch: Any, pattern: Tensor, numbers: Tensor) -> Tensor:
 def put(torch: Any, tensor: Tensor, value: Tensor) -> None:
     """Let a tensor hold another value, possibly of another dtype.
 
-    An assignment to the `.data` of a compressed sparse tensor leaves its numbers unchanged, so that tensor is
-    swapped instead.
+    Assigning to the `.data` of a compressed sparse tensor does not change the tensor's numbers, so such a
+    tensor is swapped instead.
     """
     if str(tensor.layout) not in _COMPRESSED:
         tensor.data = value

@@ -1,8 +1,8 @@
 """Run backward with other upstream gradients and in other memory layouts, and compare the results.
 
-The gradients must be linear in the upstream, and must not depend on its layout. They are not linear if
-backward ignores or clips its upstream gradient. They depend on the layout if backward misreads the memory of
-that gradient.
+The gradients must be linear in the upstream gradient, and must not depend on its memory layout. They are not
+linear if backward ignores or clips its upstream gradient. They depend on the layout if backward misreads the
+memory of that gradient.
 """
 
 from __future__ import annotations
@@ -163,7 +163,7 @@ class _Laboratory:
 
 
 def _sum_of(first: _Run, second: _Run) -> _Run:
-    """Return what a run with the sum of two upstreams gives if every step of backward is linear."""
+    """Return the result that a run with the sum of two upstreams has if every step of backward is linear."""
     gradients = {name: np.asarray(g + second.gradients[name]) for name, g in first.gradients.items()}
     steps = [
         _Step(one.name, _sums(one.up, other.up), _sums(one.down, other.down), overwrites=False)

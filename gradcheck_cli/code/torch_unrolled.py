@@ -1,7 +1,7 @@
 """Write out the recurrent layers and the attention of torch, so that the sums inside them can be perturbed.
 
-torch computes such a module in one piece, in which no hook can reach the sums that its weights enter. Here,
-each of these sums is the output of a module of its own, a part. Whoever uses a module that is written out
+torch computes such a module in one piece, so no hook can reach the sums that the module's weights enter. In a
+module that is written out, each of these sums is the output of a small module, called a part. The caller
 verifies that the losses stay the same (`torch_sites`).
 """
 
@@ -18,7 +18,11 @@ Module = Any
 
 @dataclass(frozen=True)
 class Part:
-    """A sum inside a module: the module that computes it, and the names of the parameters that enter it."""
+    """A sum inside a module.
+
+    module: the small module that computes the sum.
+    parameters: the names of the parameters that enter the sum.
+    """
 
     module: Module
     parameters: Sequence[str]
@@ -28,8 +32,10 @@ class Part:
 class Unrolled:
     """A module that is written out.
 
-    module: the module itself.  parts: the sums inside it, by name.
-    forward: its forward pass, which calls the parts. It falls back on the module's own for unusual inputs.
+    module: the module itself.
+    parts: the sums inside the module, by name.
+    forward: the new forward pass, which calls the parts. For unusual inputs, it calls the module's own
+        forward pass.
     """
 
     module: Module
@@ -38,7 +44,7 @@ class Unrolled:
 
     @contextmanager
     def installed(self) -> Iterator[None]:
-        """Let the module run in this way inside the context."""
+        """Make the module use the new forward pass inside the context."""
         self.module.forward = self.forward
         try:
             yield
@@ -47,7 +53,7 @@ class Unrolled:
 
 
 def unrolled(torch: Any, root: Module, tensors: Sequence[Tensor]) -> dict[str, Unrolled]:
-    """Return every module in `root` that has one of these parameters and can be written out, by its name."""
+    """Return, by name, every module in `root` that has one of these parameters and can be written out."""
     wanted = {id(tensor) for tensor in tensors}
     found = {
         name: _unrolled(torch, module)
@@ -78,7 +84,7 @@ def _part(torch: Any, compute: Callable[..., Tensor], parameters: Sequence[str])
 def _recurrent(torch: Any, module: Module) -> Unrolled:
     """Write out an RNN, an LSTM or a GRU of torch, with a part for each layer and direction.
 
-    A GRU has two parts each, since it multiplies a part of what the state contributes.
+    A GRU has two parts for each, since it multiplies part of the state's sum by a gate.
     """
     linear, parts = torch.nn.functional.linear, {}
 
@@ -110,14 +116,14 @@ def _suffixes(module: Module) -> list[str]:
 
 @dataclass(frozen=True)
 class _Passes:
-    """The passes of a recurrent module over a sequence, one for each layer and direction."""
+    """The passes of a recurrent module over a sequence. There is one pass for each layer and direction."""
 
     torch: Any
     module: Module
     parts: Mapping[str, Part]
 
     def run(self, given: Tensor, state: Any) -> Any:
-        """Return what the module returns: its output, and its last state."""
+        """Return what the module would return: the output and the last state."""
         sequence = given.transpose(0, 1) if self.module.batch_first else given
         first, ends = self._first_states(sequence, state), []
         suffixes, directions = _suffixes(self.module), 1 + self.module.bidirectional
@@ -139,7 +145,7 @@ class _Passes:
         return [sequence.new_zeros(shape)] * (1 + (self.module.mode == "LSTM"))
 
     def _over_time(self, sequence: Tensor, suffix: str, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        """Return the hidden states in the order of time, (T, N, H), and the last state."""
+        """Return the hidden states, (T, N, H), in the order of time, and the last state."""
         times = range(len(sequence))
         hidden = []
         for t in reversed(times) if suffix.endswith("_reverse") else times:
@@ -176,7 +182,7 @@ def _gru(of_x: Tensor, of_h: Tensor, h: Tensor) -> Tensor:
 def _attention(torch: Any, module: Module) -> Unrolled:
     """Write out the attention of torch, with a part for the projections of query, key and value.
 
-    `module.out_proj` is a module of its own, which is called here, too.
+    The last projection, `module.out_proj`, is a separate module, which is called as well.
     """
     names = ["in_proj_weight", "in_proj_bias"][: 1 + (module.in_proj_bias is not None)]
 
@@ -203,7 +209,10 @@ def _attention(torch: Any, module: Module) -> Unrolled:
 
 
 def _attended(torch: Any, module: Module, z: Tensor, options: Mapping[str, Any]) -> Any:
-    """Return the attention of what the projections gave, before the last projection, and its weights."""
+    """Return the output of the attention before the last projection, and the attention weights.
+
+    z: the projections of query, key and value, side by side.
+    """
     same = torch.eye(module.embed_dim, dtype=z.dtype, device=z.device)
     return torch.nn.functional.multi_head_attention_forward(
         *z.chunk(3, dim=-1),

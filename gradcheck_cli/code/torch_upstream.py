@@ -57,7 +57,10 @@ class Weights:
         return terms if self.factor == 1.0 else terms * self.factor
 
     def multiplied(self, factors: Array) -> Weights:
-        """Return the weights of the loss in which each term is multiplied by its factor, (S,)."""
+        """Return the weights of the loss in which each of the S terms is multiplied by its factor.
+
+        factors: one factor for each term, (S,).
+        """
         outputs = self.outputs
         if outputs is not None:
             shape = (len(factors), *[1] * (outputs.ndim - 1)) if len(factors) > 1 else ()
@@ -71,7 +74,7 @@ class Weights:
         return replace(self, terms=self.terms * drawn(self.terms.shape, np.random.default_rng(1)))
 
     def plus(self, other: Weights) -> Weights:
-        """Return the weights of the sum of two losses, which weigh the outputs in the same way."""
+        """Return the weights of the sum of two losses whose outputs have the same weights."""
         outputs = None if self.outputs is None else 2.0 * self.outputs
         return replace(self, terms=self.terms + other.terms, outputs=outputs)
 

@@ -47,7 +47,7 @@ def _of_chains(step: type[Step]) -> Iterator[Variant]:
 
 
 def _of_undropped(visit: Visit) -> Array | None:
-    """Return the weight's gradient from the input of the dropout below; None if there is no dropout."""
+    """Return the weight's gradient computed from the input of the dropout below; None without a dropout."""
     below = visit.at.graph.nodes[visit.feeder] if visit.feeder >= 0 else None
     if below is None or not isinstance(below.step, Dropout | SampleDropout):
         return None

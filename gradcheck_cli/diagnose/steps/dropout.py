@@ -23,7 +23,7 @@ def _mask(visit: Visit) -> Array:
 
 
 def _keep(visit: Visit) -> float:
-    """Return 1 − p; 1 if the dropout is not inverted or keeps nothing."""
+    """Return 1 − p for the dropout's p, or 1 if the dropout is not inverted or keeps nothing."""
     scale = float(_mask(visit).max())
     return 1.0 / scale if scale > 1.0 else 1.0
 

@@ -24,7 +24,7 @@ def _without_factor(slot: int) -> Backward:
 
 
 def _pre_activated(slot: int) -> Backward:
-    """Return a `vjp` that multiplies g by the input of the other factor's activation, not by its output."""
+    """Return a `vjp` that multiplies g by the input, not the output, of the other factor's activation."""
 
     def of(visit: Visit) -> Array | None:
         other = visit.node.inputs[1 - slot] - 1

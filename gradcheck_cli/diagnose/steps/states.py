@@ -38,7 +38,7 @@ def _derivative_before(visit: Visit) -> Array | None:
 
 
 def _weight_of_new_state(visit: Visit) -> Array | None:
-    """Return the recurrent weight's gradient with hₜ in place of hₜ₋₁."""
+    """Return the recurrent weight's gradient, computed with hₜ in place of hₜ₋₁."""
     if not multiplies_state(visit.at, visit.i, 0):
         return None
     stacked = sorted(k for node in visit.at.graph.nodes if isinstance(node.step, Stack) for k in node.inputs)
@@ -71,7 +71,10 @@ _RIGHT_DERIVATIVE = "∂L/∂zₜ = ∂L/∂hₜ ⊙ φ'(zₜ)"
 def _row(
     step: type[Step], backward: Backward, kind: str, told: tuple[str, str, str, str], code: str
 ) -> Variant:
-    """Return a variant; `told` holds the sentence, the wrong and the right formula, and the wrong factor."""
+    """Return a `Variant`.
+
+    told: the sentence, the wrong formula, the right formula, and the wrong factor.
+    """
     sentence, wrong, right, factor = told
     said = Wrong(kind, LOOPS, f"in {{where}}, {sentence}", wrong, right, factor, code=code)
     return Variant(said, step, backward, everywhere=True)
