@@ -33,7 +33,7 @@ _SMALL_NUDGES = (-(2.0**-10), 2.0**-20, -(2.0**-20))
 """How far to perturb a tensor if the code fails at every one of `_NUDGES`."""
 
 _DIFFERS = 1e-12
-"""A value depends on the perturbed tensor if its relative change is larger than this."""
+"""A value depends on the perturbed tensor if the value's relative change is larger than this."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def _finite(array: Array) -> Array:
 
 
 def _in_kind(value: Any, shift: Array) -> Any:
-    """Return the shift as a torch tensor if the value is one; numpy and jax can add a numpy array."""
+    """Return the shift as a torch tensor for a torch tensor; numpy and jax can add a numpy array."""
     return value.new_tensor(shift) if hasattr(value, "new_tensor") else shift
 
 
@@ -209,7 +209,7 @@ class Search:
         return None
 
     def _tried(self, name: str, held: Mapping[str, Array], by: float) -> tuple[Watching, Array] | None:
-        """Do the same as `moved`, but return None if the code fails at the perturbed value."""
+        """Return the result of `moved`; None if the code fails at the perturbed value."""
         try:
             watch, losses = self.moved(name, held, by)
         except Exception as error:

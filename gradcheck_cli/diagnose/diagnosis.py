@@ -53,11 +53,10 @@ class Diagnosis:
     observations: other known facts, one sentence each, such as where the mistake is or which ratios are
         constant.
     layers: the layers that are known to contain the mistake, from the output down.
-    basis: the information that the diagnosis rests on. It is "network" for the spec's network, "arrays" for
-        the arrays alone, "a layer" for the arrays of a layer that is checked without its network, "two
-        sources" for the arrays of two sources that are compared, "another network" for the arrays alone
-        because the spec does not describe the author's network, or "further runs" for further evaluations of
-        the code.
+    basis: the information that the diagnosis rests on. "network" stands for the spec's network, "further
+        runs" for further evaluations of the code, and "arrays" for the arrays alone. "a layer" stands for the
+        arrays of a layer that is checked without a network, and "two sources" for the arrays of two sources.
+        "another network" stands for the arrays alone, if the spec does not describe the author's network.
     trials: facts that further runs of the code have shown, one sentence each. If there are any, they count as
         the explanation.
     places: sentences that say where in the code the fault lies, as far as its taps show (see `tap`).

@@ -80,9 +80,9 @@ class OtherNetwork:
         return replace(self, problem=replace(self.problem, network=network), has=has, says=says)
 
     def told(self, what: str, described: str) -> str:
-        """Return a sentence that attributes something, such as the gradients, to this network.
+        """Return a sentence that says that the gradients, for example, are those of this network.
 
-        what: the words for the thing that belongs to this network.
+        what: the words for the gradients, or for whatever else belongs to this network.
         described: the words for the place that describes the original network, such as the spec.
         """
         return f"{what} of a network {self.has}; {described} says {self.says}"

@@ -62,7 +62,7 @@ class _Direction:
         return total, _ROUNDING * sum(float(np.vdot(np.abs(a), np.abs(b))) for a, b in pairs)
 
     def agrees(self, visit: Visit) -> bool:
-        """Return whether the node's correct `vjp` agrees with its tangents, as it must away from kinks."""
+        """Return whether the node's correct `vjp` agrees with its tangents. If not, the node is on a kink."""
         (shares, own), node = visit.right, visit.node
         pairs = [(share, self.tangents[k]) for k, share in zip(node.inputs, shares, strict=True)]
         pairs += [
