@@ -71,13 +71,13 @@ def by_largest(dout, cache):
     [
         (
             ignores,
-            "ignores does not use its upstream: with the loss multiplied by -0.5, the gradient of x stays",
+            "ignores does not use its upstream gradient: with the loss multiplied by -0.5, the gradient of x",
         ),
         (
             squares,
-            "squares uses its upstream twice: with the loss multiplied by -0.5, the gradient of x is 0.25",
+            "squares uses its upstream gradient twice: with the loss multiplied by -0.5, the gradient of x",
         ),
-        (by_sign, "by_sign is not linear in its upstream: with the loss multiplied by -0.5"),
+        (by_sign, "by_sign is not linear in its upstream gradient: with the loss multiplied by -0.5"),
     ],
 )
 def test_what_backward_does_with_its_upstream_is_named(backward, said):
@@ -86,7 +86,7 @@ def test_what_backward_does_with_its_upstream_is_named(backward, said):
 
 def test_a_backward_that_reads_the_memory_of_its_upstream_is_wrong():
     text = " ".join(why(relu_forward, reads_memory, X).split())
-    assert "reads_memory reads its upstream as if it were contiguous" in text
+    assert "reads_memory reads its upstream gradient as if it were contiguous" in text
     assert "Backward receives c in another memory layout." in text
 
 
@@ -180,7 +180,7 @@ def test_an_upstream_that_is_changed_in_place_is_told():
 
     report = check_layer(relu_forward, backward, X)
     assert report.passed
-    assert any("changes its upstream in place" in note for note in report.unusual)
+    assert any("changes its upstream gradient in place" in note for note in report.unusual)
 
 
 def test_options_that_forward_changes_are_fresh_in_every_call():

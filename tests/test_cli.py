@@ -504,7 +504,7 @@ def test_a_heatmap_has_as_many_colours_as_the_terminal(variables, many, gradchec
 def test_help_is_everywhere_and_lists_the_exit_codes(arguments, gradcheck):
     done = gradcheck(*arguments)
     assert (done.code, done.err) == (0, "")
-    assert "\n    3    nothing wrong was found, but not enough could be decided\n" in done.out
+    assert "\n    3    nothing wrong was found, but too little could be decided\n" in done.out
     assert max(map(len, done.out.splitlines())) <= 80
 
 

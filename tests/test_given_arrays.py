@@ -173,7 +173,7 @@ def test_a_file_without_the_array_says_what_it_holds(tmp_path):
 
 def test_numbers_that_are_not_finite_are_refused(tmp_path):
     file = saved(tmp_path / "s.npz", h0=np.array([[np.nan, 1.0]]))
-    with pytest.raises(InputError, match="'h0' needs at least one number, and finite numbers only"):
+    with pytest.raises(InputError, match="'h0' must hold at least one number, and only finite numbers"):
         problem({"gru": 2, "h0": file})
 
 

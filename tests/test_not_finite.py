@@ -41,7 +41,7 @@ def test_the_first_entry_is_named_not_the_one_that_is_largest(gradients):
     assert "the first that is not finite, hidden2.weight[2, 1], is nan" in sentence(found)
     assert why(found) == (
         "The gradient of hidden2.weight has NaN or inf in 2 of 20 entries, the first at [2, 1]; "
-        "it arises in layer hidden2, since the layers above are finite."
+        "it arises in layer hidden2, because the gradients of the layers above are finite."
     )
 
 

@@ -140,7 +140,7 @@ def test_fast_looks_along_random_directions(fast, how):
     [
         ({"rtol": 2.0}, "error: 'rtol' is 2.0; it must be less than 1"),
         ({"scheme": "centrl"}, "= help: did you mean 'central'?"),
-        ({"scheme": "complex"}, "error: the 'complex' scheme does not work with code"),
+        ({"scheme": "complex"}, "error: the 'complex' scheme cannot be used with your own code"),
         ({"only": "wieght"}, "error: 'wieght' matches no parameter\n      = help: did you mean 'weight'?"),
     ],
 )

@@ -342,10 +342,11 @@ class Dialect:
         for theirs, ours in self.source.names.items():
             if theirs in known and theirs not in self._theirs:
                 message = (
-                    f"'{theirs}' stands for '{shortened(ours)}', "
-                    f"but nothing stands for the network's '{theirs}'"
+                    f"'names' maps '{theirs}' to '{shortened(ours)}', "
+                    f"but maps no array to the network's own '{theirs}'"
                 )
-                yield Complaint(message, self.place(theirs), f"add the file's own name for '{theirs}'")
+                help = f"add an entry for '{theirs}': NAME_IN_FILE: {theirs}"
+                yield Complaint(message, self.place(theirs), help)
 
     def refuse_hidden(self, given: Collection[str]) -> None:
         """Raise an `InputError` if an array of the file has a name to which the spec maps another array.
@@ -354,7 +355,8 @@ class Dialect:
         """
         complaints = [
             Complaint(
-                f"'{shortened(theirs)}' stands for '{shortened(ours)}', but the file has both",
+                f"'names' maps '{shortened(theirs)}' to '{shortened(ours)}', "
+                "but the file has an array of each name",
                 self.place(theirs),
             )
             for theirs, ours in self.source.names.items()

@@ -37,10 +37,10 @@ class OtherNames:
         author: the name of the file in the message.
         where: the place in the spec that the complaint points at.
         """
-        found = f"{author} uses different names from the network: {listed(self.pairs)}"
+        found = f"{author} uses names that the network does not have: {listed(self.pairs)}"
         names = ", ".join(f"{_word(theirs)}: {_word(ours)}" for theirs, ours in self._all(source).items())
         layout = "" if self.layout == source.layout else f", layout: {self.layout}"
-        help = f"names matched by shape; under '{section}', add names: {{{names}}}{layout}"
+        help = f"the shapes suggest these names; under '{section}', add names: {{{names}}}{layout}"
         if self.guessed:
             help += f"   (check {listed(self.guessed)}: several arrays have the same shape)"
         return Complaint(found, where, help)

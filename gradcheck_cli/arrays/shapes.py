@@ -54,7 +54,9 @@ def match_shapes(
     """
     complaints = [
         Complaint(
-            f"there is no {what} for '{shortened(name)}', of shape {shape_text(shape)}", where, if_missing
+            f"there is no {what} for '{shortened(name)}', whose shape is {shape_text(shape)}",
+            where,
+            if_missing,
         )
         for name, shape in expected.items()
         if name not in given

@@ -22,7 +22,7 @@ Exit codes:
   0    every visible mistake is caught
   1    a visible mistake passes
   2    the command line, a spec or an input file is invalid, or the code fails
-  3    a visible mistake could not be decided, or none is visible
+  3    it is unclear whether a visible mistake is caught, or no mistake is visible
   70   a bug in gradcheck
   130  interrupted; the result covers the mistakes checked so far
 """
@@ -41,7 +41,7 @@ Exit codes:
     metavar="N",
     type=click.IntRange(min=1),
     allow_from_autoenv=False,
-    help="Plant N mistakes, drawn at random: one of each kind, then a second one, and so on.  "
+    help="Plant N mistakes, drawn at random: one of each kind, then a second of each kind, and so on.  "
     "[default: all, or 100 if some layer is neither dense nor a convolution]",
 )
 @jobs_option

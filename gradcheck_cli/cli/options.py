@@ -19,7 +19,7 @@ Exit codes:
   0    every checked gradient agrees
   1    some gradient is wrong
   2    the command line, a spec or an input file is invalid, or the code fails
-  3    nothing wrong was found, but not enough could be decided
+  3    nothing wrong was found, but too little could be decided
   70   a bug in gradcheck
   130  interrupted
 """
@@ -87,8 +87,8 @@ order_option = option(
     under=Heading.WHAT,
     type=click.Choice([str(order) for order in get_args(Order)]),
     callback=lambda ctx, param, value: value and int(value),
-    help="1 checks gradients; 2 also checks gradients of gradients, for code in torch or jax.  "
-    "[default: the spec's setting]",
+    help="Order of the derivatives to check: 1 for gradients; 2 for gradients of gradients, too (code in "
+    "torch or jax).  [default: the spec's setting]",
 )
 forward_mode_option = option(
     "--forward-mode/--no-forward-mode",
@@ -149,14 +149,15 @@ step_option = option(
     under=Heading.HOW,
     metavar="STEP",
     type=real(STEP),
-    help="Largest step of the scheme, measured as the change in a pre-activation.  [default: the scheme's]",
+    help="Largest step of the scheme, measured as the change in a pre-activation.  "
+    "[default: the scheme's own]",
 )
 rtol_option = option(
     "--rtol",
     under=Heading.HOW,
     metavar="RTOL",
     type=real(RTOL),
-    help="Relative tolerance.  [default: 1e-6, or 16 eps of the gradient's dtype if larger]",
+    help="Relative tolerance.  [default: 1e-6, or 16 eps of the gradient's dtype if that is larger]",
 )
 atol_option = option(
     "--atol",
@@ -171,7 +172,8 @@ jobs_option = option(
     under=Heading.HOW,
     metavar="N|auto",
     type=OrAuto(*_ends(JOBS)),
-    help="Use N worker processes for long work. Results do not depend on N.  [default: the spec's, or 1]",
+    help="Use N worker processes for long work. Results do not depend on N.  "
+    "[default: the spec's setting, or 1]",
 )
 timeout_option = option(
     "--timeout",

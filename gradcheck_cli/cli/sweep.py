@@ -50,7 +50,7 @@ _SCHEMES = plain_schemes()
     allow_from_autoenv=False,  # a scheme from a project or a variable is meant for `check`
     metavar="SCHEME",
     type=click.Choice(_SCHEMES),
-    help=f"Sweep this scheme: {', '.join(_SCHEMES)}. 'complex' does not work with code.  ["
+    help=f"Sweep this scheme: {', '.join(_SCHEMES)}. 'complex' cannot be used with your own code.  ["
     "repeatable; default: all]",
 )
 @only_option

@@ -119,8 +119,10 @@ def _outputs(
         if _UPSTREAM.fullmatch(name) is None and is_last:
             return i
         if _UPSTREAM.fullmatch(name) is None or is_last:
-            message = f"takes {name}, which may be an upstream gradient or a part of the cache"
-            raise backward.complain(message, f"say with outputs how many outputs forward has: {i} or {i + 1}")
+            message = f"takes {name}, which may be either an upstream gradient or part of the cache"
+            raise backward.complain(
+                message, f"set 'outputs' to the number of forward's outputs: {i} or {i + 1}"
+            )
     return min(len(names), len(results))
 
 

@@ -43,7 +43,7 @@ _APART = 1e-6
 
 _ONLY_JAX = "gradcheck differentiates the function with jax: compute with jax.numpy, not with numpy"
 _NO_JVP = "forward mode needs a jvp: use jax.custom_jvp, from which jax also derives reverse mode"
-_TWICE = "order: 2 differentiates the derivative rules: write them with jax.numpy, or check order: 1 alone"
+_TWICE = "'order: 2' differentiates the derivative rules: write them with jax.numpy, or check only 'order: 1'"
 
 
 def read(source: FromCode, inputs: Inputs, load: Load = load) -> Function:
@@ -57,7 +57,10 @@ def read(source: FromCode, inputs: Inputs, load: Load = load) -> Function:
     place in the spec if the code fails or cannot be differentiated.
     """
     if inputs.problem is not None:
-        help = "leave the network out, or return the loss and its gradients and name the function as python"
+        help = (
+            "leave the network section out, or return the loss and its gradients and name the function "
+            "under 'python'"
+        )
         raise bad_input("a network section does not work with a jax function", "network", help=help)
     if inputs.batched:
         help = "it is about is_grads_batched of torch; check the function under jax.vmap as one of its own"
@@ -68,7 +71,7 @@ def read(source: FromCode, inputs: Inputs, load: Load = load) -> Function:
     given = inputs.parameters if nested is None else nested.arrays
     if given is None:
         help = f"define 'parameters' in {code.file.name} as a dict of arrays, or set 'parameters' to a file"
-        raise code.complain("has no parameters: neither the spec nor its file defines any", help)
+        raise code.complain("has no parameters: neither the spec nor the function's file defines any", help)
     return differentiated(jax, code, nested or Nested(dict(given)), inputs, (x, y))
 
 

@@ -58,7 +58,7 @@ class Layer:
         results, how = as_results(result), self.convention
         if len(results) != how.results:
             raise self.forward.complain(
-                f"returns {len(results)} results, but it returned {how.results} before"
+                f"returns {len(results)} results, but returned {how.results} in an earlier call"
             )
         rest = results[how.outputs :] if how.takes_cache else ()
         inputs = {name: given[name] for name in how.inputs}
@@ -108,7 +108,10 @@ class Layer:
         found = f"{len(results)} gradient{'s' if len(results) != 1 else ''}"
         if result is None or (plain(result).dtype.kind == "O" and not isinstance(result, tuple | list)):
             found = a(result)
-        help = "return one gradient for each, in this order, and None for an argument that has none"
+        help = (
+            "return one gradient for each of these arrays, in this order; return None for an argument that "
+            "has no gradient"
+        )
         raise self.backward.complain(f"returns {found}, but {needed}: {listed(self.arrays)}", help)
 
     def _undifferentiable(self, name: str) -> Exception:
@@ -124,7 +127,8 @@ class Layer:
         if unknown or missing:
             found = f"returns gradients of {listed(map(str, result))}"
             help = (
-                "name each gradient after its argument (x or dx for x); return None if an argument has none"
+                "name each gradient after its argument (x or dx for x); return None for an argument that has "
+                "no gradient"
             )
             raise self.backward.complain(f"{found}; gradients of {listed(self.arrays)} are needed", help)
         return {names[key]: value for key, value in result.items()}

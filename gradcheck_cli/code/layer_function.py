@@ -274,7 +274,10 @@ class LayerFunction:
         terms = []
         for c, out in zip(self.upstream.weights, passed.outputs, strict=True):
             if (found := plain(out)).shape != c.shape:
-                message = f"returns an output of shape {list(found.shape)}, but it had {list(c.shape)} before"
+                message = (
+                    f"returns an output of shape {list(found.shape)}, but of shape {list(c.shape)} in an "
+                    "earlier call"
+                )
                 raise self.layer.forward.complain(message)
             terms.append((c * found.astype(np.float64)).ravel())
         flat = np.concatenate(terms)
@@ -290,7 +293,7 @@ class LayerFunction:
             yield f"backward returns None for {listed(silent)}, whose gradient is therefore not checked"
         fresh = self.handed(passed)
         if any((plain(one) != plain(other)).any() for one, other in zip(fresh, upstreams, strict=True)):
-            yield "backward changes its upstream in place, but the layer above may still need it"
+            yield "backward changes its upstream gradient in place, but the layer above may still need it"
 
 
 def arrays_of(values: Mapping[str, Any]) -> dict[str, Array]:

@@ -63,5 +63,5 @@ def _arguments(forward: UserCode, inputs: Inputs) -> dict[str, Any]:
     if not arguments:
         file = forward.code.file.name
         help = f"define 'inputs' in {file}: a dict of the arguments, or a function that returns such a dict"
-        raise forward.complain("has no arguments: neither the spec nor its file defines any", help)
+        raise forward.complain("has no arguments: neither the spec nor the function's file defines any", help)
     return arguments

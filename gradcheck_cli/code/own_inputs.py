@@ -70,5 +70,9 @@ def _data(code: UserCode) -> InlineData:
     x, y = own_data(code)
     if x is None or y is None:
         help = f"add data: {{file: batch.npz}} to the spec, or define data = (x, y) in {code.code.file.name}"
-        raise bad_input("data are needed, but neither the spec nor its code has any", *code.where, help=help)
+        raise bad_input(
+            "data are needed, but neither the spec nor the function's file defines any",
+            *code.where,
+            help=help,
+        )
     return InlineData.model_construct(x=x.tolist(), y=y.tolist(), rescale=None)

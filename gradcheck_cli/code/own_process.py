@@ -217,7 +217,7 @@ class _Child:
 _FRAME = re.compile(r'^  File "(.+)", line (\d+) in ', re.MULTILINE)
 """Matches a stack frame in a traceback from faulthandler, which lists the innermost frame first."""
 
-_OF_MEMORY = "this happens if the system runs out of memory"
+_OF_MEMORY = "this can happen if the system runs out of memory"
 
 
 _MUTE = 69

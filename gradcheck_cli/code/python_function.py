@@ -168,7 +168,9 @@ class PythonFunction:
             loss, _ = _call(self.code, dict(parameters), self.x, self.y)
             losses = read_losses(loss, self.code)
         if len(losses) != self.terms:
-            raise self.code.complain(f"returns {len(losses)} loss terms, but it returned {self.terms} before")
+            raise self.code.complain(
+                f"returns {len(losses)} loss terms, but returned {self.terms} in an earlier call"
+            )
         return losses.astype(np.float64)
 
     def losses_at(self, points: Sequence[Mapping[str, Array]]) -> Array:
@@ -226,7 +228,7 @@ def _point(inputs: Inputs, code: UserCode, nested: Nested | None, dialect: Diale
             "add a 'parameters' section to the spec"
         )
         raise code.complain(
-            "has no parameters to start from: neither the spec nor its file defines any", help
+            "has no parameters to start from: neither the spec nor the function's file defines any", help
         )
     return dialect.ours(own_point(nested, code))
 

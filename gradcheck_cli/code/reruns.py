@@ -26,17 +26,17 @@ Another layout may change the order in which sums are computed, and therefore th
 _UNDERFLOWS = 8.0
 
 MISREADS = (
-    "reads its upstream as if it were contiguous: the same upstream in another memory layout gives a "
-    "different gradient of {}"
+    "reads its upstream gradient as if it were contiguous: the same upstream gradient in another memory "
+    "layout gives a different gradient of {}"
 )
 DOES_NOT_ADD = (
-    "is not linear in its upstream: for the sum of two upstreams, the gradient of {} is not the sum of the "
-    "two gradients"
+    "is not linear in its upstream gradient: for the sum of two upstream gradients, the gradient of {} is "
+    "not the sum of the two gradients"
 )
 _TIMES = f"with the loss multiplied by {FACTOR:g}, the gradient of {{}}"
-_IGNORES = f"does not use its upstream: {_TIMES} stays the same"
-_SQUARES = f"uses its upstream twice: {_TIMES} is {FACTOR**2:g} times what it was"
-_DISTORTS = f"is not linear in its upstream: {_TIMES} is not {FACTOR:g} times what it was"
+_IGNORES = f"does not use its upstream gradient: {_TIMES} stays the same"
+_SQUARES = f"uses its upstream gradient twice: {_TIMES} is {FACTOR**2:g} times what it was"
+_DISTORTS = f"is not linear in its upstream gradient: {_TIMES} is not {FACTOR:g} times what it was"
 
 
 def disproportion(first: Gradients, second: Gradients, differ: Sequence[str]) -> str:

@@ -68,7 +68,7 @@ class Watching:
         if not isinstance(name, str):
             raise self.code.complain(f"taps {a(name)} at {place}", "pass the name first: h = tap('h', h)")
         if name in self.seen:
-            message = f"passes tap '{name}' twice, at {self.seen[name].place} and at {place}"
+            message = f"calls tap('{name}', …) twice, at {self.seen[name].place} and at {place}"
             raise self.code.complain(message, f"give each its own name, such as f'{name}{{i}}'")
         array = plain(value)
         if array.dtype.kind != "f":
@@ -129,10 +129,10 @@ def refuse_unused(
     for name, tap in claimed.items():
         watch, after = search.moved(name, {}, _NUDGES[0])
         if name not in watch.seen:
-            raise taps.code.complain(f"passes tap '{name}' at {tap.place} in some calls, but not in others")
+            raise taps.code.complain(f"calls tap('{name}', …) at {tap.place} in some runs, but not in others")
         if np.array_equal(before, after):
             unused = f"what tap('{name}', …) returns at {tap.place}"
-            help = f'continue the forward pass with it: {name} = tap("{name}", {name})'
+            help = f'use the returned array in the rest of the forward pass: {name} = tap("{name}", {name})'
             raise taps.code.complain(f"does not use {unused}: the loss does not depend on it", help)
 
 
@@ -185,7 +185,7 @@ class Search:
         """
         for other in (*self.parameters, *self.taps.at) if name in self.taps.at else ():
             if other in right and (ways := self._ways_up(other, decided)) and name in ways.taps:
-                return f"; or backward changes ∂L/∂{name} in place after its use, since ∂L/∂{other} is right"
+                return f"; or backward changes ∂L/∂{name} in place after using it, since ∂L/∂{other} is right"
         return ""
 
     def _line(self, name: str) -> str:

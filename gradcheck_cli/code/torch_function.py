@@ -90,7 +90,7 @@ class TorchFunction:
         with self.code.running(_MOVED):
             losses = self.graph.losses(parameters, self.upstream.weights)
         if len(losses) != self.terms:
-            message = f"returns {len(losses)} loss terms, but it returned {self.terms} before"
+            message = f"returns {len(losses)} loss terms, but returned {self.terms} in an earlier call"
             raise self.code.complain(message)
         return losses.astype(np.float64)
 

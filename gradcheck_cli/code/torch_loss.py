@@ -91,7 +91,9 @@ class RandomUpstream:
         outs = outputs_of(self.torch, output)
         found, needed = ([list(t.shape) for t in tensors] for tensors in (outs, self.weights))
         if found != needed:
-            raise self.code.complain(f"gives outputs of shapes {found}, but {needed} before")
+            raise self.code.complain(
+                f"gives outputs of shapes {found}, but of shapes {needed} in an earlier call"
+            )
         products = [c.to(out.device, out.dtype) * out for c, out in zip(self.weights, outs, strict=True)]
         return grouped(self.torch, products)
 

@@ -212,7 +212,8 @@ def _observe(code: Callee, graph: Graph, point: Mapping[str, Array]) -> tuple[Ev
         losses = graph.losses(point, AS_IT_IS)
     refuse_changed(before, graph.arguments(), code)
     remarks = [
-        f"{graph.loss.backward} computes no gradient for '{name}', so it counts as 0" for name in silent
+        f"{graph.loss.backward} computes no gradient for '{name}', so this gradient counts as 0"
+        for name in silent
     ]
     remarks += graph.remarks
     if losses.dtype != np.float64:

@@ -107,11 +107,11 @@ class _Laboratory:
     def _layouts(self, plain: Upstream, judged: Upstream, first: _Run) -> Iterator[Trial]:
         """Yield a trial for each memory layout of the upstream that changes the results."""
         usual = first if plain is judged else self._run(plain, "with its own loss")
-        orderly = self._run(replace(plain, layout=contiguous), "with a contiguous upstream")
+        orderly = self._run(replace(plain, layout=contiguous), "with a contiguous upstream gradient")
         if usual and orderly:
             yield from self._misread(orderly, usual, plain)
         opposite = replace(judged, layout=strided)
-        scattered = self._run(opposite, "with an upstream that is not contiguous")
+        scattered = self._run(opposite, "with an upstream gradient that is not contiguous")
         if scattered:
             yield from self._misread(first, scattered, opposite)
 
@@ -178,8 +178,8 @@ def _sums(first: Sequence[Tensor | None], second: Sequence[Tensor | None]) -> li
 
 
 _OVERWRITES = (
-    "changes its upstream in place, which other steps may still read: with a copy of the upstream, the "
-    "gradient of {} is different"
+    "changes its upstream gradient in place, although other steps may still read it: with a copy of the "
+    "upstream gradient, the gradient of {} is different"
 )
 
 

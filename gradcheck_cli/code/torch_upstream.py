@@ -189,7 +189,7 @@ class Upstream:
         if told:
             told.append("The gradients shown are those of that loss.")
         if self.layout is not as_it_comes:
-            told.append("Backward receives its upstream in another memory layout.")
+            told.append("Backward receives its upstream gradient in another memory layout.")
         return " ".join(told)
 
 

@@ -253,7 +253,7 @@ def _of_another_loss(
     other = None if loss is None else with_this_loss(problem, comparisons, loss, _coarsest(comparisons))
     if other is None:
         return replace(diagnose_arrays(comparisons, samples, without), basis="another network")
-    known = as_sentence(other.told("the loss returned is that", "the network section"))
+    known = as_sentence(other.told("the function returned the loss", "the network section"))
     if other.factors:  # our backprop does not compute that network's gradients
         found = replace(diagnose_arrays(comparisons, samples, without), basis="another network")
     else:

@@ -239,8 +239,9 @@ def _of_stairs(targets: Sequence[Target]) -> Iterator[str]:
     still = [target.name for target in targets if _stands_still(target)]
     if still:
         yield (
-            f"The loss does not change when most entries of {listed(still)} change a little, although their "
-            "gradient is not 0: the forward pass does not use them there, as behind a clip or an idle ReLU."
+            f"The loss does not change when most entries of {listed(still)} change a little, although the "
+            "gradient of these entries is not 0: they do not affect "
+            "the loss, as behind a clip or an inactive ReLU."
         )
 
 

@@ -278,4 +278,4 @@ def _arises(layer: str, problem: Problem) -> str:
     """
     if layer == problem.network.output.name:
         return f"it arises in layer {layer} or in the loss"
-    return f"it arises in layer {layer}, since the layers above are finite"
+    return f"it arises in layer {layer}, because the gradients of the layers above are finite"

@@ -153,8 +153,7 @@ _NORMS: tuple[Mistake, ...] = (
     _norm(
         "batch norm: unbiased variance",
         lambda at, g, s: at.vjp(g) * at.deviation / _unbiased(at, s),
-        "batch normalisation's backward pass divides by the root of the unbiased variance, "
-        "which divides by N − 1",
+        "batch normalisation's backward pass uses the root of the unbiased variance, which divides by N − 1",
         "δ = (…) / √(var with N − 1, + eps)",
         f"{_UNBIASED}\ndelta_h = {_NORMALISED} / deviation",
     ),

@@ -98,7 +98,7 @@ _TRIPLET: tuple[Row, ...] = (
     (
         "triplet: margin",
         _triplet(lambda further, margin: (further > 0).astype(float), _right_parts),
-        "the margin is forgotten: only triplets whose negative is nearer than their positive have a gradient",
+        "the margin is left out: only triplets whose negative is nearer than their positive have a gradient",
         "1[d(anchor, positive) > d(anchor, negative)] (u − v, −u, v)",
         "u, v = (d_u > d_v) * u, (d_u > d_v) * v\ndL_da = np.concatenate([u - v, -u, v], axis=1) / N",
     ),
@@ -133,7 +133,7 @@ _TRIPLET: tuple[Row, ...] = (
     (
         "triplet: positive and negative swapped",
         _triplet(_too_near, lambda u, v: (u - v, v, -u)),
-        "the positive has the gradient of the negative, and the negative that of the positive",
+        "the gradients of the positive and the negative are swapped",
         "1[L > 0] (u − v, v, −u)",
         "dL_da = np.concatenate([u - v, v, -u], axis=1) / N",
     ),
@@ -175,28 +175,28 @@ _CONTRASTIVE: tuple[Row, ...] = (
     (
         "contrastive: margin",
         _contrastive(_both_kinds, clipped=False),
-        "pairs that are further apart than the margin have a gradient, too",
+        "dissimilar pairs that are further apart than the margin have a gradient, too",
         "(g, −g), with margin − d in place of max(0, margin − d) in g",
         "short = margin - d\npull = 2 * y * apart - 2 * (1 - y) * short * apart / d\n" + _SAVED,
     ),
     (
         "contrastive: labels inverted",
         _contrastive(lambda d, e, alike, short: _both_kinds(d, e, 1.0 - alike, short)),
-        "pairs that are alike are treated as unlike, and vice versa",
+        "similar pairs are treated as dissimilar, and vice versa",
         "(g, −g), with 1 − y in place of y in g",
         "pull = 2 * (1 - y) * apart - 2 * y * short * apart / d\n" + _SAVED,
     ),
     (
         "contrastive: distance not normalised",
         _contrastive(lambda d, e, alike, short: 2.0 * alike * d - 2.0 * (1.0 - alike) * short * d),
-        "the difference between unlike embeddings is not divided by its norm",
+        "the difference between dissimilar embeddings is not divided by its norm",
         "(g, −g), g = 2 y d − 2 (1 − y) max(0, margin − |d|) d",
         "pull = 2 * y * apart - 2 * (1 - y) * short * apart\n" + _SAVED,
     ),
     (
         "contrastive: sign of a term",
         _contrastive(lambda d, e, alike, short: 2.0 * alike * d + 2.0 * (1.0 - alike) * short * e),
-        "the term for unlike pairs has the wrong sign: they are pulled together",
+        "the term for dissimilar pairs has the wrong sign, so it pulls them together",
         "(g, −g), g = 2 y d + 2 (1 − y) max(0, margin − |d|) d / |d|",
         "pull = 2 * y * apart + 2 * (1 - y) * short * apart / d\n" + _SAVED,
     ),
@@ -210,7 +210,7 @@ _CONTRASTIVE: tuple[Row, ...] = (
     (
         "contrastive: term missing",
         _contrastive(lambda d, e, alike, short: -2.0 * (1.0 - alike) * short * e),
-        "pairs that are alike have no gradient",
+        "similar pairs have no gradient",
         "(g, −g), g = −2 (1 − y) max(0, margin − |d|) d / |d|",
         "pull = -2 * (1 - y) * short * apart / d\n" + _SAVED,
     ),
@@ -293,6 +293,6 @@ VECTOR_MISTAKES: tuple[Mistake, ...] = (
     _turned("logvar", "dL_da = np.concatenate([mu, (1 - np.exp(logvar)) / 2], axis=1) / N"),
     _turned("mu"),
     *slip_rows("triplet", _TRIPLET, "triplets on both sides of the margin"),
-    *slip_rows("contrastive", _CONTRASTIVE, "alike and unlike pairs, on both sides of the margin"),
+    *slip_rows("contrastive", _CONTRASTIVE, "similar and dissimilar pairs, on both sides of the margin"),
     *slip_rows("kl_gaussian", _KL, "a mu and a logvar other than 0"),
 )

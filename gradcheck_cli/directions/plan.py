@@ -68,7 +68,9 @@ def plan(objective: DirectedObjective, names: Sequence[str], how: CheckSpec, clo
     literally = each * EVALUATIONS * sum(prod(objective.shapes[name]) for name in names)
     if literal_is_asked_for(how) or (not how.fast and literally <= PATIENCE):
         return Plan("literal", _jobs(how, literally), "")
-    reason = "as --fast asks" if how.fast else f"since every entry would take about {_time(literally)}"
+    reason = (
+        "as --fast asks" if how.fast else f"because checking every entry would take about {_time(literally)}"
+    )
     told = f"Checked along {DIRECTIONS} random directions per tensor, {reason}."
     work = each * EVALUATIONS * CALIBRATION * DIRECTIONS * len(names)
     return Plan("directions", _jobs(how, work), told)

@@ -145,7 +145,10 @@ def _in_part(numbers: Numbers, writers: Sequence[Writer]) -> Iterator[str]:
     """Yield a note if only the first samples of some ∂L/∂value are checked."""
     values = {i + 1 for writer in writers for i in writer.nodes}.union(*(writer.inputs for writer in writers))
     if any(numbers.samples(value) < len(numbers.values[value]) for value in values):
-        yield f"if a ∂L/∂value has more than {MOST:,} elements, only the first samples are checked"
+        yield (
+            f"if the gradient of an intermediate value has more than {MOST:,} elements, only its first "
+            "samples are checked"
+        )
 
 
 def _derived(numbers: Numbers, writer: Writer, given: bool) -> Derivation:

@@ -111,7 +111,7 @@ TENSOR_COLUMNS = (
         "detectable",
         rank=4,
         right=True,
-        means="the smallest relative error that would have been called wrong in the median entry",
+        means="the smallest relative error that would have been detected in the median entry",
     ),
     Column("worst entry", rank=2),
     *_BY_DIFFERENCES,

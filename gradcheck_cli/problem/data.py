@@ -294,7 +294,8 @@ def _of_first_vector(batch: Batch, outputs: Shape, loss: Loss, where: Location) 
     if y.shape[1:] not in (shape, (math.prod(shape),)):
         needed = ", ".join(map(str, shape))
         message = (
-            f"y has shape {list(y.shape)}; targets [N, {needed}], one for each {loss.vectors[0]}, are needed"
+            f"y has shape {list(y.shape)}; targets [N, {needed}], one for each entry of "
+            f"'{loss.vectors[0]}', are needed"
         )
         raise bad_input(message, *where)
     return np.concatenate([y.reshape(-1, *shape).astype(np.float64)] * count, axis=-1)

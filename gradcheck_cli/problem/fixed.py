@@ -47,7 +47,7 @@ def read_one(source: Fixed, name: str, where: Location) -> Array:
     """
     name, array = _read(source, name, where)
     if not array.size or not np.isfinite(array).all():
-        raise bad_input(f"array '{name}' needs at least one number, and finite numbers only", *where)
+        raise bad_input(f"array '{name}' must hold at least one number, and only finite numbers", *where)
     return array
 
 
@@ -59,7 +59,7 @@ def read_added(source: Fixed, name: str, where: Location) -> Array:
     name, array = _read(source, name, where)
     added = np.where(array, -np.inf, 0.0) if array.dtype == bool else array
     if not added.size or not (added < np.inf).all():
-        raise bad_input(f"array '{name}' needs at least one number, and no NaN or inf, only -inf", *where)
+        raise bad_input(f"array '{name}' must hold at least one number, and neither NaN nor +inf", *where)
     return added
 
 

@@ -251,7 +251,7 @@ def _parameters(source: Parameters, network: Network) -> Mapping[str, Array]:
         with np.errstate(over="ignore"):  # the forward pass detects and refuses overflow
             drawn = initialise(init.init, init.scale, init.seed, init.bias == "same", sizes)
         return {name: _with_constants(network.graph, name, value) for name, value in drawn.items()}
-    help = "under 'names', map the name it has in the file to the parameter's name"
+    help = "under 'names', map the array's name in the file to the parameter's name"
     arrays = read_fitting(source, "parameters", "parameter", network.shapes, if_missing=help)
     where, theirs = ("parameters", "file"), Dialect(source, "parameters").name
     infinite = [theirs(name) for name, array in arrays.items() if not np.isfinite(array).all()]

@@ -109,7 +109,7 @@ def _activations(problem: Problem) -> Iterator[str]:
         if off and step == "relu":
             count = f"{off} of {y.shape[1]} units of {layer}"
             are, get = ("is", "it gets") if off == 1 else ("are", "they get")
-            yield f"{count} {are} off in every sample: {get} no gradient"
+            yield f"{count} {are} inactive in every sample: {get} no gradient"
 
 
 def _with_kinks(problem: Problem) -> dict[Statement, list[Node]]:

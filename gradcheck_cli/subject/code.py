@@ -274,8 +274,10 @@ def checked_tensors(function: Function, inputs: Inputs, how: CheckSpec) -> tuple
 
 def _refuse_complex(how: CheckSpec) -> None:
     if SCHEMES[how.scheme].offsets[0].imag:
-        help = "use the default scheme; the code may not accept complex numbers"
-        raise bad_input("the 'complex' scheme does not work with code", "check", "scheme", help=help)
+        help = "use the default scheme; your code may not accept complex numbers"
+        raise bad_input(
+            "the 'complex' scheme cannot be used with your own code", "check", "scheme", help=help
+        )
 
 
 def subject_of_function(function: Function, inputs: Inputs, how: CheckSpec) -> CodeSubject:

@@ -107,8 +107,8 @@ def _applicable(schemes: Sequence[str], subject: Subject) -> tuple[str, ...]:
     """Return the schemes to sweep, in the order of the table."""
     real_only = not isinstance(subject, NetworkSubject)
     if real_only and any(not SCHEMES[name].cancels for name in schemes):
-        help = "code may accept only real numbers"
-        raise bad_input("--scheme: 'complex' cannot be used with code", help=help)
+        help = "your code may not accept complex numbers; choose another scheme"
+        raise bad_input("--scheme: 'complex' cannot be used with your own code", help=help)
     plain = plain_schemes()
     wanted = schemes or [name for name in plain if not real_only or SCHEMES[name].cancels]
     return tuple(name for name in plain if name in wanted)

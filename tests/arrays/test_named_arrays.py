@@ -159,7 +159,7 @@ def test_two_names_for_one_parameter_are_refused(source):
 
 def test_two_arrays_for_one_parameter_are_refused(source):
     arrays = {**theirs(), "hidden1.bias": np.zeros(3)}
-    message = "'b1' stands for 'hidden1.bias', but the file has both"
+    message = "'names' maps 'b1' to 'hidden1.bias', but the file has an array of each name"
     assert refused(source(arrays, names=NAMES)) == [(message, (*NAMED, "b1"), None)]
 
 
@@ -167,9 +167,12 @@ def test_a_parameter_name_used_for_another_leaves_its_own_without_a_source(sourc
     names = {"hidden1.bias": "output.bias"}
     assert refused(source(ours(), names=names)) == [
         (
-            "'hidden1.bias' stands for 'output.bias', but nothing stands for the network's 'hidden1.bias'",
+            (
+                "'names' maps 'hidden1.bias' to 'output.bias', but maps no array to the network's own "
+                "'hidden1.bias'"
+            ),
             (*NAMED, "hidden1.bias"),
-            "add the file's own name for 'hidden1.bias'",
+            "add an entry for 'hidden1.bias': NAME_IN_FILE: hidden1.bias",
         )
     ]
 
@@ -185,7 +188,7 @@ def test_shapes_are_reported_in_the_authors_names_and_layout(source):
     arrays["bb2"] = np.zeros(2)
     names = {name: of for name, of in NAMES.items() if name != "b2"}
     assert [message for message, *_ in refused(source(arrays, names=names, layout="in_out"))] == [
-        "w.npz uses different names from the network: bb2",
+        "w.npz uses names that the network does not have: bb2",
         "the parameter for 'b1' has shape [3, 1, 1], not [3]",
         "the parameter for 'W2' has shape [3, 5], not [3, 2]",
         "'extra' is not a parameter",
@@ -248,7 +251,7 @@ def test_arrays_are_matched_by_shape_and_the_suggested_line_works(names, layout,
         for name, array in theirs(called, layout).items()
     }
     ((message, where, help),) = refused(source(arrays))
-    assert message.startswith("w.npz uses different names from the network: ")
+    assert message.startswith("w.npz uses names that the network does not have: ")
     assert where == FILE
     said = line_to_paste(help)
     assert said == {"names": called} | ({} if layout == "out_in" else {"layout": layout})

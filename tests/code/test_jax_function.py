@@ -116,7 +116,7 @@ def test_wrong_rules_are_wrong_at_their_order(checked, rule, order, source):
 def test_a_rule_that_ignores_its_upstream_is_named(checked):
     report = checked(REAL, "3 * z ** 2")
     (sentence,) = report.diagnosis.trials
-    assert sentence.startswith("a derivative rule in f of net.py does not use its upstream: ")
+    assert sentence.startswith("a derivative rule in f of net.py does not use its upstream gradient: ")
 
 
 # --- refused ---------------------------------------------------------------------------------------------

@@ -61,8 +61,8 @@ def test_a_result_that_may_be_an_output_or_the_cache_is_asked_about(backward, ta
     forward = pair if taken == "takes dc" else lambda x: (*pair(x), x)
     with pytest.raises(InputError) as caught:
         check_layer(forward, backward, X)
-    assert f"{taken}, which may be an upstream gradient or a part of the cache" in str(caught.value)
-    assert "say with outputs how many outputs forward has" in str(caught.value)
+    assert f"{taken}, which may be either an upstream gradient or part of the cache" in str(caught.value)
+    assert "set 'outputs' to the number of forward's outputs" in str(caught.value)
 
 
 def test_outputs_settles_what_the_names_leave_open():
@@ -219,7 +219,7 @@ def cell_backward(dh, dc):
 """
     given = "gradients: {python: cell.py, forward: cell_forward%s}"
     assert check(given % ", outputs: 2", code).passed
-    with pytest.raises(InputError, match="say with outputs how many outputs forward has: 1 or 2"):
+    with pytest.raises(InputError, match="set 'outputs' to the number of forward's outputs: 1 or 2"):
         check(given % "", code)
 
 

@@ -109,7 +109,7 @@ def test_with_a_network_the_data_are_the_codes_own(tmp_path):
 
 def test_without_any_data_it_says_where_they_may_be(checked):
     code = book("1.0").replace("data =", "nothing =")
-    with pytest.raises(InputError, match="neither the spec nor its code has any") as caught:
+    with pytest.raises(InputError, match="neither the spec nor the function's file defines any") as caught:
         checked(code, SPEC)
     assert "data: {file: batch.npz}" in caught.value.complaints[0].help
 

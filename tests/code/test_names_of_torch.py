@@ -120,7 +120,7 @@ def test_other_names_are_one_error_with_the_line_to_paste(checked):
         checked(SEQUENTIAL.replace("SLOPE", RIGHT), of_torch())
     (complaint,) = caught.value.complaints
     assert complaint.where == ("gradients", "torch")
-    assert complaint.message.startswith("net.py uses different names from the network: 0.weight, 0.bias")
+    assert complaint.message.startswith("net.py uses names that the network does not have: 0.weight, 0.bias")
     assert 'names: {"0.weight": hidden1.weight, "0.bias": hidden1.bias' in complaint.help
 
 

@@ -129,7 +129,7 @@ def test_parameters_of_the_spec_come_first(written):
 def test_without_any_parameters_it_says_what_to_do(written):
     (complaint,) = complaints_about(written(OWN), Inputs(None, None, None))
     assert complaint.message == (
-        "f of net.py has no parameters to start from: neither the spec nor its file defines any"
+        "f of net.py has no parameters to start from: neither the spec nor the function's file defines any"
     )
     assert complaint.help.startswith("define 'parameters' in net.py")
 

@@ -42,7 +42,7 @@ def test_a_wrong_answer_is_refused(returning, expression, message):
 def test_missing_extra_misshapen_and_transposed_gradients_are_all_named(returning):
     found = complaints_about(returning("loss, {'w': g['w'].T, 'bias': g['b']}"))
     assert [complaint.message for complaint in found] == [
-        "there is no gradient for 'b', of shape [2]",
+        "there is no gradient for 'b', whose shape is [2]",
         "the gradient for 'w' has shape [3, 2], not [2, 3]: it is transposed",
         "'bias' is not a parameter",
     ]
@@ -148,7 +148,7 @@ def test_a_failure_at_perturbed_parameters_says_so(returning):
 
 def test_another_number_of_terms_at_perturbed_parameters_is_refused(returning):
     function = read(returning("loss if p['b'][0] == 0.5 else loss.sum(), g"), POINT)
-    with pytest.raises(InputError, match="returns 1 loss terms, but it returned 2 before"):
+    with pytest.raises(InputError, match="returns 1 loss terms, but returned 2 in an earlier call"):
         function.losses(MOVED)
 
 

@@ -61,7 +61,7 @@ def test_names_and_shapes_of_given_parameters_must_be_the_modules(built):
     with pytest.raises(InputError) as caught:
         read(built(LINEAR), Inputs({"weight": np.ones((3, 2)), "bais": np.ones(2)}, X, Y))
     assert [complaint.message for complaint in caught.value.complaints] == [
-        "there is no parameter for 'bias', of shape [2]",
+        "there is no parameter for 'bias', whose shape is [2]",
         "the parameter for 'weight' has shape [3, 2], not [2, 3]: it is transposed",
         "'bais' is not a parameter",
     ]
@@ -129,5 +129,5 @@ def test_another_number_of_terms_at_perturbed_parameters_is_refused(built):
         def build(): return net, lambda a, y: a.sum(dim=1) if net.bias[0] < 10 else a.sum()
         """
     function = read(built(text), DATA)
-    with pytest.raises(InputError, match="returns 1 loss terms, but it returned 5 before"):
+    with pytest.raises(InputError, match="returns 1 loss terms, but returned 5 in an earlier call"):
         function.losses({**function.parameters, "bias": np.array([11.0, 0.0])})

@@ -102,7 +102,7 @@ def test_a_gradient_that_is_changed_after_its_use_is_told():
         return (h**2).sum(), {**gradients, "w": dh}
 
     (place,) = places(in_place)
-    assert place.endswith("; or backward changes ∂L/∂h in place after its use, since ∂L/∂w is right")
+    assert place.endswith("; or backward changes ∂L/∂h in place after using it, since ∂L/∂w is right")
 
 
 def test_a_gradient_of_what_the_loss_does_not_use_has_no_place():
@@ -221,7 +221,7 @@ def of_integers(parameters):
 @pytest.mark.parametrize(
     ("function", "said"),
     [
-        (twice, r"twice passes tap 'h' twice, at test_taps.py:\d+ and at test_taps.py:\d+"),
+        (twice, r"twice calls tap\('h', …\) twice, at test_taps.py:\d+ and at test_taps.py:\d+"),
         (
             unused,
             r"unused does not use what tap\('h', …\) returns at test_taps.py:\d+: the loss does not",
@@ -230,7 +230,7 @@ def of_integers(parameters):
             of_integers,
             r"of_integers taps numbers of type int64 as 'h' at test_taps.py:\d+; an array of floats",
         ),
-        (sometimes(), r"function passes tap 'h' at test_taps.py:\d+ in some calls, but not in others"),
+        (sometimes(), r"function calls tap\('h', …\) at test_taps.py:\d+ in some runs, but not in others"),
         (named_like_a_parameter, r"taps 'w' at test_taps.py:\d+, but a parameter has this name, too"),
         (swapped, r"swapped taps an array at test_taps.py:\d+\n +. help: pass the name first"),
     ],

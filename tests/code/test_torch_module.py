@@ -158,7 +158,9 @@ def test_a_parameter_that_backward_leaves_out_is_noted(built):
         def build(): return Net(), cross_entropy
         """
     function = read(built(text), DATA)
-    assert function.remarks == ("backward computes no gradient for 'unused.weight', so it counts as 0",)
+    assert function.remarks == (
+        "backward computes no gradient for 'unused.weight', so this gradient counts as 0",
+    )
     np.testing.assert_array_equal(function.gradients(function.parameters)["unused.weight"], np.zeros((2, 2)))
 
 

@@ -159,7 +159,7 @@ def test_a_backward_that_ignores_its_upstream_is_named(checked, kind, dtype):
     text, loss = IGNORED[kind]
     report = checked(text, f"Fn.apply, {loss}, {{'x': drawn(4, 3, dtype=torch.{dtype})}}")
     assert report.verdict is Verdict.WRONG
-    assert why(report).startswith("Why: The backward of Fn does not use its upstream: ")
+    assert why(report).startswith("Why: The backward of Fn does not use its upstream gradient: ")
 
 
 HIDDEN_BY_ONES = {
@@ -183,9 +183,9 @@ def test_what_an_upstream_of_ones_hides_is_wrong(checked, kind, loss):
     [
         (
             "g * g",
-            "uses its upstream twice: with the loss multiplied by -0.5, the gradient of x is 0.25 times",
+            "uses its upstream gradient twice: with the loss multiplied by -0.5, the gradient of x is 0.25",
         ),
-        ("g.abs()", "is not linear in its upstream: with the loss multiplied by -0.5"),
+        ("g.abs()", "is not linear in its upstream gradient: with the loss multiplied by -0.5"),
     ],
 )
 def test_a_backward_that_is_not_linear_is_named(checked, upstream, said):
@@ -232,7 +232,9 @@ def test_a_backward_that_reads_any_memory_as_contiguous_is_named(checked, kind, 
     tensors = f"{{'x': drawn(4, 3, dtype=torch.{dtype}), 'w': drawn(4, 3, seed=1, dtype=torch.{dtype})}}"
     report = checked(text, f"Fn.apply, {loss}, {tensors}")
     assert report.verdict is Verdict.WRONG
-    assert why(report).startswith("Why: The backward of Fn reads its upstream as if it were contiguous: ")
+    assert why(report).startswith(
+        "Why: The backward of Fn reads its upstream gradient as if it were contiguous: "
+    )
 
 
 SKIPPED = "(lambda a: a**2 + Fn.apply(a))"  # backward runs the later step first
@@ -248,7 +250,7 @@ def test_a_backward_that_overwrites_its_upstream_is_named_where_others_read_it(c
     )
     report = checked(text, f"{SKIPPED}, {SQUARES}, {{'a': drawn(3, 2)}}")
     assert report.verdict is Verdict.WRONG
-    assert "The backward of Fn changes its upstream in place" in why(report)
+    assert "The backward of Fn changes its upstream gradient in place" in why(report)
 
 
 def test_a_backward_that_refuses_another_layout_is_right_with_a_note(checked):
@@ -257,7 +259,7 @@ def test_a_backward_that_refuses_another_layout_is_right_with_a_note(checked):
     assert report.verdict is Verdict.AGREES
     (remark,) = report.unusual
     assert remark.startswith(
-        "with an upstream that is not contiguous, build of net.py raises RuntimeError at net"
+        "with an upstream gradient that is not contiguous, build of net.py raises RuntimeError at net"
     )
 
 
@@ -376,7 +378,7 @@ def test_sparse_gradients_and_sparse_constants_are_accepted(checked):
 def test_a_loss_that_autograd_does_not_connect_has_a_gradient_of_zero(checked, forward, verdict):
     report = checked("", f"(lambda x: {forward}), {SUM}, {{'x': drawn(3)}}")
     assert report.verdict is verdict
-    assert "backward computes no gradient for 'x', so it counts as 0" in report.unusual
+    assert "backward computes no gradient for 'x', so this gradient counts as 0" in report.unusual
     np.testing.assert_array_equal(report.comparisons[0].analytic, np.zeros(3))
 
 

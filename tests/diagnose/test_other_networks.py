@@ -185,7 +185,7 @@ def test_a_mistake_is_named_in_the_network_that_the_code_computes():
     found = of_code(of, other, wrong)
     assert kinds(found)[0] == ("bias averaged",)
     assert found.observations[0] == (
-        "The loss returned is that of a network whose layer hidden2 has tanh; "
+        "The function returned the loss of a network whose layer hidden2 has tanh; "
         "the network section says sigmoid."
     )
 
@@ -287,4 +287,4 @@ def test_code_with_another_activation_and_another_loss_is_diagnosed_in_its_own_n
     wrong = Backprop(bias=lambda delta, i: delta.mean(axis=0))(other)
     found = of_code(of, other, wrong)
     assert kinds(found)[0] == ("bias averaged",)
-    assert f"The loss returned is that of a network whose {told}; " in found.observations[0]
+    assert f"The function returned the loss of a network whose {told}; " in found.observations[0]

@@ -133,11 +133,11 @@ def test_zeros_on_both_sides_are_counted():
         ),
         (
             Resolution(1e-6, 1.2e-6, math.inf),
-            "single entry: 1.2e-06 (median entry); in some entries, none would be detected.",
+            "single entry: 1.2e-06 (median entry); in some entries, an error of any size would go",
         ),
         (
             Resolution(1e-6, math.inf, math.inf),
-            "single entry: 1.0e-06 (easiest entry); in most entries, none would be detected.",
+            "single entry: 1.0e-06 (easiest entry); in most entries, an error of any size would go",
         ),
         (Resolution(math.inf, math.inf, math.inf), "No error in a single entry, however large,"),
         (None, "No error in a single entry, however large,"),

@@ -96,7 +96,7 @@ def test_missing_misshapen_transposed_and_extra_arrays_are_all_named(source):
         "hidden1.bias": RIGHT["hidden1.bias"],
     }
     assert refused(source, **arrays) == [
-        "g.npz uses different names from the network: hidden1.wieght",
+        "g.npz uses names that the network does not have: hidden1.wieght",
         "the gradient for 'output.weight' has shape [3, 2], not [2, 3]: it is transposed",
         "the gradient for 'output.bias' has shape [1, 1, 2], not [2]",
     ]
@@ -136,7 +136,7 @@ def test_unchecked_arrays_may_be_left_out(source):
     analytic = read(source, OUTPUT_ONLY, **{name: RIGHT[name] for name in OUTPUT_ONLY.checked})
     assert list(analytic.values) == ["output.weight", "output.bias"]
     assert refused(source, OUTPUT_ONLY, **{"output.weight": RIGHT["output.weight"]}) == [
-        "there is no gradient for 'output.bias', of shape [2]"
+        "there is no gradient for 'output.bias', whose shape is [2]"
     ]
 
 

@@ -443,7 +443,7 @@ def test_targets_of_the_first_vector_are_repeated_for_each(y, outputs):
 def test_targets_of_another_shape_than_the_first_vector_are_refused(shape):
     with pytest.raises(InputError) as caught:
         targets(np.zeros(shape), loss=GAUSSIAN)
-    needed = "targets [N, 2], one for each mean, are needed"
+    needed = "targets [N, 2], one for each entry of 'mean', are needed"
     assert caught.value.complaints[0].message == f"y has shape {list(shape)}; {needed}"
 
 

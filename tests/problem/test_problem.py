@@ -172,7 +172,7 @@ def test_parameters_that_do_not_fit_are_all_named(with_parameters):
     _, spec = with_parameters(output__weight=np.zeros((3, 2)), hidden1__bias=None, hidden__bias=np.zeros(3))
     where = ("parameters", "file")
     assert refused(spec) == [
-        ("w.npz uses different names from the network: hidden.bias", where),
+        ("w.npz uses names that the network does not have: hidden.bias", where),
         ("the parameter for 'output.weight' has shape [3, 2], not [2, 3]: it is transposed", where),
     ]
 

@@ -116,8 +116,8 @@ REARRANGE: tuple[Variant, ...] = (
         "copies of another head",
         RESHAPE,
         share(_as_tiled),
-        "the gradients of the copies are summed as if numpy.tile had made them, which repeats the whole "
-        "axis; numpy.repeat repeats each index",
+        "the gradients of the copies are summed as if numpy.tile, which repeats the whole axis, had made the "
+        "copies, but numpy.repeat, which repeats each index, made them",
         "∂L/∂x[h] = Σ g over k at the index k n + h",
         "∂L/∂x[h] = Σ g over the copies of h",
         code="shared_k = dL_dk.reshape(N, 2, 2, T, -1).sum(axis=1)",

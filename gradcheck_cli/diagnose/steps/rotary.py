@@ -64,8 +64,8 @@ ROTARY: tuple[Variant, ...] = (
         "rotation of other pairs",
         ATTENTION,
         share(_other_pairs),
-        "the rotary embedding pairs adjacent features in one pass, but pairs the first half of the features "
-        "with the second half in the other",
+        "the rotary embedding pairs adjacent features in one pass, forward or backward, but pairs the first "
+        "half of the features with the second half in the other pass",
         "∂L/∂x = other pairs of g, turned back by t θ",
         _RIGHT,
         code="dL_dunturned = turned(y[..., [0, 2, 1, 3]], -angles)[..., [0, 2, 1, 3]]",
@@ -75,7 +75,7 @@ ROTARY: tuple[Variant, ...] = (
         "rotation of another token",
         ATTENTION,
         share(_next_token),
-        "the rotary embedding's backward pass rotates each token by the angle of the token before it",
+        "the rotary embedding's backward pass rotates each token by the angle of the preceding token",
         "∂L/∂x = g turned back by (t − 1) θ",
         _RIGHT,
         code="dL_dunturned = turned(y, -np.roll(angles, 1, axis=0))",

@@ -232,7 +232,5 @@ def _sentence(sweep: Sweep) -> str:
     if sweep.report.verdict is not Verdict.AGREES:
         return "unresolved: gradcheck check could not decide enough of these entries."
     if shown:
-        return (
-            "unresolved: an error remains. A kink may explain it, or the entries that could not be decided."
-        )
+        return "unresolved: an error remains. A kink or the undecided entries may explain it."
     return "unresolved: `gradcheck check` finds no mistake, but no curve falls at the order of its scheme."

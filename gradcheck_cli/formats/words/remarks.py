@@ -126,9 +126,15 @@ def caught(resolution: Resolution | None) -> str:
         return "No error in a single entry, however large, would have been detected."
     caught = "Smallest detectable relative error in a single entry:"
     if np.isinf(resolution.median):
-        return f"{caught} {resolution.smallest:.1e} (easiest entry); in most entries, none would be detected."
+        return (
+            f"{caught} {resolution.smallest:.1e} (easiest entry); in most entries, an error of any size "
+            "would go undetected."
+        )
     if np.isinf(resolution.largest):
-        return f"{caught} {resolution.median:.1e} (median entry); in some entries, none would be detected."
+        return (
+            f"{caught} {resolution.median:.1e} (median entry); in some entries, an error of any size would "
+            "go undetected."
+        )
     if f"{resolution.median:.1e}" == f"{resolution.largest:.1e}":
         return f"{caught} {resolution.median:.1e}."
     return f"{caught} {resolution.median:.1e} (median entry), {resolution.largest:.1e} (hardest entry)."
