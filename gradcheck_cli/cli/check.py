@@ -65,9 +65,9 @@ if TYPE_CHECKING:
     "--differences",
     under=Heading.HOW,
     type=click.Choice(get_args(Differences)),
-    help="What to perturb. 'units' perturbs one unit at a time, and so checks all of its entries at once; "
-    "'literal' perturbs one entry at a time, which is slow. For code, 'literal' checks every entry, however "
-    "long that takes.  "
+    help="What to perturb. 'units' perturbs one unit at a time, which checks all parameters of that unit at "
+    "once; 'literal' perturbs one entry at a time, which is slow. For your own code, 'literal' checks every "
+    "entry, however long that takes.  "
     "[default: the spec's setting]",
 )
 @option(

@@ -100,8 +100,8 @@ batched_option = option(
     "--batched/--no-batched",
     under=Heading.WHAT,
     default=None,
-    help="Also check backward for a batch of upstreams (is_grads_batched, vmap) for code in torch.  "
-    "[default: the spec's]",
+    help="Also check backward for a batch of upstream gradients (is_grads_batched, vmap), in torch only.  "
+    "[default: the spec's setting]",
 )
 gradients_option = option(
     "--gradients",

@@ -33,7 +33,7 @@ def read(function: Callable[..., Any], parameters: Any, x: Any, y: Any) -> tuple
     if not callable(function):
         raise bad_input(f"{a(function)} cannot be called; a function is needed")
     if not takes(with_data := taking_data(function, x, y), {}, x, y):
-        help = f"it takes {listed(parameter_names(function))}; all parameters come in one argument"
+        help = f"it takes {listed(parameter_names(function))}; all parameters must come in one argument"
         raise given(function).complain("cannot be called as f(parameters, x, y) or f(parameters)", help)
     nested = Nested(parameters)
     called = nested.called_by_path(with_data)

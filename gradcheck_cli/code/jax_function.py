@@ -63,7 +63,7 @@ def read(source: FromCode, inputs: Inputs, load: Load = load) -> Function:
         )
         raise bad_input("a network section does not work with a jax function", "network", help=help)
     if inputs.batched:
-        help = "it is about is_grads_batched of torch; check the function under jax.vmap as one of its own"
+        help = "'batched' is for torch's is_grads_batched; for jax, check a function that calls jax.vmap"
         raise bad_input("'batched' does not work with jax code", "check", "batched", help=help)
     jax, code = imported(source.where), load(source.code, source.where)
     x, y = samples(inputs, code)

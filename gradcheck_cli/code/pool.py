@@ -81,7 +81,9 @@ class Workers:
             return np.concatenate(list(self._pool.map(_evaluate, parts)))
         except BrokenProcessPool:
             message = "a worker process died while it ran the code"
-            raise bad_input(message, *_WHERE, help="--jobs 1 runs the code without workers") from None
+            raise bad_input(
+                message, *_WHERE, help="--jobs 1 runs the code without worker processes"
+            ) from None
 
     def _shares(self, changes: Sequence[Change]) -> list[Sequence[Change]]:
         """Split the points evenly among the workers, one share for each.

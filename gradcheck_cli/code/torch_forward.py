@@ -26,7 +26,8 @@ def forward_gradients(graph: Graph, parameters: Mapping[str, Array], weights: We
 
 def _gradient(graph: Graph, leaf: Leaf, weights: Weights) -> Tensor:
     if not leaf.storage.is_dense:
-        raise graph.code.complain(f"has the sparse '{leaf.name}', which torch does not take in forward mode")
+        message = f"has the sparse tensor '{leaf.name}', which torch does not accept in forward mode"
+        raise graph.code.complain(message)
     gradient = graph.torch.zeros_like(leaf.tensor.detach(), memory_format=graph.torch.contiguous_format)
     flat = gradient.view(-1)
     for i in range(len(flat)):

@@ -137,7 +137,7 @@ class Graph:
         """Return the S loss terms at each of K points, (K, S), computed in one call to torch.func.vmap."""
         if sparse := next((leaf.name for leaf in self.leaves if not leaf.storage.is_dense), ""):
             raise self.code.complain(
-                f"is vectorized, but torch.func.vmap does not take the sparse '{sparse}'"
+                f"is vectorized, but torch.func.vmap does not accept the sparse tensor '{sparse}'"
             )
         self._assign(points[0], wide=True)
         stack = {name: np.stack([point[name] for point in points]) for name in points[0]}
@@ -182,7 +182,9 @@ class Graph:
         batch: a function that runs that backward pass.
         """
         if sparse := next((leaf.name for leaf in self.leaves if not leaf.storage.is_dense), ""):
-            raise self.code.complain(f"has the sparse '{sparse}', which torch does not take in a batch")
+            raise self.code.complain(
+                f"has the sparse tensor '{sparse}', which torch does not accept in a batch"
+            )
         self._assign(parameters, wide=False)
         with self.torch.enable_grad():
             terms = self._terms(False, weights)

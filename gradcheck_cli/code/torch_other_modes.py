@@ -121,7 +121,7 @@ class _Batched(TorchFunction):
 
     def rows(self, parameters: Mapping[str, Array]) -> list[Mapping[str, Array]]:
         """Return the gradients for each row of the batch."""
-        with hinted(_HOW_TO_BATCH), self.code.running(f"in a batch of upstreams ({self.way.name})"):
+        with hinted(_HOW_TO_BATCH), self.code.running(f"in a batch of upstream gradients ({self.way.name})"):
             return self.graph.batched_gradients(parameters, self.whole, self.factors, self.way.run)
 
     def places(self, wrong: Collection[str], right: Collection[str]) -> tuple[str, ...]:
@@ -159,4 +159,7 @@ def _batched(function: TorchFunction) -> _Batched:
     return batched
 
 
-_DIFFERS = "For a batch of upstreams ({}), backward gives another gradient of {} than for each upstream alone"
+_DIFFERS = (
+    "For a batch of upstream gradients ({}), backward gives a different gradient of {} than for each "
+    "upstream gradient alone"
+)

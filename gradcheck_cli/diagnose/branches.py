@@ -44,7 +44,7 @@ TIME_LOST = Wrong(
 STATE_LOST = Wrong(
     TIME_LOST.kind,
     BRANCHES,
-    "in {where}, no gradient flows from a time step to the one before: each step learns from its own output",
+    "in {where}, no gradient flows from a time step to the preceding one: a step learns from its own output",
     "∂L/∂hₜ₋₁ = ∂L/∂outₜ₋₁",
     "∂L/∂hₜ₋₁ = ∂L/∂outₜ₋₁ + what time step t hands back",
     "δ",

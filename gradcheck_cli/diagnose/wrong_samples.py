@@ -90,7 +90,7 @@ SUBSETS: tuple[Subset, ...] = (
 
 _SOME = SOME, SAMPLES, "{it} is summed over {place} only"
 SOME_OF_LOSS = Wrong(*_SOME, "L = c Σₙ ℓₙ over these", "L = c Σₙ ℓₙ", "∂L/∂a", refined_by=REFINED)
-SOME_OF_TENSOR = Wrong(*_SOME, "Σₙ over these", "Σₙ", "", refined_by=REFINED)
+SOME_OF_TENSOR = Wrong(*_SOME, "Σₙ over these samples", "Σₙ", "", refined_by=REFINED)
 """The mistake of including only some samples in a single product or sum.
 
 `SOME_OF_LOSS` is the mistake of including only some samples in the loss.

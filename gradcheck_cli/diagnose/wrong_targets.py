@@ -40,7 +40,7 @@ TARGET_MISTAKES: tuple[Mistake, ...] = (
         "sign of the target",
         _with_target(np.negative, *_VALUES),
         "the target is added instead of subtracted",
-        "c · {dloss} with −y for y",
+        "c · {dloss} with −y in place of y",
         "dL_da = 2 * (a + y) / (N * C)",
         NOT_ZERO,
     ),
@@ -48,7 +48,7 @@ TARGET_MISTAKES: tuple[Mistake, ...] = (
         "target forgotten",
         _with_target(np.zeros_like, *_VALUES),
         "the target is not subtracted",
-        "c · {dloss} with 0 for y",
+        "c · {dloss} with 0 in place of y",
         "dL_da = 2 * a / (N * C)",
         NOT_ZERO,
     ),
@@ -63,9 +63,14 @@ TARGET_MISTAKES: tuple[Mistake, ...] = (
         )
         for by, axis, sentence, wrong in (
             (1, 1, "every label is one too high", "c · {dloss} with y of the next class"),
-            (-1, 1, "every label is one too low", "c · {dloss} with y of the class before"),
-            (1, 0, "every sample has the target of the sample before it", "c · {dloss} with yₙ₋₁ for yₙ"),
-            (-1, 0, "every sample has the target of the next sample", "c · {dloss} with yₙ₊₁ for yₙ"),
+            (-1, 1, "every label is one too low", "c · {dloss} with y of the preceding class"),
+            (
+                1,
+                0,
+                "every sample has the target of the preceding sample",
+                "c · {dloss} with yₙ₋₁ in place of yₙ",
+            ),
+            (-1, 0, "every sample has the target of the next sample", "c · {dloss} with yₙ₊₁ in place of yₙ"),
         )
     ),
 )

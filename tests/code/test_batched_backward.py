@@ -92,7 +92,7 @@ def test_the_mode_that_is_wrong_is_named(rule, factor, source, place):
     assert place in report.diagnosis.places[0]
     if factor == 1.0:
         (said,) = report.diagnosis.trials
-        assert said.endswith("gives another gradient of x than for each upstream alone")
+        assert said.endswith("gives a different gradient of x than for each upstream gradient alone")
 
 
 def test_a_backward_that_cannot_be_batched_is_refused():

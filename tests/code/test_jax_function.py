@@ -126,7 +126,7 @@ def test_a_rule_that_ignores_its_upstream_is_named(checked):
     ("text", "rule", "order", "message", "help"),
     [
         ("def f(p): return np.exp(p['c'])", RIGHT, 1, "raises TracerArrayConversionError", "jax.numpy"),
-        (REAL, "3 * np.asarray(z) ** 2 * np.asarray(up)", 2, "raises TracerArrayConv", "order: 1 alone"),
+        (REAL, "3 * np.asarray(z) ** 2 * np.asarray(up)", 2, "raises TracerArrayConv", "only 'order: 1'"),
         ("def f(p): return {}", RIGHT, 1, "returns no array of floats", "outputs"),
         ("parameters = None\n" + REAL, RIGHT, 1, "has no parameters", "define 'parameters' in net.py"),
     ],

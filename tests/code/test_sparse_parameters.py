@@ -176,7 +176,9 @@ def test_a_dense_table_may_get_a_sparse_gradient(factor):
 
 
 def test_what_torch_cannot_do_with_a_sparse_parameter_is_said():
-    with pytest.raises(InputError, match="has the sparse 'a', which torch does not take in forward mode"):
+    with pytest.raises(
+        InputError, match="has the sparse tensor 'a', which torch does not accept in forward mode"
+    ):
         check_torch(lambda a: a.to_dense(), {"a": coo()}, forward_mode=True)
     with pytest.raises(
         InputError, match=r"names a tensor 'a.values', but that name stands for a part of the sparse"

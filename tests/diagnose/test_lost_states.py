@@ -70,7 +70,7 @@ def test_the_gru_by_hand_is_right():
 def test_a_gru_that_hands_no_gradient_to_the_time_step_before_is_named():
     cause = why_alone(GRU, gru(carries=False)).answers[0].causes[0]
     assert (cause.kind, cause.where) == ("gradient not carried back", ("gru1",))
-    assert "no gradient flows from a time step to the one before" in cause.sentence
+    assert "no gradient flows from a time step to the preceding one" in cause.sentence
 
 
 def test_an_unknown_that_every_round_of_a_loop_repeats_is_solved_for():

@@ -76,7 +76,7 @@ PRE_ACTIVATION = Wrong(
 UNDROPPED = Wrong(
     "dropout: mask not in backward",
     DROPOUT,
-    "in {where}, the product uses the input of the dropout below, not its output",
+    "in {where}, the product uses the input of the dropout layer below, not that layer's output",
     "∂L/∂w = δᵀ a⁽ʰ⁾, a⁽ʰ⁾ without the mask",
     "∂L/∂w = δᵀ a⁽ʰ⁾",
     "∂L/∂w",

@@ -85,7 +85,7 @@ GATES: tuple[Variant, ...] = (
             "factor before its activation",
             GATES_FAMILY,
             _pre_activated(slot),
-            f"the gradient of the {number} factor of a ⊙ b uses z where the other factor is φ(z)",
+            f"the gradient of the {number} factor of a ⊙ b uses z, but the other factor is φ(z)",
             f"∂L/∂{name} = g ⊙ z",
             _RIGHT,
             code,

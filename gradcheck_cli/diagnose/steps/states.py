@@ -110,7 +110,7 @@ STATES: tuple[Variant, ...] = (
         share(_carried_past),
         "carried gradient past the activation",
         (
-            "the gradient from the next step is added after the activation's derivative, not before",
+            "the gradient from the next step is added after the multiplication by φ', not before it",
             "∂L/∂zₜ = ∂L/∂outₜ ⊙ φ'(zₜ) + what time step t + 1 hands back",
             _RIGHT_DERIVATIVE,
             "δ",
