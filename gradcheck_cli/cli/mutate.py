@@ -21,7 +21,7 @@ _EXIT_CODES = """\b
 Exit codes:
   0    every visible mistake is caught
   1    a visible mistake passes
-  2    the command line, a spec or an input file is invalid, or the code fails
+  2    the command line, a spec or an input file is invalid, or your code fails
   3    it is unclear whether a visible mistake is caught, or no mistake is visible
   70   a bug in gradcheck
   130  interrupted; the result covers the mistakes checked so far

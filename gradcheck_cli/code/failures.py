@@ -69,5 +69,5 @@ def help_for(error: BaseException) -> str | None:
     if isinstance(error, SystemExit):
         return "put code that should run only as a script under if __name__ == '__main__':"
     if isinstance(error, OSError) and error.errno == errno.EMFILE:
-        return "the code leaves files open; close each one, for example with `with open(…) as file:`"
+        return "your code leaves files open; close each one, for example with `with open(…) as file:`"
     return None

@@ -33,7 +33,7 @@ def read_inputs(spec: Spec, own: OwnParameters | None = None) -> Inputs:
         parameters = read_named(spec.parameters, "parameters")
     elif spec.parameters is not None:
         raise bad_input(
-            "without a network section, parameters must come from a file or from the code", "parameters"
+            "without a network section, parameters must come from a file or from your code", "parameters"
         )
     x, y = read_arrays(spec.data) if spec.data else (None, None)
     return _asked(Inputs(parameters, x, y), spec.check)

@@ -45,7 +45,7 @@ def _backward(source: FromCode, forward: UserCode) -> UserCode:
     (key,) = source.kind.functions
     name = getattr(source, key) or source.code.name.replace("forward", key)
     if name == source.code.name:
-        raise forward.complain("has no backward function", f"add {key}: NAME under gradients")
+        raise forward.complain("has no backward function", f"under 'gradients', add {key}: NAME")
     said = key in source.model_fields_set
     return forward.another(name, ("gradients", key) if said else source.where)
 

@@ -66,7 +66,8 @@ class Watching:
         if the value is not an array of floats.
         """
         if not isinstance(name, str):
-            raise self.code.complain(f"taps {a(name)} at {place}", "pass the name first: h = tap('h', h)")
+            message = f"passes {a(name)} as the name of a tap at {place}"
+            raise self.code.complain(message, "pass the name first: h = tap('h', h)")
         if name in self.seen:
             message = f"calls tap('{name}', …) twice, at {self.seen[name].place} and at {place}"
             raise self.code.complain(message, f"give each its own name, such as f'{name}{{i}}'")
@@ -74,7 +75,7 @@ class Watching:
         if array.dtype.kind != "f":
             traced = "Tracer" in type(value).__name__
             found = a(value) if traced else described(value)
-            message = f"taps {found} as '{name}' at {place}; an array of floats is needed"
+            message = f"passes {found} to tap('{name}', …) at {place}; an array of floats is needed"
             raise self.code.complain(message, "taps do not work inside jax.jit" if traced else None)
         self.seen[name] = Tap(array.astype(np.float64), place)
         if name in self.held:
@@ -262,5 +263,5 @@ def _differ(first: Array, second: Array) -> bool:
 def refuse_clashes(code: Callee, seen: Mapping[str, Tap], names: Collection[str]) -> None:
     """Raise `InputError` if a tap has the name of a parameter or an argument."""
     for name in (name for name in seen if name in names):
-        message = f"taps '{name}' at {seen[name].place}, but a parameter has this name, too"
+        message = f"calls tap('{name}', …) at {seen[name].place}, but a parameter has this name, too"
         raise code.complain(message, "give the tap another name")

@@ -24,7 +24,7 @@ STAIRCASE = Wrong(
     FUNCTION,
     "the loss is a staircase in {place}{tensor}: it does not change if an entry changes a little, and it "
     "jumps if the entry changes more. Its derivative is 0 between the jumps. A straight-through gradient, as "
-    "for round or sign, is by design not that derivative",
+    "for round or sign, differs from that derivative by design",
     "∂L/∂w ≠ 0, as if the steps were a slope",
     "∂L/∂w = 0 between the jumps",
     code="dL_dw = 2 * x.T @ (a - y)",

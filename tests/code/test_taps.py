@@ -228,11 +228,17 @@ def of_integers(parameters):
         ),
         (
             of_integers,
-            r"of_integers taps numbers of type int64 as 'h' at test_taps.py:\d+; an array of floats",
+            r"of_integers passes numbers of type int64 to tap\('h', …\) at test_taps.py:\d+; an array of floats",
         ),
         (sometimes(), r"function calls tap\('h', …\) at test_taps.py:\d+ in some runs, but not in others"),
-        (named_like_a_parameter, r"taps 'w' at test_taps.py:\d+, but a parameter has this name, too"),
-        (swapped, r"swapped taps an array at test_taps.py:\d+\n +. help: pass the name first"),
+        (
+            named_like_a_parameter,
+            r"calls tap\('w', …\) at test_taps.py:\d+, but a parameter has this name, too",
+        ),
+        (
+            swapped,
+            r"swapped passes an array as the name of a tap at test_taps.py:\d+\n +. help: pass the name first",
+        ),
     ],
 )
 def test_taps_that_cannot_be_checked_are_refused_with_their_line(function, said):

@@ -188,7 +188,7 @@ _STRIDE = (
         Wrong(
             "stride forgotten in backward",
             CONVOLUTION,
-            "in {where}, the whole backward pass takes its windows with a stride of 1",
+            "in {where}, the whole backward pass uses windows with a stride of 1",
             "∂L/∂w and ∂L/∂a⁽ʰ⁾ from windows with stride 1",
             "∂L/∂w and ∂L/∂a⁽ʰ⁾ from the windows of the forward pass",
             "δ",
@@ -200,7 +200,7 @@ _STRIDE = (
         Wrong(
             "stride forgotten in backward",
             CONVOLUTION,
-            "in {where}, the kernel's gradient takes its windows with a stride of 1",
+            "in {where}, the kernel's gradient uses windows with a stride of 1",
             "∂L/∂w = δᵀ a⁽ʰ⁾, a⁽ʰ⁾ from windows with stride 1",
             "∂L/∂w = δᵀ a⁽ʰ⁾",
             "∂L/∂w",

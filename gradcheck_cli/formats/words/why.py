@@ -65,7 +65,7 @@ REPRODUCED = {
     "network": "This explanation reproduces every entry, up to rounding.",
     "arrays": "This explanation reproduces everything that was measured, within the error bars.",
     "two sources": "This explanation reproduces everything that was compared, within rounding.",
-    "further runs": "Further runs of the code confirm this explanation.",
+    "further runs": "Further runs of your code confirm this explanation.",
     "a layer": "This explanation reproduces everything that was measured, within the error bars.",
     "another network": "This explanation reproduces everything that was measured, within the error bars.",
 }
