@@ -228,7 +228,7 @@ def of_integers(parameters):
         ),
         (
             of_integers,
-            r"of_integers passes numbers of type int64 to tap\('h', …\) at test_taps.py:\d+; an array of floats",
+            r"of_integers passes numbers of type int64 to tap\('h', …\) at test_taps.py:\d+; an array",
         ),
         (sometimes(), r"function calls tap\('h', …\) at test_taps.py:\d+ in some runs, but not in others"),
         (
@@ -237,7 +237,7 @@ def of_integers(parameters):
         ),
         (
             swapped,
-            r"swapped passes an array as the name of a tap at test_taps.py:\d+\n +. help: pass the name first",
+            r"swapped passes an array as the name of a tap at test_taps.py:\d+\n +. help: pass the name",
         ),
     ],
 )
