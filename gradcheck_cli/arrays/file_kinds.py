@@ -103,7 +103,7 @@ KINDS = (
     Kind(
         "a pickle",
         _begins(b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"),
-        "a pickle could run code when read; write its arrays with numpy.savez('….npz', **arrays)",
+        "reading a pickle could run code; write its arrays with numpy.savez('….npz', **arrays)",
     ),
     Kind("a Git LFS pointer", _begins(b"version https://git-lfs"), "fetch the file with git lfs pull"),
     Kind("gzip-compressed", _begins(b"\x1f\x8b"), "unpack it with gunzip"),

@@ -146,7 +146,7 @@ def _refuse_unreal(header: Header, place: Place) -> None:
     array, dtype = place.array(header.name), header.dtype
     if dtype.hasobject:
         raise place.complain(
-            f"{array} holds pickled objects, which could run code when read",
+            f"{array} holds pickled objects; reading them could run code",
             "save plain numbers: numpy.asarray(values, dtype=float)",
         )
     if dtype.kind not in "buif":

@@ -230,7 +230,7 @@ def test_pickled_objects_are_refused_and_not_run(file, monkeypatch):
     monkeypatch.chdir(file.parent)
     np.savez(file, x=np.array([Bomb()], dtype=object))
     (complaint,) = complaints_of(file)
-    assert complaint.message == "array 'x' of a.npz holds pickled objects, which could run code when read"
+    assert complaint.message == "array 'x' of a.npz holds pickled objects; reading them could run code"
     assert complaint.help == "save plain numbers: numpy.asarray(values, dtype=float)"
     assert os.listdir(file.parent) == ["a.npz"]
 
@@ -406,7 +406,7 @@ def test_every_file_of_a_folder_that_cannot_be_used_is_named(folder):
     assert [message.split(" cannot")[0] for message in refused(folder)] == [
         "array 'a' of mine has dtype complex128; real numbers are needed",
         "array 'c' of mine",
-        "array 'd' of mine holds pickled objects, which could run code when read",
+        "array 'd' of mine holds pickled objects; reading them could run code",
     ]
 
 

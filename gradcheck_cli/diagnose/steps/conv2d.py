@@ -39,7 +39,7 @@ def _first(x: Array, groups: int) -> Array:
 _MIXES: tuple[tuple[Mixed, str, str, str], ...] = (
     (
         _interleaved,
-        "interleaved channels, not a block of channels",
+        "interleaved channels instead of a block of channels",
         "k::2",
         "[0, 2, 1, 3]",
     ),

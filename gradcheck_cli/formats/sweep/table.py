@@ -230,7 +230,7 @@ def _sentence(sweep: Sweep) -> str:
         right = [curve.scheme for curve in sweep.curves if curve.verdict is Verdict.AGREES]
         return f"agrees: the error falls with the step as expected, for {listed(right)}."
     if sweep.report.verdict is not Verdict.AGREES:
-        return "unresolved: gradcheck check could not decide enough of these entries."
+        return "unresolved: gradcheck check could decide too few of these entries."
     if shown:
         return "unresolved: an error remains. A kink or the undecided entries may explain it."
     return "unresolved: `gradcheck check` finds no mistake, but no curve falls at the order of its scheme."
