@@ -73,7 +73,9 @@ def test_an_upstream_that_a_single_draw_leaves_alone_is_found(verdict, backward,
     assert report.verdict is expected
     if expected is Verdict.WRONG:
         (said,) = report.diagnosis.trials
-        assert said.startswith("The backward of Centred is not linear in its upstream: for the sum of two ")
+        assert said.startswith(
+            "The backward of Centred is not linear in its upstream gradient: for the sum of two "
+        )
 
 
 def test_backward_receives_c_in_another_memory_layout_as_well(verdict):

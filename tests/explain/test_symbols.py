@@ -175,7 +175,7 @@ def test_a_large_value_is_checked_for_its_first_samples_and_a_note_says_so(monke
     assert explain(block()).unusual == ()
     monkeypatch.setattr("gradcheck_cli.explain.numbers.MOST", 24)
     explanation = explain(block(), "attention1")
-    assert any("only the first samples are checked" in note for note in explanation.unusual)
+    assert any("only its first samples are checked" in note for note in explanation.unusual)
     first = explanation.layers[0].factors[0]
     assert first.comparison.shape == (2, 3, 4)
     assert first.verdict is Verdict.AGREES

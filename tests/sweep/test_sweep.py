@@ -240,7 +240,7 @@ def test_an_empty_parameter_is_accepted(tmp_path):
 
 
 def test_complex_steps_are_refused_for_code(configs):
-    with pytest.raises(InputError, match="'complex' cannot be used with code"):
+    with pytest.raises(InputError, match="'complex' cannot be used with your own code"):
         sweep(load_spec(configs / "code" / "softmax_regression.yaml"), ["complex"])
 
 
