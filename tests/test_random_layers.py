@@ -57,7 +57,7 @@ def test_a_pass_by_hand_has_the_right_gradients_and_its_mistakes_are_not_blamed_
 
 @pytest.mark.parametrize(
     ("change", "exact", "excuse"),
-    [(1e-17, 1e-17, "made of rounding"), (1e-3, 1e-8, "made of rounding"), (1e-3, 1e-3, "")],
+    [(1e-17, 1e-17, "vanishing"), (1e-3, 1e-8, "made of rounding"), (1e-3, 1e-3, "")],
 )
 def test_a_plant_counts_only_if_extended_precision_bears_it_out(change, exact, excuse):
     """The hidden units are off in every sample, so the gradient of their biases is exactly 0."""
