@@ -70,6 +70,7 @@ def check_gradients(
     x: Any = None,
     y: Any = None,
     *,
+    reference: Callable[..., Any] | None = None,
     only: str | Sequence[str] = "all",
     scheme: str = "adaptive",
     rtol: float | None = None,
@@ -86,6 +87,9 @@ def check_gradients(
     parameters: the point at which to check: an array, or arrays in dicts, lists, tuples, dataclasses and jax
         pytrees, nested to any depth. A gradient of None counts as 0.
     x, y: the data, passed to the function unchanged.
+    reference: a function of the same arguments that returns the same loss. It gets them in float64, and
+        differences are taken of it. `loss_and_gradients` then gets the parameters in their own types, such as
+        float32 or bfloat16.
     only: the names of the parameters to check; wildcards are allowed.
     scheme, rtol, atol, strict: as in a spec. `atol` can hide a mistake, so the report counts the entries that
         agree only because of it.
@@ -99,7 +103,9 @@ def check_gradients(
     """
     __tracebackhide__ = True
     how = _how(only, scheme, rtol, atol, fast, strict)
-    return _passed(_check(partial(read, loss_and_gradients, parameters, x, y), how), allow_undecided)
+    return _passed(
+        _check(partial(read, loss_and_gradients, parameters, x, y, reference), how), allow_undecided
+    )
 
 
 def check_layer(
@@ -108,6 +114,7 @@ def check_layer(
     inputs: Mapping[str, Any] | Sequence[Any] | ArrayLike,
     *,
     outputs: int | None = None,
+    reference: Callable[..., Any] | Sequence[Callable[..., Any]] = (),
     only: str | Sequence[str] = "all",
     scheme: str = "adaptive",
     rtol: float | None = None,
@@ -131,13 +138,18 @@ def check_layer(
         dict of options, is passed to forward unchanged.
     outputs: the number of forward's outputs. It is needed if forward returns a tuple that may end with a
         cache.
+    reference: a function that computes the same outputs. It gets the inputs in float64, and differences are
+        taken of it. forward and backward then get the inputs in their own types, such as bfloat16. With its
+        own backward function, as `(forward, backward)`, it also shows how far a plain implementation in these
+        types is off.
     only, scheme, rtol, atol, fast, strict, allow_undecided: as in `check_gradients`.
 
     Returns the `Report`. Raises the same errors as `check_gradients`.
     """
     __tracebackhide__ = True
     how = _how(only, scheme, rtol, atol, fast, strict)
-    return _passed(_check(partial(read_layer, forward, backward, inputs, outputs), how), allow_undecided)
+    layer = partial(read_layer, forward, backward, inputs, outputs, reference)
+    return _passed(_check(layer, how), allow_undecided)
 
 
 def check_torch(
@@ -147,6 +159,7 @@ def check_torch(
     y: Any = None,
     *,
     loss: Callable[..., Any] | None = None,
+    reference: Any = None,
     order: int = 1,
     forward_mode: bool = False,
     batched: bool = False,
@@ -167,6 +180,9 @@ def check_torch(
     x, y: the input of the module and the target of the loss, if there are any.
     loss: a function of the output and, if there is one, y. By default, the loss is Σ c · out over all
         outputs, with c drawn at random.
+    reference: the same forward pass, in operations that work in float64: a module whose parameters have the
+        same names, or a function of the same tensors. Differences are taken of it, and the module runs in its
+        own types, such as bfloat16.
     order: 2 also checks the gradients of the gradients, which double backward computes.
     forward_mode: whether to check forward-mode derivatives (jvp), too, and say which mode is wrong.
     batched: whether to check backward for a batch of upstreams (is_grads_batched, vmap), too.
@@ -181,8 +197,8 @@ def check_torch(
 
     modes = {"order": order, "forward_mode": forward_mode, "batched": batched}
     how = _how(only, scheme, rtol, atol, fast, strict, **modes)
-    with kept(module, loss, tensors):
-        report = _check(partial(read_torch, module, tensors, x, y, loss, how), how)
+    with kept(module, loss, tensors, reference):
+        report = _check(partial(read_torch, module, tensors, x, y, loss, how, reference), how)
     return _passed(report, allow_undecided)
 
 

@@ -22,7 +22,7 @@ import numpy as np
 from gradcheck_cli.network.arithmetic import ROUNDING_SAFETY
 from gradcheck_cli.numerical.estimate import ERROR_BARS, Estimate
 from gradcheck_cli.numerical.kinks import Alternatives
-from gradcheck_cli.types import EPS, Array
+from gradcheck_cli.types import EPS, Array, precision_of
 
 BY_FAR = 10.0
 """A wrong entry needs no closer look if it is this many error bars beyond its tolerance."""
@@ -57,6 +57,9 @@ EXCUSED_BY_ROUNDING = 1e-4
 Larger rounding bounds are capped at this share.
 """
 
+EXCUSED_EPS = 2.0
+"""The same share in units of ε, for types so narrow that this is more."""
+
 
 class Verdict(StrEnum):
     """The verdict on an entry, a tensor or a whole check: agrees, wrong or unresolved."""
@@ -77,8 +80,12 @@ def overall(verdicts: Sequence[Verdict]) -> Verdict:
 
 
 def default_rtol(dtype: np.dtype[Any]) -> float:
-    """Return the default relative tolerance: 1e-6, or 16 ε of the gradient's type if that is larger."""
-    return max(1e-6, 16 * float(np.finfo(dtype).eps))
+    """Return the default relative tolerance: 1e-6, or 16 ε of the gradient's type if that is larger.
+
+    Types that are less precise than float16 get 2 ε, or the tolerance of float16 if that is larger.
+    """
+    eps, of_float16 = precision_of(dtype).eps, 16 * float(np.finfo(np.float16).eps)
+    return max(1e-6, min(16 * eps, max(2 * eps, of_float16)))
 
 
 @dataclass(frozen=True)
@@ -331,7 +338,8 @@ class Judged:
     def _excused(self) -> Array:
         """The largest error that an undecided entry may have without making the tensor unresolved."""
         largest = np.nanmax(self.scale, initial=0.0)
-        by_rounding = np.minimum(self.rounding, EXCUSED_BY_ROUNDING * largest)
+        share = max(EXCUSED_BY_ROUNDING, EXCUSED_EPS * self.eps)
+        by_rounding = np.minimum(self.rounding, share * largest)
         by_rounding = np.where(np.isfinite(self.rounding), by_rounding, 0.0)  # an overflow excuses nothing
         return np.maximum(EXCUSABLE * largest, by_rounding)
 

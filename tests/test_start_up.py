@@ -27,7 +27,7 @@ check_gradients(lambda w: ((w ** 2).sum(), 2 * w), np.ones(3))
 
 OF_CODE = (
     "code.objective",
-    "code.python_function",
+    "code.python_source",
     "code.torch_module",
     "code.pool",
     "directions.check",

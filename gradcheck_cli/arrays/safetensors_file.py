@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ _DTYPES = {
 }  # fmt: skip
 """The dtypes of the .safetensors format that numpy also has, with numpy's names for them."""
 
-_FOREIGN = {"BF16": "bfloat16", "F8_E4M3": "float8", "F8_E5M2": "float8"}
+_FOREIGN = {"F8_E4M3": "float8", "F8_E5M2": "float8"}
 
 
 def read_safetensors(file: Path, where: Location, accept: Accept = as_they_are) -> dict[str, Array]:
@@ -73,13 +74,24 @@ class Tensor:
         """
         tensor = self.archive.get_slice(self.name)
         kind = tensor.get_dtype()
+        if kind == "BF16":
+            return Header(self.name, tuple(tensor.get_shape()), self._bfloat16())
         if kind not in _DTYPES:
             foreign = _FOREIGN.get(kind, kind)
             raise self.place.complain(
                 f"{self.place.array(self.name)} holds {foreign}, which numpy cannot represent",
-                f"save it as float32{', which holds it exactly' if kind == 'BF16' else ' or float64'}",
+                "save it as float32 or float64",
             )
         return Header(self.name, tuple(tensor.get_shape()), np.dtype(_DTYPES[kind]))
+
+    def _bfloat16(self) -> np.dtype[Any]:
+        try:
+            return np.dtype(import_module("ml_dtypes").bfloat16)
+        except ImportError:
+            raise self.place.complain(
+                f"{self.place.array(self.name)} holds bfloat16, which numpy lacks without ml_dtypes",
+                "pip install ml_dtypes; or save it as float32, which holds it exactly",
+            ) from None
 
     def read(self) -> Array:
         array: Array = self.archive.get_tensor(self.name)

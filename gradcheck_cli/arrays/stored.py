@@ -25,7 +25,7 @@ from gradcheck_cli.errors import (
     did_you_mean_file,
     shortened,
 )
-from gradcheck_cli.types import Array
+from gradcheck_cli.types import Array, is_narrow
 
 MAX_BYTES = 2**31
 """The largest total size of the arrays read from one file, in bytes."""
@@ -149,7 +149,7 @@ def _refuse_unreal(header: Header, place: Place) -> None:
             f"{array} holds pickled objects; reading them could run code",
             "save plain numbers: numpy.asarray(values, dtype=float)",
         )
-    if dtype.kind not in "buif":
+    if dtype.kind not in "buif" and not is_narrow(dtype):
         raise place.complain(f"{array} has dtype {shortened(str(dtype))}; real numbers are needed")
 
 

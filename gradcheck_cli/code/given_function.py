@@ -13,13 +13,17 @@ from gradcheck_cli.arrays.shapes import listed
 from gradcheck_cli.code.load import a
 from gradcheck_cli.code.nested import ALONE, Nested
 from gradcheck_cli.code.objective import Function, Inputs
+from gradcheck_cli.code.one_type import hinting_at_a_reference
 from gradcheck_cli.code.python_function import observed
+from gradcheck_cli.code.referenced_function import referenced
 from gradcheck_cli.code.returned import as_point, in_two_parts, plain, takes, taking_data
 from gradcheck_cli.code.signature import parameter_names
 from gradcheck_cli.errors import InputError, Location, bad_input
 
 
-def read(function: Callable[..., Any], parameters: Any, x: Any, y: Any) -> tuple[Function, Inputs]:
+def read(
+    function: Callable[..., Any], parameters: Any, x: Any, y: Any, reference: Callable[..., Any] | None = None
+) -> tuple[Function, Inputs]:
     """Return the function and its inputs, in the form used for functions that a spec names.
 
     Raises `InputError` if the function does not return a loss and gradients, changes its arguments, or
@@ -29,6 +33,7 @@ def read(function: Callable[..., Any], parameters: Any, x: Any, y: Any) -> tuple
     parameters: a single array, or arrays in dicts, lists, tuples and dataclasses, nested to any depth. The
         function receives them nested in this way, and returns its gradients nested in the same way.
     x, y: the data, passed on unchanged.
+    reference: a function of the same arguments that computes the same loss in float64; None if there is none.
     """
     if not callable(function):
         raise bad_input(f"{a(function)} cannot be called; a function is needed")
@@ -36,9 +41,15 @@ def read(function: Callable[..., Any], parameters: Any, x: Any, y: Any) -> tuple
         help = f"it takes {listed(parameter_names(function))}; all parameters must come in one argument"
         raise given(function).complain("cannot be called as f(parameters, x, y) or f(parameters)", help)
     nested = Nested(parameters)
-    called = nested.called_by_path(with_data)
-    point = _point(nested.arrays)
-    return observed(given(function).calling(called), point, x, y), Inputs(point, None, None)
+    point, code = _point(nested.arrays), given(function)
+    code = code.calling(nested.called_by_path(with_data))
+    if reference is None:
+        with hinting_at_a_reference(nested.arrays.values()):
+            return observed(code, point, x, y), Inputs(point, None, None)
+    if not callable(reference):
+        raise bad_input(f"reference is {a(reference)}; a function is needed")
+    wide = given(reference).calling(nested.called_by_path(taking_data(reference, x, y)))
+    return referenced(code, wide, point, nested.arrays, x, y), Inputs(point, None, None)
 
 
 def given(function: Callable[..., Any]) -> Given:

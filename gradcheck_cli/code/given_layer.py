@@ -9,12 +9,17 @@ from gradcheck_cli.code.given_function import given
 from gradcheck_cli.code.layer_function import layer_function
 from gradcheck_cli.code.load import a
 from gradcheck_cli.code.objective import Function, Inputs
+from gradcheck_cli.code.referenced_layer import referenced_layer
 from gradcheck_cli.code.signature import parameter_names
 from gradcheck_cli.errors import bad_input
 
 
 def read_layer(
-    forward: Callable[..., Any], backward: Callable[..., Any], inputs: Any, outputs: int | None
+    forward: Callable[..., Any],
+    backward: Callable[..., Any],
+    inputs: Any,
+    outputs: int | None,
+    reference: Any = (),
 ) -> tuple[Function, Inputs]:
     """Return the layer and its inputs, in the form used for layers that a spec names.
 
@@ -22,11 +27,16 @@ def read_layer(
 
     inputs: the arguments of forward: a dict by name, a tuple or list in order, or a single array.
     outputs: the number of forward's outputs; None to infer it.
+    reference: a function that computes the same outputs in float64, or such a function with its backward
+        function in a tuple; empty if there is none.
     """
-    for name, value in (("forward", forward), ("backward", backward)):
+    pair = tuple(reference) if isinstance(reference, tuple | list) else (reference,)
+    given_functions = (("forward", forward), ("backward", backward), *(("reference", each) for each in pair))
+    for name, value in given_functions:
         if not callable(value):
             raise bad_input(f"{name} is {a(value)}; a function is needed")
-    function = layer_function(given(forward), given(backward), _named(forward, inputs), outputs, ())
+    layer = given(forward), given(backward), _named(forward, inputs), outputs, ()
+    function: Function = referenced_layer(*layer, tuple(map(given, pair))) if pair else layer_function(*layer)
     return function, Inputs(function.parameters, None, None)
 
 

@@ -21,6 +21,7 @@ from gradcheck_cli.code.signature import parameter_names
 from gradcheck_cli.code.sources import refuse_modes_of_second_order
 from gradcheck_cli.code.torch_build import build_graph
 from gradcheck_cli.code.torch_module import checked
+from gradcheck_cli.code.torch_reference import with_reference
 from gradcheck_cli.code.torch_storage import is_sparse, put
 from gradcheck_cli.errors import InputError, bad_input
 from gradcheck_cli.spec.check import CheckSpec
@@ -52,7 +53,13 @@ def guarded(function: Any) -> Guarded:
 
 
 def read_torch(
-    module: Any, tensors: Any, x: Any, y: Any, loss: Callable[..., Any] | None, how: CheckSpec
+    module: Any,
+    tensors: Any,
+    x: Any,
+    y: Any,
+    loss: Callable[..., Any] | None,
+    how: CheckSpec,
+    reference: Any = None,
 ) -> tuple[Function, Inputs]:
     """Return a torch module or function and its inputs, in the form used for code that a spec names.
 
@@ -61,6 +68,7 @@ def read_torch(
     tensors: the tensors that a function takes: a dict by name, or a sequence in order; None for a module.
     loss: the loss, a function of the output and y; None for Σ c · out, with c drawn at random.
     how: the settings of the check. Only the order and the mode matter here.
+    reference: the same forward pass for float64, as a module or a function of tensors; None if there is none.
     """
     inputs = Inputs(None, None, None, order=how.order, forward_mode=how.forward_mode, batched=how.batched)
     refuse_modes_of_second_order(inputs)
@@ -73,6 +81,8 @@ def read_torch(
         torch = import_module("torch")
         x, y = (v if v is None or is_sparse(torch, v) else plain(v) for v in (x, y))
         graph = build_graph(torch, code, built[0] if len(built) == 1 else built, x, y)
+    if reference is not None:
+        graph = with_reference(graph, built[0] if len(built) == 1 else built, guarded(reference), x, y)
     return checked(code, graph, inputs), inputs
 
 

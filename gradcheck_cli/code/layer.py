@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass
@@ -34,6 +34,7 @@ class Layer:
         Python floats for which backward returns a gradient. Everything else, such as labels or a dict of
         options, is passed on as a copy.
     taps: the intermediate arrays whose gradients are checked as well.
+    form: a function that turns an array of a point into the form in which forward takes it.
     """
 
     forward: Callee
@@ -41,6 +42,7 @@ class Layer:
     arguments: Mapping[str, Any]
     convention: Convention
     taps: Taps
+    form: Form
 
     def passed(self, point: Mapping[str, Array]) -> Passed:
         """Call forward at a point, and return its outputs together with the values that backward needs.
@@ -53,7 +55,7 @@ class Layer:
 
     def untapped(self, point: Mapping[str, Array]) -> Passed:
         """Call forward as `passed` does, but let the taps report to the current `Watch`, not to a new one."""
-        given = given_to(self.arguments, point)
+        given = given_to(self.arguments, point, self.form)
         result = called(self.forward.value, given)
         results, how = as_results(result), self.convention
         if len(results) != how.results:
@@ -150,6 +152,15 @@ class Passed:
     given: Mapping[str, Any]
 
 
+@dataclass(frozen=True)
+class Types:
+    """The floating-point types of a layer's arguments and gradients, by name, and of its outputs."""
+
+    arguments: Mapping[str, np.dtype[Any]]
+    gradients: Mapping[str, np.dtype[Any]]
+    outputs: tuple[np.dtype[Any], ...]
+
+
 # --- arguments ---------------------------------------------------------------------------------------------
 
 
@@ -167,10 +178,14 @@ def _is_array(value: Any) -> bool:
     return hasattr(value, "dtype") and hasattr(value, "shape")
 
 
-def given_to(arguments: Mapping[str, Any], point: Mapping[str, Array]) -> dict[str, Any]:
+Form = Callable[[Any, Array], Any]
+"""A function of an argument and an array. It returns the array in the form that the argument has."""
+
+
+def given_to(arguments: Mapping[str, Any], point: Mapping[str, Array], form: Form) -> dict[str, Any]:
     """Return a copy of all arguments. Each array in `point` replaces the argument of the same name."""
     return {
-        name: in_the_form_of(value, point[name].copy()) if name in point else _copy(value)
+        name: form(value, point[name].copy()) if name in point else _copy(value)
         for name, value in arguments.items()
     }
 
@@ -193,3 +208,13 @@ def in_the_form_of(template: Any, array: Array) -> Any:
     if type(template).__module__.startswith("jax"):
         return sys.modules["jax.numpy"].asarray(array)
     return array
+
+
+def in_the_type_of(template: Any, array: Array) -> Any:
+    """Return the array in the library and in the floating-point type of `template`."""
+    given = in_the_form_of(template, array)
+    if not hasattr(template, "dtype"):
+        return given
+    if hasattr(template, "new_tensor"):
+        return given.to(template.dtype)
+    return given.astype(template.dtype) if given.dtype != template.dtype else given

@@ -6,7 +6,7 @@ lacks a term whose sum over the outputs is 0, as can happen in a normalisation. 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
@@ -15,11 +15,24 @@ import numpy as np
 
 from gradcheck_cli.arrays.shapes import listed
 from gradcheck_cli.code.convention import as_results, convention_of
-from gradcheck_cli.code.drawn import MOST_TERMS, SENTENCE, WEIGHTED_OUTPUTS, drawn
+from gradcheck_cli.code.drawn import MOST_TERMS, WEIGHTED_OUTPUTS
+from gradcheck_cli.code.evaluation import Evaluation
 from gradcheck_cli.code.findings import Attached, Finding
-from gradcheck_cli.code.layer import Layer, Passed, floats, given_to, in_the_form_of
+from gradcheck_cli.code.kernel import Kernel
+from gradcheck_cli.code.layer import (
+    Form,
+    Layer,
+    Passed,
+    Types,
+    floats,
+    given_to,
+    in_the_form_of,
+    in_the_type_of,
+)
+from gradcheck_cli.code.layer_upstream import Upstream, drawn_for, strided, weights_of
 from gradcheck_cli.code.load import Callee
 from gradcheck_cli.code.objective import Function
+from gradcheck_cli.code.one_type import hinting_at_a_reference
 from gradcheck_cli.code.reruns import (
     DOES_NOT_ADD,
     FACTOR,
@@ -29,7 +42,6 @@ from gradcheck_cli.code.reruns import (
     not_in_proportion,
 )
 from gradcheck_cli.code.returned import (
-    Evaluation,
     as_point,
     described,
     first_not_finite,
@@ -37,6 +49,7 @@ from gradcheck_cli.code.returned import (
     read_gradients,
     real,
     refuse_changed,
+    type_of,
 )
 from gradcheck_cli.code.signature import called, in_order
 from gradcheck_cli.code.sites import NO_SITES, Sites
@@ -44,11 +57,9 @@ from gradcheck_cli.code.tap import watching
 from gradcheck_cli.code.tapped import Search, Taps, Watching, refuse_clashes, refuse_unused
 from gradcheck_cli.code.verified import verified
 from gradcheck_cli.errors import InputError, Location
-from gradcheck_cli.types import Array, Shape
+from gradcheck_cli.types import Array, precision_of
 
 _MOVED = "with slightly changed inputs"
-Layout = Callable[[Array], Array]
-"""A function that returns an array with the same entries, possibly in another memory layout."""
 
 
 def layer_function(
@@ -57,6 +68,7 @@ def layer_function(
     arguments: Mapping[str, Any],
     outputs: int | None,
     where: Location,
+    form: Form = in_the_form_of,
 ) -> LayerFunction:
     """Return a layer as a function to check, after calling forward and backward several times to verify them.
 
@@ -66,6 +78,7 @@ def layer_function(
     arguments: all arguments of forward, by name.
     outputs: the number of forward's outputs; None to infer it.
     where: the place in the spec that errors about the arguments point at.
+    form: a function that turns an array of floats into the form in which forward takes it.
     """
     arguments = in_order(forward, arguments)
     names = floats(arguments)
@@ -74,83 +87,28 @@ def layer_function(
         given = ", ".join(f"{name} is {described(value)}" for name, value in list(arguments.items())[:3])
         raise forward.complain(f"has no arguments to differentiate: {given}", help)
     point = as_point({name: plain(arguments[name]) for name in names}, where)
-    _run_elsewhere(forward, arguments, point)
+    _run_elsewhere(forward, arguments, point, form)
     watch = Watching(forward)
-    with forward.running(), watching(watch):
-        result = called(forward.value, given_to(arguments, point))
+    with hinting_at_a_reference(arguments.values()), forward.running(), watching(watch):
+        result = called(forward.value, given_to(arguments, point, form))
     convention = convention_of(forward, backward, result, arguments, outputs)
     refuse_clashes(forward, watch.seen, arguments)
     taps = Taps(forward, watch.seen)
-    layer = Layer(forward, backward, arguments, convention, taps)
-    shapes = [plain(out).shape for out in as_results(result)[: convention.outputs]]
-    upstream = Upstream(_drawn(shapes, 0))
+    layer = Layer(forward, backward, arguments, convention, taps, form)
+    upstream = Upstream(drawn_for(as_results(result)[: convention.outputs], form))
     return _tried(_observed(LayerFunction(layer, {**point, **taps.values}, upstream, 0.0, ())))
 
 
-def _run_elsewhere(forward: Callee, arguments: Mapping[str, Any], point: Mapping[str, Array]) -> None:
+def _run_elsewhere(
+    forward: Callee, arguments: Mapping[str, Any], point: Mapping[str, Array], form: Form
+) -> None:
     """Call forward at another point first, and ignore the result.
 
     If backward reuses values from forward's first call, its gradients at the point to check are then wrong.
     """
     elsewhere = {name: 1.25 * array for name, array in point.items()}
     with suppress(Exception), forward.running(), watching(Watching(forward)):
-        called(forward.value, given_to(arguments, elsewhere))
-
-
-@dataclass(frozen=True)
-class Upstream:
-    """The gradient of the loss with respect to each output. `str()` says what is unusual about it.
-
-    weights: one array per output.
-    told: a sentence that says how the weights differ from the first draw; empty if they do not differ.
-    layout: a function that changes the memory layout of the arrays that backward receives.
-    """
-
-    weights: tuple[Array, ...]
-    told: str = ""
-    layout: Layout = np.ascontiguousarray
-
-    def given_to(self, outputs: Sequence[Any]) -> list[Any]:
-        """Return the upstream of each output, in that output's dtype, as a fresh copy."""
-        return [
-            in_the_form_of(out, self.layout(np.array(c, dtype=plain(out).dtype)))
-            if np.ndim(c)
-            else _number(c, out)
-            for c, out in zip(self.weights, outputs, strict=True)
-        ]
-
-    def times(self, factor: float) -> Upstream:
-        """Return this upstream multiplied by `factor`."""
-        return replace(
-            self, weights=tuple(factor * c for c in self.weights), told=f"c is multiplied by {factor:g}."
-        )
-
-    def plus(self, other: Upstream) -> Upstream:
-        """Return the sum of two upstreams."""
-        both = zip(self.weights, other.weights, strict=True)
-        return replace(self, weights=tuple(c + d for c, d in both), told="c is the sum of two random draws.")
-
-    def __str__(self) -> str:
-        layout = (
-            "" if self.layout is np.ascontiguousarray else "Backward receives c in another memory layout."
-        )
-        return " ".join(filter(None, [SENTENCE, self.told, layout]))
-
-
-def _number(c: Array, out: Any) -> Any:
-    return in_the_form_of(out, np.array(c, dtype=plain(out).dtype)) if hasattr(out, "dtype") else float(c)
-
-
-def _drawn(shapes: Sequence[Shape], seed: int) -> tuple[Array, ...]:
-    rng = np.random.default_rng(seed)
-    return tuple(drawn(shape, rng) for shape in shapes)
-
-
-def strided(array: Array) -> Array:
-    """Return a copy stored column by column, with gaps between the elements, like a slice of a transpose."""
-    pairs = np.empty((*array.T.shape, 2), dtype=array.dtype)
-    pairs[..., 0], pairs[..., 1] = array.T, -1.0 - array.T
-    return pairs[..., 0].T
+        called(forward.value, given_to(arguments, elsewhere, form))
 
 
 @dataclass(frozen=True)
@@ -176,6 +134,7 @@ class LayerFunction:
     takes_taps: ClassVar[bool] = True
     before: ClassVar[tuple[Function, ...]] = ()
     other_modes: ClassVar[Mapping[str, Function]] = {}
+    kernels: ClassVar[tuple[Kernel, ...]] = ()
     loss_name: ClassVar[str] = WEIGHTED_OUTPUTS
     vectorized: ClassVar[bool] = False
     is_wide: ClassVar[bool] = False  # the code chooses its types
@@ -215,6 +174,26 @@ class LayerFunction:
             gradients = self.layer.gradients(passed := self.layer.passed(parameters), self.handed(passed))
             return {name: real(g) for name, g in self._read(gradients).items()}
 
+    def run(self, parameters: Mapping[str, Array], weights: tuple[Array, ...]) -> Evaluation:
+        """Return the loss terms, and the gradients for an upstream with these weights."""
+        upstream = replace(self.upstream, weights=weights)
+        with self.layer.backward.running(_MOVED):
+            passed = self.layer.passed(parameters)
+            gradients = self._read(self.layer.gradients(passed, upstream.given_to(passed.outputs)))
+            return Evaluation(self._weighted(passed), {name: real(g) for name, g in gradients.items()})
+
+    @property
+    def types(self) -> Types:
+        """The types in which the layer takes its arguments, and returns its gradients and outputs."""
+        with self.layer.backward.running():
+            passed = self.layer.passed(self.parameters)
+            gradients = self.layer.gradients(passed, self.handed(passed))
+        return Types(
+            {name: type_of(passed.given.get(name)) for name in self.parameters},
+            {name: type_of(gradients[name]) for name in self.parameters},
+            tuple(map(type_of, passed.outputs)),
+        )
+
     def forward(self, parameters: Mapping[str, Array]) -> Array:
         """Return the S loss terms, (S,), at parameters that contain no taps.
 
@@ -244,7 +223,7 @@ class LayerFunction:
         Raises `InputError` if forward or backward changes an argument of forward.
         """
         layer, point = self.layer, {name: array.copy() for name, array in self.parameters.items()}
-        before = arrays_of(given_to(layer.arguments, point))
+        before = arrays_of(given_to(layer.arguments, point, layer.form))
         with layer.forward.running():
             passed = layer.passed(point)
             refuse_changed(before, arrays_of(passed.given), layer.forward)
@@ -312,7 +291,7 @@ def _observed(function: LayerFunction) -> LayerFunction:
     )
     checked = {name: function.parameters[name] for name in first.gradients}
     arguments = {
-        name: in_the_form_of(value, function.parameters[name]) if name in function.parameters else value
+        name: layer.form(value, function.parameters[name]) if name in function.parameters else value
         for name, value in layer.arguments.items()
     }
     taps = {name: tap for name, tap in layer.taps.at.items() if name in checked}
@@ -330,7 +309,10 @@ def _tried(function: LayerFunction) -> LayerFunction:
 
     Backward must be linear in its upstream.
     """
-    eps = max(float(np.finfo(g.dtype).eps) for g in function.gradients(function.parameters).values())
+    gradients = function.gradients(function.parameters).values()
+    has_types = function.layer.form is in_the_type_of
+    types = function.types.gradients.values() if has_types else (g.dtype for g in gradients)
+    eps = max(precision_of(dtype).eps for dtype in types)
     found = {finding.sentence: (finding, upstream) for finding, upstream in _trials(function, eps)}
     function = replace(function, findings=tuple(finding for finding, _ in found.values()))
     return replace(
@@ -349,7 +331,7 @@ def _trials(function: LayerFunction, eps: float) -> Iterator[tuple[Finding, Upst
         yield Finding(differ, f"{who} {disproportion(first, scaled, differ)}"), judged.times(FACTOR)
         return
     second = replace(
-        judged, weights=_drawn([c.shape for c in judged.weights], 1), told="c is a second random draw."
+        judged, weights=weights_of([c.shape for c in judged.weights], 1), told="c is a second random draw."
     )
     other, both = _run(function, second), _run(function, judged.plus(second))
     if other is not None and both is not None:

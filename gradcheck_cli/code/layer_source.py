@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from gradcheck_cli.code.layer_function import layer_function
-from gradcheck_cli.code.load import Load, UserCode, a, load
+from gradcheck_cli.code.load import Load, UserCode, a, load, referred
 from gradcheck_cli.code.objective import Function, Inputs
+from gradcheck_cli.code.referenced_layer import referenced_layer
 from gradcheck_cli.code.returned import samples
 from gradcheck_cli.code.signature import parameter_names
 from gradcheck_cli.errors import bad_input
-from gradcheck_cli.spec.gradients import FromCode
+from gradcheck_cli.spec.gradients import FromCode, WithReference
 
 _OWN = ("inputs", "parameters")
 """The names under which a module may define the arguments of all forward functions in it.
@@ -22,12 +23,15 @@ dict counts.
 """
 
 
-def read(source: FromCode, inputs: Inputs, load: Load = load) -> Function:
+def read(source: WithReference, inputs: Inputs, load: Load = load) -> Function:
     """Load forward and backward, and call them repeatedly to verify them.
 
     The arguments of forward come from `inputs` in forward's module: a dict by name, or a function that
     returns one. Parameters and data that the spec names replace the arguments of the same name; the data are
     named `x` and `y`.
+
+    With a reference, forward and backward are called in the types of their arguments. The reference has a
+    backward function, too, if its module has one whose name says backward in place of forward.
 
     Raises an `InputError` that points at the offending place in the spec if the functions fail, do not fit
     together, change their arguments, or return different results for the same arguments.
@@ -37,8 +41,20 @@ def read(source: FromCode, inputs: Inputs, load: Load = load) -> Function:
         raise bad_input("a spec for a layer cannot have a network", "network", help=help)
     forward = load(source.code, source.where)
     backward = _backward(source, forward)
+    arguments = _arguments(forward, inputs)
     (outputs,) = (getattr(source, key) for key in source.kind.counts)
-    return layer_function(forward, backward, _arguments(forward, inputs), outputs, source.where)
+    if source.reference:
+        reference = _with_backward(referred(source, forward, load))
+        return referenced_layer(forward, backward, arguments, outputs, source.where, reference)
+    return layer_function(forward, backward, arguments, outputs, source.where)
+
+
+def _with_backward(reference: UserCode) -> tuple[UserCode, ...]:
+    """Return the reference and, if its module has one, the backward function named like it."""
+    name = reference.code.name.replace("forward", "backward")
+    if name == reference.code.name or not hasattr(reference.module, name):
+        return (reference,)
+    return reference, reference.another(name, reference.where)
 
 
 def _backward(source: FromCode, forward: UserCode) -> UserCode:

@@ -19,7 +19,7 @@ from typing import Any, Protocol, Self, TextIO, cast
 from gradcheck_cli.arrays.shapes import listed
 from gradcheck_cli.code.failures import PACKAGE, failure, help_for
 from gradcheck_cli.errors import InputError, Location, bad_input, did_you_mean, did_you_mean_file, shortened
-from gradcheck_cli.spec.gradients import Code
+from gradcheck_cli.spec.gradients import Code, WithReference
 
 _PREFIX = "_gradcheck_user_code_"
 _NUMBERS = count(1)
@@ -124,6 +124,14 @@ def load(code: Code, where: Location) -> UserCode:
         module = _import(code.file)
         value = _callable(module, code, where)
     return UserCode(code, where, module, value)
+
+
+def referred(source: WithReference, code: UserCode, load: Load) -> UserCode:
+    """Return the function that a spec names as the reference, from the file of `code` or from its own."""
+    where = ("gradients", "reference")
+    if isinstance(source.reference, str):
+        return code.another(source.reference, where)
+    return load(source.reference, where)
 
 
 def a(value: object) -> str:

@@ -14,6 +14,7 @@ from typing import ClassVar, NamedTuple, Protocol
 import numpy as np
 
 from gradcheck_cli.code.findings import Attached, Finding
+from gradcheck_cli.code.kernel import Kernel
 from gradcheck_cli.code.sites import Sites
 from gradcheck_cli.errors import InputError
 from gradcheck_cli.numerical.objective import ALONE, Direction, Movable, Moved, Spread
@@ -116,6 +117,10 @@ class Function(Protocol):
     @property
     def other_modes(self) -> Mapping[str, Function]:
         """The same function with gradients from each further mode to check, by the name of the mode."""
+
+    @property
+    def kernels(self) -> Sequence[Kernel]:
+        """The kernel whose gradients are checked, if its losses come from a reference; empty otherwise."""
 
     @property
     def others(self) -> Sequence[Function]:

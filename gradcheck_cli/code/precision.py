@@ -18,7 +18,7 @@ from gradcheck_cli.numerical.noise import (
     noise_of_types,
     resolution,
 )
-from gradcheck_cli.types import EPS, Array
+from gradcheck_cli.types import EPS, Array, precision_of
 
 Observe = Callable[[Mapping[str, Array]], Array]
 
@@ -100,6 +100,8 @@ def measured_noise(function: Function, analytic: Analytic) -> tuple[dict[str, Ar
         if stair:
             lines = [_along(function.losses, here, _equidistant(d), name) for d in (stair, _UNEVEN * stair)]
             noise[name] = np.maximum(everywhere, _SIGMAS * np.maximum(*map(largest_jump, lines)))
+    for kernel in function.kernels:
+        return noise, kernel.bounds(analytic)
     return noise, _gradient_bounds(function, analytic, longest)
 
 
@@ -221,7 +223,7 @@ def _gradient_bounds(function: Function, analytic: Analytic, stair: float) -> di
         bound = _SIGMAS * np.fmax(level, whole).reshape(value.shape)
         if wide is not None:
             bound = np.fmax(bound, _SIGMAS * np.abs(wide[name] - value.astype(np.float64)))
-        least = float(np.finfo(analytic.dtypes[name]).smallest_subnormal)
+        least = precision_of(analytic.dtypes[name]).smallest
         bounds[name] = bound + _UNDERFLOWS * least
         start += value.size
     return bounds

@@ -7,40 +7,18 @@ import os
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from importlib import import_module
 from typing import Any
 
 import numpy as np
 
 from gradcheck_cli.arrays.shapes import match_shapes
+from gradcheck_cli.code.evaluation import Evaluation
 from gradcheck_cli.code.load import Callee, UserCode, a
 from gradcheck_cli.code.objective import Function, Inputs
-from gradcheck_cli.errors import Complaint, InputError, Location
-from gradcheck_cli.types import Array
-
-_MOST_APART = 1e-3
-"""The largest difference allowed between two calls, relative to the largest entry.
-
-Some difference is allowed because threads may race.
-"""
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """The S loss terms and the gradients that one call returned, in their original dtypes."""
-
-    losses: Array
-    gradients: Mapping[str, Array]
-
-    @property
-    def apart(self) -> float:
-        """The largest difference allowed between the results of two calls.
-
-        The difference is relative to the largest entry of the array that is compared.
-        """
-        arrays = (self.losses, *self.gradients.values())
-        return min(_MOST_APART, 1e3 * max(float(np.finfo(array.dtype).eps) for array in arrays))
-
+from gradcheck_cli.errors import Complaint, InputError, Location, bad_input
+from gradcheck_cli.types import Array, is_narrow
 
 # --- what goes in ----------------------------------------------------------------------------------------
 
@@ -143,12 +121,38 @@ def plain(value: Any) -> Array:
     """
     if hasattr(value, "detach"):
         value = value.detach().cpu().resolve_conj().resolve_neg()
-        value = value.float() if str(value.dtype) == "torch.bfloat16" else value
+        value = value.float() if str(value.dtype).startswith(("torch.bfloat", "torch.float8")) else value
     try:
         array = np.asarray(value)
     except ValueError:  # nested lists of unequal lengths
         array = np.empty((), dtype=object)
-    return array.astype(np.float32) if array.dtype.name.startswith(("bfloat", "float8")) else array
+    return array.astype(np.float32) if is_narrow(array.dtype) else array
+
+
+def type_of(value: Any) -> np.dtype[Any]:
+    """Return the floating-point type of an array of numpy, ml_dtypes, torch or jax, as numpy knows it.
+
+    Plain numbers and integers count as float64. Raises `InputError` if the type needs ml_dtypes, which is
+    not installed.
+    """
+    return type_named(str(getattr(value, "dtype", "float64")))
+
+
+def type_named(name: str) -> np.dtype[Any]:
+    """Return the floating-point type with this name in numpy, ml_dtypes or torch, as `type_of` does."""
+    name = name.removeprefix("torch.")
+    if name.startswith(("bfloat", "float8")):
+        return _of_ml_dtypes(name)
+    return np.dtype(name) if name in ("float16", "float32") else np.dtype(np.float64)
+
+
+def _of_ml_dtypes(name: str) -> np.dtype[Any]:
+    try:
+        return np.dtype(getattr(import_module("ml_dtypes"), name))
+    except ImportError:
+        raise bad_input(
+            f"arrays of {name} need the package ml_dtypes", help="pip install ml_dtypes"
+        ) from None
 
 
 def described(value: Any) -> str:

@@ -18,7 +18,7 @@ from gradcheck_cli.code.torch_storage import is_sparse, storage_of
 
 _Forward = Callable[..., Any]
 
-_LEFT_OUT: Any = object()
+LEFT_OUT: Any = object()
 """Stands for a loss that the user left out."""
 
 _FORMS = (
@@ -36,7 +36,7 @@ def build_graph(torch: Any, code: Callee, built: Any, x: Any, y: Any) -> Graph:
     built: the result of build(), either (module, loss) or (function, loss, tensors).
     x, y: the data, as arrays or sparse tensors.
     """
-    subject, loss, tensors = _parts(torch, code, built)
+    subject, loss, tensors = parts_of(torch, code, built)
     if tensors is None:
         forward, functional, named = _of_module(torch, code, subject)
     else:
@@ -48,21 +48,21 @@ def build_graph(torch: Any, code: Callee, built: Any, x: Any, y: Any) -> Graph:
     checked = {id(leaf.tensor) for leaf in leaves}
     held = {id(tensor): (tensor, tensor.detach().clone()) for tensor in others if id(tensor) not in checked}
     x, y = (_as_tensor(torch, array, leaves[0].tensor) for array in (x, y))
-    made = _random_upstream(torch, code, forward, x) if loss is _LEFT_OUT else _own_loss(torch, code, loss, y)
+    made = _random_upstream(torch, code, forward, x) if loss is LEFT_OUT else _own_loss(torch, code, loss, y)
     return Graph(torch, code, forward, functional, made, leaves, tuple(held.values()), x, y, shared)
 
 
-def _parts(torch: Any, code: Callee, built: Any) -> tuple[Any, Any, Any]:
-    """Return the module or function, its loss (or `_LEFT_OUT`), and a function's tensors (or None)."""
+def parts_of(torch: Any, code: Callee, built: Any) -> tuple[Any, Any, Any]:
+    """Return the module or function, its loss (or `LEFT_OUT`), and a function's tensors (or None)."""
     if isinstance(built, torch.nn.Module):
-        return built, _LEFT_OUT, None
+        return built, LEFT_OUT, None
     if not isinstance(built, tuple | list) or len(built) not in (2, 3):
         found = f"{len(built)} values" if isinstance(built, tuple | list) else a(built)
         raise code.complain(f"returns {found}; {_FORMS}")
     if len(built) == 3:
         return tuple(built)
     subject, second = built
-    return (subject, _LEFT_OUT, second) if isinstance(second, Mapping) else (subject, second, None)
+    return (subject, LEFT_OUT, second) if isinstance(second, Mapping) else (subject, second, None)
 
 
 def _own_loss(torch: Any, code: Callee, loss: Any, y: Tensor | None) -> OwnLoss:

@@ -5,26 +5,26 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from typing import ClassVar
 
 import numpy as np
 
 from gradcheck_cli.code.findings import Attached, Finding
+from gradcheck_cli.code.kernel import Kernel
 from gradcheck_cli.code.load import Callee
 from gradcheck_cli.code.returned import read_stack
 from gradcheck_cli.code.sites import NO_SITES, Sites
 from gradcheck_cli.code.torch_attached import attached
 from gradcheck_cli.code.torch_graph import Graph
 from gradcheck_cli.code.torch_modules import Modules
+from gradcheck_cli.code.torch_runs import WIDE
 from gradcheck_cli.code.torch_searched import Searched
 from gradcheck_cli.code.torch_upstream import Upstream
 from gradcheck_cli.errors import InputError
 from gradcheck_cli.types import Array
 
-WIDE = "in float64, which finite differences need"
-"""The words for a run in float64 in error messages."""
-
+_WIDE_TYPES = ("torch.float64", "torch.complex128")
 _MOVED = "with slightly changed parameters"
 _STACKED = "under torch.func.vmap, which `vectorized` asks for"
 
@@ -62,6 +62,10 @@ class TorchFunction:
 
     takes_taps: ClassVar[bool] = False
 
+    @cached_property
+    def kernels(self) -> tuple[Kernel, ...]:
+        return self.graph.kernels(self.parameters, self.upstream)
+
     @property
     def stands_alone(self) -> bool:
         return not self.graph.loss.is_own
@@ -76,7 +80,8 @@ class TorchFunction:
 
     @property
     def weighted(self) -> str:
-        return " ".join(filter(None, [self.graph.loss.told, str(self.upstream)]))
+        told = [kernel.told for kernel in self.kernels]
+        return " ".join(filter(None, [self.graph.loss.told, str(self.upstream), *told]))
 
     @property
     def samples(self) -> int | None:
@@ -107,13 +112,13 @@ class TorchFunction:
 
     def sites(self, names: Sequence[str]) -> Sites:
         with suppress(InputError), self.code.running("with its modules watched"):
-            return self.searched.sites(self.graph, self.parameters, self.upstream.weights, names)
+            return self.searched.sites(self.graph.differenced, self.parameters, self.upstream.weights, names)
         return NO_SITES
 
     def places(self, wrong: Collection[str], right: Collection[str]) -> tuple[str, ...]:
         """Return a sentence for each module whose backward pass is wrong; empty if none is found."""
         root = self.graph.forward
-        if not self.graph.loss.is_first or not isinstance(root, self.graph.torch.nn.Module):
+        if self.kernels or not self.graph.loss.is_first or not isinstance(root, self.graph.torch.nn.Module):
             return ()
         modules = Modules(self.graph, root, self.parameters, self.upstream)
         with suppress(InputError), self.code.running("with its modules watched"):
@@ -123,9 +128,9 @@ class TorchFunction:
     def wide_gradients(self) -> Mapping[str, Array] | None:
         """Return the gradients that backward computes in float64.
 
-        Returns None if the module is in float64 anyway, or cannot compute in float64.
+        Returns None if the module is in float64 anyway, cannot compute in float64, or has a reference.
         """
-        if all(str(dtype) in ("torch.float64", "torch.complex128") for dtype in self.graph.types):
+        if self.kernels or all(str(dtype) in _WIDE_TYPES for dtype in self.graph.types):
             return None
         try:
             with self.code.running(WIDE):

@@ -12,6 +12,8 @@ import numpy as np
 from gradcheck_cli.arrays.named_arrays import Author, Dialect
 from gradcheck_cli.arrays.shapes import match_shapes
 from gradcheck_cli.arrays.stored import Header
+from gradcheck_cli.code.evaluation import Evaluation
+from gradcheck_cli.code.kernel import Kernel
 from gradcheck_cli.code.load import Callee
 from gradcheck_cli.code.objective import Inputs
 from gradcheck_cli.code.returned import as_point, plain, real
@@ -148,17 +150,40 @@ class Graph:
             terms = self.torch.func.vmap(lambda one: self._terms(True, weights, one))(leaves)
             return real(plain(terms.cpu()))
 
+    @property
+    def differenced(self) -> Graph:
+        """The graph that computes the losses."""
+        return self
+
+    def kernels(self, parameters: Mapping[str, Array], upstream: Upstream) -> tuple[Kernel, ...]:
+        """Return the kernel whose losses come from a reference, as in `Function`; there is none here."""
+        return ()
+
     def gradients(
         self,
         parameters: Mapping[str, Array],
         upstream: Upstream,
         wide: bool = False,
         watch: Callable[[Sequence[Node]], None] | None = None,
-    ) -> dict[str, Array]:
+    ) -> Mapping[str, Array]:
         """Run backward and return the gradients by name. If a parameter gets no gradient, its gradient is 0.
 
         wide: whether to compute in float64 rather than in the module's own type.
         watch: a function to call before backward runs. It takes the backward nodes outside torch.
+        """
+        return self.run(parameters, upstream, wide, watch).gradients
+
+    def run(
+        self,
+        parameters: Mapping[str, Array],
+        upstream: Upstream,
+        wide: bool = False,
+        watch: Callable[[Sequence[Node]], None] | None = None,
+    ) -> Evaluation:
+        """Run forward and backward, and return the loss terms and the gradients, as `gradients` does.
+
+        wide: whether to compute in float64 rather than in the module's own type.
+        watch: a function called before backward runs, with the backward nodes that are not part of torch.
         """
         self._assign(parameters, wide)
         with self.torch.enable_grad():
@@ -169,9 +194,10 @@ class Graph:
                 watch(nodes)
             if terms.requires_grad:
                 terms.sum().backward()
-        return {
+        parts = {
             name: real(part) for leaf in self.leaves for name, part in leaf.parts(leaf.gradient()).items()
         }
+        return Evaluation(real(plain(terms.cpu())), parts)
 
     def batched_gradients(
         self, parameters: Mapping[str, Array], weights: Weights, factors: Array, batch: Batch

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import replace
 from importlib import import_module
 from typing import Any
@@ -11,25 +10,26 @@ from typing import Any
 import numpy as np
 
 from gradcheck_cli.arrays.named_arrays import Dialect
-from gradcheck_cli.code.load import Callee, Load, UserCode, load
+from gradcheck_cli.code.evaluation import Evaluation
+from gradcheck_cli.code.kernel import Kernel
+from gradcheck_cli.code.load import Callee, Load, UserCode, load, referred
 from gradcheck_cli.code.objective import Function, Inputs
 from gradcheck_cli.code.returned import (
-    Evaluation,
     hinted,
     own_array,
-    refuse_changed,
     refuse_mixed,
     samples,
 )
 from gradcheck_cli.code.torch_build import build_graph
-from gradcheck_cli.code.torch_function import WIDE, TorchFunction
+from gradcheck_cli.code.torch_function import TorchFunction
 from gradcheck_cli.code.torch_graph import Graph
 from gradcheck_cli.code.torch_other_modes import other_modes
+from gradcheck_cli.code.torch_reference import with_reference
+from gradcheck_cli.code.torch_runs import evaluable, first_not_finite, is_wide, observe
 from gradcheck_cli.code.torch_second import HOW_TO_DIFFERENTIATE, projected
 from gradcheck_cli.code.torch_storage import is_sparse
 from gradcheck_cli.code.torch_trials import tried
-from gradcheck_cli.code.torch_types import hinting_at_types
-from gradcheck_cli.code.torch_upstream import AS_IT_IS, Upstream, plain_weights, random_weights
+from gradcheck_cli.code.torch_upstream import Upstream, plain_weights, random_weights
 from gradcheck_cli.code.verified import verified
 from gradcheck_cli.errors import Complaint, InputError, Location, bad_input, did_you_mean, shortened
 from gradcheck_cli.spec.gradients import NetworkCode
@@ -57,9 +57,12 @@ def read(source: NetworkCode, inputs: Inputs, load: Load = load) -> Function:
     code, dialect = load(source.code, source.where), Dialect(source, "gradients")
     x, y = _samples(torch, inputs, code)
     with code.running():
-        graph = build_graph(torch, code, code.value(), x, y).in_our_words(dialect)
+        built = code.value()
+        graph = build_graph(torch, code, built, x, y).in_our_words(dialect)
         _refuse_unfit(dialect, graph, inputs)
         graph.begin_at(inputs, dialect)
+    if source.reference:
+        graph = with_reference(graph, built, referred(source, code, load), x, y)
     return checked(code, graph, inputs, source.vectorized)
 
 
@@ -80,11 +83,14 @@ def checked(code: Callee, graph: Graph, inputs: Inputs, vectorized: bool = False
     with code.running():
         point = graph.point()
         graph = graph.keeping_padding(point)
-    graph = _evaluable(code, graph, point)
+    graph = evaluable(code, graph, point)
     function = _observed(code, graph, point, vectorized)
     refuse_mixed(function, function.apart, code)
     weighted, remarks = _weighted(function) if graph.loss.is_own else (function.upstream, ())
     first = _tried(replace(function, remarks=(*function.remarks, *remarks)), weighted, inputs)
+    for kernel in first.kernels:
+        _refuse_derivatives(kernel, inputs)
+        kernel.refuse_another_forward()
     first = replace(first, other_modes=other_modes(first, inputs))
     if inputs.order == 1:
         return first
@@ -93,6 +99,15 @@ def checked(code: Callee, graph: Graph, inputs: Inputs, vectorized: bool = False
         function = _observed(code, second, second.point(), vectorized=False)
         function = _tried(function, function.upstream, inputs)
     return replace(function, before=(first, *first.others))
+
+
+def _refuse_derivatives(kernel: Kernel, inputs: Inputs) -> None:
+    """Raise an `InputError` if the check asks for derivatives that a reference cannot give."""
+    asked = {"order": inputs.order > 1, "forward_mode": inputs.forward_mode, "batched": inputs.batched}
+    for key in (key for key, is_asked in asked.items() if is_asked):
+        message = f"'{'order: 2' if key == 'order' else key}' does not work with a reference"
+        help = f"leave one of the two out; {kernel.reference} can be checked on its own"
+        raise bad_input(message, "check", key, help=help)
 
 
 def _tried(function: TorchFunction, weighted: Upstream, inputs: Inputs) -> TorchFunction:
@@ -147,78 +162,15 @@ def _observed(code: Callee, graph: Graph, point: Mapping[str, Array], vectorized
     The function's loss is the author's, without weights.
     """
 
-    def observe() -> tuple[Evaluation, tuple[str, ...]]:
-        return _observe(code, graph, point)
+    def run() -> tuple[Evaluation, tuple[str, ...]]:
+        return observe(code, graph, point)
 
-    first, remarks = verified(observe, code, lambda: _first_not_finite(code, graph, point))
+    first, remarks = verified(run, code, lambda: first_not_finite(code, graph, point))
     upstream = Upstream(plain_weights(len(first.losses)))
     loss = float(first.losses.astype(np.float64).sum())
     return TorchFunction(
-        code, graph, point, upstream, loss, first.apart, remarks, _is_wide(code, graph, point), vectorized
+        code, graph, point, upstream, loss, first.apart, remarks, is_wide(code, graph, point), vectorized
     )
-
-
-def _first_not_finite(code: Callee, graph: Graph, point: Mapping[str, Array]) -> str | None:
-    """Return a sentence that says where in the module the first inf or NaN arises; None if unknown."""
-    torch, found = graph.torch, []
-
-    def look_at(name: str) -> Any:
-        def look(module: Any, _: Any, output: Any) -> None:
-            if isinstance(output, torch.Tensor) and not torch.isfinite(output).all():
-                found.append(f"'{name}' ({type(module).__name__})")
-
-        return look
-
-    if not isinstance(graph.forward, torch.nn.Module):
-        return None
-    parts = [(name, part) for name, part in graph.forward.named_modules() if name]
-    hooks = [part.register_forward_hook(look_at(name)) for name, part in parts]
-    with code.running(WIDE):
-        graph.losses(point, AS_IT_IS)
-    for hook in hooks:
-        hook.remove()
-    if found:
-        return f"the first output that is not finite is that of {found[0]}"
-    return "the output of every layer is finite, so the inf or NaN arises in the loss" if parts else None
-
-
-def _is_wide(code: Callee, graph: Graph, point: Mapping[str, Array]) -> bool:
-    """Return whether the losses of the graph at `point` are known to be computed in float64 throughout."""
-    with suppress(InputError), code.running(WIDE):  # compiled code may not run while it is watched
-        return graph.is_wide(point)
-    return False
-
-
-def _evaluable(code: Callee, graph: Graph, point: Mapping[str, Array]) -> Graph:
-    """Return the graph, or a copy that enables autograd if its losses cannot be computed without it."""
-    for each in (graph, replace(graph, differentiates=True)):
-        with suppress(InputError), code.running(WIDE):
-            each.losses(point, AS_IT_IS)
-            return each
-    return graph  # a later run reports the error
-
-
-def _observe(code: Callee, graph: Graph, point: Mapping[str, Array]) -> tuple[Evaluation, tuple[str, ...]]:
-    """Run backward once, and forward once in float64. Return the losses, the gradients and any remarks.
-
-    Raises `InputError` if a run changes an argument.
-    """
-    before = graph.arguments(point)
-    with code.running():
-        gradients = graph.gradients(point, Upstream(AS_IT_IS))
-    refuse_changed(before, graph.arguments(), code)
-    silent = graph.silent
-    with hinting_at_types(), code.running(WIDE):
-        losses = graph.losses(point, AS_IT_IS)
-    refuse_changed(before, graph.arguments(), code)
-    remarks = [
-        f"{graph.loss.backward} computes no gradient for '{name}', so this gradient counts as 0"
-        for name in silent
-    ]
-    remarks += graph.remarks
-    if losses.dtype != np.float64:
-        remarks.append(f"the loss is computed in {losses.dtype} even if all its inputs are in float64")
-    return Evaluation(losses, gradients), tuple(remarks)
 
 
 # --- under another upstream --------------------------------------------------------------------------------

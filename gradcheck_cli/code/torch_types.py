@@ -63,8 +63,8 @@ def _is_narrow(torch: Any, value: Any) -> bool:
 
 
 _ONE_TYPE = (
-    "if a kernel takes only float32, give it x.float() and convert its result with .to(x.dtype); gradcheck "
-    "then measures how exact the loss is"
+    "if a kernel takes only one type, name the same forward pass for float64 as its reference, as in "
+    "reference: plain_forward; or give the kernel x.float() and convert its result with .to(x.dtype)"
 )
 
 

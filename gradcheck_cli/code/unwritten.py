@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 
 from gradcheck_cli.arrays.shapes import listed
+from gradcheck_cli.code.evaluation import Evaluation
 from gradcheck_cli.code.load import Callee
-from gradcheck_cli.code.returned import Evaluation, differing, same
+from gradcheck_cli.code.returned import differing, same
 from gradcheck_cli.code.torch_modes import operator_mode
 from gradcheck_cli.errors import InputError, bad_input
 from gradcheck_cli.types import Array

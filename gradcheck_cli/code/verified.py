@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from gradcheck_cli.code.evaluation import Evaluation
 from gradcheck_cli.code.load import Callee
-from gradcheck_cli.code.returned import (
-    Evaluation,
-    refuse_infinite,
-    refuse_other_gradients,
-    refuse_other_losses,
-)
+from gradcheck_cli.code.returned import refuse_infinite, refuse_other_gradients, refuse_other_losses
 from gradcheck_cli.code.unwritten import refuse_unwritten
 
 Observe = Callable[[], tuple[Evaluation, tuple[str, ...]]]

@@ -22,7 +22,7 @@ from gradcheck_cli.errors import Complaint, InputError
 from gradcheck_cli.numerical.estimate import ERROR_BARS, Estimate
 from gradcheck_cli.problem.problem import matching
 from gradcheck_cli.report import Report
-from gradcheck_cli.types import Array
+from gradcheck_cli.types import Array, precision_of
 from gradcheck_cli.verdict import Verdict, default_rtol
 
 _MOST_RANKS = 2**31
@@ -99,7 +99,7 @@ def _missing(first: Source, second: Source) -> Iterator[Complaint]:
 def _compared(first: Source, second: Source, name: str, rtol: float | None, atol: float) -> Comparison:
     ours, reference = (np.asarray(source.values[name], dtype=np.float64) for source in (first, second))
     types = [source.dtypes[name] for source in (first, second)]
-    eps = [float(np.finfo(dtype).eps) for dtype in types]
+    eps = [precision_of(dtype).eps for dtype in types]
     rounding = np.full(ours.shape, _ROUNDINGS * eps[0] * _largest(ours))
     error = np.full(ours.shape, _ROUNDINGS * eps[1] * _largest(reference) / ERROR_BARS)
     error[~np.isfinite(reference)] = np.inf

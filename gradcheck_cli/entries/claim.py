@@ -11,7 +11,7 @@ from gradcheck_cli.comparison import Comparison, compare
 from gradcheck_cli.gradients.analytic import Analytic
 from gradcheck_cli.numerical.estimate import Estimate
 from gradcheck_cli.numerical.kinks import Alternatives
-from gradcheck_cli.types import Array
+from gradcheck_cli.types import Array, precision_of
 from gradcheck_cli.verdict import Projected, by_convention, default_rtol
 
 
@@ -51,7 +51,7 @@ class Claim:
             estimate,
             self.rounding[name],
             self.rtol[name],
-            float(np.finfo(self.analytic.dtypes[name]).eps),
+            precision_of(self.analytic.dtypes[name]).eps,
             self.elsewhere[name],
             projected,
             self.atol,

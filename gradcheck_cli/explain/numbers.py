@@ -19,7 +19,7 @@ from gradcheck_cli.numerical.reference import Estimates, UnitDifferences
 from gradcheck_cli.numerical.schemes import SCHEMES, Scheme
 from gradcheck_cli.problem.problem import Problem
 from gradcheck_cli.spec.check import CheckSpec
-from gradcheck_cli.types import Array
+from gradcheck_cli.types import Array, precision_of
 
 MOST = 2**14
 """The largest number of entries of ∂L/∂value to check. In larger arrays, only the first samples count."""
@@ -48,7 +48,7 @@ class Numbers:
     def dtype(self) -> np.dtype[Any]:
         """The least precise dtype among the gradients; float64 for a layer without parameters."""
         dtypes = self.analytic.dtypes.values()
-        return max(dtypes, key=lambda dtype: float(np.finfo(dtype).eps), default=np.dtype(np.float64))
+        return max(dtypes, key=lambda dtype: precision_of(dtype).eps, default=np.dtype(np.float64))
 
     @cached_property
     def arithmetic(self) -> Arithmetic:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from gradcheck_cli.types import Array
+from gradcheck_cli.types import Array, is_narrow
 
 
 @dataclass(frozen=True)
@@ -36,4 +36,6 @@ class Analytic:
 
 def dtype_of(array: Array) -> np.dtype[Any]:
     """Return the array's floating-point dtype; for integers, which are exact, return float64."""
+    if is_narrow(array.dtype):
+        return array.dtype
     return array.dtype.newbyteorder("=") if array.dtype.kind == "f" else np.dtype(np.float64)

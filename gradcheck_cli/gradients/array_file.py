@@ -12,7 +12,7 @@ from gradcheck_cli.network.layer import Layer
 from gradcheck_cli.network.shifted import INPUTS, values_of
 from gradcheck_cli.problem.problem import Problem
 from gradcheck_cli.spec.gradients import GradientFile
-from gradcheck_cli.types import Array
+from gradcheck_cli.types import Array, is_narrow
 
 
 def read(source: GradientFile, problem: Problem) -> Analytic:
@@ -30,11 +30,12 @@ def read(source: GradientFile, problem: Problem) -> Analytic:
     help = "map the file's names to parameters under 'names', or check fewer parameters with --only PATTERN"
     needed = (*problem.checked, *problem.checked_values)
     arrays = read_fitting(source, "gradients", "gradient", shapes, needed, help)
-    arrays = {name: _no_wider_than_float64(array) for name, array in arrays.items()}
+    narrow = {name: dtype_of(array) for name, array in arrays.items() if is_narrow(array.dtype)}
+    arrays = {name: _as_numpy_has_it(array) for name, array in arrays.items()}
     values = {name: arrays[name] for name in (*needed, *_given_values(problem, arrays))}
     return Analytic(
         values,
-        {name: dtype_of(value) for name, value in values.items()},
+        {name: narrow.get(name, dtype_of(value)) for name, value in values.items()},
         source.file.name or str(source.file),
         {name: arrays[name] for name in factors if name in arrays},
         float(arrays[LOSS]) if LOSS in arrays else None,
@@ -74,8 +75,10 @@ def _factors_of(layer: Layer, samples: int) -> dict[str, tuple[int, ...]]:
     }
 
 
-def _no_wider_than_float64(array: Array) -> Array:
-    """Convert an array in extended precision to float64. Entries that are too large become inf."""
+def _as_numpy_has_it(array: Array) -> Array:
+    """Convert extended precision to float64, where large entries become inf, and bfloat16 to float32."""
+    if is_narrow(array.dtype):
+        return array.astype(np.float32)
     if array.dtype.itemsize <= 8:
         return array
     with np.errstate(over="ignore"):

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from gradcheck_cli.types import Array
+from gradcheck_cli.types import Array, precision_of
 
 ROUNDING_SAFETY = 3.0
 """A safety factor for first-order bounds on rounding errors."""
@@ -34,11 +34,11 @@ class Arithmetic:
 
         held: a type that represents x and the parameters exactly; by default, `dtype` itself.
         """
-        info = np.finfo(dtype)
-        exact = held is None or np.finfo(held).eps >= info.eps
+        eps = precision_of(dtype).eps
+        exact = held is None or precision_of(held).eps >= eps
         # Many processors flush subnormal numbers to 0, but hardly any do so in half precision.
-        tiny = 4.0 * info.smallest_subnormal if info.bits == 16 else info.tiny
-        return cls(float(info.eps), float(tiny), 0.0 if exact else float(info.eps))
+        tiny = np.finfo(dtype).tiny if dtype.itemsize > 2 else 4.0 * precision_of(dtype).smallest
+        return cls(eps, float(tiny), 0.0 if exact else eps)
 
     def summed(self, terms: Array, total: Array, count: int) -> Array:
         """Return a bound on the rounding error of a sum of `count` terms.

@@ -30,7 +30,7 @@ from gradcheck_cli.problem.synthetic import Needed
 from gradcheck_cli.spec.network import LossSpec, NetworkSpec
 from gradcheck_cli.spec.parameters import InitialisedParameters, Parameters
 from gradcheck_cli.spec.spec import Spec
-from gradcheck_cli.types import Array
+from gradcheck_cli.types import Array, precision_of
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ class Problem:
 
         The less precise the dtypes are, the more elements count as being on a kink.
         """
-        coarsest = max(dtypes, key=lambda dtype: float(np.finfo(dtype).eps), default=np.dtype(np.float64))
+        coarsest = max(dtypes, key=lambda dtype: precision_of(dtype).eps, default=np.dtype(np.float64))
         arithmetic = Arithmetic.of(coarsest, held=self.dtype)
         with np.errstate(all="ignore"):
             return NetworkObjective(self.network, self.parameters, self.x, self.target, arithmetic)

@@ -28,6 +28,7 @@ class CodeSource:
     is_differentiable: Whether gradcheck can differentiate the code's gradients, which `order: 2` needs.
     is_network: Whether the code may be a network. The spec may then give the code's names and layout, and may
         say that the code takes many points at once.
+    takes_reference: Whether a `reference` may compute the same forward pass in float64.
     functions: The keys of further functions in the same file. The default name of each such function is
         derived from the name under `key`.
     counts: The keys of whole numbers, each at least 1. By default, gradcheck finds such a number by running
@@ -47,6 +48,7 @@ class CodeSource:
     without_inputs: str = ""
     is_differentiable: bool = False
     is_network: bool = True
+    takes_reference: bool = False
     functions: tuple[str, ...] = ()
     counts: tuple[str, ...] = ()
     file_key: str = ""
@@ -74,6 +76,7 @@ CODE_SOURCES: tuple[CodeSource, ...] = (
         brings_parameters=False,
         without_inputs="leave 'inputs' out; every array of floats that forward takes is checked",
         is_network=False,
+        takes_reference=True,
         functions=("backward",),
         counts=("outputs",),
         file_key="python",
@@ -93,8 +96,9 @@ CODE_SOURCES: tuple[CodeSource, ...] = (
         vectorized: Whether the function evaluates K points in one call. Parameters, losses and gradients then
         have a first axis of length K.
         """,
-        reader="gradcheck_cli.code.python_function",
+        reader="gradcheck_cli.code.python_source",
         brings_parameters=True,
+        takes_reference=True,
     ),
     CodeSource(
         key="torch",
@@ -116,6 +120,7 @@ CODE_SOURCES: tuple[CodeSource, ...] = (
         brings_parameters=False,
         without_inputs="a Python function may return the gradient of x as 'input'",
         is_differentiable=True,
+        takes_reference=True,
     ),
     CodeSource(
         key="jax",

@@ -87,7 +87,24 @@ class FromCode(Model):
         return _unpickled, (self.kind.key,), self.__getstate__()
 
 
-class NetworkCode(FromCode, Named):
+def _reference(value: object, info: ValidationInfo) -> object:
+    """Return the name of a function in the same file as it is, and FILE.py:NAME as `Code`."""
+    if isinstance(value, str) and all(map(str.isidentifier, value.split("."))):
+        return value
+    return _code(value, info)
+
+
+class WithReference(FromCode):
+    """Code that may compute in a narrow type, such as float32 or bfloat16, next to a reference in float64.
+
+    reference: The function that computes the same forward pass in float64, in the same file or as
+        `FILE.py:NAME`. Differences are taken of it, and your code is called in the types of its parameters.
+    """
+
+    reference: Annotated[Code | str, BeforeValidator(_reference, json_schema_input_type=str)] = ""
+
+
+class NetworkCode(WithReference, Named):
     """Code that possibly implements a network, with its author's own parameter names and weight layout."""
 
     vectorized: bool = False
@@ -95,7 +112,7 @@ class NetworkCode(FromCode, Named):
 
 def _model_of(source: CodeSource) -> type[FromCode]:
     """Return the pydantic model for one kind of user code; the field `code` has the alias `source.key`."""
-    base = NetworkCode if source.is_network else FromCode
+    base = NetworkCode if source.is_network else WithReference if source.takes_reference else FromCode
     code: Any = (CodeName, Field(alias=source.key))
     others: Any = {key: (str, "") for key in (*source.functions, source.file_key) if key}
     others |= dict.fromkeys(source.counts, (PositiveInt | None, None))

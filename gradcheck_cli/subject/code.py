@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cache, partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -142,9 +142,9 @@ class CodeSubject:
 
     def _claim(self, how: CheckSpec) -> Claim:
         largest = np.array(largest_of(self.analytic.values.values()))
-        return claim_of(
-            self.analytic, self.rounding, how.rtol, dict.fromkeys(self.rounding, largest), how.atol
-        )
+        kernels = self.objective.function.kernels
+        rtol = how.rtol or next((kernel.rtol for kernel in kernels), None)
+        return claim_of(self.analytic, self.rounding, rtol, dict.fromkeys(self.rounding, largest), how.atol)
 
     def kinks(self, at: Mapping[str, Array]) -> tuple[str, ...]:
         """Return a short note for each tensor with entries on a kink."""
@@ -329,10 +329,15 @@ def analytic_of(function: Function, gradients: Mapping[str, Array], checked: Seq
     """Return the code's gradients of the tensors in `checked`, with the loss that the code computed."""
     return Analytic(
         {name: gradients[name] for name in checked},
-        {name: dtype_of(gradients[name]) for name in checked},
+        {name: _type_of(function, name, gradients[name]) for name in checked},
         function.origin,
         loss=function.loss,
     )
+
+
+def _type_of(function: Function, name: str, gradient: Array) -> np.dtype[Any]:
+    """Return the type in which a gradient was computed: that of the kernel, or that of the array."""
+    return next((kernel.type_of(name) for kernel in function.kernels), dtype_of(gradient))
 
 
 # --- what the report says about the code -------------------------------------------------------------------

@@ -36,7 +36,7 @@ from gradcheck_cli.spec.check import CheckSpec
 from gradcheck_cli.spec.spec import Spec
 from gradcheck_cli.subject.said import Said, describe, other_loss
 from gradcheck_cli.subject.subject import report_of
-from gradcheck_cli.types import Array
+from gradcheck_cli.types import Array, precision_of
 
 if TYPE_CHECKING:
     from gradcheck_cli.diagnose.diagnosis import Diagnosis  # only wrong gradients need its package
@@ -89,7 +89,7 @@ class NetworkSubject:
     def _claim(self, how: CheckSpec) -> Claim:
         largest, dtypes = largest_of(self.analytic.values.values()), self.analytic.dtypes
         elsewhere = {
-            name: np.where(bound <= _NOTHING * np.finfo(dtypes[name]).eps * largest, largest, 0.0)
+            name: np.where(bound <= _NOTHING * precision_of(dtypes[name]).eps * largest, largest, 0.0)
             for name, bound in self.rounding.items()
         }
         return claim_of(self.analytic, self.rounding, how.rtol, elsewhere, how.atol)

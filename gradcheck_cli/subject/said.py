@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from itertools import groupby
 from math import isfinite
 
-import numpy as np
-
 from gradcheck_cli.gradients.analytic import Analytic
 from gradcheck_cli.network.graph import Graph
 from gradcheck_cli.network.losses import same_loss
 from gradcheck_cli.problem.problem import Problem
+from gradcheck_cli.types import precision_of
 
 
 @dataclass(frozen=True)
@@ -77,7 +76,7 @@ def other_loss(problem: Problem, analytic: Analytic) -> tuple[str, ...]:
     """Return a note if the loss given with the gradients differs from the network's; otherwise, ()."""
     if analytic.loss is None:
         return ()
-    eps = max(float(np.finfo(dtype).eps) for dtype in analytic.dtypes.values())
+    eps = max(precision_of(dtype).eps for dtype in analytic.dtypes.values())
     return unlike(problem, analytic.loss, f"the loss in {analytic.origin}", "spec", eps)
 
 

@@ -52,7 +52,8 @@ def test_every_type_that_numpy_has_is_read_as_it_is(file, save, dtype):
         np.testing.assert_array_equal(read[name], array)
 
 
-def test_types_that_numpy_lacks_are_all_named_with_help(file):
+def test_types_that_numpy_lacks_are_all_named_with_help(file, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ml_dtypes", None)
     write(
         file,
         bytes(4),
@@ -61,14 +62,22 @@ def test_types_that_numpy_lacks_are_all_named_with_help(file):
     )
     assert sorted(refused(file)) == [
         (
-            "array 'a' of a.safetensors holds bfloat16, which numpy cannot represent",
-            "save it as float32, which holds it exactly",
+            "array 'a' of a.safetensors holds bfloat16, which numpy lacks without ml_dtypes",
+            "pip install ml_dtypes; or save it as float32, which holds it exactly",
         ),
         (
             "array 'b' of a.safetensors holds float8, which numpy cannot represent",
             "save it as float32 or float64",
         ),
     ]
+
+
+def test_bfloat16_is_read_with_ml_dtypes(file, save):
+    bfloat16 = pytest.importorskip("ml_dtypes").bfloat16
+    save({"w": np.array([1.5, -2.0], bfloat16)}, file)
+    read = read_safetensors(file, HERE)["w"]
+    assert read.dtype == bfloat16
+    assert read.tolist() == [1.5, -2.0]
 
 
 def test_complex_numbers_are_refused_as_such(file):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from gradcheck_cli.code.objective import Inputs
-from gradcheck_cli.code.python_function import read
+from gradcheck_cli.code.python_source import read
 from gradcheck_cli.errors import InputError
 
 WHERE = ("gradients", "python")

@@ -12,7 +12,7 @@ from paths import ROOT
 from gradcheck_cli import Verdict, check, load_spec
 from gradcheck_cli.code.given_inputs import read_inputs
 from gradcheck_cli.code.objective import Inputs
-from gradcheck_cli.code.python_function import read
+from gradcheck_cli.code.python_source import read
 
 # --- other libraries -------------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ import pytest
 from function_source import POINT, RIGHT, W, X, complaints_about, refused
 
 from gradcheck_cli.code.objective import Inputs
-from gradcheck_cli.code.python_function import read
+from gradcheck_cli.code.python_source import read
 from gradcheck_cli.errors import InputError
 from gradcheck_cli.spec.gradients import CODE_MODELS
 

@@ -387,4 +387,6 @@ def test_a_kernel_for_one_type_gets_help(checked):
     with pytest.raises(InputError) as caught:
         checked(text, f"Fn.apply, {SQUARES}, {{'x': drawn(2, 3, dtype=torch.float32)}}")
     (complaint,) = caught.value.complaints
-    assert complaint.help.startswith("if a kernel takes only float32, give it x.float() and ")
+    assert complaint.help.startswith(
+        "if a kernel takes only one type, name the same forward pass for float64 as "
+    )

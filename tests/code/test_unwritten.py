@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from gradcheck_cli import check_gradients
-from gradcheck_cli.code.returned import Evaluation
+from gradcheck_cli.code.evaluation import Evaluation
 from gradcheck_cli.code.unwritten import refuse_erratic, refuse_unwritten
 from gradcheck_cli.errors import InputError
 

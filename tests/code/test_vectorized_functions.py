@@ -7,7 +7,7 @@ import pytest
 from function_source import POINT, RIGHT, complaints_about, refused
 
 from gradcheck_cli.code.objective import Change, evaluate
-from gradcheck_cli.code.python_function import read
+from gradcheck_cli.code.python_source import read
 
 VECTORIZED = """
     import numpy as np

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from gradcheck_cli.report import Report
 
 COARSE = 0.01
 """A check counts as coarse if it cannot detect a relative error of this size in a typical entry."""
 
-_EPS = float(np.finfo(np.float16).eps)
+_NARROW = {
+    2.0**-10: "float16",
+    2.0**-7: "bfloat16",
+    2.0**-4: "float8 (e3m4)",
+    2.0**-3: "float8 (e4m3)",
+    2.0**-2: "float8 (e5m2)",
+}
+"""Maps the machine epsilon of each narrow type to the type's name."""
 
 
 def coarsely(report: Report) -> str:
@@ -26,16 +31,16 @@ def coarsely(report: Report) -> str:
 
 def too_narrow(report: Report) -> bool:
     """Return whether the check was coarse because the gradients are in a narrow type."""
-    return bool(coarsely(report)) and _has_float16(report)
+    return bool(coarsely(report)) and _coarsest(report) in _NARROW
 
 
 def _reason(report: Report) -> str:
     """Return the reason why the check is coarse: the type of the gradients, or the spec's tolerance."""
-    if _has_float16(report):
-        return "in float16 "
+    if _coarsest(report) in _NARROW:
+        return f"in {_NARROW[_coarsest(report)]} "
     rtol = max(report.rtol.values())
     return f"with rtol {rtol:g} " if rtol >= COARSE else ""
 
 
-def _has_float16(report: Report) -> bool:
-    return max(c.eps for c in report.comparisons) >= _EPS
+def _coarsest(report: Report) -> float:
+    return max(c.eps for c in report.comparisons)

@@ -1,0 +1,33 @@
+"""The results of one call of the user's code."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from gradcheck_cli.types import Array
+
+_MOST_APART = 1e-3
+"""The largest difference allowed between two calls, relative to the largest entry.
+
+Some difference is allowed because threads may race.
+"""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The S loss terms and the gradients that one call returned, in their original dtypes."""
+
+    losses: Array
+    gradients: Mapping[str, Array]
+
+    @property
+    def apart(self) -> float:
+        """The largest difference allowed between the results of two calls.
+
+        The difference is relative to the largest entry of the array that is compared.
+        """
+        arrays = (self.losses, *self.gradients.values())
+        return min(_MOST_APART, 1e3 * max(float(np.finfo(array.dtype).eps) for array in arrays))
