@@ -34,7 +34,7 @@ def main() -> None:
 
 
 def put_off_garbage() -> None:
-    """Postpone garbage collection until all modules are loaded, since it would free nothing before."""
+    """Postpone garbage collection until all modules are loaded. An earlier collection would free nothing."""
     usual = gc.get_threshold()
 
     def as_usual(*_: object) -> None:

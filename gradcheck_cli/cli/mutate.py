@@ -21,8 +21,8 @@ _EXIT_CODES = """\b
 Exit codes:
   0    every visible mistake is caught
   1    a visible mistake passes
-  2    the command line, a spec or an input file is invalid, or your code fails
-  3    it is unclear whether a visible mistake is caught, or no mistake is visible
+  2    the command line, a spec or an input file is invalid, or the code fails
+  3    a visible mistake is left undecided, or no mistake is visible
   70   a bug in gradcheck
   130  interrupted; the result covers the mistakes checked so far
 """
@@ -52,7 +52,7 @@ Exit codes:
     "--verbose",
     under=Heading.OUTPUT,
     is_flag=True,
-    help="Also list the kinds of mistakes that are all caught and named.",
+    help="Also list the kinds of which every mistake is caught and named.",
 )
 @color_option
 def mutate(

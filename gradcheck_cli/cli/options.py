@@ -18,7 +18,7 @@ EXIT_CODES_HELP = """\b
 Exit codes:
   0    every checked gradient agrees
   1    some gradient is wrong
-  2    the command line, a spec or an input file is invalid, or your code fails
+  2    the command line, a spec or an input file is invalid, or the code fails
   3    nothing wrong was found, but too little could be decided
   70   a bug in gradcheck
   130  interrupted

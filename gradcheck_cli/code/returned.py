@@ -181,7 +181,7 @@ def read_losses(value: Any, code: Callee) -> Array:
 
 
 def read_gradients(values: Any, shapes: Mapping[str, tuple[int, ...]], code: Callee) -> dict[str, Array]:
-    """Convert the gradients that the code returned to arrays by name, without a copy if possible.
+    """Convert the returned gradients to arrays by name, without a copy if possible.
 
     Raises an `InputError` that lists every gradient that is missing, misshapen or not real.
 

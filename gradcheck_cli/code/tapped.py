@@ -198,7 +198,7 @@ class Search:
         All other taps are held fixed. The run without a perturbation holds them as well, so that two runs
         differ only by the perturbation.
 
-        decided: the taps to consider. A tap that is neither right nor wrong does not limit a place.
+        decided: the taps to consider. A tap that is neither right nor wrong helps to locate no mistake.
         """
         held = {tap: self.taps.at[tap].value for tap in decided if tap != name}
         at_rest = self.moved(name, held, 0.0)

@@ -111,7 +111,7 @@ def _refuse_derivatives(kernel: Kernel, inputs: Inputs) -> None:
 
 
 def _tried(function: TorchFunction, weighted: Upstream, inputs: Inputs) -> TorchFunction:
-    """Run backward in other ways. Return the function with the findings, and with the upstreams to check.
+    """Run the backward pass in further ways. Return the function with findings and the upstreams to check.
 
     weighted: the upstream with which the gradients are checked first.
     """

@@ -1,4 +1,4 @@
-"""Reject explanations that blame correct code, such as two mistakes that cancel each other out."""
+"""Reject explanations that blame correct code, for example by two mistakes that cancel each other out."""
 
 from __future__ import annotations
 

@@ -132,7 +132,7 @@ class Kinks:
 
     @property
     def of_slopes(self) -> bool:
-        """Whether there are kinks of steps other than a maximum."""
+        """Whether any step other than a maximum has kinks."""
         return any(bool(kink.mask.any()) and kink.alike for kink in self.of_nodes.values())
 
     @property

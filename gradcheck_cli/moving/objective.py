@@ -227,7 +227,7 @@ class NetworkObjective(AtRest):
 
     @cached_property
     def corners(self) -> tuple[Corner, ...]:
-        """Every choice of sides for the shared groups of kinks, each with the choices of the single kinks.
+        """Every choice of sides for the shared groups of kinks, paired with the sides of the single kinks.
 
         A shared group is on the same side in all samples. A single kink has a side of its own.
 

@@ -250,7 +250,7 @@ class Step:
     def masks(self, inputs: Inputs) -> Mapping[str, Array]:
         """Return the fixed masks that the step uses. Each mask has the key that it has in the spec.
 
-        Masks under one key in several steps of a layer add up.
+        If several steps of a layer have masks under the same key, the masks are added.
         """
         return {}
 

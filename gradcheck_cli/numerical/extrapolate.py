@@ -1,4 +1,4 @@
-"""Combine the slopes from a ladder of steps into one derivative per variable, with a confirmed error."""
+"""Combine the slopes from a ladder of steps into one derivative per variable, with a confirmed error bar."""
 
 from __future__ import annotations
 

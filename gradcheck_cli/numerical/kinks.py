@@ -135,7 +135,7 @@ They are 1/k and 1 − 1/k for k up to 16, and every j/k for k up to 6.
 
 
 def _stay_apart(gap: Array, noise: Array) -> Array:
-    """Return a mask of the entries whose one-sided slopes stay apart at the finest steps above the noise.
+    """Return a mask of the entries whose one-sided slopes stay apart at the finest visible steps.
 
     gap, noise: the distance between the two slopes, and the noise of this distance, both (steps, entries).
     """

@@ -24,7 +24,7 @@ class Source:
 
     @cached_property
     def lines(self) -> list[str]:
-        """The lines of the text as YAML 1.2 defines them. `str.splitlines` knows more line ends."""
+        """The lines of the text as YAML 1.2 defines them. `str.splitlines` splits at others, too."""
         return re.split(r"\r\n|\r|\n", self.text)
 
     def position(self, line: int, column: int) -> Position:

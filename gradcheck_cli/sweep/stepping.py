@@ -81,7 +81,7 @@ class SweptObjective(UnitObjective, Protocol):
         """Return how many values a perturbed entry of the parameter causes to be computed again."""
 
     def work_of_unit(self, site: Site) -> int:
-        """Return how many values a perturbed number of the site causes to be computed again."""
+        """Return how many values must be recomputed when one number of the site is perturbed."""
 
 
 def evaluations(schemes: Iterable[Scheme], steps: Sequence[float]) -> int:

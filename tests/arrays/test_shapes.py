@@ -27,7 +27,7 @@ def test_fitting_arrays_pass():
 
 def test_missing_misshapen_and_extra_arrays_are_all_named():
     assert mismatches(**{"output.weight": (2, 4), "output.bia": (2,), "qqq": ()}) == [
-        ("there is no gradient for 'output.bias', of shape [2]", None),
+        ("there is no gradient for 'output.bias', whose shape is [2]", None),
         ("the gradient for 'output.weight' has shape [2, 4], not [2, 3]", None),
         ("'output.bia' is not a parameter", "did you mean 'output.bias'?"),
         ("'qqq' is not a parameter", "leave it out; the parameters are output.weight, output.bias"),

@@ -103,7 +103,7 @@ def test_gradients_may_be_named_by_path():
 @pytest.mark.parametrize(
     ("gradients", "said"),
     [
-        ({"a": np.ones(2)}, "there is no gradient for 'b.c', of shape [3]"),
+        ({"a": np.ones(2)}, "there is no gradient for 'b.c', whose shape is [3]"),
         ({"a": np.ones(2), "b": {"c": np.ones(3)}, "d": 1.0}, "'d' is not a parameter"),
         (None, "returns None as its gradients"),
     ],

@@ -67,7 +67,7 @@ class Maxima(Step):
         raise NotImplementedError
 
     def cropped(self, padded: Array) -> Array:
-        """Undo `padded`: return an array without its padding."""
+        """Return a padded array without its padding, the inverse of the method `padded`."""
         raise NotImplementedError
 
     def parts(self, size: Shape) -> Iterator[tuple[Any, Any]]:
