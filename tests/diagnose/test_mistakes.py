@@ -69,6 +69,7 @@ def test_every_row_is_visible_in_one_of_these_networks():
         "embedding without gradient",
         "sign of the KL term",
         "sample weights",
+        "class weights",  # three of its rows are of pos_weight
         "output activation missing",  # one of its rows is of dice
         "bias summed over the wrong axes",  # two of its rows are of conv1d
     }

@@ -14,7 +14,7 @@ class Edit:
 
     The last wrong statement assigns a variable. The wrong statements replace the right program's last
     assignment of that variable. If they read the variable first, as in `dL_dw = dL_dw.T`, they are inserted
-    after it instead.
+    after it instead. A wrong `+=` replaces a right one.
     """
 
     program: str
@@ -40,6 +40,8 @@ class Edit:
     @cached_property
     def _follows(self) -> bool:
         first = next(each for each in ast.parse(self.code).body if self._name in _assigned(each))
+        if isinstance(first, ast.AugAssign) and isinstance(self._place, ast.AugAssign):
+            return False
         return self._name in _read(first)
 
     @property
