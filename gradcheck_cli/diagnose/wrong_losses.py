@@ -392,7 +392,7 @@ _HINGE = (
     _hinge_row(
         "hinge margin",
         lambda a, t: _over(a, t, 0.0) - t * _counted(_over(a, t, 0.0)),
-        "the margin of 1 is left out",
+        "the margin of 1 is forgotten",
         "1[aⱼ − a_y > 0], minus their sum at y",
         "over = (a > (a * y).sum(axis=1, keepdims=True)) * (1 - y)\n"
         "dL_da = (over - y * over.sum(axis=1, keepdims=True)) / N",

@@ -170,7 +170,7 @@ def _any_multiple(problem: Problem, name: str, multiple: float) -> Array | None:
 
 
 _MULTIPLES: tuple[tuple[str, Callable[[Problem], float], str, str, str, str], ...] = (
-    ("penalty forgotten", lambda p: 0.0, "{penalty} is left out", "∂L/∂w = δᵀ a⁽ʰ⁾", "", ""),
+    ("penalty forgotten", lambda p: 0.0, "{penalty} is forgotten", "∂L/∂w = δᵀ a⁽ʰ⁾", "", ""),
     (
         "penalty doubled",
         lambda p: 2.0,

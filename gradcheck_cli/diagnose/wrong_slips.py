@@ -129,7 +129,7 @@ _FOCAL: tuple[Row, ...] = (
     (
         "focal: alpha",
         _focal(weight=lambda t, alpha: np.ones_like(t)),
-        "alpha is left out",
+        "alpha is forgotten",
         "the gradient with w = 1",
         "dL_da = dL_da / weight",
     ),

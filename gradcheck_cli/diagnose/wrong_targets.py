@@ -228,20 +228,20 @@ CLASS_MISTAKES: tuple[Mistake, ...] = (
     loss_row(
         "class weights",
         lambda site, _: _unweighted(site, True),
-        "the class weights are left out",
+        "the class weights are forgotten",
         "1/N (softmax(a) − y)",
         "dL_da = (p - smooth) / N",
     ),
     loss_row(
         "class weights",
         lambda site, _: _unweighted(site, False),
-        "the class weights are left out, except in the divisor",
+        "the class weights are forgotten, except in the divisor",
         "c · (softmax(a) − y)",
     ),
     loss_row(
         "class weights",
         _with_pos_weight(lambda a, t, _: sigmoid(a) - t),
-        "the weights of positive targets (pos_weight) are left out",
+        "the weights of positive targets (pos_weight) are forgotten",
         "c · (σ(a) − y)",
         shown_by="positive targets whose pos_weight is not 1",
     ),
@@ -269,7 +269,7 @@ CLASS_MISTAKES: tuple[Mistake, ...] = (
     loss_row(
         "sample weights",
         _without_sample_weights,
-        "the weights of the samples are left out",
+        "the weights of the samples are forgotten",
         "c · {dloss} with every weight 1",
         "dL_da = (p - y) / N",
         "samples whose weights are not 1",

@@ -98,7 +98,7 @@ _TRIPLET: tuple[Row, ...] = (
     (
         "triplet: margin",
         _triplet(lambda further, margin: (further > 0).astype(float), _right_parts),
-        "the margin is left out: only triplets whose negative is nearer than their positive have a gradient",
+        "the margin is forgotten: only triplets whose negative is nearer than their positive have a gradient",
         "1[d(anchor, positive) > d(anchor, negative)] (u − v, −u, v)",
         "u, v = (d_u > d_v) * u, (d_u > d_v) * v\ndL_da = np.concatenate([u - v, -u, v], axis=1) / N",
     ),
@@ -249,7 +249,7 @@ _KL: tuple[Row, ...] = (
     (
         "kl: factor of a part",
         _gaussian(lambda mu, lv: (2.0 * mu, 0.5 * np.expm1(lv))),
-        "the gradient of mu is too large by a factor of 2: the factor ½ of the loss was left out",
+        "the gradient of mu is too large by a factor of 2: the factor ½ of the loss is forgotten",
         "(2 mu, ½ (e^logvar − 1))",
         _kl("2 * mu, (np.exp(logvar) - 1) / 2"),
     ),
