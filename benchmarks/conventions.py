@@ -127,3 +127,61 @@ def _backprop(
     at = {name: value.astype(dtype) for name, value in parameters.items()}
     other = replace(network, graph=replace(graph, nodes=nodes))
     return gradients(other, at, problem.x.astype(dtype), problem.target.astype(dtype))
+
+
+_HULL = 48
+"""The number of points near the parameters at which the gradients span a hull."""
+_NEARBY = 1e-7
+"""The change of the parameters, relative to their size, that reveals both sides of every kink."""
+
+
+@dataclass(frozen=True)
+class Hull:
+    """The least and the greatest gradient of every entry, over all choices of sides at nearby kinks.
+
+    The hull is empty if no number lies on a kink.
+    """
+
+    low: Gradients
+    high: Gradients
+
+    @classmethod
+    def of(cls, problem: Problem) -> Hull:
+        network = problem.network
+        rng, each = np.random.default_rng(0), []
+        for _ in range(_HULL):
+            near = {
+                name: value + _NEARBY * (np.abs(value) + 1e-3) * rng.normal(size=value.shape)
+                for name, value in problem.parameters.items()
+            }
+            x = problem.x if network.tokens else problem.x + _NEARBY * rng.normal(size=problem.x.shape)
+            each.append(gradients(network, near, x, problem.target))
+        each.append(gradients(network, problem.parameters, problem.x, problem.target))
+        return cls(
+            {name: np.min([one[name] for one in each], axis=0) for name in each[0]},
+            {name: np.max([one[name] for one in each], axis=0) for name in each[0]},
+        )
+
+    @property
+    def wide(self) -> Hull:
+        """Bounds on the gradient under any mixture of sides, even if one kink acts through another."""
+        width = {name: high - self.low[name] for name, high in self.high.items()}
+        return Hull(
+            {name: low - width[name] for name, low in self.low.items()},
+            {name: high + width[name] for name, high in self.high.items()},
+        )
+
+    def holds(self, wrong: Mapping[str, np.ndarray], right: Mapping[str, np.ndarray]) -> bool:
+        """Return whether every entry that differs from the right one lies between the two bounds."""
+        if not self.low:
+            return False
+        for name, value in wrong.items():
+            slack = 1e-5 * np.abs(right[name]).max(initial=0.0)
+            differs = ~(np.abs(value - right[name]) <= slack)
+            if differs.any() and name not in self.low:
+                return False
+            if differs.any():
+                within = (self.low[name] - slack <= value) & (value <= self.high[name] + slack)
+                if not within[differs].all():
+                    return False
+        return True

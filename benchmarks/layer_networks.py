@@ -17,7 +17,7 @@ from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
-from conventions import OWN, USUAL, by_textbook, choices, gradients_under
+from conventions import OWN, USUAL, Hull, by_textbook, choices, gradients_under
 from judged import Undiagnosed
 from mistakes import VISIBLE, effect
 from random_layers import FEATURES, TWISTS, kinds_of, random_layers
@@ -55,10 +55,6 @@ Next to the other gradients, losses in float64 do not depend on it. The report c
 _POINTS = 5
 _APART = 2.0**-10
 """The relative distance between the points at which rounding is observed."""
-
-_HULL = 48
-_NEARBY = 1e-7
-"""The change of the parameters, relative to their size, that reveals both sides of every kink."""
 
 
 @dataclass(frozen=True)
@@ -165,6 +161,11 @@ class Checked:
         below = is_zero and change <= _ROUNDINGS * max(self.rounding.values())
         return bool(below or real <= _OF_ITSELF * change)
 
+    @property
+    def hull(self) -> Hull:
+        """The gradients under all choices of sides at kinks."""
+        return Hull.of(self.whole) if self.subject.objective.kinks.any else Hull({}, {})
+
     @cached_property
     def rounding(self) -> dict[str, float]:
         """The observed rounding error of right gradients of each tensor, which no error analysis enters.
@@ -201,60 +202,6 @@ def _gradients(problem: Problem, parameters: Mapping[str, np.ndarray], dtype: An
 
 def _is_visible(wrong: np.ndarray, right: np.ndarray) -> bool:
     return not bool(np.abs(wrong - right).max() <= VISIBLE * np.abs(right).max())
-
-
-@dataclass(frozen=True)
-class Hull:
-    """The least and the greatest gradient of every entry, over all choices of sides at nearby kinks.
-
-    The hull is empty if no number lies on a kink.
-    """
-
-    low: Gradients
-    high: Gradients
-
-    @classmethod
-    def of(cls, checked: Checked) -> Hull:
-        problem, network = checked.whole, checked.whole.network
-        if not checked.subject.objective.kinks.any:
-            return cls({}, {})
-        rng, each = np.random.default_rng(0), []
-        for _ in range(_HULL):
-            near = {
-                name: value + _NEARBY * (np.abs(value) + 1e-3) * rng.normal(size=value.shape)
-                for name, value in problem.parameters.items()
-            }
-            x = problem.x if network.tokens else problem.x + _NEARBY * rng.normal(size=problem.x.shape)
-            each.append(gradients(network, near, x, problem.target))
-        each.append(gradients(network, problem.parameters, problem.x, problem.target))
-        return cls(
-            {name: np.min([one[name] for one in each], axis=0) for name in each[0]},
-            {name: np.max([one[name] for one in each], axis=0) for name in each[0]},
-        )
-
-    @property
-    def wide(self) -> Hull:
-        """Bounds on the gradient under any mixture of sides, even if one kink acts through another."""
-        width = {name: high - self.low[name] for name, high in self.high.items()}
-        return Hull(
-            {name: low - width[name] for name, low in self.low.items()},
-            {name: high + width[name] for name, high in self.high.items()},
-        )
-
-    def holds(self, wrong: Mapping[str, np.ndarray], right: Mapping[str, np.ndarray]) -> bool:
-        """Return whether every entry that differs from the right one lies between the two bounds."""
-        if not self.low:
-            return False
-        for name, value in wrong.items():
-            slack = 1e-5 * np.abs(right[name]).max(initial=0.0)
-            differs = ~(np.abs(value - right[name]) <= slack)
-            if differs.any() and name not in self.low:
-                return False
-            if differs.any():
-                within = (self.low[name] - slack <= value) & (value <= self.high[name] + slack)
-                if not within[differs].all():
-                    return False
-        return True
 
 
 def examine(job: Job) -> LayerTally:
@@ -300,7 +247,7 @@ def _choose(job: Job, checked: Checked, tally: LayerTally) -> None:
 
 
 def _plant(job: Job, checked: Checked, tally: LayerTally) -> None:
-    hull, rng = Hull.of(checked), np.random.default_rng(job.seed)
+    hull, rng = checked.hull, np.random.default_rng(job.seed)
     for group, name, wrong, effect_of in _mistakes(checked, rng):
         if excuse := checked.excuse(wrong, effect_of, hull):
             tally.plants[group, excuse] += 1

@@ -71,7 +71,7 @@ MAY_IMPORT = {
         "spec",
     },
     "parallel": {"moving.objective", "numerical.objective", "spec"},
-    "verdict": {"network.arithmetic", "numerical"},
+    "verdict": {"numerical"},
     "comparison": {"network.arithmetic", "numerical.estimate", "verdict"},
     "diagnose": {"comparison", "network", "problem"},
     "report": {"comparison", "diagnose.diagnosis", "errors", "verdict"},

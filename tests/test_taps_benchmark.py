@@ -12,7 +12,7 @@ from paths import ROOT
 
 sys.path.append(str(ROOT / "benchmarks"))  # after the tests, since some module names are the same
 
-benchmark = import_module("taps")
+benchmark, programs = import_module("taps"), import_module("tap_programs")
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -22,11 +22,11 @@ def test_each_place_that_is_named_holds_the_mistake(seed):
     assert found.named
 
 
-@pytest.mark.parametrize("kind", benchmark.OPERATIONS)
+@pytest.mark.parametrize("kind", programs.OPERATIONS)
 def test_each_operation_has_a_right_backward_and_wrong_ones(kind):
-    operation = benchmark.OPERATIONS[kind]
+    operation = programs.OPERATIONS[kind]
     rng = np.random.default_rng(3)
-    shapes = [(benchmark.SAMPLES, benchmark.WIDTH)] * operation.inputs + [*operation.weights]
+    shapes = [(programs.SAMPLES, programs.WIDTH)] * operation.inputs + [*operation.weights]
     given = [rng.normal(size=shape) for shape in shapes]
     upstream, out = rng.normal(size=shapes[0]), operation.forward(*given)
     step, moves = 1e-6, [rng.normal(size=shape) for shape in shapes]
@@ -41,11 +41,11 @@ def test_each_operation_has_a_right_backward_and_wrong_ones(kind):
     assert all(abs(change(wrong) - expected) > 1e-3 * abs(expected) for wrong in operation.wrong.values())
 
 
-CHAIN = benchmark.Program(
+CHAIN = programs.Program(
     nodes=(
-        benchmark.Node("tanh", (0,), (), True),
-        benchmark.Node("sin", (1,), (), False),
-        benchmark.Node("gain", (2,), ("g",), True),
+        programs.Node("tanh", (0,), (), True),
+        programs.Node("sin", (1,), (), False),
+        programs.Node("gain", (2,), ("g",), True),
     ),
     x=np.zeros((3, 4)),
     parameters={},
@@ -70,5 +70,5 @@ BETWEEN = "∂L/∂t3 (p.py:1) is right, but ∂L/∂t1 (p.py:1) is wrong: the f
     ],
 )
 def test_a_place_without_the_mistake_is_noticed(sentence, edge, held):
-    mistake = benchmark.Mistake("planted", edge[0], frozenset([edge]), None)
+    mistake = programs.Mistake("planted", edge[0], frozenset([edge]), None)
     assert benchmark.holds(replace(CHAIN, mistake=mistake), benchmark.Place.of(sentence)) is held

@@ -7,9 +7,10 @@ import pytest
 from reports import one
 
 from gradcheck_cli.comparison import Comparison
+from gradcheck_cli.entries.by_convention import by_convention
 from gradcheck_cli.numerical.estimate import Estimate
 from gradcheck_cli.numerical.kinks import Alternatives
-from gradcheck_cli.verdict import Verdict, by_convention, overall
+from gradcheck_cli.verdict import Verdict, overall
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ code, by the module `subject/patterns.py`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import combinations
 
 import numpy as np
@@ -162,57 +162,36 @@ def _zero_last(right: Array) -> Array | None:
     return wrong
 
 
-def _row(
-    wrong: Wrong, fits: Callable[[Target, Array], Spoilt | None], plant: Callable[[Array], Array | None]
-) -> WrongTensor:
-    return WrongTensor(
-        wrong.kind,
-        wrong.family,
-        wrong.sentence,
-        wrong.wrong,
-        wrong.right,
-        code=wrong.code,
-        fits=fits,
-        plant=plant,
-    )
-
-
 TENSOR_PATTERNS: tuple[WrongTensor, ...] = (
-    _row(
-        Wrong(
-            "half of a sum",
-            SYMMETRIC,
-            "the gradient of {tensor} is one half of a sum: it is right if its own transpose is added",
-            "H",
-            "H + Hᵀ",
-            code="dL_dw = dL_ds",
-        ),
-        _half_of_a_sum,
-        _half,
+    WrongTensor(
+        "half of a sum",
+        SYMMETRIC,
+        "the gradient of {tensor} is one half of a sum: it is right if its own transpose is added",
+        "H",
+        "H + Hᵀ",
+        code="dL_dw = dL_ds",
+        fits=_half_of_a_sum,
+        plant=_half,
     ),
-    _row(
-        Wrong(
-            "axes swapped",
-            TRANSPOSED,
-            "the gradient of {tensor} has its axes {place} swapped",
-            "∂L/∂w with two axes swapped",
-            "as computed",
-            code="dL_dw = np.swapaxes(dL_dw, 1, 2)",
-        ),
-        _axes_swapped,
-        _swap_axes,
+    WrongTensor(
+        "axes swapped",
+        TRANSPOSED,
+        "the gradient of {tensor} has its axes {place} swapped",
+        "∂L/∂w with two axes swapped",
+        "as computed",
+        code="dL_dw = np.swapaxes(dL_dw, 1, 2)",
+        fits=_axes_swapped,
+        plant=_swap_axes,
     ),
-    _row(
-        Wrong(
-            "slice of zeros",
-            ENTRIES,
-            "the gradient of {tensor} is 0 in {place}, and right elsewhere",
-            "0",
-            "as computed",
-            code="dL_dw[..., -1] = 0",
-        ),
-        _slice_zero,
-        _zero_last,
+    WrongTensor(
+        "slice of zeros",
+        ENTRIES,
+        "the gradient of {tensor} is 0 in {place}, and right elsewhere",
+        "0",
+        "as computed",
+        code="dL_dw[..., -1] = 0",
+        fits=_slice_zero,
+        plant=_zero_last,
     ),
 )
 """The patterns that the arrays of one tensor show."""

@@ -8,11 +8,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from gradcheck_cli.comparison import Comparison, compare
+from gradcheck_cli.entries.by_convention import by_convention
 from gradcheck_cli.gradients.analytic import Analytic
 from gradcheck_cli.numerical.estimate import Estimate
 from gradcheck_cli.numerical.kinks import Alternatives
 from gradcheck_cli.types import Array, precision_of
-from gradcheck_cli.verdict import Projected, by_convention, default_rtol
+from gradcheck_cli.verdict import Projected, default_rtol
 
 
 @dataclass(frozen=True)

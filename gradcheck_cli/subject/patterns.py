@@ -165,8 +165,8 @@ def _is_symmetric(value: Array) -> bool:
     """Return whether a parameter consists of symmetric matrices that are not all diagonal."""
     if value.ndim < 2 or value.shape[-1] != value.shape[-2] or value.shape[-1] < 2:
         return False
-    beside = value * (1.0 - np.eye(value.shape[-1]))
-    return bool(beside.any() and np.allclose(value, mirrored(value), rtol=1e-12, atol=0.0))
+    off_diagonal = value * (1.0 - np.eye(value.shape[-1]))
+    return bool(off_diagonal.any() and np.allclose(value, mirrored(value), rtol=1e-12, atol=0.0))
 
 
 @dataclass(frozen=True)
