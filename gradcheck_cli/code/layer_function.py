@@ -309,9 +309,10 @@ def _tried(function: LayerFunction) -> LayerFunction:
 
     Backward must be linear in its upstream.
     """
-    gradients = function.gradients(function.parameters).values()
-    has_types = function.layer.form is in_the_type_of
-    types = function.types.gradients.values() if has_types else (g.dtype for g in gradients)
+    if function.layer.form is in_the_type_of:
+        types = list(function.types.gradients.values())
+    else:
+        types = [gradient.dtype for gradient in function.gradients(function.parameters).values()]
     eps = max(precision_of(dtype).eps for dtype in types)
     found = {finding.sentence: (finding, upstream) for finding, upstream in _trials(function, eps)}
     function = replace(function, findings=tuple(finding for finding, _ in found.values()))

@@ -10,8 +10,10 @@ import numpy as np
 
 from gradcheck_cli.code.findings import Attached, Finding
 from gradcheck_cli.code.kernel import Kernel
+from gradcheck_cli.code.load import Callee
 from gradcheck_cli.code.objective import Function
 from gradcheck_cli.code.sites import NO_SITES, Sites
+from gradcheck_cli.code.tapped import Taps
 from gradcheck_cli.types import Array
 
 
@@ -103,3 +105,11 @@ class Referenced:
 
     def places(self, wrong: Collection[str], right: Collection[str]) -> Iterable[str]:
         return ()
+
+
+def refuse_taps(code: Callee, taps: Taps) -> None:
+    """Raise an `InputError` if the code has taps, since a reference need not pass them."""
+    if taps.at:
+        raise code.complain(
+            "has taps, which do not work with a reference", "leave out the taps or the reference"
+        )

@@ -13,7 +13,7 @@ from gradcheck_cli.code.kernel import Kernel
 from gradcheck_cli.code.layer import Form, in_the_form_of, in_the_type_of
 from gradcheck_cli.code.load import Callee
 from gradcheck_cli.code.python_function import PythonFunction, observed
-from gradcheck_cli.code.referenced import Referenced
+from gradcheck_cli.code.referenced import Referenced, refuse_taps
 from gradcheck_cli.code.returned import plain, read_gradients, read_losses, real, type_of
 from gradcheck_cli.types import Array
 
@@ -69,10 +69,7 @@ def referenced(
     Raises `InputError` if either function cannot be used, or if they compute different losses.
     """
     kernel = observed(code.calling(_taking(code.value, templates, in_the_type_of)), parameters, x, y)
-    if kernel.taps.at:
-        raise code.complain(
-            "has taps, which do not work with a reference", "leave out the taps or the reference"
-        )
+    refuse_taps(code, kernel.taps)
     wide = ReferenceFunction(
         reference.calling(_taking(reference.value, templates, in_the_form_of)),
         parameters,

@@ -15,7 +15,7 @@ from gradcheck_cli.code.kernel import Kernel
 from gradcheck_cli.code.layer import Layer, given_to, in_the_form_of, in_the_type_of
 from gradcheck_cli.code.layer_function import LayerFunction, layer_function
 from gradcheck_cli.code.load import Callee
-from gradcheck_cli.code.referenced import Referenced
+from gradcheck_cli.code.referenced import Referenced, refuse_taps
 from gradcheck_cli.code.returned import plain
 from gradcheck_cli.code.signature import called, in_order
 from gradcheck_cli.code.tapped import Taps
@@ -39,10 +39,7 @@ def referenced_layer(
     Raises `InputError` if the layer cannot be used, or if the reference computes other outputs.
     """
     layer = layer_function(forward, backward, arguments, outputs, where, in_the_type_of)
-    if layer.layer.taps.at:
-        raise forward.complain(
-            "has taps, which do not work with a reference", "leave the taps or the reference out"
-        )
+    refuse_taps(forward, layer.layer.taps)
     wide = _reference(layer, reference)
     first = _compared(layer, wide, bool(reference[1:]))
     others = tuple(

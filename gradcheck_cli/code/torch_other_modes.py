@@ -42,16 +42,8 @@ def _alone(function: TorchFunction) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class _ForwardMode(TorchFunction):
-    """A module as a `Function` whose gradients come from forward mode, one pass for each entry."""
-
-    @property
-    def origin(self) -> str:
-        return f"torch forward mode of {self.code}"
-
-    def gradients(self, parameters: Mapping[str, Array]) -> Mapping[str, Array]:
-        with hinted(_HOW_TO_JVP), self.code.running("in forward mode"):
-            return forward_gradients(self.graph, parameters, self.upstream.weights)
+class _OtherMode(TorchFunction):
+    """A module as a `Function` with gradients from another mode, which is checked after plain backward."""
 
     def places(self, wrong: Collection[str], right: Collection[str]) -> tuple[str, ...]:
         return ()
@@ -61,7 +53,20 @@ class _ForwardMode(TorchFunction):
         return ()
 
     def wide_gradients(self) -> None:
-        """Return None, because reverse mode already shows the rounding errors of the module's own dtype."""
+        """Return None, because plain backward already shows the rounding errors of the module's own dtype."""
+
+
+@dataclass(frozen=True)
+class _ForwardMode(_OtherMode):
+    """A module as a `Function` whose gradients come from forward mode, one pass for each entry."""
+
+    @property
+    def origin(self) -> str:
+        return f"torch forward mode of {self.code}"
+
+    def gradients(self, parameters: Mapping[str, Array]) -> Mapping[str, Array]:
+        with hinted(_HOW_TO_JVP), self.code.running("in forward mode"):
+            return forward_gradients(self.graph, parameters, self.upstream.weights)
 
 
 _HOW_TO_JVP = "forward mode needs a jvp: give each autograd.Function a static method jvp(ctx, *tangents)"
@@ -96,7 +101,7 @@ def _ways(torch: Any) -> list[_Way]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Batched(TorchFunction):
+class _Batched(_OtherMode):
     """A module as a `Function` whose gradients come from one backward pass for several upstreams.
 
     In each row of the batch, the upstream of the check is multiplied by different factors.
@@ -123,16 +128,6 @@ class _Batched(TorchFunction):
         """Return the gradients for each row of the batch."""
         with hinted(_HOW_TO_BATCH), self.code.running(f"in a batch of upstream gradients ({self.way.name})"):
             return self.graph.batched_gradients(parameters, self.whole, self.factors, self.way.run)
-
-    def places(self, wrong: Collection[str], right: Collection[str]) -> tuple[str, ...]:
-        return ()
-
-    def attached(self) -> tuple[Attached, ...]:
-        """Return an empty tuple, since the check of plain backward already finds detached branches."""
-        return ()
-
-    def wide_gradients(self) -> None:
-        """Return None, because backward for one upstream already shows the rounding errors of the dtype."""
 
 
 _HOW_TO_BATCH = "write backward with operations that torch.func.vmap can batch, or leave 'batched' out"
