@@ -15,14 +15,12 @@ from functools import cached_property
 from itertools import product
 from typing import TypeVar
 
-import numpy as np
-
 from gradcheck_cli.diagnose.finished import Candidate, fitted, scaled_to, tensor_factors
 from gradcheck_cli.diagnose.fit import affine_if_any, is_right, times
 from gradcheck_cli.diagnose.found import Found
+from gradcheck_cli.diagnose.layer_backprop import LayerBackprop
 from gradcheck_cli.diagnose.mistake import Mistake, Steps, Wrong, WrongPenalty, WrongTensor
 from gradcheck_cli.diagnose.partly import in_some_units, of_some_samples, rows_as, sum_over_some
-from gradcheck_cli.diagnose.rows import Rows, in_rows
 from gradcheck_cli.diagnose.site import RIGHT, Part, Site
 from gradcheck_cli.diagnose.state import Made, State, distinct, number_of
 from gradcheck_cli.diagnose.table import CLIPPED, MISTAKES, SWAPPED, TENSOR_FACTOR, TENSOR_KINDS
@@ -50,17 +48,16 @@ class Search:
         self.problem = problem
         self.targets = targets
         self.found = Found(problem, targets)
+        self._layers = LayerBackprop(problem, self.found.values)
         self.most = 1
         self.without = without
         self.tried = 0
         self._options: dict[tuple[Part, int], list[Mistake]] = {}
-        self._right_deltas: tuple[Array, ...] = ()
-        self._latest: tuple[State, int, Site | None] | None = None
         self._latest_rows: tuple[Site, Array] | None = None
 
     def run(self, most: int) -> list[State]:
         """Return every state with up to `most` mistakes that reproduces the gradients of all layers."""
-        assert self._right
+        assert self._layers.right
         self.most = most
         states = [State()]
         for i in reversed(range(len(self.problem.network.layers))):
@@ -105,7 +102,7 @@ class Search:
             return False
         key = tuple(map(id, before.values()))
         if key not in known:
-            site = self._site(state, i, before, 0.0)
+            site = self._layers.site(state, i, before, 0.0)
             known[key] = site is None or any(
                 self.targets[name].is_right
                 and name not in self.found.penalized
@@ -139,7 +136,7 @@ class Search:
         """
         key = part, i
         if key not in self._options:
-            site = self._right[i + 1 if part is Part.BELOW else i]
+            site = self._layers.right[i + 1 if part is Part.BELOW else i]
             known = (mistake for mistake in MISTAKES[part] if mistake.kind not in self.without)
             self._options[key] = [
                 mistake for mistake in known if mistake.made(site, mistake.planted) is not None
@@ -147,19 +144,6 @@ class Search:
         if self.most == 1:
             return self._options[key]
         return [mistake for mistake in self._options[key] if not mistake.alike]
-
-    @cached_property
-    def _right(self) -> list[Site]:
-        """The sites of all layers in a backprop without mistakes, by layer index."""
-        sites: list[Site] = []
-        state = State()
-        for i in reversed(range(len(self.problem.network.layers))):
-            site = self._site(state, i, {}, 0.0)
-            assert site is not None
-            sites.insert(0, site)
-            state = State(site=site)
-        self._right_deltas = tuple(site.delta for site in sites)
-        return [replace(site, right_deltas=self._right_deltas) for site in sites]
 
     def _with_steps(self, state: State, i: int, steps: Steps) -> Iterator[State]:
         for value, site in self._sites(state, i, steps):
@@ -194,54 +178,20 @@ class Search:
         If the steps have no unknown, the value is 0. A site is left out if it equals the site without the
         wrong steps.
         """
-        site = self._site(state, i, steps, 0.0)
+        site = self._layers.site(state, i, steps, 0.0)
         if site is None:
             return
         unknown = next((mistake for mistake in steps.values() if mistake.unknown), None)
         if unknown is None:
-            if not steps or not is_right(site, self._plain(state, i)):
+            if not steps or not is_right(site, self._layers.plain(state, i)):
                 yield 0.0, site
             return
         for value in self._values(unknown, state, i, steps, site):
             if unknown.unknown == "learning rate" and value <= 0:
                 continue
-            solved = self._site(state, i, steps, value)
-            if solved is not None and not is_right(solved, self._plain(state, i)):
+            solved = self._layers.site(state, i, steps, value)
+            if solved is not None and not is_right(solved, self._layers.plain(state, i)):
                 yield value, solved
-
-    def _site(self, state: State, i: int, steps: Steps, value: float) -> Site | None:
-        """Return layer i's site after these steps; None if any of the steps does not apply.
-
-        value: the value of the steps' unknown.
-        """
-        nothing, above = np.empty(0), state.deltas
-
-        def site(dL_da: Array = nothing, dL_dy: Array = nothing, delta: Array = nothing) -> Site:
-            at = self.problem, self._activity, i, self.found.values
-            return Site(*at, dL_da, dL_dy, delta, above, self._right_deltas)
-
-        first = Part.BELOW if state.site else Part.LOSS
-        dL_da = self._step(first, steps, state.site or site(), value)
-        if dL_da is None:
-            return None
-        dL_dy = self._step(Part.ACTIVATION, steps, site(dL_da), value)
-        if dL_dy is None:
-            return None
-        delta = self._step(Part.NORM, steps, site(dL_da, dL_dy), value)
-        return None if delta is None else site(dL_da, dL_dy, delta)
-
-    def _plain(self, state: State, i: int) -> Site | None:
-        """Return layer i's site with only the state's mistakes, which all lie above layer i."""
-        if self._latest is None or self._latest[0] is not state or self._latest[1] != i:
-            self._latest = state, i, self._site(state, i, {}, 0.0)
-        return self._latest[2]
-
-    def _step(self, part: Part, steps: Steps, site: Site, value: float) -> Array | None:
-        return steps[part].made(site, value) if part in steps else RIGHT[part](site)
-
-    @cached_property
-    def _activity(self) -> Rows:
-        return in_rows(self.problem)
 
     def _values(self, unknown: Mistake, state: State, i: int, steps: Steps, at_zero: Site) -> list[float]:
         """Return the values of the unknown to try.
@@ -250,7 +200,7 @@ class Search:
         """
         if unknown.solver is not None:
             return self.found.solved(unknown, at_zero)
-        at_one = self._site(state, i, steps, 1.0)
+        at_one = self._layers.site(state, i, steps, 1.0)
         return [] if at_one is None else self.found.unknowns(at_zero, at_one)
 
     # --- a factor ------------------------------------------------------------------------------------------
@@ -268,7 +218,7 @@ class Search:
 
     def _in_some_units(self, state: State, reached: State, i: int, steps: Steps) -> Iterator[State]:
         """Yield the states in which the wrong steps are made in only some units of the layer."""
-        wrong, right = reached.site, self._plain(state, i)
+        wrong, right = reached.site, self._layers.plain(state, i)
         name = wrong.layer.weight if wrong else ""
         if wrong is None or right is None or name not in self.targets or wrong.layer.batch_norm is not None:
             return
@@ -298,7 +248,7 @@ class Search:
 
     @cached_property
     def _some_samples(self) -> tuple[str, Site] | None:
-        return of_some_samples(self._right, self.found.of_data)
+        return of_some_samples(self._layers.right, self.found.of_data)
 
     def _sum_over_some(self, state: State, part: Part, name: str) -> Iterator[Candidate]:
         site = state.site

@@ -15,7 +15,8 @@ from gradcheck_cli.diagnose.wrong_biases import BIAS_MISTAKES
 from gradcheck_cli.diagnose.wrong_convolutions import CONVOLUTION_MISTAKES
 from gradcheck_cli.diagnose.wrong_formulas import FORMULA_MISTAKES
 from gradcheck_cli.diagnose.wrong_handed_down import HANDED_DOWN_MISTAKES
-from gradcheck_cli.diagnose.wrong_losses import LOGIT_MISTAKES, MARGIN_MISTAKES, OTHER_LOSS_MISTAKES
+from gradcheck_cli.diagnose.wrong_losses import LOGIT_MISTAKES, OTHER_LOSS_MISTAKES
+from gradcheck_cli.diagnose.wrong_margins import MARGIN_MISTAKES
 from gradcheck_cli.diagnose.wrong_norms import NORM_MISTAKES
 from gradcheck_cli.diagnose.wrong_penalties import PAIRED_PENALTY_MISTAKES, PENALTY_MISTAKES
 from gradcheck_cli.diagnose.wrong_precision import ROUNDED_AWAY
