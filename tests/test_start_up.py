@@ -10,6 +10,7 @@ import pytest
 from paths import ROOT
 
 from gradcheck_cli import __main__ as command
+from gradcheck_cli.spec.layers import KINDS
 
 CHECKED = """
 from gradcheck_cli import cli
@@ -23,6 +24,15 @@ GIVEN = """
 import numpy as np
 from gradcheck_cli import check_gradients
 check_gradients(lambda w: ((w ** 2).sum(), 2 * w), np.ones(3))
+"""
+
+UNUSED = """
+import gc
+from gradcheck_cli.spec.file import load_spec
+from gradcheck_cli.spec.model import Model
+models = [each for each in gc.get_objects() if isinstance(each, type) and issubclass(each, Model)]
+assert len(models) > 10
+assert not [model for model in models if model.__dict__["__pydantic_complete__"]]
 """
 
 OF_CODE = (
@@ -63,6 +73,16 @@ def test_a_wrong_gradient_loads_the_diagnosis():
 def test_a_network_loads_nothing_that_code_needs(by_a_right_spec):
     assert not by_a_right_spec & own(*OF_CODE)
     assert own("code.objective") < loaded_by(GIVEN)
+
+
+def test_a_spec_loads_only_the_kinds_of_layers_that_it_contains(by_a_right_spec):
+    others = {home.split(".")[0] for home in KINDS.homes.values()} - {"parametric"}
+    assert not by_a_right_spec & own(*(f"spec.layers.{module}" for module in others))
+    assert not by_a_right_spec & own("network.composed.recurrent", "network.steps.pooling")
+
+
+def test_a_validator_is_built_when_a_spec_needs_it():
+    assert "gradcheck_cli.spec.spec" in loaded_by(UNUSED)
 
 
 def test_a_table_loads_no_pictures(by_a_right_spec):

@@ -88,5 +88,6 @@ class SyntheticData(Model):
 
 
 Data = Annotated[
-    DataFile | SyntheticData | InlineData, by_key(file=DataFile, synthetic=SyntheticData, x=InlineData)
+    DataFile | SyntheticData | InlineData,
+    by_key({"file": DataFile, "synthetic": SyntheticData, "x": InlineData}),
 ]

@@ -134,5 +134,5 @@ def _unpickled(key: str) -> FromCode:
 
 
 Gradients = Annotated[
-    GradientFile | FromCode | Backprop, by_key(file=GradientFile, **CODE_MODELS, source=Backprop)
+    GradientFile | FromCode | Backprop, by_key({"file": GradientFile, **CODE_MODELS, "source": Backprop})
 ]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -14,9 +16,12 @@ from pydantic import (
     ConfigDict,
     Field,
     GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    TypeAdapter,
     ValidationInfo,
 )
 from pydantic.fields import FieldInfo
+from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from gradcheck_cli.errors import closest
@@ -30,7 +35,11 @@ MAX_NUMBERS = 250_000_000
 
 
 class Model(BaseModel):
-    """Base class of all sections of a spec, which are frozen and strict. Unknown keys are errors."""
+    """Base class of all sections of a spec, which are frozen and strict. Unknown keys are errors.
+
+    A default that is a section is made by `model_construct`, because validating the default would build a
+    validator that nothing else uses.
+    """
 
     model_config = ConfigDict(
         extra="forbid",
@@ -39,6 +48,9 @@ class Model(BaseModel):
         allow_inf_nan=False,
         defer_build=True,  # most models are only parts of others: build them on first use
     )
+
+
+M = TypeVar("M", bound=Model)
 
 
 def one_of(table: Mapping[str, Any], kind: str) -> AfterValidator:
@@ -175,7 +187,44 @@ def keys_of(model: type[BaseModel]) -> dict[str, FieldInfo]:
     return {field.alias or name: field for name, field in model.model_fields.items()}
 
 
-def by_key(**models: type[Model]) -> Kinds:
+@dataclass(frozen=True, eq=False)
+class LateKinds(Kinds):
+    """Kinds that are models. The validator of a model is built when a spec first contains that kind."""
+
+    def __get_pydantic_core_schema__(self, _: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.with_info_plain_validator_function(self.validated)
+
+    def validated(self, value: object, info: ValidationInfo) -> object:
+        """Validate a value as the kind that `choose` returns. The kind is part of an error's location."""
+        return _only(self, self.choose(value)).validate_python(value, context=info.context)
+
+    def __get_pydantic_json_schema__(self, _: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return handler(self._union())
+
+    def _union(self) -> CoreSchema:
+        """Return the union of all kinds, with every model built."""
+        return TypeAdapter(Annotated[Any, Kinds(self.members, self.choose)]).core_schema
+
+
+class NestedKinds(LateKinds):
+    """Kinds inside one of the same kinds. The JSON Schema refers to them instead of defining them again."""
+
+    def __get_pydantic_json_schema__(self, _: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        union: Any = self._union()
+        mentioned: dict[Any, Any] = {
+            kind: core_schema.definition_reference_schema(model["ref"])
+            for kind, model in union.get("schema", union)["choices"].items()
+        }
+        return handler(core_schema.tagged_union_schema(mentioned, self.choose))
+
+
+@cache
+def _only(kinds: LateKinds, kind: str) -> TypeAdapter[Any]:
+    """Return a validator that takes every value for the given kind."""
+    return TypeAdapter(Annotated[Any, Kinds({kind: kinds.members[kind]}, lambda _: kind)])
+
+
+def by_key(models: Mapping[str, type[Model]]) -> LateKinds:
     """Return `Kinds` that choose a mapping's model by the first key in `models` that the mapping contains.
 
     If the mapping contains no such key, the model that knows most of the mapping's keys is chosen, even if
@@ -187,10 +236,35 @@ def by_key(**models: type[Model]) -> Kinds:
             return next(key for key, model in models.items() if isinstance(value, model))
         keys = value if isinstance(value, dict) else ()
         present = (key for key in models if key in keys)
-        return next(present, None) or max(reversed(models), key=lambda kind: _known(keys, models[kind]))
+        return next(present, None) or max(
+            reversed(tuple(models)), key=lambda kind: _known(keys, models[kind])
+        )
 
-    return Kinds(models, choose)
+    return LateKinds(models, choose)
 
 
 def _known(keys: Collection[Any], model: type[Model]) -> int:
     return sum(closest(key, keys_of(model)) is not None for key in keys)
+
+
+@dataclass(frozen=True)
+class LateModels(Mapping[str, type[M]]):
+    """Models by key. The module of a model is loaded when the model is first used.
+
+    package: the package that contains the modules.
+    homes: Maps each key to the model's module in this package and its name, such as "pooling.MaxPool1dSpec".
+    """
+
+    package: str
+    homes: Mapping[str, str]
+
+    def __getitem__(self, key: str) -> type[M]:
+        module, name = self.homes[key].split(".")
+        model: type[M] = getattr(import_module(f"{self.package}.{module}"), name)
+        return model
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.homes)
+
+    def __len__(self) -> int:
+        return len(self.homes)

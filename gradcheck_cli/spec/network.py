@@ -150,7 +150,7 @@ class NetworkSpec(Model):
     inputs: NetworkInputs
     layers: Annotated[tuple[AnyLayer, ...], Field(strict=False, min_length=1, max_length=1000)]
     loss: Annotated[LossSpec, BeforeValidator(named, json_schema_input_type=_LossName | LossSpec)]
-    penalty: PenaltySpec = PenaltySpec()
+    penalty: PenaltySpec = PenaltySpec.model_construct()
 
     @property
     def features(self) -> tuple[int, ...]:

@@ -31,5 +31,5 @@ class ParameterFile(ArrayFile):
 
 
 Parameters = Annotated[
-    ParameterFile | InitialisedParameters, by_key(file=ParameterFile, init=InitialisedParameters)
+    ParameterFile | InitialisedParameters, by_key({"file": ParameterFile, "init": InitialisedParameters})
 ]

@@ -67,7 +67,8 @@ class Spec(Model):
         json_schema_extra={"if": {"not": _OF_CODE}, "then": {"required": ["network", "data"]}}
     )
 
-    gradients: Gradients = Backprop()  # first, since this section decides which others are required
+    # first, since this section decides which others are required
+    gradients: Gradients = Backprop.model_construct()
     network: Annotated[
         NetworkSpec | None, BeforeValidator(_needed_without_code, json_schema_input_type=NetworkSpec)
     ] = _MAYBE_UNSAID
@@ -75,7 +76,7 @@ class Spec(Model):
         _MAYBE_UNSAID
     )
     parameters: Parameters | None = None
-    check: CheckSpec = CheckSpec()
+    check: CheckSpec = CheckSpec.model_construct()
     dtype: Literal["float64", "float32"] = "float64"
 
     @property

@@ -25,61 +25,10 @@ A step maps arrays (…, N, *features) of N samples to one such array. To add a 
      entries.
    - `label`, `makes_images`, `channel`, `multiplications`: see `Step`.
 
-2. Add its line to `STEPS`, if a layer of a spec is this step alone.
-3. Write its model, a `LayerItem`, in the file of its family in `spec.layers`, and add its line to `KINDS`
-   there. `build` adds the layer's nodes to a `Builder`; by default, it adds the one step in `STEPS`. A layer
-   that consists of several steps, or of other layers, overrides `build`.
-4. Add rows to `tests/network/step_kinds.py` for the step, and to `tests/layer_kinds.py` for the layer, each
+2. Write its model, a `LayerItem`, in the file of its family in `spec.layers`, and add its line to `KINDS`
+   there. `build` adds the layer's nodes to a `Builder`; by default, it adds one step, of the class `step`. A
+   layer that consists of several steps, or of other layers, overrides `build`.
+3. Add rows to `tests/network/step_kinds.py` for the step, and to `tests/layer_kinds.py` for the layer, each
    with torch's function in the test of the same name. Every promise is tested on random draws of these rows.
-5. Add its row to `docs/reference/layers.md`, and an example to `docs/_generate/derivations.py`.
+4. Add its row to `docs/reference/layers.md`, and an example to `docs/_generate/derivations.py`.
 """
-
-from __future__ import annotations
-
-from collections.abc import Mapping
-
-from gradcheck_cli.network.step import Step
-from gradcheck_cli.network.steps.adaptive_max_pool import AdaptiveMaxPool, AdaptiveMaxPool1d
-from gradcheck_cli.network.steps.conv1d import Conv1d
-from gradcheck_cli.network.steps.conv2d import Conv2d
-from gradcheck_cli.network.steps.conv_transpose2d import ConvTranspose2d
-from gradcheck_cli.network.steps.dense import Dense
-from gradcheck_cli.network.steps.dropout import Dropout
-from gradcheck_cli.network.steps.embedding import Embedding
-from gradcheck_cli.network.steps.max_pool1d import MaxPool1d
-from gradcheck_cli.network.steps.max_pool2d import MaxPool2d
-from gradcheck_cli.network.steps.pooling import AdaptiveAvgPool, AdaptiveAvgPool1d, AvgPool, AvgPool1d, Mean
-from gradcheck_cli.network.steps.positional import PositionalAdd
-from gradcheck_cli.network.steps.prelu import PReLU
-from gradcheck_cli.network.steps.rearrange import Permute, Reshape, Select
-from gradcheck_cli.network.steps.reshape import Flatten
-from gradcheck_cli.network.steps.rotary import Rotary
-from gradcheck_cli.network.steps.softmax import LogSoftmax, Softmax
-
-STEPS: Mapping[str, type[Step]] = {
-    "units": Dense,
-    "conv1d": Conv1d,
-    "conv2d": Conv2d,
-    "conv_transpose2d": ConvTranspose2d,
-    "flatten": Flatten,
-    "max_pool1d": MaxPool1d,
-    "max_pool2d": MaxPool2d,
-    "avg_pool1d": AvgPool1d,
-    "avg_pool2d": AvgPool,
-    "adaptive_max_pool1d": AdaptiveMaxPool1d,
-    "adaptive_max_pool2d": AdaptiveMaxPool,
-    "adaptive_avg_pool1d": AdaptiveAvgPool1d,
-    "adaptive_avg_pool2d": AdaptiveAvgPool,
-    "embedding": Embedding,
-    "positional_embedding": PositionalAdd,
-    "rotary": Rotary,
-    "dropout": Dropout,
-    "prelu": PReLU,
-    "softmax": Softmax,
-    "log_softmax": LogSoftmax,
-    "mean": Mean,
-    "select": Select,
-    "permute": Permute,
-    "reshape": Reshape,
-}
-"""Maps the spec's key for each kind of layer that is a single step to that step."""

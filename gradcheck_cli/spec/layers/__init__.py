@@ -5,141 +5,81 @@ To add a kind of layer, write a `LayerItem` in the file of its family and add a 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
-from gradcheck_cli.network.builder import Builder
-from gradcheck_cli.network.step import UnfitError
-from gradcheck_cli.network.steps.add import Add
-from gradcheck_cli.spec.layers.attention import AttentionSpec
-from gradcheck_cli.spec.layers.elementwise import DropoutSpec, LogSoftmaxSpec, PReluSpec, SoftmaxSpec
 from gradcheck_cli.spec.layers.item import LayerItem
-from gradcheck_cli.spec.layers.maxout import MaxoutSpec
-from gradcheck_cli.spec.layers.norms import GroupNormSpec, InstanceNormSpec, LayerNormSpec, RmsNormSpec
-from gradcheck_cli.spec.layers.parametric import (
-    Conv1dSpec,
-    Conv2dSpec,
-    ConvTranspose2dSpec,
-    LayerSpec,
-    ParametricLayer,
+from gradcheck_cli.spec.layers.parametric import ParametricLayer
+from gradcheck_cli.spec.model import LateModels, Model, NestedKinds, by_key, keys_of
+
+__all__ = ["KINDS", "AnyLayer", "InnerLayer", "LayerItem", "ParametricLayer", "in_order"]
+
+KINDS = LateModels[LayerItem](
+    __name__,
+    {
+        "conv1d": "convolutions.Conv1dSpec",
+        "conv2d": "convolutions.Conv2dSpec",
+        "conv_transpose2d": "convolutions.ConvTranspose2dSpec",
+        "flatten": "shapes.FlattenSpec",
+        "max_pool1d": "pooling.MaxPool1dSpec",
+        "max_pool2d": "pooling.MaxPool2dSpec",
+        "avg_pool1d": "pooling.AvgPool1dSpec",
+        "avg_pool2d": "pooling.AvgPool2dSpec",
+        "adaptive_avg_pool1d": "pooling.AdaptiveAvgPool1dSpec",
+        "adaptive_avg_pool2d": "pooling.AdaptiveAvgPool2dSpec",
+        "adaptive_max_pool1d": "pooling.AdaptiveMaxPool1dSpec",
+        "adaptive_max_pool2d": "pooling.AdaptiveMaxPool2dSpec",
+        "layer_norm": "norms.LayerNormSpec",
+        "rms_norm": "norms.RmsNormSpec",
+        "group_norm": "norms.GroupNormSpec",
+        "instance_norm": "norms.InstanceNormSpec",
+        "embedding": "tokens.EmbeddingSpec",
+        "positional_embedding": "tokens.PositionalEmbeddingSpec",
+        "prelu": "elementwise.PReluSpec",
+        "maxout": "maxout.MaxoutSpec",
+        "softmax": "elementwise.SoftmaxSpec",
+        "log_softmax": "elementwise.LogSoftmaxSpec",
+        "mean": "shapes.MeanSpec",
+        "select": "shapes.SelectSpec",
+        "permute": "shapes.PermuteSpec",
+        "reshape": "shapes.ReshapeSpec",
+        "residual": "residual.ResidualSpec",
+        "rnn": "sequences.RnnSpec",
+        "lstm": "sequences.LstmSpec",
+        "gru": "sequences.GruSpec",
+        "attention": "attention.AttentionSpec",
+        "rotary": "tokens.RotarySpec",
+        "swiglu": "sequences.SwigluSpec",
+        "geglu": "sequences.GegluSpec",
+        "dropout": "elementwise.DropoutSpec",
+        "units": "parametric.LayerSpec",
+    },
 )
-from gradcheck_cli.spec.layers.pooling import (
-    AdaptiveAvgPool1dSpec,
-    AdaptiveAvgPool2dSpec,
-    AdaptiveMaxPool1dSpec,
-    AdaptiveMaxPool2dSpec,
-    AvgPool1dSpec,
-    AvgPool2dSpec,
-    MaxPool1dSpec,
-    MaxPool2dSpec,
-)
-from gradcheck_cli.spec.layers.sequences import (
-    GegluSpec,
-    GruSpec,
-    LstmSpec,
-    RnnSpec,
-    SwigluSpec,
-)
-from gradcheck_cli.spec.layers.shapes import FlattenSpec, MeanSpec, PermuteSpec, ReshapeSpec, SelectSpec
-from gradcheck_cli.spec.layers.tokens import EmbeddingSpec, PositionalEmbeddingSpec, RotarySpec
-from gradcheck_cli.spec.model import Model, by_key, keys_of
-
-__all__ = ["KINDS", "AnyLayer", "LayerItem", "ParametricLayer", "in_order"]
-
-
-class ResidualSpec(LayerItem):
-    """A residual block, x + f(x): the output of its layers is added to their input.
-
-    residual: The layers of f. Their output must have the same shape as their input.
-    """
-
-    kind: ClassVar[str] = "residual"
-
-    residual: Annotated[tuple[AnyLayer, ...], Field(strict=False, min_length=1, max_length=1000)]
-
-    @property
-    def inner(self) -> tuple[LayerItem, ...]:
-        return self.residual
-
-    def build(self, builder: Builder, value: int) -> int:
-        around = builder.through(self.residual, value, "residual")
-        there, here = builder.features(around), builder.features(value)
-        if there != here:
-            message = (
-                f"the layers in this residual block turn samples of shape {list(here)} into {list(there)}"
-            )
-            raise UnfitError(
-                message, "residual", "their output is added to their input: make the shapes equal"
-            )
-        return builder.add(Add(), value, around)
-
-
-KINDS: Mapping[str, type[LayerItem]] = {
-    kind.kind: kind
-    for kind in (
-        Conv1dSpec,
-        Conv2dSpec,
-        ConvTranspose2dSpec,
-        FlattenSpec,
-        MaxPool1dSpec,
-        MaxPool2dSpec,
-        AvgPool1dSpec,
-        AvgPool2dSpec,
-        AdaptiveAvgPool1dSpec,
-        AdaptiveAvgPool2dSpec,
-        AdaptiveMaxPool1dSpec,
-        AdaptiveMaxPool2dSpec,
-        LayerNormSpec,
-        RmsNormSpec,
-        GroupNormSpec,
-        InstanceNormSpec,
-        EmbeddingSpec,
-        PositionalEmbeddingSpec,
-        PReluSpec,
-        MaxoutSpec,
-        SoftmaxSpec,
-        LogSoftmaxSpec,
-        MeanSpec,
-        SelectSpec,
-        PermuteSpec,
-        ReshapeSpec,
-        ResidualSpec,
-        RnnSpec,
-        LstmSpec,
-        GruSpec,
-        AttentionSpec,
-        RotarySpec,
-        SwigluSpec,
-        GegluSpec,
-        DropoutSpec,
-        LayerSpec,
-    )
-}
-"""Maps the key of each kind of layer to its model.
+"""Maps the key of each kind of layer to its model, which loads on first use, with the steps that it builds.
 
 The first of these keys that a layer has decides its kind. If an option of one kind is also the key of another
 kind, the kind with the option must come first. A layer without any of these keys gets the last kind.
 """
 
 
+def _is_alone(key: str) -> bool:
+    """Return whether a kind of layer needs no options. A spec may write its key as a plain word."""
+    field = keys_of(KINDS[key]).get(key)
+    return field is not None and not field.is_required()
+
+
 @cache
 def _alone() -> tuple[str, ...]:
-    """Return the keys of the kinds of layer that need no options.
-
-    A spec may write such a key as a plain word.
-    """
-    return tuple(
-        key for key, kind in KINDS.items() if key in (keys := keys_of(kind)) and not keys[key].is_required()
-    )
+    return tuple(filter(_is_alone, KINDS))
 
 
 def _item(value: object) -> object:
     """Expand a layer written as a plain word to a mapping: `flatten` to `{flatten: true}`."""
-    if isinstance(value, str) and value in _alone():
+    if isinstance(value, str) and value in KINDS and _is_alone(value):
         return {value: True}
     if isinstance(value, str) and value not in KINDS:
         choices = [*_alone(), "or a mapping such as {units: 10}"]
@@ -160,9 +100,14 @@ def _by_key_in_schema(schema: dict[str, Any]) -> None:
     schema |= {"if": {"type": "string"}, "then": {"enum": list(_alone())}, "else": chosen}
 
 
-AnyLayer = Annotated[
-    LayerItem, by_key(**KINDS), BeforeValidator(_item), Field(json_schema_extra=_by_key_in_schema)
-]
+_FOUND = by_key(KINDS)
+_WRITTEN = (BeforeValidator(_item), Field(json_schema_extra=_by_key_in_schema))
+
+AnyLayer = Annotated[LayerItem, _FOUND, *_WRITTEN]
+"""A layer of a network."""
+
+InnerLayer = Annotated[LayerItem, NestedKinds(_FOUND.members, _FOUND.choose), *_WRITTEN]
+"""A layer inside another layer."""
 
 
 def in_order(

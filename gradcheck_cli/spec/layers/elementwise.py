@@ -11,6 +11,7 @@ from gradcheck_cli.network.builder import Builder
 from gradcheck_cli.network.step import Step, UnfitError
 from gradcheck_cli.network.steps.dropout import Dropout, SampleDropout
 from gradcheck_cli.network.steps.fit import any_axis_of
+from gradcheck_cli.network.steps.prelu import PReLU
 from gradcheck_cli.network.steps.rearrange import Permute
 from gradcheck_cli.network.steps.softmax import LogSoftmax, Softmax
 from gradcheck_cli.spec.layers.fixed import Fixed, FixedArray, Key, given
@@ -65,6 +66,7 @@ class PReluSpec(LayerItem):
     """
 
     kind: ClassVar[str] = "prelu"
+    step: ClassVar[type[Step]] = PReLU
 
     prelu: Literal[True] = True
     num_parameters: Size = 1

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import BeforeValidator, Field
 
 from gradcheck_cli.network.builder import Builder
-from gradcheck_cli.network.steps import STEPS
+from gradcheck_cli.network.step import Step
 from gradcheck_cli.spec.layers.fixed import Fixed, Key
 from gradcheck_cli.spec.model import Index, Model, Name, Size
 
@@ -21,6 +21,9 @@ class LayerItem(Model):
 
     kind: ClassVar[str]
     """The key that identifies the kind of layer."""
+
+    step: ClassVar[type[Step]]
+    """The step of a layer that is a single step, perhaps with more steps around it."""
 
     added: ClassVar[frozenset[str]] = frozenset()
     """The keys of masks that are added to numbers. True and −∞ leave a number out, and false adds 0."""
@@ -50,9 +53,11 @@ class LayerItem(Model):
     def build(self, builder: Builder, value: int) -> int:
         """Add the layer's nodes to the network and return the index of its output.
 
+        By default, the layer is one step. A layer of several steps overrides this method.
+
         value: the index of the layer's input.
         """
-        step = STEPS[self.kind].of(builder.features(value), **self.options)
+        step = self.step.of(builder.features(value), **self.options)
         return builder.add(step, value)
 
 

@@ -1,4 +1,4 @@
-"""Dense layers and convolutions: a step with weights, optional batch normalisation, and an activation."""
+"""A layer with weights, optional batch normalisation and an activation; the dense layer is one."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from gradcheck_cli.network.activations import ACTIVATIONS
 from gradcheck_cli.network.builder import Builder
 from gradcheck_cli.network.layer import Layer
 from gradcheck_cli.network.step import Step, UnfitError
-from gradcheck_cli.network.steps import STEPS
+from gradcheck_cli.network.steps.dense import Dense
 from gradcheck_cli.network.steps.weight_norm import WeightNorm
 from gradcheck_cli.spec.layers.activation import Activation, ActivationSpec
 from gradcheck_cli.spec.layers.batch_norm import BatchNormSpec
 from gradcheck_cli.spec.layers.composed import refuse_images
 from gradcheck_cli.spec.layers.fixed import Fixed, Key
-from gradcheck_cli.spec.layers.item import LayerItem, Padding, Pair, switch
-from gradcheck_cli.spec.model import Index, Name, Size
+from gradcheck_cli.spec.layers.item import LayerItem, switch
+from gradcheck_cli.spec.model import Name, Size
 from gradcheck_cli.types import Shape
 
 
@@ -36,7 +36,7 @@ class ParametricLayer(LayerItem):
     batch_norm: Annotated[
         BatchNormSpec | None, BeforeValidator(switch, json_schema_input_type=bool | BatchNormSpec | None)
     ] = None
-    activation: Activation = ActivationSpec(name="identity")
+    activation: Activation = ActivationSpec.model_construct(name="identity")
 
     @property
     def options(self) -> dict[str, Any]:
@@ -52,7 +52,7 @@ class ParametricLayer(LayerItem):
 
     def build(self, builder: Builder, value: int) -> int:
         features = builder.features(value)
-        plain = STEPS[self.kind].of(features, **self.options)
+        plain = self.step.of(features, **self.options)
         step = WeightNorm(plain) if self.weight_norm else plain
         row = ACTIVATIONS[self.activation.name].with_options(**self.activation.options)
         layer, names = Layer(builder.layer, step, features, row), self._names(builder, step)
@@ -77,6 +77,7 @@ class LayerSpec(ParametricLayer):
     """
 
     kind: ClassVar[str] = "units"
+    step: ClassVar[type[Step]] = Dense
 
     units: Size
     weight: Name | None = None
@@ -110,68 +111,3 @@ def _tied(layer: str, needed: Shape, known: Mapping[str, Shape]) -> str:
         message = f"'{weight}' has the shape {list(known[weight])}, but this layer needs {list(needed)}"
         raise UnfitError(message, "weight", "a dense layer's weight is [units, inputs]")
     return weight
-
-
-class Conv2dSpec(ParametricLayer):
-    """A convolution over images [channels, height, width], like torch.nn.Conv2d.
-
-    conv2d: The number of output channels.
-    kernel: The size of the kernel, as a number or [height, width].
-    stride: The distance between neighbouring positions of the kernel.
-    padding: The number of zeros added on each side.
-    dilation: The distance between neighbouring entries of the kernel.
-    groups: The number of groups of channels. Each group of outputs depends on one group of inputs.
-    """
-
-    kind: ClassVar[str] = "conv2d"
-
-    conv2d: Size
-    kernel: Pair
-    stride: Pair = (1, 1)
-    padding: Padding = (0, 0)
-    dilation: Pair = (1, 1)
-    groups: Size = 1
-
-
-class Conv1dSpec(ParametricLayer):
-    """A convolution over sequences [channels, length], like torch.nn.Conv1d.
-
-    conv1d: The number of output channels.
-    kernel: The length of the kernel.
-    stride: The distance between neighbouring positions of the kernel.
-    padding: The number of zeros added on each side.
-    dilation: The distance between neighbouring entries of the kernel.
-    groups: The number of groups of channels. Each group of outputs depends on one group of inputs.
-    """
-
-    kind: ClassVar[str] = "conv1d"
-
-    conv1d: Size
-    kernel: Size
-    stride: Size = 1
-    padding: Index = 0
-    dilation: Size = 1
-    groups: Size = 1
-
-
-class ConvTranspose2dSpec(ParametricLayer):
-    """A transposed convolution over images [channels, height, width], like torch.nn.ConvTranspose2d.
-
-    conv_transpose2d: The number of output channels.
-    kernel: The size of the kernel, as a number or [height, width].
-    stride: The distance, in the output, between the windows of neighbouring inputs.
-    padding: The number of rows and columns cut off from each side of the output.
-    output_padding: The number of rows and columns added at the bottom and right of the output.
-    dilation: The distance between neighbouring entries of the kernel.
-    groups: The number of groups of channels. Each group of outputs depends on one group of inputs.
-    """
-
-    kind: ClassVar[str] = "conv_transpose2d"
-
-    conv_transpose2d: Size
-    kernel: Pair
-    stride: Pair = (1, 1)
-    padding: Padding = (0, 0)
-    output_padding: Padding = (0, 0)
-    dilation: Pair = (1, 1)
-    groups: Size = 1

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from gradcheck_cli.network.step import Step
+from gradcheck_cli.network.steps.adaptive_max_pool import AdaptiveMaxPool, AdaptiveMaxPool1d
+from gradcheck_cli.network.steps.max_pool1d import MaxPool1d
+from gradcheck_cli.network.steps.max_pool2d import MaxPool2d
+from gradcheck_cli.network.steps.pooling import AdaptiveAvgPool, AdaptiveAvgPool1d, AvgPool, AvgPool1d
 from gradcheck_cli.spec.layers.item import LayerItem, Padding, Pair
 from gradcheck_cli.spec.model import Index, Size
 
@@ -18,6 +23,7 @@ class MaxPool2dSpec(LayerItem):
     """
 
     kind: ClassVar[str] = "max_pool2d"
+    step: ClassVar[type[Step]] = MaxPool2d
 
     max_pool2d: Pair
     stride: Pair | None = None
@@ -35,6 +41,7 @@ class MaxPool1dSpec(LayerItem):
     """
 
     kind: ClassVar[str] = "max_pool1d"
+    step: ClassVar[type[Step]] = MaxPool1d
 
     max_pool1d: Size
     stride: Size | None = None
@@ -52,6 +59,7 @@ class AvgPool1dSpec(LayerItem):
     """
 
     kind: ClassVar[str] = "avg_pool1d"
+    step: ClassVar[type[Step]] = AvgPool1d
 
     avg_pool1d: Size
     stride: Size | None = None
@@ -66,6 +74,7 @@ class AdaptiveAvgPool1dSpec(LayerItem):
     """
 
     kind: ClassVar[str] = "adaptive_avg_pool1d"
+    step: ClassVar[type[Step]] = AdaptiveAvgPool1d
 
     adaptive_avg_pool1d: Size
 
@@ -80,6 +89,7 @@ class AvgPool2dSpec(LayerItem):
     """
 
     kind: ClassVar[str] = "avg_pool2d"
+    step: ClassVar[type[Step]] = AvgPool
 
     avg_pool2d: Pair
     stride: Pair | None = None
@@ -94,6 +104,7 @@ class AdaptiveAvgPool2dSpec(LayerItem):
     """
 
     kind: ClassVar[str] = "adaptive_avg_pool2d"
+    step: ClassVar[type[Step]] = AdaptiveAvgPool
 
     adaptive_avg_pool2d: Pair
 
@@ -105,6 +116,7 @@ class AdaptiveMaxPool1dSpec(LayerItem):
     """
 
     kind: ClassVar[str] = "adaptive_max_pool1d"
+    step: ClassVar[type[Step]] = AdaptiveMaxPool1d
 
     adaptive_max_pool1d: Size
 
@@ -116,5 +128,6 @@ class AdaptiveMaxPool2dSpec(LayerItem):
     """
 
     kind: ClassVar[str] = "adaptive_max_pool2d"
+    step: ClassVar[type[Step]] = AdaptiveMaxPool
 
     adaptive_max_pool2d: Pair

@@ -6,6 +6,10 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
+from gradcheck_cli.network.step import Step
+from gradcheck_cli.network.steps.pooling import Mean
+from gradcheck_cli.network.steps.rearrange import Permute, Reshape, Select
+from gradcheck_cli.network.steps.reshape import Flatten
 from gradcheck_cli.spec.layers.item import LayerItem
 
 Dim = Annotated[int, Field(ge=-4, le=3)]
@@ -19,6 +23,7 @@ class FlattenSpec(LayerItem):
     """
 
     kind: ClassVar[str] = "flatten"
+    step: ClassVar[type[Step]] = Flatten
 
     flatten: Literal[True] = True
 
@@ -34,6 +39,7 @@ class ReshapeSpec(LayerItem):
     """
 
     kind: ClassVar[str] = "reshape"
+    step: ClassVar[type[Step]] = Reshape
 
     reshape: Annotated[
         tuple[Annotated[int, Field(ge=-1, le=10**6)], ...], Field(strict=False, min_length=1, max_length=4)
@@ -47,6 +53,7 @@ class PermuteSpec(LayerItem):
     """
 
     kind: ClassVar[str] = "permute"
+    step: ClassVar[type[Step]] = Permute
 
     permute: Annotated[
         tuple[Annotated[int, Field(ge=0, le=3)], ...], Field(strict=False, min_length=1, max_length=4)
@@ -61,6 +68,7 @@ class SelectSpec(LayerItem):
     """
 
     kind: ClassVar[str] = "select"
+    step: ClassVar[type[Step]] = Select
 
     select: Annotated[int, Field(ge=-(10**6), le=10**6)]
     dim: Dim = 0
@@ -74,6 +82,7 @@ class MeanSpec(LayerItem):
     """
 
     kind: ClassVar[str] = "mean"
+    step: ClassVar[type[Step]] = Mean
 
     mean: Literal[True] = True
     dim: Dim = 0

@@ -6,7 +6,10 @@ from typing import ClassVar, Literal
 
 from gradcheck_cli.network.builder import Builder
 from gradcheck_cli.network.graph import INPUT
-from gradcheck_cli.network.step import UnfitError
+from gradcheck_cli.network.step import Step, UnfitError
+from gradcheck_cli.network.steps.embedding import Embedding
+from gradcheck_cli.network.steps.positional import PositionalAdd
+from gradcheck_cli.network.steps.rotary import Rotary
 from gradcheck_cli.spec.layers.item import LayerItem
 from gradcheck_cli.spec.model import Index, Positive, Size
 
@@ -22,6 +25,7 @@ class EmbeddingSpec(LayerItem):
     """
 
     kind: ClassVar[str] = "embedding"
+    step: ClassVar[type[Step]] = Embedding
 
     embedding: Size
     embedding_dim: Size
@@ -40,6 +44,7 @@ class PositionalEmbeddingSpec(LayerItem):
     """
 
     kind: ClassVar[str] = "positional_embedding"
+    step: ClassVar[type[Step]] = PositionalAdd
 
     positional_embedding: Literal[True] = True
 
@@ -54,6 +59,7 @@ class RotarySpec(LayerItem):
     """
 
     kind: ClassVar[str] = "rotary"
+    step: ClassVar[type[Step]] = Rotary
 
     rotary: Literal[True] = True
     base: Positive = 10000.0
