@@ -152,7 +152,7 @@ def test_a_new_mistake_is_named_wherever_it_is_made(monkeypatch, name):
     plants = list(planted(problem, [NEW_MISTAKE]))
     assert plants
     for plant in plants:
-        found = why(problem, dict(plant.gradients))
+        found = why(problem, {name: plant.gradients[name] for name in problem.network.shapes})
         assert NEW_MISTAKE.is_said_by([each[0] for each in kinds(found) if len(each) == 1])
         (cause,) = found.answers[0].causes
         assert cause.where == (plant.where,)

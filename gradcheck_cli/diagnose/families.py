@@ -23,6 +23,9 @@ class Family:
     in_activation: bool = False
 
 
+LARGER_EPS = "a larger eps, or values that differ less"
+"""The settings or data needed to reveal a mistake in the eps of a normalisation."""
+
 MORE_SAMPLES = "more than one sample"
 """The data needed to reveal a mistake in a sum or mean over samples."""
 

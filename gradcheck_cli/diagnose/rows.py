@@ -141,11 +141,23 @@ class Rows:
         dL_dinput: ∂L/∂(input of layer i's own step). Other steps may lie between this input and the layer
             below.
         """
-        network = self.problem.network
-        layer, at, upstream = network.layers[i], network.places[i], dL_dinput
+        return self.problem.network.layers[i - 1].step.by_row(self._through_steps_before(i, dL_dinput))
+
+    def handed_to_inputs(self, delta: Array) -> Array:
+        """Return ∂L/∂x, (N, *features), computed from δ of the first layer, (rows, units)."""
+        network, p = self.problem.network, self.problem.parameters
+        layer, at = network.layers[0], network.places[0]
+        own = {"weight": p[layer.weight], "bias": np.zeros(layer.units)}
+        inputs = (self.values[at.input],)
+        (dL_dinput,), _ = layer.step.vjp(own, inputs, self.values[at.z], self.image(0, delta))
+        return self._through_steps_before(0, dL_dinput)
+
+    def _through_steps_before(self, i: int, upstream: Array) -> Array:
+        """Return the gradient below the steps that come before layer i's own step."""
+        layer, at = self.problem.network.layers[i], self.problem.network.places[i]
         for number, step in reversed(list(enumerate(layer.before, at.input - len(layer.before) + 1))):
             (upstream,), _ = step.vjp({}, (self.values[number - 1],), self.values[number], upstream)
-        return network.layers[i - 1].step.by_row(upstream)
+        return upstream
 
 
 def in_rows(problem: Problem) -> Rows:

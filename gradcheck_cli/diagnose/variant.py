@@ -160,13 +160,14 @@ def variant(
     wrong: str,
     right: str,
     code: str = "",
+    shown_by: str = "",
 ) -> Variant:
     """Return a `Variant` for a mistake in the gradients that a step passes down.
 
     sentence: a description of what happened, which follows the words "in layer …".
-    code: see `Wrong`.
+    code, shown_by: see `Wrong`.
     """
-    told = Wrong(kind, family, f"in {{where}}, {sentence}", wrong, right, "δ", code=code)
+    told = Wrong(kind, family, f"in {{where}}, {sentence}", wrong, right, "δ", code=code, shown_by=shown_by)
     return Variant(told, step, backward)
 
 

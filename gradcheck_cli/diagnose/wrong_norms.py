@@ -7,7 +7,7 @@ from functools import partial
 
 import numpy as np
 
-from gradcheck_cli.diagnose.families import NORM
+from gradcheck_cli.diagnose.families import LARGER_EPS, NORM
 from gradcheck_cli.diagnose.mistake import Mistake, Step
 from gradcheck_cli.diagnose.norm_formulas import (
     FORMULAS,
@@ -216,6 +216,7 @@ _NORMS: tuple[Mistake, ...] = (
         "batch normalisation's backward pass lacks eps",
         "δ = (…) / √(var z)",
         f"delta_h = {NORMALISED} / z_h.std(axis=0)",
+        LARGER_EPS,
     ),
     _norm(
         "batch norm: eps outside the root",
@@ -225,6 +226,7 @@ _NORMS: tuple[Mistake, ...] = (
         "batch normalisation's backward pass adds eps to the root, not to the variance",
         "δ = (…) / (√(var z) + eps)",
         f"delta_h = {NORMALISED} / (z_h.std(axis=0) + eps)",
+        LARGER_EPS,
     ),
 )
 

@@ -16,8 +16,9 @@ from gradcheck_cli.diagnose.families import MORE_SAMPLES
 from gradcheck_cli.diagnose.rows import has_rows
 from gradcheck_cli.errors import ExitCode, UntrustedReferenceError
 from gradcheck_cli.gradients.analytic import Analytic
-from gradcheck_cli.mutate.plant import Plant, planted_like, plants
+from gradcheck_cli.mutate.plant import Plant, planted_like, plants, with_inputs
 from gradcheck_cli.network.network import gradients
+from gradcheck_cli.network.shifted import INPUTS
 from gradcheck_cli.numerical.estimate import Estimate, Progress
 from gradcheck_cli.numerical.looks import Looks, Remembered
 from gradcheck_cli.parallel.forked import each_in_processes
@@ -31,6 +32,12 @@ from gradcheck_cli.verdict import Verdict, default_rtol
 
 LEFT_OUT = "check: {parameters: all}; this check leaves some parameters out"
 """The change to the spec that would reveal a mistake in a tensor that this check leaves out."""
+
+INPUTS_LEFT_OUT = "check: {inputs: true}; this check leaves ∂L/∂x out"
+"""The change to the spec that would reveal a mistake in ∂L/∂x."""
+
+UNCHECKED = frozenset({LEFT_OUT, INPUTS_LEFT_OUT})
+"""What would reveal the mistakes in tensors that a check leaves out."""
 
 NO_MISTAKE = "nothing: it is not a mistake with this activation"
 """The remark on a mistake that has no effect with this activation, such as relu'(a) for relu'(z)."""
@@ -139,12 +146,10 @@ class Mutation:
 def to_mutate(spec: Spec) -> tuple[Spec, OwnParameters | None]:
     """Return the spec with gradcheck's own backprop as its source, and the parameters of the user's code.
 
-    The parameters are None if the spec names parameters itself, or if no code defines any. Mistakes are
-    judged only by the gradients of the parameters.
+    The parameters are None if the spec names parameters itself, or if no code defines any.
     """
     spec, own = with_own_inputs(spec)
-    parameters_only = spec.check.model_copy(update={"inputs": False})
-    return spec.model_copy(update={"gradients": Backprop(), "check": parameters_only}), own
+    return spec.model_copy(update={"gradients": Backprop()}), own
 
 
 @np.errstate(all="ignore")  # a mistake may overflow
@@ -265,12 +270,9 @@ def _is_visible(subject: NetworkSubject, name: str, wrong: Array) -> bool:
 def _shown_by(plant: Plant, subject: NetworkSubject) -> str:
     """Return a description of the data, parameters or settings that would reveal an invisible mistake."""
     problem, wrong = subject.problem, plant.wrong
-    right = gradients(problem.network, problem.parameters, problem.x, problem.target)
-    if any(
-        _effect(plant.gradients[name], right[name]) > NOTICEABLE
-        for name in right.keys() - subject.analytic.values
-    ):
-        return LEFT_OUT
+    unchecked = _noticed(plant, problem) - subject.analytic.values.keys()
+    if unchecked:
+        return INPUTS_LEFT_OUT if unchecked == {INPUTS} else LEFT_OUT
     if len(problem.x) == 1 and wrong.family.over_samples:
         return MORE_SAMPLES
     if wrong.family.in_activation and not _shows_anywhere(plant, problem):
@@ -287,12 +289,14 @@ def _shows_anywhere(plant: Plant, problem: Problem) -> bool:
     drawn = np.random.default_rng(0)
     parameters = {name: drawn.normal(size=value.shape) for name, value in problem.parameters.items()}
     other = replace(problem, parameters=parameters, x=drawn.normal(size=problem.x.shape))
-    right = gradients(other.network, parameters, other.x, other.target)
-    return any(
-        _effect(there.gradients[name], right[name]) > NOTICEABLE
-        for there in planted_like(other, plant)
-        for name in right
-    )
+    return any(_noticed(there, other) for there in planted_like(other, plant))
+
+
+def _noticed(plant: Plant, problem: Problem) -> set[str]:
+    """Return the names of the gradients that the mistake changes, ∂L/∂x among them."""
+    whole = with_inputs(problem)
+    right = gradients(whole.network, whole.parameters, whole.x, whole.target)
+    return {name for name in right if _effect(plant.gradients[name], right[name]) > NOTICEABLE}
 
 
 def by_kind(mutants: Sequence[Mutant]) -> dict[str, list[Mutant]]:

@@ -13,7 +13,9 @@ from gradcheck_cli.diagnose.rows import has_rows, in_rows, matrices
 from gradcheck_cli.diagnose.site import RIGHT, TENSORS, Part, Site, penalty_on
 from gradcheck_cli.diagnose.table import PLANTABLE
 from gradcheck_cli.mutate.plant_in_graph import Planted, planted_in_graph, planted_in_steps
+from gradcheck_cli.network.graph import INPUT
 from gradcheck_cli.network.network import backprop, gradients
+from gradcheck_cli.network.shifted import INPUTS
 from gradcheck_cli.problem.problem import Problem
 from gradcheck_cli.types import Array
 
@@ -24,7 +26,7 @@ class Plant:
 
     wrong: the mistake.
     where: the layer's name; empty if the mistake concerns the whole network.
-    gradients: all gradients of the network, computed with the mistake.
+    gradients: the gradients of all parameters and, unless x holds tokens, of x, computed with the mistake.
     """
 
     wrong: Wrong
@@ -36,13 +38,21 @@ class Plant:
 def plants(problem: Problem) -> Iterator[Plant]:
     """Yield every known mistake that applies, planted once in every place to which it applies.
 
-    A place is a layer or, in a network with layers other than dense layers and convolutions, a step.
+    A place is a layer or, in a network with layers other than dense layers and convolutions, a step. Mistakes
+    in ∂L/∂x that the first layer of a chain makes are planted only if the check covers ∂L/∂x.
     """
     if has_rows(problem):
         yield from planted(problem, PLANTABLE)
         yield from _between(problem)
+        if problem.checks_inputs:
+            yield from _handed_to_inputs(problem)
     else:
         yield from _in_graph(problem)
+
+
+def with_inputs(problem: Problem) -> Problem:
+    """Return the problem with x as one more parameter. If x holds tokens, the problem stays as it is."""
+    return problem if problem.network.tokens else problem.with_shifts({INPUTS: INPUT})
 
 
 @np.errstate(all="ignore")
@@ -56,18 +66,52 @@ def planted_like(problem: Problem, plant: Plant) -> Iterator[Plant]:
 def _between(problem: Problem) -> Iterator[Plant]:
     """Yield every mistake in the steps between the layers of a chain, such as pooling."""
     kinds = {type(step) for layer in problem.network.layers for step in layer.before}
-    for each in planted_in_steps(problem, kinds) if kinds else ():
-        yield _with_penalties(problem, each)
+    whole = with_inputs(problem)
+    for each in planted_in_steps(whole, kinds) if kinds else ():
+        yield _with_penalties(whole, each)
+
+
+def _handed_to_inputs(problem: Problem) -> Iterator[Plant]:
+    """Yield every mistake in the gradient that the first layer of a chain hands to x."""
+    first, whole = problem.network.layers[0], with_inputs(problem)
+    right = gradients(whole.network, whole.parameters, whole.x, whole.target)
+    for each in planted_in_steps(whole, {type(first.step)}):
+        plant = _with_penalties(whole, each)
+        if all(_equal(plant.gradients[name], right[name]) for name in problem.network.shapes):
+            yield plant
+    yield from _of_tensor(INPUTS, whole, right)
+
+
+def _equal(one: Array, other: Array) -> bool:
+    """Return whether two arrays are equal up to rounding."""
+    return bool(np.abs(one - other).max(initial=0.0) <= _ROUNDED * np.abs(other).max(initial=0.0))
+
+
+_ROUNDED = 1e-12
+"""A difference smaller than this fraction of the largest entry is only rounding error."""
+
+
+def _of_tensor(name: str, problem: Problem, right: Mapping[str, Array]) -> Iterator[Plant]:
+    """Yield every mistake in one finished gradient, made in tensor `name`."""
+    owner, exact = owners(problem.network.graph)[name], matrices(right)
+    for wrong in PLANTABLE:
+        spoilt = wrong.plant(exact[name]) if isinstance(wrong, WrongTensor) and not wrong.of_units else None
+        if spoilt is not None:
+            yield _shaped(problem, Plant(wrong, owner, {**exact, name: spoilt}))
 
 
 def _in_graph(problem: Problem) -> Iterator[Plant]:
-    """Yield every mistake that applies to a network's graph: in the loss, a step, a penalty or a weight."""
-    for each in planted_in_graph(problem):
-        yield _with_penalties(problem, each)
-    right = matrices(gradients(problem.network, problem.parameters, problem.x, problem.target))
+    """Yield every mistake that applies to a network's graph: in the loss, a step, a penalty or a tensor."""
+    whole = with_inputs(problem)
+    for each in planted_in_graph(whole):
+        yield _with_penalties(whole, each)
+    right = matrices(gradients(whole.network, whole.parameters, whole.x, whole.target))
     for wrong in PLANTABLE:
         if isinstance(wrong, WrongPenalty | WrongTensor):
-            yield from (_shaped(problem, plant) for plant in _PLANTERS[type(wrong)](problem, wrong, right))
+            spoilt = _PLANTERS[type(wrong)](problem, wrong, right)
+            yield from (_shaped(whole, plant) for plant in spoilt)
+    if problem.checks_inputs:
+        yield from _of_tensor(INPUTS, whole, right)
 
 
 def _with_penalties(problem: Problem, planted: Planted) -> Plant:
@@ -84,10 +128,10 @@ def _shaped(problem: Problem, plant: Plant) -> Plant:
 @np.errstate(all="ignore")
 def planted(problem: Problem, mistakes: Sequence[Wrong]) -> Iterator[Plant]:
     """Yield each of `mistakes` that applies, planted once in every layer to which it applies."""
-    right = _backprop(problem)
+    right, whole = _backprop(problem), with_inputs(problem)
     assert right is not None
     for wrong in mistakes:
-        yield from (_shaped(problem, plant) for plant in _PLANTERS[type(wrong)](problem, wrong, right))
+        yield from (_shaped(whole, plant) for plant in _PLANTERS[type(wrong)](problem, wrong, right))
 
 
 def _steps(problem: Problem, mistake: Mistake, right: Mapping[str, Array]) -> Iterator[Plant]:
@@ -108,13 +152,13 @@ def _same(gradients: Mapping[str, Array], right: Mapping[str, Array]) -> bool:
 
 
 def _penalties(problem: Problem, wrong: WrongPenalty, right: Mapping[str, Array]) -> Iterator[Plant]:
-    terms = {name: wrong.term(problem, name, wrong.planted) for name in right}
+    terms = {name: wrong.term(problem, name, wrong.planted) for name in problem.network.shapes}
     if any(term is not None for term in terms.values()):
         yield Plant(
             wrong,
             "",
             {
-                name: value if (term := terms[name]) is None else value - penalty_on(problem, name) + term
+                name: value if (term := terms.get(name)) is None else value - penalty_on(problem, name) + term
                 for name, value in right.items()
             },
         )
@@ -186,6 +230,8 @@ def _backprop(
                 return None
             gradients[tensor] = result + penalty_on(problem, tensor)
         handed, above = site, (*above, site.delta)
+    if handed is not None and not problem.network.tokens:
+        gradients[INPUTS] = activity.handed_to_inputs(handed.delta)
     return gradients if made or mistake is None else None
 
 

@@ -149,14 +149,14 @@ def test_a_mistake_planted_in_random_convolutions_is_named(seed):
         if "conv2d" in layer:
             layer["groups"] = 1
     of = build_problem(Spec.model_validate(raw))
-    visible = [
-        plant
+    every = [
+        (plant, {name: plant.gradients[name] for name in of.network.shapes})
         for plant in planted(of, CONVOLUTION_MISTAKES)
-        if any(each.wrong.any() for each in compared(of, dict(plant.gradients)))
     ]
+    visible = [(plant, g) for plant, g in every if any(each.wrong.any() for each in compared(of, g))]
     assert visible
-    for plant in visible:
-        said = [each[0] for each in kinds(why(of, dict(plant.gradients))) if len(each) == 1]
+    for plant, g in visible:
+        said = [each[0] for each in kinds(why(of, g)) if len(each) == 1]
         assert plant.wrong.is_said_by(said), (plant.wrong.kind, plant.where, said)
 
 

@@ -82,13 +82,6 @@ _ROWS: tuple[tuple[str, Of, str, str, str], ...] = (
         "∂L/∂z = ∂L/∂ẑ / (running variance + eps)",
         "dL_dz_fixed = g / (running_var + eps)",
     ),
-    (
-        "eps forgotten",
-        lambda v: v.upstream / np.sqrt(_per_channel(v, _norm(v).variance)),
-        "the backward pass lacks eps",
-        "∂L/∂z = ∂L/∂ẑ / √(running variance)",
-        "dL_dz_fixed = g / np.sqrt(running_var)",
-    ),
 )
 
 
@@ -136,6 +129,17 @@ FIXED_NORM: tuple[Variant, ...] = (
     *(
         variant(FixedNormalise, f"batch norm, fixed: {kind}", NORM, share(of), sentence, wrong, _RIGHT, code)
         for kind, of, sentence, wrong, code in _ROWS
+    ),
+    variant(
+        FixedNormalise,
+        "batch norm, fixed: eps forgotten",
+        NORM,
+        share(lambda v: v.upstream / np.sqrt(_per_channel(v, _norm(v).variance))),
+        "the backward pass lacks eps",
+        "∂L/∂z = ∂L/∂ẑ / √(running variance)",
+        _RIGHT,
+        "dL_dz_fixed = g / np.sqrt(running_var)",
+        "a larger eps, or smaller running variances",
     ),
     variant(
         Scale,

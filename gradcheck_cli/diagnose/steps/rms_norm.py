@@ -72,13 +72,6 @@ _ROWS: tuple[tuple[str, Of, str, str, str], ...] = (
         "dL_dx = dL_dx_hat - x_hat * mean(dL_dx_hat * x_hat)",
     ),
     (
-        "eps forgotten",
-        lambda v: v.right[0][0] * _root(v) / _root(v, 0.0),
-        "lacks eps",
-        "∂L/∂x = (…) / √(mean x²)",
-        "dL_dx = (dL_dx_hat - x_hat * mean(dL_dx_hat * x_hat)) / np.sqrt(mean(x**2))",
-    ),
-    (
         "sum in place of mean",
         lambda v: (
             (v.upstream - v.output * (v.upstream * v.output).sum(axis=_axes(v), keepdims=True)) / _root(v)
@@ -183,5 +176,16 @@ RMS_NORM: tuple[Variant, ...] = (
             code,
         )
         for kind, of, sentence, wrong, code in _ROWS
+    ),
+    variant(
+        RootMeanSquare,
+        "rms norm: eps forgotten",
+        RMS_NORM_FAMILY,
+        share(lambda v: v.right[0][0] * _root(v) / _root(v, 0.0)),
+        "RMS normalisation's backward pass lacks eps",
+        "∂L/∂x = (…) / √(mean x²)",
+        _RIGHT,
+        "dL_dx = (dL_dx_hat - x_hat * mean(dL_dx_hat * x_hat)) / np.sqrt(mean(x**2))",
+        "a larger eps, or smaller values",
     ),
 )

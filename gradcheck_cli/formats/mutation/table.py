@@ -9,7 +9,7 @@ from gradcheck_cli.formats.text import INDENT, STYLES, Cell, Column, Page
 from gradcheck_cli.formats.view import View
 from gradcheck_cli.formats.words.numbers import count, listed
 from gradcheck_cli.formats.words.verdicts import MARKS
-from gradcheck_cli.mutate.mutate import LEFT_OUT, Mutant, Mutation, by_kind
+from gradcheck_cli.mutate.mutate import UNCHECKED, Mutant, Mutation, by_kind
 from gradcheck_cli.verdict import Verdict
 
 
@@ -119,7 +119,7 @@ def _shown_by(hidden: Sequence[Mutant], in_full: bool) -> Iterator[str]:
         reasons.setdefault(mutant.shown_by, []).append(mutant.kind)
     for reason, kinds in reasons.items():
         of_kinds = listed(list(dict.fromkeys(kinds)))
-        yield f"{reason}: {of_kinds if in_full or reason != LEFT_OUT else count(len(kinds), 'mistake')}"
+        yield f"{reason}: {of_kinds if in_full or reason not in UNCHECKED else count(len(kinds), 'mistake')}"
 
 
 def _where(mutant: Mutant) -> str:
