@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from gradcheck_cli.diagnose.diagnosis import Answer, Cause
 from gradcheck_cli.diagnose.other_networks import KIND
 from gradcheck_cli.diagnose.rows import matrix
@@ -45,6 +47,15 @@ def _unmasked(step: Step) -> Step | None:
     return Softmax.plain() if type(step) is Softmax and not step.mask.all() else None
 
 
+def _shifted(step: Step) -> Step | None:
+    """Return the softmax with a causal mask that also keeps the next token; None if it has no causal mask."""
+    mask = step.mask if type(step) is Softmax else np.ones(())
+    causal = np.tri(len(mask), dtype=bool) if mask.ndim == 2 else None
+    if causal is None or len(mask) < 3 or not np.array_equal(mask, causal):
+        return None
+    return Softmax(np.tri(len(mask), k=1, dtype=bool))
+
+
 _CHANGES = (
     Change(
         "whose batch norm divides the variance by N",
@@ -57,6 +68,7 @@ _CHANGES = (
         _variance(True),
     ),
     Change("whose attention is not causal", "causal: true", _unmasked),
+    Change("whose causal mask is shifted by one: each token also sees the next", "causal: true", _shifted),
 )
 
 

@@ -11,11 +11,13 @@ from gradcheck_cli.diagnose.branches import owners
 from gradcheck_cli.diagnose.mistake import Mistake, Wrong, WrongPenalty, WrongTensor
 from gradcheck_cli.diagnose.rows import has_rows, in_rows, matrices
 from gradcheck_cli.diagnose.site import RIGHT, TENSORS, Part, Site, penalty_on
+from gradcheck_cli.diagnose.steps.conv2d import CONV2D
 from gradcheck_cli.diagnose.table import PLANTABLE
 from gradcheck_cli.mutate.plant_in_graph import Planted, planted_in_graph, planted_in_steps
 from gradcheck_cli.network.graph import INPUT
 from gradcheck_cli.network.network import backprop, gradients
 from gradcheck_cli.network.shifted import INPUTS
+from gradcheck_cli.network.steps.convolution import Convolution
 from gradcheck_cli.problem.problem import Problem
 from gradcheck_cli.types import Array
 
@@ -44,6 +46,7 @@ def plants(problem: Problem) -> Iterator[Plant]:
     if has_rows(problem):
         yield from planted(problem, PLANTABLE)
         yield from _between(problem)
+        yield from _in_convolutions(problem)
         if problem.checks_inputs:
             yield from _handed_to_inputs(problem)
     else:
@@ -71,15 +74,31 @@ def _between(problem: Problem) -> Iterator[Plant]:
         yield _with_penalties(whole, each)
 
 
+def _in_convolutions(problem: Problem) -> Iterator[Plant]:
+    """Yield the mistakes that only convolutions have, such as groups that are mixed up."""
+    if not any(isinstance(layer.step, Convolution) for layer in problem.network.layers):
+        return
+    for plant, is_of_inputs in _planted_in(problem, Convolution):
+        if not is_of_inputs and any(plant.wrong is variant.wrong for variant in CONV2D):
+            yield plant
+
+
 def _handed_to_inputs(problem: Problem) -> Iterator[Plant]:
     """Yield every mistake in the gradient that the first layer of a chain hands to x."""
-    first, whole = problem.network.layers[0], with_inputs(problem)
+    kind = type(problem.network.layers[0].step)
+    yield from (plant for plant, is_of_inputs in _planted_in(problem, kind) if is_of_inputs)
+    whole = with_inputs(problem)
     right = gradients(whole.network, whole.parameters, whole.x, whole.target)
-    for each in planted_in_steps(whole, {type(first.step)}):
-        plant = _with_penalties(whole, each)
-        if all(_equal(plant.gradients[name], right[name]) for name in problem.network.shapes):
-            yield plant
     yield from _of_tensor(INPUTS, whole, right)
+
+
+def _planted_in(problem: Problem, kind: type) -> Iterator[tuple[Plant, bool]]:
+    """Yield every mistake in steps of this kind, and whether all parameters' gradients stay right."""
+    whole = with_inputs(problem)
+    right = gradients(whole.network, whole.parameters, whole.x, whole.target)
+    for each in planted_in_steps(whole, {kind}):
+        plant = _with_penalties(whole, each)
+        yield plant, all(_equal(plant.gradients[name], right[name]) for name in problem.network.shapes)
 
 
 def _equal(one: Array, other: Array) -> bool:

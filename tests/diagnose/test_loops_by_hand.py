@@ -20,6 +20,7 @@ def rnn(
     slope_of: int = 1,
     multiplied: int = 0,
     past: bool = False,
+    calls: int = 1,
 ) -> dict:
     """Return the gradients of h = tanh(w_ih x + b_ih + w_hh h + b_hh).
 
@@ -27,13 +28,19 @@ def rnn(
     adds, counted from its own.  ends_early: whether the loop ends after its first round.  only_last: whether
     the outputs before the last have no gradient of their own.  slope_of: which state tanh's derivative takes,
     counted from hₜ₋₁.  multiplied: which state the recurrent weight's gradient takes, counted the same way.
-    past: whether the gradient from the step after is added below tanh.
+    past: whether the gradient from the step after is added below tanh.  calls: how often the loop has run,
+    if it changes the outputs' gradients in place.
     """
     p = {name.removeprefix("rnn1."): value for name, value in RNN.parameters.items()}
-    x, up, h = RNN.x, RNN.target, [np.zeros((3, 3))]
+    x, up, h = RNN.x, RNN.target.copy(), [np.zeros((3, 3))]
     for t in range(STEPS):
         of_x = x[:, t] @ p["weight_ih_l0"].T + p["bias_ih_l0"]
         h.append(np.tanh(of_x + h[-1] @ p["weight_hh_l0"].T + p["bias_hh_l0"]))
+    for _ in range(calls - 1):
+        handed = np.zeros((3, 3))
+        for t in reversed(range(STEPS)):
+            up[:, t] += handed
+            handed = (up[:, t] * (1 - h[t + 1] ** 2)) @ p["weight_hh_l0"]
     found = {name: np.zeros_like(value) for name, value in p.items()}
     dx, dh = np.zeros_like(x), np.zeros((3, 3))
     for t in reversed(range(STEPS)):
@@ -68,6 +75,7 @@ def test_the_loop_by_hand_is_right():
         ("state of another step", {"slope_of": 0}),
         ("state of another step", {"multiplied": 1}),
         ("carried gradient past the activation", {"past": True}),
+        ("upstream changed in place", {"calls": 2}),
     ],
 )
 def test_a_mistake_in_the_loop_is_named_first(kind, wrong):

@@ -149,6 +149,9 @@ def test_a_layer_normalisation_that_does_not_split_its_samples_is_named():
         np.testing.assert_allclose(gradient, exact(LAYER)[name], rtol=1e-9, atol=1e-12)
     wrong = layer_norm_of_vectors(LAYER, samples)
     assert kinds(why_alone(LAYER, wrong)) == [("layer norm: samples not split",)]
+    found = why_alone(LAYER, {**exact(LAYER), "input": wrong["input"]})
+    assert kinds(found) == [("layer norm: samples not split",)]
+    assert "∂L/∂x of layer normalisation" in found.answers[0].causes[0].sentence
 
 
 # --- skip connections --------------------------------------------------------------------------------------

@@ -115,6 +115,25 @@ def unmasked(z: Array, g: Array) -> Array:
     return a * (g - row_sum(g * a))
 
 
+def masked(a: Array, g: Array, k: int) -> Array:
+    seen = a * np.tri(TOKENS, k=k)
+    return seen * (g - row_sum(g * seen))
+
+
+def with_next(z: Array, g: Array) -> Array:
+    e = np.exp(z) * np.tri(TOKENS, k=1)
+    a = e / row_sum(e)
+    return a * (g - row_sum(g * a))
+
+
+def queries_of_queries(s: Matmul, i: Any, g: Array, shares: Any) -> Any:
+    return (s.scale * g @ i[0], shares[1]) if s.transposed else shares
+
+
+def keys_of_keys(s: Matmul, i: Any, g: Array, shares: Any) -> Any:
+    return (shares[0], s.scale * np.swapaxes(g, -1, -2) @ i[1]) if s.transposed else shares
+
+
 def overwritten(x: Array, g: Array) -> Array:
     handed = np.zeros_like(x)
     for j in range(g.shape[-1]):
@@ -127,6 +146,21 @@ MISTAKES: tuple[tuple[str, Build, type, Vjp], ...] = (
     ("softmax's diagonal alone", _attention, Softmax, lambda s, i, a, g, _: (g * a * (1 - a),)),
     ("softmax's sum missing", _attention, Softmax, lambda s, i, a, g, _: (g * a,)),
     ("mask not in backward", _attention, Softmax, lambda s, i, a, g, _: (unmasked(i[0], g),)),
+    ("causal mask shifted", _attention, Softmax, lambda s, i, a, g, _: (masked(a, g, -1),)),
+    ("causal mask shifted", _attention, Softmax, lambda s, i, a, g, _: (with_next(i[0], g),)),
+    (
+        "own factor in place of the other",
+        _attention,
+        Matmul,
+        lambda s, i, a, g, shares: queries_of_queries(s, i, g, shares),
+    ),
+    (
+        "own factor in place of the other",
+        _attention,
+        Matmul,
+        lambda s, i, a, g, shares: keys_of_keys(s, i, g, shares),
+    ),
+    ("dropout: mask drawn again", _dropout, Dropout, lambda s, i, y, g, _: (g * np.roll(MASK, 1, axis=0),)),
     (
         "scale forgotten in backward",
         _attention,

@@ -36,17 +36,17 @@ def rounds(shape: tuple[int, ...], until: str) -> Iterator[tuple[int, ...]]:
 
 
 def convolved(
-    of: Any, step: int = 2, until: str = "end", added: bool = True, turned: str = "", bias: str = "right"
+    of: Any, step: Any = 2, until: str = "end", added: bool = True, turned: str = "", bias: str = "right"
 ) -> Found:
     """Return the gradients of a convolution with kernels of 3 and padding 1, window by window."""
     x, delta, w = of.x, of.target, of.parameters["output.weight"]
     axes = x.ndim - 2
     flip = tuple(range(2, w.ndim))
     w_down = np.flip(w, flip) if turned == "down" else w
-    padded = np.pad(x, ((0, 0), (0, 0), *((1, 1),) * axes))
+    padded, steps = np.pad(x, ((0, 0), (0, 0), *((1, 1),) * axes)), np.broadcast_to(step, axes)
     dx, dw = np.zeros_like(padded), np.zeros_like(w)
     for n, o, *at in rounds(delta.shape, until):
-        window: Any = (n, slice(None), *(slice(step * i, step * i + 3) for i in at))
+        window: Any = (n, slice(None), *(slice(s * i, s * i + 3) for s, i in zip(steps, at, strict=True)))
         one = delta[(n, o, *at)]
         dw[o] += one * padded[window]
         dx[window] = dx[window] + one * w_down[o] if added else one * w_down[o]
@@ -168,3 +168,10 @@ def test_a_wrong_choice_among_equal_numbers_is_named(kind, ties):
 def test_a_loop_over_windows_that_ends_early_is_named(until):
     found = why_alone(pool(), pooled(pool(), until=until))
     assert kinds(found)[0] == ("returned inside the loop",)
+
+
+@pytest.mark.parametrize("step", [(1, 2), (2, 1)])
+@pytest.mark.parametrize("right", [(), ("input",), ("output.weight",)])
+def test_a_stride_forgotten_along_one_axis_is_named(step, right):
+    found = {**convolved(CONV2D, step=step), **{name: exact(CONV2D)[name] for name in right}}
+    assert kinds(why_alone(CONV2D, found))[0] == ("stride forgotten along one axis",)

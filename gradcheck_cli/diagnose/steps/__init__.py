@@ -5,9 +5,11 @@
 
 from __future__ import annotations
 
+from gradcheck_cli.diagnose.steps.changed_in_place import CHANGED_IN_PLACE
 from gradcheck_cli.diagnose.steps.conv2d import CONV2D
 from gradcheck_cli.diagnose.steps.conv_transpose2d import CONV_TRANSPOSE2D
 from gradcheck_cli.diagnose.steps.dense import DENSE
+from gradcheck_cli.diagnose.steps.drawn_again import DRAWN_AGAIN
 from gradcheck_cli.diagnose.steps.dropout import DROPOUT
 from gradcheck_cli.diagnose.steps.embedding import EMBEDDING
 from gradcheck_cli.diagnose.steps.fixed_norm import FIXED_NORM
@@ -49,6 +51,7 @@ VARIANTS: tuple[Variant, ...] = (
     *GATES,
     *RECURRENT,
     *STATES,
+    *CHANGED_IN_PLACE,
     *LEARNED_STATE,
     *MAX_POOLING,
     *POOLING,
@@ -56,6 +59,7 @@ VARIANTS: tuple[Variant, ...] = (
     *POSITIONAL,
     *PRELU,
     *DROPOUT,
+    *DRAWN_AGAIN,
     *REARRANGE,
     *FLATTEN,
     *RESIDUAL,

@@ -5,14 +5,14 @@ The other mistakes in convolutions are in `dense.py`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from gradcheck_cli.diagnose.families import CONVOLUTION
 from gradcheck_cli.diagnose.mistake import Wrong
-from gradcheck_cli.diagnose.variant import Handed, Of, Variant, Visit, gradient, share
+from gradcheck_cli.diagnose.variant import Backward, Handed, Of, Variant, Visit, gradient, share
 from gradcheck_cli.network.steps.convolution import Convolution
 from gradcheck_cli.types import Array, Shape
 
@@ -21,6 +21,10 @@ Mixed = Callable[[Array, int], Array]
 
 The images are (N, channels, *positions), for N samples.
 """
+
+
+Strides = Callable[[Shape], Shape]
+"""A function that takes the strides along all axes, and returns the wrong ones."""
 
 
 def _interleaved(x: Array, groups: int) -> Array:
@@ -158,14 +162,14 @@ def _rows() -> Iterator[Variant]:
 # --- stride ------------------------------------------------------------------------------------------------
 
 
-def _in_small_steps(visit: Visit) -> Handed | None:
-    """Return the result of the `vjp` for stride 1, with δ in the first windows and 0 in all others.
+def _in_small_steps(visit: Visit, strides: Strides) -> Handed | None:
+    """Return the result of the `vjp` for other strides, with δ in the first windows and 0 in all others.
 
-    Returns None if the stride is 1 already, or if there are too few windows.
+    Returns None if `strides` changes nothing, or if there are too few windows.
     """
     step, delta, (x,) = visit.step, visit.upstream, visit.inputs
     assert isinstance(step, Convolution)
-    plain = replace(step, stride=(1,) * len(step.stride))
+    plain = replace(step, stride=strides(step.stride))
     size = plain.out(x.shape[1:])
     if plain == step or any(n > most for n, most in zip(delta.shape[1:], size, strict=True)):
         return None
@@ -174,13 +178,85 @@ def _in_small_steps(visit: Visit) -> Handed | None:
     return plain.vjp(visit.p, (x,), upstream, upstream)
 
 
-def _without_stride(visit: Visit, _: float) -> Handed | None:
-    return _in_small_steps(visit)
+def _everywhere(strides: Strides) -> Backward:
+    return lambda visit, _: _in_small_steps(visit, strides)
 
 
-def _weight_without_stride(visit: Visit) -> Array | None:
-    handed = _in_small_steps(visit)
-    return None if handed is None else handed[1]["weight"]
+def _in_weight(strides: Strides) -> Backward:
+    def of(visit: Visit) -> Array | None:
+        handed = _in_small_steps(visit, strides)
+        return None if handed is None else handed[1]["weight"]
+
+    return gradient("weight", of)
+
+
+def _on_the_way_down(strides: Strides) -> Backward:
+    def of(visit: Visit) -> Array | None:
+        handed = _in_small_steps(visit, strides)
+        return None if handed is None else handed[0][0]
+
+    return share(of)
+
+
+def _all_1(stride: Shape) -> Shape:
+    return (1,) * len(stride)
+
+
+def _1_along(axis: int) -> Strides:
+    """Return a function that sets the stride along one axis to 1, if another axis has a larger stride."""
+
+    def strides(stride: Shape) -> Shape:
+        changed = tuple(1 if k == axis else size for k, size in enumerate(stride))
+        return stride if set(changed) == {1} else changed
+
+    return strides
+
+
+_ONE_AXIS: tuple[tuple[Callable[[Strides], Backward], str, str, str, Sequence[str]], ...] = (
+    (_everywhere, "the whole backward pass uses", "∂L/∂w and ∂L/∂a⁽ʰ⁾", "δ", ("", "")),
+    (
+        _in_weight,
+        "the kernel's gradient uses",
+        "∂L/∂w = δᵀ a⁽ʰ⁾",
+        "∂L/∂w",
+        tuple(
+            f'near = windows(a_h, 1)[:, :, {taken}]\ndL_dw_k = np.einsum("nohw,nchwij->ocij", delta_k, near)'
+            for taken in (":3, ::2", "::2, :3")
+        ),
+    ),
+    (
+        _on_the_way_down,
+        "δ is passed down with",
+        "∂L/∂a⁽ʰ⁾ = δ w",
+        "δ",
+        tuple(
+            "dL_da_h = np.zeros((N, 2, 7, 7))\n"
+            "for i, j in np.ndindex(3, 3):\n"
+            f"    dL_da_h[:, :, {rows}, {columns}] += parts[:, :, i, j]\n"
+            "dL_da_h = dL_da_h[:, :, 1:-1, 1:-1]"
+            for rows, columns in (
+                ("i : i + 3", "2 * j : 2 * j + 3"),
+                ("2 * i : 2 * i + 3", "j : j + 3"),
+            )
+        ),
+    ),
+)
+"""The gradients in which the stride may be wrong along one axis, with the code for each axis."""
+
+
+def _along_one_axis() -> Iterator[Variant]:
+    for made, sentence, formula, factor, codes in _ONE_AXIS:
+        for axis, (name, code) in enumerate(zip(("first", "last"), codes, strict=True)):
+            wrong = Wrong(
+                "stride forgotten along one axis",
+                CONVOLUTION,
+                f"in {{where}}, {sentence} a stride of 1 along the {name} axis of the images",
+                f"{formula}, with stride 1 along the {name} axis",
+                f"{formula}, with the strides of the forward pass",
+                factor,
+                code=code,
+            )
+            yield Variant(wrong, Convolution, made(_1_along(axis)))
 
 
 _STRIDE = (
@@ -194,7 +270,7 @@ _STRIDE = (
             "δ",
         ),
         Convolution,
-        _without_stride,
+        _everywhere(_all_1),
     ),
     Variant(
         Wrong(
@@ -210,8 +286,9 @@ _STRIDE = (
             ),
         ),
         Convolution,
-        gradient("weight", _weight_without_stride),
+        _in_weight(_all_1),
     ),
+    *_along_one_axis(),
 )
 
 CONV2D = (

@@ -53,10 +53,19 @@ def _untransposed(slot: int) -> Backward:
     return share(of, slot)
 
 
-_FACTORS = (
-    (0, "the first factor, such as the queries,", "∂L/∂a = g bᵀ"),
-    (1, "the second factor, such as the keys,", "∂L/∂b = aᵀ g"),
-)
+def _with_own_factor(slot: int) -> Backward:
+    """Return a `vjp` that multiplies g by a factor itself in that factor's gradient."""
+
+    def of(visit: Visit) -> Array | None:
+        step, g, own = visit.step, visit.upstream, visit.inputs[slot]
+        assert isinstance(step, Matmul)
+        if not step.transposed or g.shape[-1] != g.shape[-2]:
+            return None
+        result: Array = step.scale * ((g if slot == 0 else np.swapaxes(g, -1, -2)) @ own)
+        return result
+
+    return share(of, slot)
+
 
 MATMUL: tuple[Variant, ...] = (
     variant(
@@ -138,6 +147,34 @@ MATMUL: tuple[Variant, ...] = (
                 "a product's second factor",
                 "∂L/∂b = c aᵀ gᵀ",
                 "dL_dq, dL_dk = dL_ds @ k * scale, dL_ds @ q * scale",
+            ),
+        )
+    ),
+    *(
+        variant(
+            Matmul,
+            "own factor in place of the other",
+            ATTENTION,
+            _with_own_factor(slot),
+            f"the gradient of {which} multiplies by that factor itself, not by the other one",
+            wrong,
+            right,
+            code,
+        )
+        for slot, which, wrong, right, code in (
+            (
+                0,
+                "a product's first factor, such as the queries,",
+                "∂L/∂a = c g a",
+                "∂L/∂a = c g b",
+                "dL_dq, dL_dk = dL_ds @ q * scale, turned(dL_ds) @ q * scale",
+            ),
+            (
+                1,
+                "a product's second factor, such as the keys,",
+                "∂L/∂b = c gᵀ b",
+                "∂L/∂b = c gᵀ a",
+                "dL_dq, dL_dk = dL_ds @ k * scale, turned(dL_ds) @ k * scale",
             ),
         )
     ),

@@ -83,4 +83,23 @@ SAMPLES_AS_VECTORS: tuple[Variant, ...] = (
         _as_vectors,
         everywhere=True,
     ),
+    Variant(
+        Wrong(
+            "layer norm: samples not split",
+            LAYER_NORM,
+            "in {where}, ∂L/∂x of layer normalisation treats each sample as one vector, but a sample has "
+            "several vectors, each with its own mean and variance",
+            "∂L/∂x from N vectors of T n numbers",
+            "∂L/∂x from N T vectors of n numbers",
+            "δ",
+            code=(
+                "wide, up = x.reshape(N, -1), (gamma * y).reshape(N, -1)\n"
+                "wide = (wide - means[:N, None]) / deviations[:N, None]\n"
+                "dL_dz = (up - mean(up) - wide * mean(up * wide)) / deviations[:N, None]"
+            ),
+            shown_by="samples with several vectors",
+        ),
+        Normalise,
+        lambda visit, _: _handed_down(visit),
+    ),
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from gradcheck_cli.diagnose.families import SOFTMAX as SOFTMAX_FAMILY
@@ -38,6 +40,32 @@ def _with_padded_queries(visit: Visit) -> Array | None:
         return None
     padding = np.expand_dims(visit.inputs[1], 1)[..., None]
     return visit.right[0][0] * (1.0 - padding)
+
+
+def _causal(visit: Visit, shift: int) -> Array | None:
+    """Return the causal mask shifted by a number of tokens; None if the step has no causal mask."""
+    mask = visit.step.mask  # type: ignore[attr-defined]
+    if mask.ndim != 2 or len(mask) < 2 or not np.array_equal(mask, np.tri(len(mask), dtype=bool)):
+        return None
+    return np.tri(len(mask), k=shift, dtype=bool)
+
+
+def _with_next_token(visit: Visit) -> Array | None:
+    """Return ∂L/∂z for a softmax in which each token also attends to the next one."""
+    mask = _causal(visit, 1)
+    if mask is None or mask.all():  # `_unmasked` is the same without any mask
+        return None
+    shifted = replace(visit.step, mask=mask)  # type: ignore[type-var]
+    return shifted.vjp({}, visit.inputs, shifted.forward({}, *visit.inputs), visit.upstream)[0][0]
+
+
+def _without_own_token(visit: Visit) -> Array | None:
+    """Return ∂L/∂z computed from a ⊙ mask, where the mask also leaves out each token's own score."""
+    mask = _causal(visit, -1)
+    if mask is None:
+        return None
+    a = visit.output * mask
+    return a * (visit.upstream - _row_sum(visit.upstream * a))
 
 
 def _summed_over(axis: int) -> Of:
@@ -92,6 +120,27 @@ _SOFTMAX = (
         (
             "free = np.exp(s) / np.exp(s).sum(axis=-1, keepdims=True)\n"
             "dL_ds = free * (dL_dp - (dL_dp * free).sum(axis=-1, keepdims=True))"
+        ),
+    ),
+    (
+        "causal mask shifted",
+        _with_next_token,
+        "in softmax's backward pass, the causal mask is shifted by one: it also keeps the next token",
+        "∂L/∂z = a ⊙ (g − Σ g a), a with a mask shifted by 1",
+        (
+            "e = np.exp(s) * np.tril(np.ones((T, T)), 1)\n"
+            "seen = e / e.sum(axis=-1, keepdims=True)\n"
+            "dL_ds = seen * (dL_dp - (dL_dp * seen).sum(axis=-1, keepdims=True))"
+        ),
+    ),
+    (
+        "causal mask shifted",
+        _without_own_token,
+        "in softmax's backward pass, the causal mask is shifted by one: it drops each token's own score",
+        "∂L/∂z = a ⊙ (g − Σ g a), a without its diagonal",
+        (
+            "seen = p * np.tril(np.ones((T, T)), -1)\n"
+            "dL_ds = seen * (dL_dp - (dL_dp * seen).sum(axis=-1, keepdims=True))"
         ),
     ),
     (
