@@ -46,9 +46,6 @@ class SiteObjective(ForeignObjective):
         return _Numbers(self.sites, site, np.max([self.site_noise[name] for name in names], axis=0))
 
 
-_FEATURES = 16
-"""The number of features to perturb in one batch. Each feature needs a forward pass of its own."""
-
 _UNITS = 2.0**-7, 2.0**7
 """The smallest and the largest unit step of an entry. The step is usually the size of the entry's feature."""
 
@@ -83,7 +80,7 @@ class _Numbers:
 
     @property
     def batch(self) -> int:
-        return _FEATURES * len(self.terms)
+        return self.sites.at_once(self.site) * len(self.terms)
 
     @property
     def rest(self) -> Array:
@@ -94,17 +91,20 @@ class _Numbers:
         distinct, of = np.unique(features, return_inverse=True)
         shifts = np.zeros((len(distinct), len(self.terms)))
         shifts[of, samples] = to - self.position[which]
-        losses = np.stack([self._losses(int(f), row) for f, row in zip(distinct, shifts, strict=True)])
+        losses = self._losses([int(feature) for feature in distinct], shifts)
         own = self.terms[samples]
         found = losses[of[:, None], own]
         rounding = np.maximum(self.noise[own] / EPS, np.abs(found))
         return Moved(found - self.sites.rest()[own], rounding, np.zeros(len(which), dtype=bool))
 
-    def _losses(self, feature: int, shifts: Array) -> Array:
-        """Return the S loss terms, or NaN if the code refuses these shifts."""
+    def _losses(self, features: Sequence[int], shifts: Array) -> Array:
+        """Return the S loss terms for each of K features, (K, S), or NaN if the code refuses a shift."""
         try:
-            return self.sites.shifted(self.site, feature, shifts)
+            return self.sites.shifted(self.site, features, shifts)
         except Exception as error:
             if not is_refusal(error):
                 raise
-            return np.full(len(self.noise), np.nan)
+        if len(features) == 1:
+            return np.full((1, len(self.noise)), np.nan)
+        pairs = zip(features, shifts, strict=True)
+        return np.concatenate([self._losses([feature], shift[None]) for feature, shift in pairs])

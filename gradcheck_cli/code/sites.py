@@ -33,10 +33,13 @@ class Sites(Protocol):
     def terms(self, site: Site) -> Array:
         """Return the indices of the k loss terms that each of the N samples of a site affects, (N, k)."""
 
-    def shifted(self, site: Site, feature: int, shifts: Array) -> Array:
-        """Return the S loss terms after one feature is shifted in every sample.
+    def at_once(self, site: Site) -> int:
+        """Return the number of features of a site to perturb in one call of `shifted`."""
 
-        shifts: one shift for each sample, (N,).
+    def shifted(self, site: Site, features: Sequence[int], shifts: Array) -> Array:
+        """Return the S loss terms for each of K features, (K, S), if that feature alone is shifted.
+
+        shifts: one shift for each sample of each feature, (K, N).
         """
 
     def rest(self) -> Array:
@@ -60,7 +63,10 @@ class NoSites:
     def terms(self, site: Site) -> Array:
         raise LookupError(site)
 
-    def shifted(self, site: Site, feature: int, shifts: Array) -> Array:
+    def at_once(self, site: Site) -> int:
+        raise LookupError(site)
+
+    def shifted(self, site: Site, features: Sequence[int], shifts: Array) -> Array:
         raise LookupError(site)
 
     def rest(self) -> Array:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from gradcheck_cli.code.torch_forward_alone import forward_alone
 from gradcheck_cli.code.torch_graph import Graph
 from gradcheck_cli.code.torch_unrolled import Unrolled
 from gradcheck_cli.code.torch_upstream import Weights
@@ -69,6 +70,19 @@ class Calls:
         """
         with self.graph.code.running(_WATCHED), self._watched(visit):
             return self.graph.losses(self.point if point is None else point, self.weights)
+
+    def losses_of_copies(self, place: Place, changes: Array, copies_buffers: bool) -> Array:
+        """Return the S loss terms for each of K changes of a call's output, (K, S), from a single pass.
+
+        changes: the changes, in the shape of the output, (K, …).
+        copies_buffers: whether each of the K copies of the forward pass has its own buffers.
+        """
+
+        def changed(change: Tensor) -> AbstractContextManager[None]:
+            return self._watched(lambda at, output: output + change if at == place else output)
+
+        with self.graph.code.running(_WATCHED), forward_alone(self.graph.torch):
+            return self.graph.losses_of_copies(self.point, self.weights, changes, changed, copies_buffers)
 
     def recorded(self) -> tuple[dict[Place, Call], Array]:
         """Run once. Return each call whose output is a tensor in float64, and the S loss terms."""

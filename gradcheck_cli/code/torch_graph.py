@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -149,6 +149,38 @@ class Graph:
         with self._autograd(), _one_thread(self.torch):
             terms = self.torch.func.vmap(lambda one: self._terms(True, weights, one))(leaves)
             return real(plain(terms.cpu()))
+
+    def losses_of_copies(
+        self,
+        parameters: Mapping[str, Array],
+        weights: Weights,
+        changes: Array,
+        changed: Callable[[Tensor], AbstractContextManager[None]],
+        copies_buffers: bool,
+    ) -> Array:
+        """Return the S loss terms of K copies of the forward pass, (K, S), in one call to torch.func.vmap.
+
+        changes: what to change in each copy, (K, …).
+        changed: a function that takes one of the changes and returns a context in which the change applies.
+        copies_buffers: whether each copy has its own buffers, which it may update in place.
+        """
+
+        def one(change: Tensor) -> Tensor:
+            buffers = self._copied_buffers(change) if copies_buffers else {}
+            with changed(change):
+                return self._terms(True, weights, buffers or None)
+
+        stack = self.torch.from_numpy(changes).to(self.leaves[0].tensor.device)
+        return self.run_at(
+            parameters, lambda: real(plain(self.torch.func.vmap(one)(stack).contiguous().cpu()))
+        )
+
+    def _copied_buffers(self, like: Tensor) -> dict[str, Tensor]:
+        """Return copies of the module's floating-point buffers, as many as `like` has in torch.func.vmap."""
+        zero = self.torch.zeros_like(like).sum()
+        module: Any = self.forward
+        buffers = module.named_buffers()
+        return {name: buffer + zero for name, buffer in buffers if buffer.is_floating_point()}
 
     @property
     def differenced(self) -> Graph:

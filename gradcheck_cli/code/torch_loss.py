@@ -149,7 +149,7 @@ def outputs_of(torch: Any, output: Any) -> list[Tensor]:
     """Return the outputs that can have a gradient, as dense real tensors, however the module nests them."""
     leaves = torch.utils._pytree.tree_leaves(output)
     return [
-        in_real_parts(torch, leaf.to_dense())
+        in_real_parts(torch, leaf if leaf.layout == torch.strided else leaf.to_dense())
         for leaf in leaves
         if isinstance(leaf, torch.Tensor) and (leaf.is_floating_point() or leaf.is_complex())
     ]

@@ -10,7 +10,8 @@ import numpy as np
 from gradcheck_cli.code.sites import Sites
 from gradcheck_cli.code.torch_calls import unchanged
 from gradcheck_cli.code.torch_graph import Graph
-from gradcheck_cli.code.torch_sites import TorchSites, find_sites
+from gradcheck_cli.code.torch_sites import find_sites
+from gradcheck_cli.code.torch_spots import TorchSites
 from gradcheck_cli.code.torch_upstream import Weights
 from gradcheck_cli.types import Array
 

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property, partial
 from math import ceil, log2, prod
 from typing import Any
@@ -28,15 +27,16 @@ import numpy as np
 from gradcheck_cli.code.objective import length
 from gradcheck_cli.code.returned import plain
 from gradcheck_cli.code.sites import NO_SITES, Sites
-from gradcheck_cli.code.torch_calls import Call, Calls, Module, Place, Tensor, unchanged
+from gradcheck_cli.code.torch_calls import Calls, Module, Place, Tensor, unchanged
 from gradcheck_cli.code.torch_factors import GUESSES, Entry, Layout, turned
 from gradcheck_cli.code.torch_graph import Graph
 from gradcheck_cli.code.torch_leaf import Leaf
+from gradcheck_cli.code.torch_spots import Spot, TorchSites, Uses, passes_of, shifted
 from gradcheck_cli.code.torch_terms import in_terms, near
 from gradcheck_cli.code.torch_unrolled import Unrolled, unrolled
 from gradcheck_cli.code.torch_upstream import Weights
 from gradcheck_cli.errors import InputError
-from gradcheck_cli.numerical.objective import Factors, Site, Use
+from gradcheck_cli.numerical.objective import Factors, Use
 from gradcheck_cli.types import EPS, Array, Shape
 
 _FEW = 256
@@ -56,69 +56,6 @@ _SHIFT = 2.0**-4
 
 _TOLERANCE, _ROUNDINGS = 1e-11, 64.0
 """The allowed deviation from J Δ, relative to the terms of the sum, and in roundings of the output."""
-
-
-@dataclass(frozen=True)
-class _Spot:
-    """A recorded call, with its output split into F features of N samples.
-
-    terms: the indices of the k loss terms that each sample affects, (N, k).
-    """
-
-    place: Place
-    call: Call
-    layout: Layout
-    terms: Array
-
-    @cached_property
-    def values(self) -> Array:
-        return self.layout.split(plain(self.call.output.cpu()))
-
-    @cached_property
-    def index(self) -> Array:
-        """The flat index of each element of the output, (F, N)."""
-        return self.layout.split(np.arange(self.call.output.numel()))
-
-    @property
-    def cost(self) -> int:
-        """The number of forward passes needed to perturb every element of the output once."""
-        return len(self.values)
-
-
-_Uses = list[tuple[_Spot, Factors]]
-"""For one parameter: each call that the parameter enters, with the parameter's factors in its output."""
-
-
-@dataclass(frozen=True)
-class TorchSites:
-    """The verified sites of a graph, as `Sites`."""
-
-    calls: Calls
-    spots: Sequence[_Spot]
-    uses: Mapping[str, Sequence[Use]]
-    at_rest: Array
-
-    def values(self, site: Site) -> Array:
-        return self.spots[site].values
-
-    def terms(self, site: Site) -> Array:
-        return self.spots[site].terms
-
-    def rest(self) -> Array:
-        return self.at_rest
-
-    def losses(self, parameters: Mapping[str, Array]) -> Array:
-        return self.calls.losses(unchanged, parameters)
-
-    def shifted(self, site: Site, feature: int, shifts: Array) -> Array:
-        spot = self.spots[site]
-        flat = np.zeros(spot.call.output.numel())
-        flat[spot.index[feature]] = shifts
-        return self.calls.losses(lambda place, output: _plus(output, flat) if place == spot.place else output)
-
-
-def _plus(output: Tensor, flat: Array) -> Tensor:
-    return output + output.new_tensor(flat).reshape(output.shape)
 
 
 def find_sites(graph: Graph, point: Mapping[str, Array], weights: Weights, names: Sequence[str]) -> Sites:
@@ -167,7 +104,7 @@ class _Search:
         modules = {name: module for owners in self.owners.values() for name, module in owners.items()}
         self.calls = Calls(graph, point, weights, modules, list(written_out.values()))
         self.recorded, self.rest = self.calls.recorded()
-        self.spots: dict[Place, _Spot] = {}
+        self.spots: dict[Place, Spot] = {}
         self.rng = np.random.default_rng(0)
 
     def is_faithful(self) -> bool:
@@ -187,12 +124,9 @@ class _Search:
         found = {name: uses for group in self._groups() for name, uses in self._verified(group).items()}
         spots = list({spot.place: spot for each in found.values() for spot, _ in each}.values())
         sites = {spot.place: site for site, spot in enumerate(spots)}
-        return TorchSites(
-            self.calls,
-            spots,
-            {name: [Use(sites[spot.place], f) for spot, f in each] for name, each in found.items()},
-            self.rest,
-        )
+        uses = {name: [Use(sites[spot.place], f) for spot, f in each] for name, each in found.items()}
+        passes = [passes_of(self.calls, spot, self.rest, self.rng) for spot in spots]
+        return TorchSites(self.calls, spots, uses, self.rest, passes)
 
     # --- what is worth it ----------------------------------------------------------------------------------
 
@@ -211,7 +145,7 @@ class _Search:
                 places |= {place for leaf in more for place in self._places(leaf)}
             yield group
 
-    def _verified(self, group: Sequence[Leaf]) -> dict[str, _Uses]:
+    def _verified(self, group: Sequence[Leaf]) -> dict[str, Uses]:
         """Return the verified uses of the parameters of a group; empty if they would save no evaluations."""
         if not self._pays(group):
             return {}
@@ -242,7 +176,7 @@ class _Search:
         counts = [terms] if x is None or not x.ndim else [terms, len(x)]
         return [n for n in dict.fromkeys(counts) if n > 1 and terms % n == 0]
 
-    def _spots_at(self, places: Sequence[Place]) -> list[_Spot]:
+    def _spots_at(self, places: Sequence[Place]) -> list[Spot]:
         """Return the spots at these places. All are tested together first, and then one by one if needed."""
         new = [place for place in places if place not in self.spots]
         likely = [next(self._possible(place)) for place in new]
@@ -252,18 +186,18 @@ class _Search:
             self.spots[place] = next(spot for spot in self._possible(place) if self._are_separate([spot]))
         return [self.spots[place] for place in places]
 
-    def _possible(self, place: Place) -> Iterator[_Spot]:
+    def _possible(self, place: Place) -> Iterator[Spot]:
         """Yield every way to split an output into samples. The last way has only one sample."""
         call, terms = self.recorded[place], np.arange(len(self.rest))
         shape = tuple(call.output.shape)
         for n in self._sample_counts:
             for layout in _layouts(shape, n):
-                yield _Spot(place, call, layout, terms.reshape(n, -1))
+                yield Spot(place, call, layout, terms.reshape(n, -1))
                 if len(terms) > n:
-                    yield _Spot(place, call, layout, terms.reshape(-1, n).T)
-        yield _Spot(place, call, Layout((1, *shape), 0), terms[None])
+                    yield Spot(place, call, layout, terms.reshape(-1, n).T)
+        yield Spot(place, call, Layout((1, *shape), 0), terms[None])
 
-    def _are_separate(self, spots: Sequence[_Spot]) -> bool:
+    def _are_separate(self, spots: Sequence[Spot]) -> bool:
         """Return whether changing some samples at these spots leaves all other samples' loss terms unchanged.
 
         The test shifts half of the samples at a time, once for each bit of their indices. Any two samples
@@ -278,7 +212,7 @@ class _Search:
                     return False
         return True
 
-    def _shifted(self, spots: Sequence[_Spot], moved: Mapping[Place, Array]) -> Array | None:
+    def _shifted(self, spots: Sequence[Spot], moved: Mapping[Place, Array]) -> Array | None:
         """Return the loss terms after random shifts of the marked samples; None if the code fails.
 
         moved: a mask of the samples to shift, for each spot.
@@ -307,7 +241,7 @@ class _Search:
                 return False
         return True
 
-    def _uses(self, leaf: Leaf) -> _Uses:
+    def _uses(self, leaf: Leaf) -> Uses:
         """Return how a parameter enters the output of each of its calls; empty if any of them is unknown."""
         found = []
         for spot in self._spots_at(self._places(leaf)):
@@ -317,7 +251,7 @@ class _Search:
             found.append((spot, factors))
         return found
 
-    def _factors(self, leaf: Leaf, spot: _Spot) -> Factors | None:
+    def _factors(self, leaf: Leaf, spot: Spot) -> Factors | None:
         here = self.point[leaf.called]
         rise = self._rise(leaf, spot, np.ones(here.shape))
         changes = [_SHIFT * length(here) * self.rng.normal(size=here.shape) for _ in range(_DRAWS)]
@@ -332,7 +266,7 @@ class _Search:
                     return own
         return None
 
-    def _fits(self, factors: Factors, spot: _Spot, change: Array, rise: Array) -> bool:
+    def _fits(self, factors: Factors, spot: Spot, change: Array, rise: Array) -> bool:
         """Return whether J · change equals `rise`, by comparing their products with a random vector."""
         rise = spot.layout.split(rise)
         d = self.rng.normal(size=rise.shape)
@@ -341,7 +275,7 @@ class _Search:
         terms = float(np.abs(d * rise).sum() + np.abs(sums * change).sum())
         return off <= _TOLERANCE * terms + _ROUNDINGS * EPS * float(np.abs(d * spot.values).sum())
 
-    def _rise(self, leaf: Leaf, spot: _Spot, change: Array) -> Array | None:
+    def _rise(self, leaf: Leaf, spot: Spot, change: Array) -> Array | None:
         """Return the change of a call's output if a parameter changes; None if the call fails."""
         call = spot.call
 
@@ -364,7 +298,7 @@ class _Search:
 
 
 def _plus_at(place: Place, output: Any, flat: Mapping[Place, Array]) -> Any:
-    return _plus(output, flat[place]) if place in flat else output
+    return shifted(output, flat[place]) if place in flat else output
 
 
 def _layouts(shape: Shape, samples: int) -> Iterator[Layout]:

@@ -89,13 +89,17 @@ def seconds_of(objective: DirectedObjective, name: str, clock: Clock) -> float:
     return once if once > QUICK else _seconds_of_batch(moves, moves.batch, TIMINGS, clock) / moves.batch
 
 
-def seconds_of_move(moves: Movable, clock: Clock) -> float:
-    """Return the time, in seconds, of an evaluation that perturbs a single number, like `seconds_of`."""
-    return _seconds_of_batch(moves, 1, TIMINGS, clock)
+def seconds_of_pass(moves: Movable, numbers: int, clock: Clock) -> float:
+    """Return the time, in seconds, that a pass takes on average, like `seconds_of`.
+
+    numbers: the number of variables that one pass perturbs. A batch may consist of several passes.
+    """
+    once = _seconds_of_batch(moves, numbers, 1, clock)
+    return once if once > QUICK else _seconds_of_batch(moves, moves.batch, 1, clock) * numbers / moves.batch
 
 
 def _seconds_of_batch(moves: Movable, points: int, timings: int, clock: Clock) -> float:
-    which = np.zeros(points, dtype=np.intp)
+    which = np.arange(points) % len(moves.position)
     moves.move(which, moves.position[which])
     return min(_timed(moves, which, clock) for _ in range(timings))
 

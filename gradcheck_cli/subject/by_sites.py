@@ -12,7 +12,7 @@ from gradcheck_cli.code.objective import ForeignObjective
 from gradcheck_cli.code.precision import noise_of_terms
 from gradcheck_cli.code.site_objective import SiteObjective
 from gradcheck_cli.code.sites import Sites
-from gradcheck_cli.directions.plan import literal_is_asked_for, seconds_of_move
+from gradcheck_cli.directions.plan import literal_is_asked_for, seconds_of_pass
 from gradcheck_cli.directions.projections import EVALUATIONS
 from gradcheck_cli.entries.claim import Claim
 from gradcheck_cli.entries.sites import check_by_sites
@@ -63,7 +63,7 @@ def _with_noise(objective: ForeignObjective, sites: Sites, names: Sequence[str])
 def _seconds(code: SiteObjective, names: Sequence[str], clock: Clock) -> float:
     sites = sorted({use.site for name in names for use in code.uses(name)})
     runs = EVALUATIONS * sum(code.site_shape(site)[0] for site in sites)
-    return runs * seconds_of_move(code.units(sites[0]), clock)
+    return runs * seconds_of_pass(code.units(sites[0]), code.site_shape(sites[0])[1], clock)
 
 
 def joined(names: Sequence[str], through: Checked, rest: Checked) -> Checked:

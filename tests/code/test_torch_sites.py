@@ -247,6 +247,41 @@ def test_other_upstreams_need_no_search_of_their_own(loss, tmp_path, monkeypatch
     np.testing.assert_allclose(again.rest().sum(), other.losses(function.parameters).sum(), rtol=1e-12)
 
 
+# --- many features in one forward pass ----------------------------------------------------------------------
+
+NOISY = "self.b(torch.tanh(self.a(x))) + 0.0 * torch.rand(()).item()"
+TOGETHER = {
+    "with a backward written by hand": ("together", {}),
+    "with recurrent layers": ("together", FOUND["in an LSTM"][1]),
+    "with samples that depend on each other": ("together", {"forward": NORMALISED}),
+    "with batch normalisation in training": (
+        "together_with_buffers",
+        {"parts": "nn.Linear(20, 20), nn.BatchNorm1d(20)"},
+    ),
+    "with a number for Python": ("one_by_one", {"forward": f"return self.c({NOISY})"}),
+}
+
+
+@pytest.mark.parametrize("case", TOGETHER)
+def test_features_are_perturbed_together_if_the_losses_are_then_the_same(case, tmp_path):
+    passes, how = TOGETHER[case]
+    sites = sites_of(spec_of(tmp_path, **how))
+    assert {each.__name__ for each in sites.passes} == {passes}
+    rng = np.random.default_rng()
+    for site in range(len(sites.spots)):
+        features, samples = sites.values(site).shape
+        some = rng.integers(features, size=3)
+        shifts = rng.normal(size=(3, samples))
+        alone = [sites.shifted(site, [f], s[None])[0] for f, s in zip(some, shifts, strict=True)]
+        np.testing.assert_allclose(sites.shifted(site, list(some), shifts), alone, rtol=1e-10)
+
+
+def test_a_forward_pass_that_vmap_would_change_runs_for_one_feature_at_a_time(tmp_path):
+    changed = "h * (1.0 + torch._C._functorch.is_batchedtensor(h))"
+    sites = sites_of(spec_of(tmp_path, forward=LATER.format(changed)))
+    assert [each.__name__ for each in sites.passes] == ["one_by_one", "one_by_one", "together"]
+
+
 # --- the verdict ------------------------------------------------------------------------------------------
 
 
