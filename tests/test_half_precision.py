@@ -14,6 +14,7 @@ from gradcheck_cli import (
     check_gradients,
     check_layer,
     check_torch,
+    tap,
 )
 from gradcheck_cli.cli import main
 from gradcheck_cli.formats.words.verdicts import sentence
@@ -207,13 +208,141 @@ def test_a_torch_kernel_has_a_reference(of_a_module):
     assert [verdict(factor) for factor in (1.0, 1.1)] == [Verdict.AGREES, Verdict.WRONG]
 
 
-@pytest.mark.parametrize("option", [{"order": 2}, {"forward_mode": True}, {"batched": True}])
-def test_further_derivatives_of_a_kernel_with_a_reference_are_refused(option):
+def cubed_in_float32(torch, of_backward, of_double_backward, of_jvp, for_batches):
+    """Return x ↦ x³ for float32, with a factor on each of its derivatives."""
+
+    class Slope(torch.autograd.Function):
+        generate_vmap_rule = True
+
+        @staticmethod
+        def forward(grad, x):
+            assert x.dtype == torch.float32
+            batched = torch._C._functorch.maybe_current_level() is not None
+            return (for_batches if batched else 1.0) * of_backward * 3 * x**2 * grad
+
+        @staticmethod
+        def setup_context(ctx, inputs, output):
+            ctx.save_for_backward(*inputs)
+
+        @staticmethod
+        def backward(ctx, upstream):
+            grad, x = ctx.saved_tensors
+            return 3 * x**2 * upstream, of_double_backward * 6 * x * grad * upstream
+
+    class Cube(torch.autograd.Function):
+        generate_vmap_rule = False
+
+        @staticmethod
+        def forward(x):
+            assert x.dtype == torch.float32
+            return x**3
+
+        @staticmethod
+        def setup_context(ctx, inputs, output):
+            ctx.save_for_backward(*inputs)
+            ctx.save_for_forward(*inputs)
+
+        @staticmethod
+        def backward(ctx, grad):
+            return Slope.apply(grad, ctx.saved_tensors[0])
+
+        @staticmethod
+        def jvp(ctx, tangent):
+            return of_jvp * 3 * ctx.saved_tensors[0] ** 2 * tangent
+
+    return Cube
+
+
+@pytest.mark.parametrize("wrong", [None, "of_backward", "option"])
+@pytest.mark.parametrize(
+    ("option", "factor"),
+    [
+        ({"order": 2}, "of_double_backward"),
+        ({"forward_mode": True}, "of_jvp"),
+        ({"batched": True}, "for_batches"),
+    ],
+    ids=["order 2", "forward mode", "batched"],
+)
+def test_further_derivatives_of_a_kernel_are_checked_against_its_reference(option, factor, wrong):
     torch = pytest.importorskip("torch")
-    with pytest.raises(InputError, match="does not work with a reference"):
-        check_torch(
-            torch_kernel(torch, torch.float32, 1.0), {"x": torch.ones(3)}, reference=torch.square, **option
-        )
+    names = "of_backward", "of_double_backward", "of_jvp", "for_batches"
+    spoilt = factor if wrong == "option" else wrong
+    kernel = cubed_in_float32(torch, *(1.1 if name == spoilt else 1.0 for name in names))
+    x = torch.from_numpy(np.random.default_rng().uniform(0.5, 2.0, (3, 4))).float()
+    try:
+        report = check_torch(kernel, {"x": x}, reference=lambda x: x**3, **option)
+    except WrongGradientError as error:
+        report = error.report
+    assert report.verdict is (Verdict.WRONG if wrong else Verdict.AGREES)
+
+
+# --- taps ---------------------------------------------------------------------------------------------------
+
+
+def tapped(wrong=""):
+    """Return forward and backward of a layer for float32, with a tap, and one of its gradients too large."""
+
+    def forward(x, w):
+        assert x.dtype == np.float32
+        h = tap("h", np.tanh(x @ w))
+        return h * h, (x, w, h)
+
+    def backward(dout, cache):
+        x, w, h = cache
+        dh = np.float32(1.1 if wrong == "h" else 1.0) * 2 * h * dout
+        dz = np.float32(1.1 if wrong == "x" else 1.0) * (1 - h * h) * dh
+        return {"x": dz @ w.T, "w": x.T @ dz, "h": dh}
+
+    return forward, backward
+
+
+def tapped_reference(x, w):
+    return tap("h", np.tanh(x @ w)) ** 2
+
+
+def of_function(forward, backward):
+    """Return the layer as a function of parameters that returns a loss and gradients."""
+
+    def function(p, x, y):
+        out, cache = forward(p["x"], p["w"])
+        return out.sum(axis=1), backward(np.ones_like(out), cache)
+
+    return function
+
+
+def checked_with_taps(as_function, wrong, reference):
+    forward, backward = tapped(wrong)
+    if not as_function:
+        return check_layer(forward, backward, inputs_in(np.float32), reference=reference)
+    function = of_function(forward, backward)
+    wide = lambda p, x, y: reference(p["x"], p["w"]).sum(axis=1)  # noqa: E731
+    return check_gradients(function, inputs_in(np.float32), reference=wide)
+
+
+@pytest.mark.parametrize("as_function", [False, True])
+@pytest.mark.parametrize(("wrong", "names"), [("", set()), ("x", {"x", "w"}), ("h", {"x", "w", "h"})])
+def test_taps_of_a_kernel_are_checked_at_the_taps_of_its_reference(as_function, wrong, names):
+    try:
+        report = checked_with_taps(as_function, wrong, tapped_reference)
+    except WrongGradientError as error:
+        report = error.report
+        assert any("the fault lies" in place for place in report.diagnosis.places)
+    assert {c.name for c in report.comparisons} == {"x", "w", "h"}
+    assert {c.name for c in report.comparisons if c.verdict is Verdict.WRONG} == names
+
+
+@pytest.mark.parametrize("as_function", [False, True])
+@pytest.mark.parametrize(
+    ("reference", "message"),
+    [
+        (plain, "does not call tap('h', …), which"),
+        (lambda x, w: tap("h", np.tanh(x @ w)[:1]) ** 2, "calls tap('h', …) with shape [1, "),
+    ],
+)
+def test_a_reference_without_the_taps_of_the_kernel_is_refused(as_function, reference, message):
+    with pytest.raises(InputError) as caught:
+        checked_with_taps(as_function, "", reference)
+    assert message in str(caught.value)
 
 
 # --- in a spec ----------------------------------------------------------------------------------------------

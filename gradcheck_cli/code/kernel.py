@@ -82,7 +82,8 @@ class Kernel:
     """A kernel in its own type, and a reference that computes the same forward pass in float64.
 
     code, reference: the two functions, for messages.
-    parameters: everything that the kernel computes its gradients from, in float64, which holds it exactly.
+    parameters: everything that the kernel computes its gradients from, in float64, which holds it exactly;
+        not its taps, which it computes.
     types: the type of each of these arrays in the kernel.  results: the type of each gradient.
     run: runs the kernel.  terms: returns the loss terms of the reference in float64, (S,).
     plain: runs the reference in the kernel's type and in float64; empty if it computes no gradients.
@@ -159,7 +160,8 @@ class Kernel:
         return _level([[each.gradients[name] for each in line] for line in self._evaluations])
 
     def _plain_error(self, name: str) -> Array:
-        return _size([(own.gradients[name], wide.gradients[name]) for own, wide in self._plain_errors])
+        errors = [(own.gradients, wide.gradients) for own, wide in self._plain_errors]
+        return _size([(own[name], wide[name]) for own, wide in errors if name in own and name in wide])
 
     def _differ(self, found: str, expected: str, i: int = 0, of: int = 1) -> InputError:
         where = f"loss term {i} of {of}" if of > 1 else "the loss"

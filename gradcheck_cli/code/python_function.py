@@ -58,7 +58,7 @@ def observed(
         raise code.complain("has taps, which do not work with `vectorized`", "leave `vectorized` out")
     function = PythonFunction(
         origin=str(code),
-        code=code.calling(_with_taps(code.value, taps)),
+        code=code.calling(with_taps(code.value, taps)),
         parameters={**parameters, **taps.values},
         x=x,
         y=y,
@@ -73,7 +73,7 @@ def observed(
     return function
 
 
-def _with_taps(function: Callable[..., Any], taps: Taps) -> Callable[..., Any]:
+def with_taps(function: Callable[..., Any], taps: Taps) -> Callable[..., Any]:
     """Return a function of parameters and taps that calls `function` with taps set to the given values."""
 
     def tapped(parameters: dict[str, Array], x: Any, y: Any) -> Any:

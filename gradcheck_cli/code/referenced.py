@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
@@ -13,7 +13,8 @@ from gradcheck_cli.code.kernel import Kernel
 from gradcheck_cli.code.load import Callee
 from gradcheck_cli.code.objective import Function
 from gradcheck_cli.code.sites import NO_SITES, Sites
-from gradcheck_cli.code.tapped import Taps
+from gradcheck_cli.code.tap import watching
+from gradcheck_cli.code.tapped import Taps, Watching
 from gradcheck_cli.types import Array
 
 
@@ -22,6 +23,9 @@ class Reference(Protocol):
 
     def losses(self, parameters: Mapping[str, Array]) -> Array:
         """Return the S loss terms in float64, (S,)."""
+
+    def places(self, wrong: Collection[str], right: Collection[str]) -> Iterable[str]:
+        """Return a sentence for each place between taps where a fault lies, as in `Function`."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,7 @@ class Referenced:
 
     before: ClassVar[tuple[Function, ...]] = ()
     other_modes: ClassVar[Mapping[str, Function]] = {}
-    takes_taps: ClassVar[bool] = False
+    takes_taps: ClassVar[bool] = True
     vectorized: ClassVar[bool] = False
     is_wide: ClassVar[bool] = False  # the reference chooses its types
 
@@ -104,12 +108,24 @@ class Referenced:
         return NO_SITES
 
     def places(self, wrong: Collection[str], right: Collection[str]) -> Iterable[str]:
-        return ()
+        return self.reference.places(wrong, right)
 
 
-def refuse_taps(code: Callee, taps: Taps) -> None:
-    """Raise an `InputError` if the code has taps, since a reference need not pass them."""
-    if taps.at:
-        raise code.complain(
-            "has taps, which do not work with a reference", "leave out the taps or the reference"
-        )
+def taps_of_reference(reference: Callee, kernel: Taps, run: Callable[[], object]) -> Taps:
+    """Return the kernel's taps, to be perturbed in the reference.
+
+    run: a function that runs the forward pass of the reference once.
+    Raises `InputError` if the reference does not pass these taps with the same shapes.
+    """
+    watch = Watching(reference)
+    with reference.running(), watching(watch):
+        run()
+    for name, tap in kernel.at.items():
+        if name not in watch.seen:
+            message = f"does not call tap('{name}', …), which {kernel.code} calls at {tap.place}"
+            raise reference.complain(message, "mark the same intermediates in both, under the same names")
+        found, needed = (list(each.value.shape) for each in (watch.seen[name], tap))
+        if found != needed:
+            message = f"calls tap('{name}', …) with shape {found}, but {kernel.code} with shape {needed}"
+            raise reference.complain(message)
+    return Taps(reference, kernel.at)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,9 +12,10 @@ from gradcheck_cli.code.evaluation import Evaluation
 from gradcheck_cli.code.kernel import Kernel
 from gradcheck_cli.code.layer import Form, in_the_form_of, in_the_type_of
 from gradcheck_cli.code.load import Callee
-from gradcheck_cli.code.python_function import PythonFunction, observed
-from gradcheck_cli.code.referenced import Referenced, refuse_taps
+from gradcheck_cli.code.python_function import PythonFunction, observed, with_taps
+from gradcheck_cli.code.referenced import Referenced, taps_of_reference
 from gradcheck_cli.code.returned import plain, read_gradients, read_losses, real, type_of
+from gradcheck_cli.code.tapped import Search, Taps
 from gradcheck_cli.types import Array
 
 _MOVED = "with slightly changed parameters"
@@ -22,12 +23,17 @@ _MOVED = "with slightly changed parameters"
 
 @dataclass(frozen=True)
 class ReferenceFunction:
-    """A function of (parameters, x, y) that returns a loss, or a loss and its gradients."""
+    """A function of (parameters, x, y) that returns a loss, or a loss and its gradients.
+
+    parameters: the parameters at which the gradients are checked, without taps.
+    taps: the taps whose gradients the kernel returns.
+    """
 
     code: Callee
     parameters: Mapping[str, Array]
     x: Any
     y: Any
+    taps: Taps
 
     @property
     def computes_gradients(self) -> bool:
@@ -39,14 +45,18 @@ class ReferenceFunction:
 
     def run(self, parameters: Mapping[str, Array]) -> Evaluation:
         """Return the loss terms and the gradients. Raises `InputError` if there are no gradients."""
-        shapes = {name: array.shape for name, array in self.parameters.items()}
         with self.code.running(_MOVED):
             loss, gradients = self._called(parameters)
+            known = {**self.parameters, **{n: v for n, v in self.taps.values.items() if n in gradients}}
+            shapes = {name: array.shape for name, array in known.items()}
             arrays = read_gradients(gradients, shapes, self.code)
             return Evaluation(read_losses(loss, self.code), {n: real(g) for n, g in arrays.items()})
 
+    def places(self, wrong: Collection[str], right: Collection[str]) -> Iterable[str]:
+        return Search(self.taps, self.losses, self.parameters).places(wrong, right) if self.taps.at else ()
+
     def _called(self, parameters: Mapping[str, Array]) -> tuple[Any, Any]:
-        match self.code.value(dict(parameters), self.x, self.y):
+        match with_taps(self.code.value, self.taps)(dict(parameters), self.x, self.y):
             case (loss, Mapping() as gradients):
                 return loss, gradients
             case loss:
@@ -69,15 +79,12 @@ def referenced(
     Raises `InputError` if either function cannot be used, or if they compute different losses.
     """
     kernel = observed(code.calling(_taking(code.value, templates, in_the_type_of)), parameters, x, y)
-    refuse_taps(code, kernel.taps)
-    wide = ReferenceFunction(
-        reference.calling(_taking(reference.value, templates, in_the_form_of)),
-        parameters,
-        _widened(x),
-        _widened(y),
-    )
-    narrow = ReferenceFunction(
-        reference.calling(_taking(reference.value, templates, in_the_type_of)), parameters, x, y
+    taking = _taking(reference.value, templates, in_the_form_of)
+    x64, y64 = _widened(x), _widened(y)
+    taps = taps_of_reference(reference, kernel.taps, lambda: taking(dict(parameters), x64, y64))
+    wide = ReferenceFunction(reference.calling(taking), parameters, x64, y64, taps)
+    narrow = replace(
+        wide, code=reference.calling(_taking(reference.value, templates, in_the_type_of)), x=x, y=y
     )
     made = Kernel(
         code,

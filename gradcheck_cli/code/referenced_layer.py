@@ -15,10 +15,9 @@ from gradcheck_cli.code.kernel import Kernel
 from gradcheck_cli.code.layer import Layer, given_to, in_the_form_of, in_the_type_of
 from gradcheck_cli.code.layer_function import LayerFunction, layer_function
 from gradcheck_cli.code.load import Callee
-from gradcheck_cli.code.referenced import Referenced, refuse_taps
+from gradcheck_cli.code.referenced import Referenced, taps_of_reference
 from gradcheck_cli.code.returned import plain
 from gradcheck_cli.code.signature import called, in_order
-from gradcheck_cli.code.tapped import Taps
 from gradcheck_cli.errors import Location
 from gradcheck_cli.types import Array
 
@@ -39,7 +38,6 @@ def referenced_layer(
     Raises `InputError` if the layer cannot be used, or if the reference computes other outputs.
     """
     layer = layer_function(forward, backward, arguments, outputs, where, in_the_type_of)
-    refuse_taps(forward, layer.layer.taps)
     wide = _reference(layer, reference)
     first = _compared(layer, wide, bool(reference[1:]))
     others = tuple(
@@ -68,7 +66,12 @@ def _reference(kernel: LayerFunction, reference: tuple[Callee, ...]) -> LayerFun
         convention = convention_of(forward, backward[0], result, given, outputs)
     else:
         convention = Convention(outputs, len(as_results(result)), False, ())
-    layer = Layer(forward, reference[-1], given, convention, Taps(forward, {}), in_the_form_of)
+    taps = taps_of_reference(
+        forward,
+        kernel.layer.taps,
+        lambda: called(forward.value, given_to(given, kernel.parameters, in_the_form_of)),
+    )
+    layer = Layer(forward, reference[-1], given, convention, taps, in_the_form_of)
     return LayerFunction(layer, kernel.parameters, kernel.upstream, 0.0, ())
 
 
@@ -76,11 +79,12 @@ def _compared(kernel: LayerFunction, wide: LayerFunction, differentiates: bool) 
     """Return the layer with its reference, after comparing the outputs of the two."""
     narrow = replace(wide, layer=replace(wide.layer, arguments=kernel.layer.arguments, form=in_the_type_of))
     types, weights = kernel.types, _named(kernel.upstream.weights)
+    own = {name: array for name, array in kernel.parameters.items() if name not in kernel.layer.taps.at}
     made = Kernel(
         kernel.layer.forward,
         str(wide.layer.forward),
-        {**kernel.parameters, **weights},
-        {**types.arguments, **_named(types.outputs)},
+        {**own, **weights},
+        {**{name: types.arguments[name] for name in own}, **_named(types.outputs)},
         types.gradients,
         partial(_run, kernel),
         wide.losses,
@@ -96,6 +100,6 @@ def _named(of_outputs: Sequence[Any]) -> dict[str, Any]:
 
 
 def _run(layer: LayerFunction, point: Mapping[str, Array]) -> Evaluation:
-    """Run the layer at a point that holds its arguments and its upstream."""
+    """Run the layer at a point that holds its arguments and its upstream, without shifts of its taps."""
     weights = tuple(point[name] for name in _named(layer.upstream.weights))
-    return layer.run({name: point[name] for name in layer.parameters}, weights)
+    return layer.run({name: point[name] for name in layer.parameters if name in point}, weights)

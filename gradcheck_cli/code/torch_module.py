@@ -11,7 +11,6 @@ import numpy as np
 
 from gradcheck_cli.arrays.named_arrays import Dialect
 from gradcheck_cli.code.evaluation import Evaluation
-from gradcheck_cli.code.kernel import Kernel
 from gradcheck_cli.code.load import Callee, Load, UserCode, load, referred
 from gradcheck_cli.code.objective import Function, Inputs
 from gradcheck_cli.code.returned import (
@@ -24,9 +23,9 @@ from gradcheck_cli.code.torch_build import build_graph
 from gradcheck_cli.code.torch_function import TorchFunction
 from gradcheck_cli.code.torch_graph import Graph
 from gradcheck_cli.code.torch_other_modes import other_modes
-from gradcheck_cli.code.torch_reference import with_reference
+from gradcheck_cli.code.torch_reference import projected_with_reference, with_reference
 from gradcheck_cli.code.torch_runs import evaluable, first_not_finite, is_wide, observe
-from gradcheck_cli.code.torch_second import HOW_TO_DIFFERENTIATE, projected
+from gradcheck_cli.code.torch_second import HOW_TO_DIFFERENTIATE
 from gradcheck_cli.code.torch_storage import is_sparse
 from gradcheck_cli.code.torch_trials import tried
 from gradcheck_cli.code.torch_upstream import Upstream, plain_weights, random_weights
@@ -89,25 +88,15 @@ def checked(code: Callee, graph: Graph, inputs: Inputs, vectorized: bool = False
     weighted, remarks = _weighted(function) if graph.loss.is_own else (function.upstream, ())
     first = _tried(replace(function, remarks=(*function.remarks, *remarks)), weighted, inputs)
     for kernel in first.kernels:
-        _refuse_derivatives(kernel, inputs)
         kernel.refuse_another_forward()
     first = replace(first, other_modes=other_modes(first, inputs))
     if inputs.order == 1:
         return first
     with hinted(HOW_TO_DIFFERENTIATE):
-        second = projected(graph, weighted.weights)
+        second = projected_with_reference(graph, weighted.weights)
         function = _observed(code, second, second.point(), vectorized=False)
         function = _tried(function, function.upstream, inputs)
     return replace(function, before=(first, *first.others))
-
-
-def _refuse_derivatives(kernel: Kernel, inputs: Inputs) -> None:
-    """Raise an `InputError` if the check asks for derivatives that a reference cannot give."""
-    asked = {"order": inputs.order > 1, "forward_mode": inputs.forward_mode, "batched": inputs.batched}
-    for key in (key for key, is_asked in asked.items() if is_asked):
-        message = f"'{'order: 2' if key == 'order' else key}' does not work with a reference"
-        help = f"leave one of the two out; {kernel.reference} can be checked on its own"
-        raise bad_input(message, "check", key, help=help)
 
 
 def _tried(function: TorchFunction, weighted: Upstream, inputs: Inputs) -> TorchFunction:

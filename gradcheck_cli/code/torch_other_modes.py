@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import cached_property, partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from gradcheck_cli.arrays.shapes import listed
 from gradcheck_cli.code.drawn import drawn
+from gradcheck_cli.code.evaluation import Evaluation
 from gradcheck_cli.code.findings import Attached, Finding
+from gradcheck_cli.code.kernel import Kernel
 from gradcheck_cli.code.objective import BATCHED, FORWARD, Inputs
 from gradcheck_cli.code.reruns import apart_by_more_than_rounding
 from gradcheck_cli.code.returned import hinted
@@ -44,6 +47,15 @@ def _alone(function: TorchFunction) -> dict[str, Any]:
 @dataclass(frozen=True)
 class _OtherMode(TorchFunction):
     """A module as a `Function` with gradients from another mode, which is checked after plain backward."""
+
+    @cached_property
+    def kernels(self) -> tuple[Kernel, ...]:
+        """The kernel as a tuple, with the gradients of this mode; empty if there is no reference."""
+
+        def run(kernel: Kernel, point: Mapping[str, Array]) -> Evaluation:
+            return Evaluation(kernel.run(point).losses, self.gradients(point))
+
+        return tuple(replace(kernel, run=partial(run, kernel)) for kernel in super().kernels)
 
     def places(self, wrong: Collection[str], right: Collection[str]) -> tuple[str, ...]:
         return ()

@@ -17,6 +17,7 @@ from gradcheck_cli.code.returned import type_named
 from gradcheck_cli.code.torch_build import LEFT_OUT, build_graph, parts_of
 from gradcheck_cli.code.torch_graph import Graph, Result
 from gradcheck_cli.code.torch_leaf import Leaf
+from gradcheck_cli.code.torch_second import projected
 from gradcheck_cli.code.torch_upstream import Upstream, Weights
 from gradcheck_cli.types import Array
 
@@ -86,6 +87,14 @@ def with_reference(
     leaves = [replace(leaf, tensor=tensors[leaf.name]) for leaf in graph.leaves]
     wide = replace(wide, leaves=leaves, x=graph.x, y=graph.y)
     return ReferencedGraph(**{each.name: getattr(graph, each.name) for each in fields(graph)}, reference=wide)
+
+
+def projected_with_reference(graph: Graph, weights: Weights) -> Graph:
+    """Return the graph of g = ⟨∇L, v⟩, as `projected` does; the ∇L of a reference is its own."""
+    second = projected(graph, weights)
+    if not isinstance(second, ReferencedGraph):
+        return second
+    return replace(second, reference=projected(second.reference, weights))
 
 
 def _rebuilt(graph: Graph, built: Any, reference: Callee) -> Any:
