@@ -164,6 +164,7 @@ MAY_IMPORT = {
         "network.graph",
         "network.network",
         "network.shifted",
+        "network.steps.convolution",
         "numerical.estimate",
         "numerical.looks",
         "parallel",
