@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 import numpy as np
 
 from planted_patterns.branches import detached, wrong_rules
+from planted_patterns.calls import kept_from_the_first_call, parts_of_samples
 from planted_patterns.case import Array, Case, Change, drawn_by, each, first, unchanged
 from planted_patterns.matrices import (
     MATRICES,
@@ -66,6 +67,14 @@ def _detached() -> Planted:
     return ((case, unchanged) for case in detached())
 
 
+def _parts() -> Planted:
+    return ((case, unchanged) for case in parts_of_samples())
+
+
+def _kept() -> Planted:
+    return ((case, unchanged) for case in kept_from_the_first_call())
+
+
 def _swapped_axes() -> Planted:
     places = (("k", 1, 2), ("c", 2, 3), ("q", 0, 2), ("q", 1, 2), ("t", 0, 1))
     return ((case, _swap(*pair)) for name, *pair in places for case in of_a_tensor(name))
@@ -84,6 +93,8 @@ PLANTS: Mapping[str, Callable[[], Planted]] = {
     "off-diagonal factor": _off_diagonal,
     "half of a sum": _half_sums,
     "detached branch": _detached,
+    "part of the samples": _parts,
+    "earlier call": _kept,
     "axes swapped": _swapped_axes,
     "slice of zeros": _zero_slices,
 }

@@ -31,3 +31,13 @@ class Evaluation:
         """
         arrays = (self.losses, *self.gradients.values())
         return min(_MOST_APART, 1e3 * max(float(np.finfo(array.dtype).eps) for array in arrays))
+
+
+def elsewhere(point: Mapping[str, Array], seed: int = 0) -> dict[str, Array]:
+    """Return another point, at which code is called before its results count.
+
+    Code that keeps values of its first call then gives wrong gradients at `point`. Each entry is multiplied
+    by a random factor of its own, so the gradients are not just scaled.
+    """
+    rng = np.random.default_rng(seed)
+    return {name: array * rng.uniform(1.125, 1.5, array.shape) for name, array in point.items()}

@@ -16,7 +16,7 @@ import numpy as np
 from gradcheck_cli.arrays.shapes import listed
 from gradcheck_cli.code.convention import as_results, convention_of
 from gradcheck_cli.code.drawn import MOST_TERMS, WEIGHTED_OUTPUTS
-from gradcheck_cli.code.evaluation import Evaluation
+from gradcheck_cli.code.evaluation import Evaluation, elsewhere
 from gradcheck_cli.code.findings import Attached, Finding
 from gradcheck_cli.code.kernel import Kernel
 from gradcheck_cli.code.layer import (
@@ -106,9 +106,8 @@ def _run_elsewhere(
 
     If backward reuses values from forward's first call, its gradients at the point to check are then wrong.
     """
-    elsewhere = {name: 1.25 * array for name, array in point.items()}
     with suppress(Exception), forward.running(), watching(Watching(forward)):
-        called(forward.value, given_to(arguments, elsewhere, form))
+        called(forward.value, given_to(arguments, elsewhere(point), form))
 
 
 @dataclass(frozen=True)

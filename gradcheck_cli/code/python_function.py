@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import numpy as np
 
 from gradcheck_cli.arrays.shapes import listed
-from gradcheck_cli.code.evaluation import Evaluation
+from gradcheck_cli.code.evaluation import Evaluation, elsewhere
 from gradcheck_cli.code.findings import Attached, Finding
 from gradcheck_cli.code.jax_remarks import narrow_jax
 from gradcheck_cli.code.kernel import Kernel
@@ -46,6 +46,7 @@ def observed(
     parameters: the point at which to check.
     stacked: a version of the function that takes K points at once, or None.
     """
+    _run_elsewhere(code, parameters, x, y)
     seen: dict[str, Tap] = {}
 
     def observe() -> tuple[Evaluation, tuple[str, ...]]:
@@ -71,6 +72,16 @@ def observed(
     refuse_mixed(function, first.apart, code)
     refuse_unused(taps, function.forward, parameters, first.gradients)
     return function
+
+
+def _run_elsewhere(code: Callee, parameters: Mapping[str, Array], x: Any, y: Any) -> None:
+    """Call the function at another point first, and ignore the result.
+
+    If the function reuses values of its first call, its gradients at the point to check are then wrong.
+    """
+    data = [array.copy() if isinstance(array, np.ndarray) else array for array in (x, y)]
+    with suppress(Exception), code.running(), watching(Watching(code)):
+        code.value(elsewhere(parameters), *data)
 
 
 def with_taps(function: Callable[..., Any], taps: Taps) -> Callable[..., Any]:

@@ -39,6 +39,25 @@ DETACHED = Wrong(
     code="gate = torch.sigmoid(h).detach()",
 )
 
+PART_OF_SAMPLES = Wrong(
+    "part of the samples",
+    FUNCTION,
+    "the gradient of {tensor} is the sum over {place} only",
+    "Σ ∂Lₙ/∂w over some of the samples n",
+    "Σ ∂Lₙ/∂w over all samples n",
+    code="dL_dw = e[:3] @ x[:3]",
+)
+
+EARLIER_CALL = Wrong(
+    "earlier call",
+    FUNCTION,
+    "the code uses values that it kept from its first call: the gradient of {tensor} is right for the "
+    "arguments of that call, but not for others",
+    "∂L/∂w with values of an earlier call",
+    "∂L/∂w with values of this call",
+    code='dL_dw = kept.setdefault("dL_dw", c / np.cosh(w) ** 2)',
+)
+
 ALONG_SYMMETRIC_MOVES = Wrong(
     "right along symmetric moves",
     SYMMETRIC,
@@ -199,6 +218,8 @@ TENSOR_PATTERNS: tuple[WrongTensor, ...] = (
 PATTERNS: tuple[Wrong, ...] = (
     STAIRCASE,
     DETACHED,
+    PART_OF_SAMPLES,
+    EARLIER_CALL,
     ALONG_SYMMETRIC_MOVES,
     OFF_DIAGONAL_TWICE,
     OFF_DIAGONAL_HALF,

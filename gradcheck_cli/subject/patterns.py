@@ -35,6 +35,7 @@ from gradcheck_cli.directions.projections import DIRECTIONS, Projector
 from gradcheck_cli.numerical.estimate import ERROR_BARS
 from gradcheck_cli.numerical.objective import Direction
 from gradcheck_cli.numerical.stairs import is_flat, is_staircase
+from gradcheck_cli.subject.few_slopes import right_for_other_data
 from gradcheck_cli.types import Array
 from gradcheck_cli.verdict import Verdict
 
@@ -91,7 +92,8 @@ def _causes(made: Sequence[Made]) -> Iterator[Cause]:
 
 def _of_tensor(objective: ForeignObjective, comparison: Comparison) -> Iterator[Made]:
     name = comparison.name
-    yield from _staircase(objective, comparison)
+    yield from _staircase(objective, comparison, comparison.analytic != 0.0)
+    yield from right_for_other_data(objective, comparison)
     if _is_symmetric(objective.function.parameters[name]):
         yield from _Symmetric(objective, comparison).patterns()
 
@@ -101,16 +103,19 @@ def _of_tensor(objective: ForeignObjective, comparison: Comparison) -> Iterator[
 
 def in_stairs(objective: ForeignObjective, comparisons: Sequence[Comparison]) -> tuple[Made, ...]:
     """Return the tensors, among those compared, in which the loss is a staircase."""
-    return tuple(made for c in comparisons for made in _staircase(objective, c))
+    return tuple(made for c in comparisons for made in _staircase(objective, c, np.array(True)))
 
 
-def _staircase(objective: ForeignObjective, comparison: Comparison) -> Iterator[Made]:
-    """Yield the pattern if the loss is a staircase in most entries whose gradient is not 0.
+def _staircase(objective: ForeignObjective, comparison: Comparison, among: Array) -> Iterator[Made]:
+    """Yield the pattern if the loss is a staircase in most entries that do not agree.
 
-    Of the entries that do not agree, only those with the largest analytic values are looked at.
+    Only the entries with the largest analytic values are looked at.
+
+    among: a mask of the entries to consider.
     """
-    sizes = np.where(comparison.agrees, 0.0, np.nan_to_num(np.abs(comparison.analytic))).ravel()
-    largest = np.argsort(-sizes, kind="stable")[: min(_LOOKED_AT, np.count_nonzero(sizes))]
+    candidates = ~comparison.agrees & among
+    sizes = np.where(candidates, np.nan_to_num(np.abs(comparison.analytic)), -1.0).ravel()
+    largest = np.argsort(-sizes, kind="stable")[: min(_LOOKED_AT, np.count_nonzero(candidates))]
     if not largest.size:
         return
     entries = _without_measured_noise(objective).entries(comparison.name)

@@ -84,7 +84,7 @@ def test_what_it_prints_goes_to_stderr(returning, capsys):
     function = read(returning("loss, g", "print('hello')"), POINT)
     function.losses(function.parameters)
     out, err = capsys.readouterr()
-    assert (out, err) == ("", 5 * "hello\n")
+    assert (out, err) == ("", 6 * "hello\n")
 
 
 def test_a_function_may_take_what_it_is_given_out_of_the_dict(returning):

@@ -64,6 +64,12 @@ def test_a_staircase_that_leaves_entries_unresolved_gets_a_note():
     assert note.endswith("differs from that derivative by design")
 
 
+def test_a_gradient_of_0_that_is_undecided_on_a_staircase_gets_a_note():
+    with pytest.raises(UndecidedGradientError) as caught:
+        check_gradients(lambda x: (np.floor(x).sum(), np.zeros(4)), np.random.default_rng().normal(size=4))
+    assert any("the loss is a staircase in parameters" in note for note in caught.value.report.unusual)
+
+
 def test_a_staircase_and_another_mistake_are_both_said():
     def loss(p):
         return float((np.sign(p["w"]) * p["b"]).sum() ** 2)

@@ -129,7 +129,20 @@ _GATE = Function(
     spec=f"gradients: {{torch: {CODE}:build}}",
 )
 
-_SHOWN_IN = (_STEPS, _GATE, _ONE_TRIANGLE, _LOGDET, _ONE_TRIANGLE, _SUM, _TENSOR, _TENSOR)
+_REGRESSION = Function(
+    "a linear regression with one loss per sample",
+    w="np.array([0.7, -0.4])",
+    data="x = np.cos(np.arange(12)).reshape(6, 2)\ny = np.sin(np.arange(6))",
+    body="e = x @ w - y\nloss = 0.5 * e**2\ndL_dw = e @ x",
+)
+_KEPT = Function(
+    "a function that keeps its gradient for later calls",
+    w="np.array([0.7, -0.4, 0.2])",
+    data="kept = {}\n" + _WEIGHTED.format(size=3, shape="3"),
+    body=_TANH,
+)
+
+_SHOWN_IN = (_STEPS, _GATE, _REGRESSION, _KEPT, _ONE_TRIANGLE, _LOGDET, _ONE_TRIANGLE, _SUM, _TENSOR, _TENSOR)
 """The function in which each row of `PATTERNS` is shown."""
 
 
