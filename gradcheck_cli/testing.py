@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -19,10 +19,14 @@ from gradcheck_cli.formats import render
 from gradcheck_cli.formats.glyphs import escaped
 from gradcheck_cli.formats.view import view_of
 from gradcheck_cli.formats.words.verdicts import sentence
+from gradcheck_cli.parallel.executors import engine_of
 from gradcheck_cli.report import Outcome, Report, Run
 from gradcheck_cli.spec.check import CheckSpec
-from gradcheck_cli.subject.code import subject_of_function
+from gradcheck_cli.subject.code import shared_out, subject_of_function
 from gradcheck_cli.verdict import Verdict
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
 
 _MARGIN = 8
 """The number of columns to leave free, since pytest prints a margin before each line of an error."""
@@ -78,6 +82,7 @@ def check_gradients(
     fast: bool | None = None,
     strict: bool = False,
     allow_undecided: bool = False,
+    executor: Executor | str | None = None,
 ) -> Report:
     """Compare the gradients that a function returns with finite differences of its loss.
 
@@ -96,6 +101,9 @@ def check_gradients(
     fast: whether to check along random directions instead of entry by entry. By default, directions are used
         only if checking every entry would take more than ten seconds.
     allow_undecided: whether to return the report of an undecided check instead of raising.
+    executor: shares out the evaluations if they take long: a `concurrent.futures.Executor`, which is not shut
+        down, or the name of one, as for the option `--jobs`, such as ``"dask:tcp://host:8786"``. The function
+        is sent as a pickle; with the package cloudpickle, it may be a lambda or local to a test.
 
     Returns the `Report`, which notebooks display as a table and rich can print. Raises `WrongGradientError`
     or `UndecidedGradientError`, which are AssertionErrors with the attribute `report`, or `InputError` if the
@@ -103,9 +111,8 @@ def check_gradients(
     """
     __tracebackhide__ = True
     how = _how(only, scheme, rtol, atol, fast, strict)
-    return _passed(
-        _check(partial(read, loss_and_gradients, parameters, x, y, reference), how), allow_undecided
-    )
+    function = partial(read, loss_and_gradients, parameters, x, y, reference)
+    return _passed(_check(function, how, executor), allow_undecided)
 
 
 def check_layer(
@@ -122,6 +129,7 @@ def check_layer(
     fast: bool | None = None,
     strict: bool = False,
     allow_undecided: bool = False,
+    executor: Executor | str | None = None,
 ) -> Report:
     """Compare the gradients of a layer's backward function with finite differences of its forward function.
 
@@ -142,14 +150,14 @@ def check_layer(
         taken of it. forward and backward then get the inputs in their own types, such as bfloat16. With its
         own backward function, as `(forward, backward)`, it also shows how far a plain implementation in these
         types is off.
-    only, scheme, rtol, atol, fast, strict, allow_undecided: as in `check_gradients`.
+    only, scheme, rtol, atol, fast, strict, allow_undecided, executor: as in `check_gradients`.
 
     Returns the `Report`. Raises the same errors as `check_gradients`.
     """
     __tracebackhide__ = True
     how = _how(only, scheme, rtol, atol, fast, strict)
     layer = partial(read_layer, forward, backward, inputs, outputs, reference)
-    return _passed(_check(layer, how), allow_undecided)
+    return _passed(_check(layer, how, executor), allow_undecided)
 
 
 def check_torch(
@@ -170,6 +178,7 @@ def check_torch(
     fast: bool | None = None,
     strict: bool = False,
     allow_undecided: bool = False,
+    executor: Executor | str | None = None,
 ) -> Report:
     """Compare the gradients that torch's backward computes with finite differences in float64.
 
@@ -186,7 +195,7 @@ def check_torch(
     order: 2 also checks the gradients of the gradients, which double backward computes.
     forward_mode: whether to check forward-mode derivatives (jvp), too, and say which mode is wrong.
     batched: whether to check backward for a batch of upstreams (is_grads_batched, vmap), too.
-    only, scheme, rtol, atol, fast, strict, allow_undecided: as in `check_gradients`.
+    only, scheme, rtol, atol, fast, strict, allow_undecided, executor: as in `check_gradients`.
 
     The module and the tensors are restored when the check ends. Returns the `Report`. Raises
     `WrongGradientError` or `UndecidedGradientError`, or `InputError` if the module cannot be checked, for
@@ -198,7 +207,7 @@ def check_torch(
     modes = {"order": order, "forward_mode": forward_mode, "batched": batched}
     how = _how(only, scheme, rtol, atol, fast, strict, **modes)
     with kept(module, loss, tensors, reference):
-        report = _check(partial(read_torch, module, tensors, x, y, loss, how, reference), how)
+        report = _check(partial(read_torch, module, tensors, x, y, loss, how, reference), how, executor)
     return _passed(report, allow_undecided)
 
 
@@ -217,6 +226,7 @@ def check_jax(
     fast: bool | None = None,
     strict: bool = False,
     allow_undecided: bool = False,
+    executor: Executor | str | None = None,
 ) -> Report:
     """Compare the gradients that jax.grad computes with finite differences, both in float64.
 
@@ -226,7 +236,7 @@ def check_jax(
     x, y: the data, passed to the function unchanged.
     order: 2 also checks the gradients of the gradients.
     forward_mode: whether to check forward-mode derivatives (jvp), too.
-    only, scheme, rtol, atol, fast, strict, allow_undecided: as in `check_gradients`.
+    only, scheme, rtol, atol, fast, strict, allow_undecided, executor: as in `check_gradients`.
 
     Returns the `Report`. Raises the same errors as `check_torch`.
     """
@@ -234,7 +244,8 @@ def check_jax(
     from gradcheck_cli.code.given_module import read_jax
 
     how = _how(only, scheme, rtol, atol, fast, strict, order=order, forward_mode=forward_mode)
-    return _passed(_check(partial(read_jax, function, parameters, x, y, how), how), allow_undecided)
+    of_jax = partial(read_jax, function, parameters, x, y, how)
+    return _passed(_check(of_jax, how, executor), allow_undecided)
 
 
 def _passed(report: Report, allow_undecided: bool) -> Report:
@@ -270,11 +281,17 @@ def _way(fast: bool | None) -> Mapping[str, Any]:
 
 
 @np.errstate(all="ignore")
-def _check(read: Callable[[], tuple[Function, Inputs]], how: CheckSpec) -> Report:
+def _check(read: partial[tuple[Function, Inputs]], how: CheckSpec, executor: Executor | str | None) -> Report:
     __tracebackhide__ = True
     try:
+        engine = None if executor is None else engine_of(executor)
         function, inputs = read()
-        return subject_of_function(function, inputs, how).check(how)
+        subject = subject_of_function(function, inputs, how)
+        if engine is not None:
+            from gradcheck_cli.code.given_pickles import Pickled  # only several processes need it
+
+            subject = shared_out(subject, Pickled.of(read), engine)
+        return subject.check(how)
     except InputError as error:
         complaints = (replace(complaint, where=()) for complaint in error.complaints)
         raise InputError(*complaints) from error.__cause__

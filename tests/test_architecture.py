@@ -59,18 +59,20 @@ MAY_IMPORT = {
     "arrays": {"errors", "spec"},
     "problem": {"arrays", "errors", "moving.objective", "network", "spec"},
     "gradients": {"arrays", "errors", "moving.objective", "network", "problem", "spec"},
+    "parallel": {"errors", "moving.objective", "numerical.objective", "spec"},
     "code": {
         "arrays",
         "errors",
         "gradients.analytic",
         "network.factors",
         "network.shifted",
+        "numerical.estimate",
         "numerical.noise",
         "numerical.objective",
+        "parallel",
         "problem",
         "spec",
     },
-    "parallel": {"moving.objective", "numerical.objective", "spec"},
     "verdict": {"numerical"},
     "comparison": {"network.arithmetic", "numerical.estimate", "verdict"},
     "diagnose": {"comparison", "network", "problem"},
@@ -189,9 +191,11 @@ MAY_IMPORT = {
         "code.given_function",
         "code.given_layer",
         "code.given_module",
+        "code.given_pickles",
         "code.objective",
         "errors",
         "formats",
+        "parallel.executors",
         "report",
         "spec",
         "subject",
@@ -201,6 +205,7 @@ MAY_IMPORT = {
         "checker",
         "errors",
         "formats",
+        "parallel.executors",
         "report",
         "spec",
         "subject",
@@ -218,6 +223,7 @@ MAY_IMPORT = {
         "formats",
         "mutate",
         "numerical.schemes",
+        "parallel.executors",
         "problem.layers",  # the names of layers and parameters, for shell completion
         "report",
         "spec",
@@ -227,7 +233,7 @@ MAY_IMPORT = {
     "__init__": {"checker", "code.tap", "comparison", "errors", "report", "spec", "testing", "verdict"},
 }
 
-THE_VERSION = {"cli", "cli.schema"}
+THE_VERSION = {"cli", "cli.schema", "parallel.remote"}
 """The only modules that import anything from the public front: its version."""
 
 FRONT = {

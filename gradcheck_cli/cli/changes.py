@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from gradcheck_cli.cli.defaults import is_projects, said_by
 from gradcheck_cli.errors import Complaint, InputError
+from gradcheck_cli.parallel.executors import Factory, named
 from gradcheck_cli.spec.code_sources import CODE_SOURCES
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ _GRADIENTS = {
 }
 """Maps each option that names gradients to the place in the spec that the option overrides."""
 
-_OVERRIDES = {"only": ("check", "parameters"), **_GRADIENTS}
+_OVERRIDES = {"only": ("check", "parameters"), "jobs": ("check", "jobs"), **_GRADIENTS}
 """Maps each option whose value may not fit a spec to the place in the spec that the option overrides."""
 
 
@@ -73,21 +74,41 @@ def changed(spec: Spec, changes: dict[str, Any]) -> Spec:
         for key, value in changes.items()
         if value not in (None, ()) and not _says_otherwise(spec, key)
     }
+    if is_engine(given.get("jobs")):
+        del given["jobs"]
     if "only" in given:
         given["parameters"] = given.pop("only")
     gradients = _gradients(spec, {key: given.pop(key) for key in _GRADIENTS if key in given})
     return spec.model_copy(update={"gradients": gradients, "check": spec.check.model_copy(update=given)})
 
 
-def _gradients(spec: Spec, named: Mapping[str, str]) -> Gradients:
+def is_engine(jobs: object) -> bool:
+    """Return whether a value of `--jobs` names an engine, which a spec cannot."""
+    return isinstance(jobs, str) and jobs != "auto"
+
+
+def executor_of(spec: Spec, changes: Mapping[str, Any], no_code: bool) -> str | None:
+    """Return the engine that `--jobs` names; None if it names none, or if the spec overrides it.
+
+    Raises an `InputError` if the engine is code to run and `--no-code` forbids that.
+    """
+    jobs = str(changes.get("jobs"))
+    if not is_engine(changes.get("jobs")) or _says_otherwise(spec, "jobs"):
+        return None
+    if no_code and isinstance(named(jobs), Factory):
+        raise InputError(Complaint(f"{said_by('jobs')} {jobs} runs code, and --no-code forbids it"))
+    return jobs
+
+
+def _gradients(spec: Spec, sources: Mapping[str, str]) -> Gradients:
     """Return the source of gradients that an option names or, without such an option, the spec's own.
 
     Raises an `InputError` if several options name a source.
     """
-    if len(named) > 1:
-        first, second, *_ = named
+    if len(sources) > 1:
+        first, second, *_ = sources
         raise InputError(Complaint(f"--{first} and --{second} cannot be used together; choose one of them"))
-    for option, name in named.items():
+    for option, name in sources.items():
         return _of_file(spec, Path(name)) if option == "gradients" else _of_code(spec, option, name)
     return spec.gradients
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
-from gradcheck_cli.cli.changes import changed, expand, located, refuse_code, run_apart
+from gradcheck_cli.cli.changes import changed, executor_of, expand, located, refuse_code, run_apart
 from gradcheck_cli.cli.completion import complete_specs
 from gradcheck_cli.cli.grouped import GroupedCommand, Heading, option
 from gradcheck_cli.cli.options import (
@@ -204,8 +204,9 @@ def _check_one(
             spec = changed(read.spec, changes)
             if no_code:
                 refuse_code(spec)
+            executor = executor_of(spec, changes, no_code)
             bar = (Activity if spec.names_code else Progress)(name, color)
-            report = run_apart(spec, timeout, _checked, spec, bar)
+            report = run_apart(spec, timeout, _checked, spec, bar, executor)
     except InputError as error:
         return failed(error.exit_code, *error.complaints)
     except UntrustedReferenceError as error:
@@ -219,11 +220,11 @@ def _check_one(
     return Outcome(name, report, seconds=perf_counter() - start, places=places)
 
 
-def _checked(spec: Spec, bar: Progress | Activity) -> Report:
+def _checked(spec: Spec, bar: Progress | Activity, executor: str | None) -> Report:
     from gradcheck_cli.checker import check as check_spec
 
     with bar as progress:
-        return check_spec(spec, progress)
+        return check_spec(spec, progress, executor=executor)
 
 
 def _not_reached(path: str) -> Outcome:

@@ -10,7 +10,9 @@ import click
 
 from gradcheck_cli.cli.completion import complete_files, complete_parameters, complete_reports
 from gradcheck_cli.cli.grouped import Command, Heading, option
+from gradcheck_cli.errors import InputError
 from gradcheck_cli.numerical.schemes import SCHEMES
+from gradcheck_cli.parallel.executors import named
 from gradcheck_cli.spec.allowed import JOBS, RTOL, STEP, Order, Range
 from gradcheck_cli.spec.code_sources import CODE_SOURCES, names_of_sources
 
@@ -55,11 +57,19 @@ class Finite(click.FloatRange):
         return number
 
 
-class OrAuto(click.IntRange):
-    """The click type of a value that is either a whole number in a range or the word auto."""
+class Jobs(click.IntRange):
+    """The click type of a number of processes, the word auto, or the name of an engine (see `engine_of`)."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        return value if value == "auto" else super().convert(value, param, ctx)
+        if value == "auto":
+            return value
+        if not isinstance(value, str) or value.lstrip("-").isdigit():
+            return super().convert(value, param, ctx)
+        try:
+            named(value)
+        except InputError:
+            self.fail(f"{value!r} is not a number, auto, dask, dask:ADDRESS or module:factory.", param, ctx)
+        return value
 
 
 # `allow_from_autoenv=False`: no variable or project may decide what is checked or which files are written.
@@ -170,9 +180,10 @@ atol_option = option(
 jobs_option = option(
     "--jobs",
     under=Heading.HOW,
-    metavar="N|auto",
-    type=OrAuto(*_ends(JOBS)),
-    help="Use N worker processes for long work. Results do not depend on N.  "
+    metavar="N|auto|ENGINE",
+    type=Jobs(*_ends(JOBS)),
+    help="Use N worker processes for long work, or the machines of an engine: 'dask:tcp://host:8786', or "
+    "'module:factory', a function that returns an Executor. Results do not depend on this.  "
     "[default: the spec's setting, or 1]",
 )
 timeout_option = option(

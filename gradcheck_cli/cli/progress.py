@@ -61,6 +61,9 @@ class Progress:
     def doing(self, what: str) -> None:
         """Ignore the description, since the bar shows only the share of the work that is done."""
 
+    def spread_over(self, workers: int) -> None:
+        """Ignore the number of workers, since only checks of user code have any."""
+
     def _open(self) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, ProgressColumn, Task
@@ -114,6 +117,7 @@ class Activity:
     patience: float = 1.0
     _what: str = "running the code"
     _done: int = 0
+    _workers: int = 0
     _bar: Any = None
 
     def __enter__(self) -> Activity:
@@ -133,6 +137,16 @@ class Activity:
     def doing(self, what: str) -> None:
         self._what = what
 
+    def spread_over(self, workers: int) -> None:
+        self._workers = workers
+
+    def _so_far(self, seconds: float) -> str:
+        """Format what has been done: ``4 workers, 1,200 evaluations, 60/s, 20 s``."""
+        workers = f"{self._workers} workers" if self._workers > 1 else ""
+        done = f"{self._done:,} evaluations" if self._done else ""
+        rate = f"{_rate(self._done / seconds)}/s" if workers and done else ""
+        return ", ".join(filter(None, (workers, done, rate, _time(seconds))))
+
     def _open(self) -> None:
         from rich.console import Console
         from rich.progress import Progress, ProgressColumn, SpinnerColumn, Task, TextColumn
@@ -143,8 +157,7 @@ class Activity:
 
         class What(ProgressColumn):
             def render(self, task: Task) -> Text:
-                seconds = _time(monotonic() - activity._start)
-                done = f"{activity._done:,} evaluations, {seconds}" if activity._done else seconds
+                done = activity._so_far(monotonic() - activity._start)
                 room = max(1, console.width - len(task.description) - len(done) - _BESIDE)
                 what = printable(shortened(escaped(activity._what), room), sys.stderr)
                 return Text(", ".join(filter(None, (what, done))))

@@ -6,18 +6,19 @@ time or along directions, and the noise in its losses is measured (`numerical.no
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from gradcheck_cli.code.findings import Attached, Finding
 from gradcheck_cli.code.kernel import Kernel
 from gradcheck_cli.code.sites import Sites
+from gradcheck_cli.code.together import Together
 from gradcheck_cli.errors import InputError
-from gradcheck_cli.numerical.objective import ALONE, Direction, Movable, Moved, Spread
+from gradcheck_cli.numerical.objective import Direction, Movable, Moved, Spread
 from gradcheck_cli.problem.problem import Problem
 from gradcheck_cli.types import EPS, Array, Shape
 
@@ -187,15 +188,10 @@ class InProcess:
 
     @property
     def batch(self) -> int:
-        return STACK
+        return stack_of(self.function)
 
     def losses_at(self, changes: Sequence[Change]) -> Array:
-        return np.concatenate(
-            [
-                evaluate(self.function, self.function.parameters, part)
-                for part in stacks(self.function, changes)
-            ]
-        )
+        return evaluate_stacks(self.function, self.function.parameters, changes)
 
 
 STACK = 16
@@ -204,15 +200,20 @@ _STACKED_NUMBERS = 2**24
 """The largest number of parameter entries in one stack: 128 MiB in float64."""
 
 
-def stacks(function: Function, changes: Sequence[Change]) -> Iterator[Sequence[Change]]:
-    """Split the points into stacks whose size depends only on the function.
+def stack_of(function: Function) -> int:
+    """Return the number of points in a full stack, which depends only on the function.
 
     Rounding can depend on the size of a stack, so results are reproducible only if that size is fixed.
     """
     numbers = sum(array.size for array in function.parameters.values())
-    size = max(1, min(STACK, _STACKED_NUMBERS // max(1, numbers)))
-    for start in range(0, len(changes), size):
-        yield changes[start : start + size]
+    return max(1, min(STACK, _STACKED_NUMBERS // max(1, numbers)))
+
+
+def evaluate_stacks(function: Function, parameters: Mapping[str, Array], changes: Sequence[Change]) -> Array:
+    """Return the S loss terms at each of K points, (K, S), evaluated one stack of points at a time."""
+    size = stack_of(function)
+    starts = range(0, len(changes), size)
+    return np.concatenate([evaluate(function, parameters, changes[start : start + size]) for start in starts])
 
 
 def evaluate(function: Function, parameters: Mapping[str, Array], changes: Sequence[Change]) -> Array:
@@ -306,8 +307,6 @@ class _Moves:
     objective: ForeignObjective
     name: str
 
-    spread: ClassVar[Spread] = ALONE
-
     @property
     def batch(self) -> int:
         return self.objective.evaluated_by.batch
@@ -324,6 +323,10 @@ class _Moves:
 
 @dataclass(frozen=True)
 class _Entries(_Moves):
+    @cached_property
+    def spread(self) -> Spread:
+        return _together(self.objective.function, 1)
+
     @property
     def position(self) -> Array:
         return self.tensor
@@ -343,6 +346,10 @@ class _Along(_Moves):
     unit: Array
 
     @cached_property
+    def spread(self) -> Spread:
+        return _together(self.objective.function, max(len(each.entries) for each in self.directions))
+
+    @cached_property
     def position(self) -> Array:
         return np.zeros(len(self.directions))
 
@@ -353,6 +360,11 @@ class _Along(_Moves):
             entries, weights = self.directions[i]
             changes.append(Change(self.name, entries, self.tensor[entries] + (t * span) * weights))
         return self.objective.moved(self.name, changes)
+
+
+def _together(function: Function, numbers: int) -> Spread:
+    """Return the spread for variables that perturb this many entries each."""
+    return Together(stack_of(function) if function.vectorized else 1, numbers)
 
 
 def length(position: Array) -> Array:

@@ -25,12 +25,12 @@ from math import inf
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from os import _exit  # keep the original: code may replace it
-from threading import Thread
 from time import monotonic
 from typing import Any, NoReturn, TypeVar
 
 from gradcheck_cli.code.failures import place_among
 from gradcheck_cli.errors import InputError, bad_input, is_interruption
+from gradcheck_cli.parallel.ends import end_with_parent
 from gradcheck_cli.spec.gradients import Code
 
 START = (
@@ -317,22 +317,3 @@ def _settle(crash: Connection, stdin: int | None) -> None:
         os.dup2(stdin, 0)
         sys.stdin = open(0, closefd=False)  # noqa: SIM115 - open until exit
     end_with_parent()
-
-
-def end_with_parent() -> None:
-    """End this process when its parent ends, even by SIGKILL."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    parent = multiprocessing.parent_process()
-    if parent is None:
-        return
-    if sys.platform != "linux" or not parent.is_alive():
-        Thread(target=_outlive, args=(parent,), daemon=True).start()
-
-
-_PR_SET_PDEATHSIG = 1
-
-
-def _outlive(parent: BaseProcess) -> None:
-    parent.join()
-    _exit(1)

@@ -1,128 +1,146 @@
-"""Worker processes that evaluate the user's code at many points at once.
+"""Workers that evaluate the user's code at many points at once, on this machine or on others.
 
 Each worker loads the code. A vectorized function gets stacks of points, whose size depends only on the
 function; any other function gets one point at a time. So the results are bit-for-bit the same with any number
-of workers.
+of workers, if the machines compute alike. A worker that computes other losses is refused.
 """
 
 from __future__ import annotations
 
-import multiprocessing
-import signal
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from types import TracebackType
+from hashlib import sha256
+from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
-from gradcheck_cli.code.objective import STACK, Change, Function, Inputs, evaluate, stacks
-from gradcheck_cli.code.own_process import end_with_parent
+from gradcheck_cli.code.objective import Change, Function, Inputs, evaluate_stacks, stack_of
 from gradcheck_cli.code.sources import read_code
 from gradcheck_cli.errors import bad_input
-from gradcheck_cli.spec.gradients import FromCode
+from gradcheck_cli.numerical.estimate import Progress
+from gradcheck_cli.parallel.executors import Opened
+from gradcheck_cli.parallel.parts import Shared, at_once, cuts
+from gradcheck_cli.spec.gradients import Code, FromCode
 from gradcheck_cli.types import Array
 
 _WHERE = ("gradients",)
+
+_MOST_NUMBERS = 2**20
+"""The most loss terms of the variables that are evaluated together: 8 MiB for each of their points."""
+
+
+class Source(Protocol):
+    """Code that a worker can load."""
+
+    def function(self) -> Function:
+        """Load the code and return its function. Raises `InputError` if this worker cannot load it."""
+
+
+@dataclass(frozen=True)
+class InFile:
+    """Code that a spec names in a file, which every worker must have under the same path.
+
+    source: the code.
+    inputs: the arguments of that code.
+    hashes: the SHA-256 of each file that the spec names.
+    """
+
+    source: FromCode
+    inputs: Inputs
+    hashes: Mapping[Path, str]
+
+    @staticmethod
+    def of(source: FromCode, inputs: Inputs) -> InFile:
+        """Return the code with absolute paths, and with the hashes of its files."""
+        named = {key: value for key, value in source if isinstance(value, Code)}
+        absolute = {key: Code(code.file.absolute(), code.name) for key, code in named.items()}
+        hashes = {code.file: _hash(code.file) for code in absolute.values()}
+        return InFile(source.model_copy(update=absolute), inputs, hashes)
+
+    def function(self) -> Function:
+        for file, expected in self.hashes.items():
+            if not (found := _hash(file)):
+                help = "use a folder that all machines share, or copy the file to the same place on each"
+                raise bad_input(f"there is no file '{file}'", *_WHERE, help=help)
+            if found != expected:
+                help = "copy the same file to every machine"
+                raise bad_input(f"the content of '{file}' differs", *_WHERE, help=help)
+        return read_code(self.source, self.inputs)
+
+
+def _hash(file: Path) -> str:
+    """Return the SHA-256 of a file; empty if the file cannot be read."""
+    try:
+        return sha256(file.read_bytes()).hexdigest()
+    except OSError:
+        return ""
 
 
 @dataclass(frozen=True)
 class Case:
     """Everything that a worker process needs in order to evaluate the function.
 
-    source: the code that the spec names.
-    inputs: the arguments of that code.
+    source: the code.
     parameters: the point near which the function is evaluated.
     losses: the function's S loss terms at `parameters`, which every worker must reproduce.
     noise: for each parameter, the noise in the losses, (S,). A worker's losses may deviate by about as much.
     """
 
-    source: FromCode
-    inputs: Inputs
+    source: Source
     parameters: Mapping[str, Array]
     losses: Array
     noise: Mapping[str, Array]
 
+    @np.errstate(all="ignore")
+    def begin(self) -> Callable[[Sequence[Change]], Array]:
+        """Load the code in this worker, and return the function that evaluates it at points, (K, S).
+
+        Raises `InputError` if the losses differ from those in the process that sent the case.
+        """
+        function = self.source.function()
+        losses, allowed = function.losses(self.parameters), np.maximum.reduce(list(self.noise.values()))
+        if losses.shape != self.losses.shape or not (np.abs(losses - self.losses) <= 2.0 * allowed).all():
+            message = f"{function.origin} computes a different loss in a worker process"
+            raise bad_input(message, *_WHERE, help="seed the random numbers in the code, or use --jobs 1")
+
+        @np.errstate(all="ignore")
+        def losses_at(changes: Sequence[Change]) -> Array:
+            return evaluate_stacks(function, self.parameters, changes)
+
+        return losses_at
+
 
 class Workers:
-    """An evaluator with `jobs` worker processes. It is a context manager that ends them on exit."""
+    """An evaluator whose points are evaluated by the workers of an executor.
 
-    def __init__(self, case: Case, function: Function, jobs: int) -> None:
-        self.case = case
-        self.function = function
-        self.jobs = jobs
+    seconds: the time of one evaluation. It only decides how to cut the points into parts.
+    progress: receives the number of workers.
+    """
 
-    def __enter__(self) -> Workers:
-        self._others = set(multiprocessing.active_children())
-        self._pool = ProcessPoolExecutor(
-            self.jobs, multiprocessing.get_context("spawn"), initializer=_begin, initargs=(self.case,)
-        )
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    def __init__(
+        self, case: Case, function: Function, opened: Opened, seconds: float, progress: Progress | None = None
     ) -> None:
-        """Let the worker processes finish, or terminate them at once after an interruption or a failure."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
-        if kind is not None:
-            for process in set(multiprocessing.active_children()) - self._others:
-                process.terminate()
+        self.function = function
+        self.opened = opened
+        self.seconds = seconds
+        self.progress = progress
+        self.shared = Shared(opened, case)
 
     @property
     def batch(self) -> int:
-        """The number of points to pass to one call of `losses_at`: several full stacks for every worker."""
-        return 4 * STACK * self.jobs
+        """The number of variables to evaluate together: full stacks for all workers that there are now."""
+        most = min(at_once(self.seconds, self.opened), _MOST_NUMBERS // max(1, self.function.terms))
+        stack = stack_of(self.function)
+        return max(1, most // stack) * stack
 
     def losses_at(self, changes: Sequence[Change]) -> Array:
-        parts = list(stacks(self.function, changes)) if self.function.vectorized else self._shares(changes)
-        try:
-            return np.concatenate(list(self._pool.map(_evaluate, parts)))
-        except BrokenProcessPool:
-            message = "a worker process died while it ran the code"
-            raise bad_input(
-                message, *_WHERE, help="--jobs 1 runs the code without worker processes"
-            ) from None
-
-    def _shares(self, changes: Sequence[Change]) -> list[Sequence[Change]]:
-        """Split the points evenly among the workers, one share for each.
-
-        The split does not affect rounding, since the function takes only one point at a time.
-        """
-        size = max(1, min(STACK, -(-len(changes) // self.jobs)))
-        return [changes[start : start + size] for start in range(0, len(changes), size)]
-
-
-# --- in the process ----------------------------------------------------------------------------------------
-
-_CASES: list[Case] = []
-
-
-def _begin(case: Case) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent process handles Ctrl-C
-    end_with_parent()
-    _CASES.append(case)
-
-
-@lru_cache(maxsize=1)
-def _function() -> Function:
-    """Load the code in this worker and return its function. Later calls return the same function.
-
-    The code is loaded on first use, so that an evaluation reports its errors. Raises `InputError` if the
-    losses differ from those in the parent process.
-    """
-    (case,) = _CASES
-    function = read_code(case.source, case.inputs)
-    if not (
-        np.abs(function.losses(case.parameters) - case.losses)
-        <= 2.0 * np.maximum.reduce(list(case.noise.values()))
-    ).all():
-        message = f"{function.origin} computes a different loss in a worker process"
-        raise bad_input(message, *_WHERE, help="seed the random numbers in the code, or use --jobs 1")
-    return function
-
-
-@np.errstate(all="ignore")
-def _evaluate(changes: Sequence[Change]) -> Array:
-    return evaluate(_function(), _CASES[0].parameters, changes)
+        whole = stack_of(self.function) if self.function.vectorized else 1
+        stacks, width = -(-len(changes) // whole), max(1, self.opened.width())
+        cut = cuts(stacks, self.seconds * whole, width, self.opened.shortest)
+        parts = [changes[each.start * whole : each.stop * whole] for each in cut]
+        done = dict(self.shared.each(parts))
+        if self.progress:
+            self.progress.spread_over(len(self.shared.nodes))
+        self.seconds = sum(part.seconds for part in done.values()) / len(changes)
+        return np.concatenate([done[number].value for number in range(len(parts))])

@@ -12,7 +12,7 @@ import numpy as np
 from gradcheck_cli.directions.projections import DIRECTIONS, EVALUATIONS
 from gradcheck_cli.numerical.objective import DirectedObjective, Movable
 from gradcheck_cli.numerical.schemes import DEFAULT_SCHEME
-from gradcheck_cli.parallel.clock import Clock, cores
+from gradcheck_cli.parallel.clock import Clock
 from gradcheck_cli.spec.check import CheckSpec
 from gradcheck_cli.types import Array
 
@@ -29,7 +29,7 @@ PATIENCE = 10.0
 SMALL = 2.0
 """Work that takes fewer seconds than this stays in this process.
 
-Starting other processes would take as long as the work itself.
+Starting other processes, or connecting to a cluster, would take as long as the work itself.
 """
 
 QUICK = 0.05
@@ -44,11 +44,22 @@ CALIBRATION = 3
 
 @dataclass(frozen=True)
 class Plan:
-    """The method to use, the number of processes worth starting, and a sentence that explains the choice."""
+    """The method to use, and whether the work is worth sharing out.
+
+    each: the time of one evaluation, in seconds.
+    seconds: the time of all evaluations in one process.
+    told: a sentence that explains the choice.
+    """
 
     way: Literal["literal", "directions"]
-    jobs: int
+    each: float
+    seconds: float
     told: str
+
+    @property
+    def is_small(self) -> bool:
+        """Whether the work takes so little time that it should stay in this process."""
+        return self.seconds < SMALL
 
 
 def literal_is_asked_for(how: CheckSpec) -> bool:
@@ -67,13 +78,13 @@ def plan(objective: DirectedObjective, names: Sequence[str], how: CheckSpec, clo
     each = seconds_of(objective, names[0], clock) if names else 0.0
     literally = each * EVALUATIONS * sum(prod(objective.shapes[name]) for name in names)
     if literal_is_asked_for(how) or (not how.fast and literally <= PATIENCE):
-        return Plan("literal", _jobs(how, literally), "")
+        return Plan("literal", each, literally, "")
     reason = (
         "as --fast asks" if how.fast else f"because checking every entry would take about {_time(literally)}"
     )
     told = f"Checked along {DIRECTIONS} random directions per tensor, {reason}."
     work = each * EVALUATIONS * CALIBRATION * DIRECTIONS * len(names)
-    return Plan("directions", _jobs(how, work), told)
+    return Plan("directions", each, work, told)
 
 
 def seconds_of(objective: DirectedObjective, name: str, clock: Clock) -> float:
@@ -110,12 +121,6 @@ def _timed(moves: Movable, which: Array, clock: Clock) -> float:
     end = clock()
     processor, wall = end.processor - start.processor, end.wall - start.wall
     return wall if processor < WAITS * wall else processor
-
-
-def _jobs(how: CheckSpec, seconds: float) -> int:
-    if seconds < SMALL:
-        return 1
-    return cores() if how.jobs == "auto" else how.jobs
 
 
 def _time(seconds: float) -> str:

@@ -12,7 +12,7 @@ from gradcheck_cli.numerical.extrapolate import best_of
 from gradcheck_cli.numerical.narrow import CHANGES, is_narrow, keep_rising
 from gradcheck_cli.numerical.objective import Movable
 from gradcheck_cli.numerical.schemes import Scheme
-from gradcheck_cli.numerical.slopes import Slopes, slopes_at, uncrossed
+from gradcheck_cli.numerical.slopes import Slopes, slopes_at_steps, uncrossed
 from gradcheck_cli.types import EPS, Array
 
 
@@ -27,6 +27,9 @@ class Progress(Protocol):
 
     def doing(self, what: str) -> None:
         """Describe the work that starts now, in a few words."""
+
+    def spread_over(self, workers: int) -> None:
+        """Report how many worker processes have done part of the work so far."""
 
 
 ERROR_BARS = 3.0
@@ -244,13 +247,15 @@ def confirm(
         progress.expect(len(scheme.offsets) * len(which))
     value, noise, hidden = (movable.spread.empty(len(which)) for _ in range(3))
 
+    size = movable.batch  # the number of workers may change while they work
+
     def batch(start: int) -> int:
-        part = slice(start, start + movable.batch)
-        slopes = uncrossed(slopes_at(movable, scheme, which[part], steps[part]))
+        part = slice(start, start + size)
+        (slopes,) = map(uncrossed, slopes_at_steps(movable, scheme, which[part], [steps[part]]))
         value[part], noise[part], hidden[part] = slopes.value, slopes.noise, _hidden(slopes)
         return len(slopes.value)
 
-    for done in movable.spread(batch, range(0, len(which), movable.batch)):
+    for done in movable.spread(batch, range(0, len(which), size)):
         if progress:
             progress.advance(len(scheme.offsets) * done)
     return Estimate(value, noise), hidden
@@ -342,9 +347,12 @@ def _evaluate(
     narrow, rising = (movable.spread.empty(len(which), np.bool_) for _ in range(2))
     told = scheme.extrapolate and movable.rest is None and not certify
 
+    size = movable.batch  # the number of workers may change while they work
+
     def batch(start: int) -> int:
-        part = slice(start, start + movable.batch)
-        rows = [uncrossed(slopes_at(movable, scheme, which[part], rung * largest[part])) for rung in rungs]
+        part = slice(start, start + size)
+        steps = [rung * largest[part] for rung in rungs]
+        rows = list(map(uncrossed, slopes_at_steps(movable, scheme, which[part], steps)))
         value[part], error[part] = best_of(rows, movable.rest is None, scheme, rungs, certify)
         slopes, noise = np.stack([row.value for row in rows]), np.stack([row.noise for row in rows])
         crossing[part] = np.isnan(slopes).cumprod(axis=0).sum(axis=0)
@@ -352,7 +360,7 @@ def _evaluate(
         rising[part] = told and keep_rising(slopes)
         return len(rows[0].value)
 
-    for done in movable.spread(batch, range(0, len(which), movable.batch)):
+    for done in movable.spread(batch, range(0, len(which), size)):
         if progress:
             progress.advance(evaluations * done)
     return _Evaluated(Estimate(value, error), crossing, narrow, rising)

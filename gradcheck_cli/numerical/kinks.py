@@ -172,8 +172,9 @@ def _slopes(movable: Movable, which: Array) -> tuple[Array, Array, Array]:
 
 def _slopes_at(movable: Movable, which: Array, step: float) -> tuple[Array, Array, Array]:
     parts: list[tuple[Array, Array, Array]] = []
-    for start in range(0, len(which), movable.batch):
-        part = which[start : start + movable.batch]
+    size = movable.batch  # the number of workers may change meanwhile
+    for start in range(0, len(which), size):
+        part = which[start : start + size]
         here, length = movable.position[part], step * movable.unit[part]
         left, below = _side(movable, part, here - length)
         right, above = _side(movable, part, here + length)

@@ -31,6 +31,10 @@ class Moved(NamedTuple):
     crossed: Array
 
 
+Move = Callable[[Array, Array], Moved]
+Points = Callable[[], Sequence[Array]]
+
+
 class Spread(Protocol):
     """Evaluates batches of perturbations, possibly in several processes."""
 
@@ -40,6 +44,15 @@ class Spread(Protocol):
     def __call__(self, batch: Callable[[int], int], starts: Sequence[int]) -> Iterable[int]:
         """Evaluate the batches that begin at `starts`, and yield the size of each finished batch."""
 
+    def mover(self, movable: Movable, which: Array, points: Points) -> Move:
+        """Return `movable.move`, or a function that returns the same results, which it computed together.
+
+        The function must be called for `which` and each of the points, in their order.
+
+        which: the indices of B variables, (B,).
+        points: a function that returns the values of the B variables at each point, (B,).
+        """
+
 
 class _Alone:
     def empty(self, size: int, dtype: Any = float) -> Array:
@@ -47,6 +60,9 @@ class _Alone:
 
     def __call__(self, batch: Callable[[int], int], starts: Sequence[int]) -> Iterable[int]:
         return map(batch, starts)
+
+    def mover(self, movable: Movable, which: Array, points: Points) -> Move:
+        return movable.move
 
 
 ALONE: Spread = _Alone()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -77,6 +77,22 @@ def slopes_at(
             rounding = rounding / np.abs(run)
         noise = (rounding + (1.0 if scheme.cancels else 8.0) * EPS * np.abs(slope)).astype(np.float64)
         return Slopes(slope, noise, np.asarray(bend) / np.reshape(h, (-1, 1)), crossed)
+
+
+def slopes_at_steps(
+    movable: Movable, scheme: Scheme, which: Array, steps: Sequence[float | Array]
+) -> list[Slopes]:
+    """Return the slopes of the B variables `which`, (B,), at several steps.
+
+    All steps together may be evaluated in one go, if the movable's `spread` says so.
+    """
+
+    def points() -> list[Array]:
+        x, unit = movable.position[which], movable.unit[which]
+        return [x + offset * (step * unit) for step in steps for offset in scheme.offsets]
+
+    move = movable.spread.mover(movable, which, points)
+    return [slopes_at(movable, scheme, which, step, move) for step in steps]
 
 
 NEARBY = 2.0**-30

@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from gradcheck_cli.moving.objective import NetworkObjective
-from gradcheck_cli.numerical.objective import ALONE
+from gradcheck_cli.numerical.objective import ALONE, Movable, Move, Points
 from gradcheck_cli.parallel.clock import Clock, cores
 from gradcheck_cli.spec.check import Jobs
 from gradcheck_cli.types import Array
@@ -108,6 +108,9 @@ class Forked:
         """Return an array, (size,), in memory that all processes share."""
         length = max(1, size * np.dtype(dtype).itemsize)
         return np.frombuffer(mmap.mmap(-1, length), dtype=dtype, count=size)
+
+    def mover(self, movable: Movable, which: Array, points: Points) -> Move:
+        return movable.move
 
     def __call__(self, batch: Callable[[int], int], starts: Sequence[int]) -> Iterator[int]:
         began = self.clock().processor

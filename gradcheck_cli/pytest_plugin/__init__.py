@@ -21,12 +21,17 @@ _LIKE_A_SPEC = re.compile(r"^(network|gradients)\s*:", re.MULTILINE)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the pytest setting `gradcheck_files`, the glob patterns of specs to collect."""
+    """Add the pytest setting `gradcheck_files`, the glob patterns of specs, and `--gradcheck-jobs`."""
     help = (
         f"Glob patterns of specs for gradcheck. Default: {' and '.join(_ALWAYS)}, and every file that looks "
         "like a spec in folders named on the command line."
     )
     parser.addini("gradcheck_files", help, type="args", default=None)
+    parser.getgroup("gradcheck").addoption(
+        "--gradcheck-jobs",
+        metavar="N|auto|ENGINE",
+        help="How to share out checks of specs that take long, like the option --jobs of `gradcheck check`.",
+    )
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> GradientSpec | None:

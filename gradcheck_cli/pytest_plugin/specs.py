@@ -17,6 +17,7 @@ from gradcheck_cli.formats import render
 from gradcheck_cli.formats.glyphs import escaped
 from gradcheck_cli.formats.view import view_of
 from gradcheck_cli.formats.words.verdicts import sentence
+from gradcheck_cli.parallel.executors import jobs_of
 from gradcheck_cli.report import Outcome, Report, Run
 from gradcheck_cli.spec.file import read_spec
 from gradcheck_cli.spec.spec import Spec
@@ -44,7 +45,16 @@ class GradientSpec(pytest.File):
     @cached_property
     def report(self) -> Report:
         """The report of the check, which runs when this property is first read."""
-        return self._ask(check)
+        return self._ask(self._checked)
+
+    def _checked(self, spec: Spec) -> Report:
+        given = self.config.getoption("gradcheck_jobs")
+        if given is None:
+            return check(spec)
+        if isinstance(jobs := jobs_of(given), str) and jobs != "auto":
+            return check(spec, executor=jobs)
+        how = spec.check.model_copy(update={"jobs": jobs})
+        return check(spec.model_copy(update={"check": how}))
 
     @property
     def shown(self) -> str:

@@ -23,7 +23,7 @@ from gradcheck_cli.code.precision import measured_noise
 from gradcheck_cli.code.sources import read_code
 from gradcheck_cli.code.unwritten import refuse_erratic
 from gradcheck_cli.comparison import Comparison
-from gradcheck_cli.directions.plan import plan
+from gradcheck_cli.directions.plan import Plan, plan
 from gradcheck_cli.entries.check import check_literally
 from gradcheck_cli.entries.claim import Claim, claim_of, largest_of
 from gradcheck_cli.errors import bad_input
@@ -33,6 +33,7 @@ from gradcheck_cli.numerical.estimate import Progress
 from gradcheck_cli.numerical.reference import LiteralDifferences
 from gradcheck_cli.numerical.schemes import SCHEMES
 from gradcheck_cli.parallel.clock import Clock, now
+from gradcheck_cli.parallel.executors import Engine, engine_of
 from gradcheck_cli.problem.problem import matching
 from gradcheck_cli.problem.unexercised import unexercised
 from gradcheck_cli.report import Checked, Report
@@ -46,16 +47,21 @@ from gradcheck_cli.types import Array
 from gradcheck_cli.verdict import Verdict
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
+    from gradcheck_cli.code.pool import Source
     from gradcheck_cli.diagnose.diagnosis import Diagnosis  # only wrong gradients need its package
 
-Sharing = Callable[[ForeignObjective, int], AbstractContextManager[ForeignObjective]]
-"""A function that takes an objective and a number of processes, and returns a context.
+Sharing = Callable[[ForeignObjective, Plan, Progress | None], AbstractContextManager[ForeignObjective]]
+"""A function that takes an objective, a plan and a progress display, and returns a context.
 
-The context yields an objective that these processes evaluate.
+The context yields an objective that several processes evaluate, if the plan has enough work for them.
 """
 
 
-def _alone(objective: ForeignObjective, jobs: int) -> AbstractContextManager[ForeignObjective]:
+def _alone(
+    objective: ForeignObjective, way: Plan, progress: Progress | None
+) -> AbstractContextManager[ForeignObjective]:
     return nullcontext(objective)
 
 
@@ -132,7 +138,7 @@ class CodeSubject:
         self, claim: Claim, how: CheckSpec, progress: Progress | None, clock: Clock
     ) -> Checked:
         way = plan(self.objective, claim.names, how, clock)
-        with self.shared(self.objective, way.jobs) as code:
+        with self.shared(self.objective, way, progress) as code:
             if way.way == "directions":
                 return _along_directions(code, claim, how, progress, way.told)
             literal = LiteralDifferences(code, SCHEMES[how.scheme], how.step, progress)
@@ -229,29 +235,45 @@ def _of_both_modes(reverse: Report, other: Report, mode: str) -> Report:
 # --- loading -----------------------------------------------------------------------------------------------
 
 
-def code_subject(spec: Spec, source: FromCode) -> CodeSubject:
+def code_subject(spec: Spec, source: FromCode, executor: Executor | str | None) -> CodeSubject:
     """Return a subject for the gradients of the code that the spec names in `source`.
 
-    Raises an `InputError` if the code cannot be loaded or used.
+    Raises an `InputError` if the code cannot be loaded or used, or if `executor` names no engine.
+
+    executor: shares out the evaluations, if they take long; None for as many processes as the spec says.
     """
+    how = spec.check
+    engine = engine_of(how.jobs if executor is None else executor)
     function, inputs = read_function(spec, source)
-    subject = subject_of_function(function, inputs, spec.check)
-    return replace(subject, shared=partial(_in_processes, source, subject))
+    subject = subject_of_function(function, inputs, how)
+    if engine is None:
+        return subject
+    from gradcheck_cli.code.pool import InFile  # only several processes need it
+
+    return shared_out(subject, InFile.of(source, inputs), engine)
+
+
+def shared_out(subject: CodeSubject, source: Source, engine: Engine) -> CodeSubject:
+    """Return the subject with its evaluations shared out by `engine`, if they take long.
+
+    source: the code, in a form that workers can load.
+    """
+    return replace(subject, shared=partial(_by_workers, source, engine))
 
 
 @contextmanager
-def _in_processes(
-    source: FromCode, subject: CodeSubject, objective: ForeignObjective, jobs: int
+def _by_workers(
+    source: Source, engine: Engine, objective: ForeignObjective, way: Plan, progress: Progress | None
 ) -> Iterator[ForeignObjective]:
-    if jobs == 1:
+    if way.is_small:
         yield objective
         return
-    from gradcheck_cli.code.pool import Case, Workers  # the import loads multiprocessing
+    from gradcheck_cli.code.pool import Case, Workers
 
     function = objective.function
-    case = Case(source, subject.inputs, function.parameters, objective.losses, objective.noise)
-    with Workers(case, function, jobs) as workers:
-        yield replace(objective, evaluator=workers)
+    case = Case(source, function.parameters, objective.losses, objective.noise)
+    with engine.opened() as opened:
+        yield replace(objective, evaluator=Workers(case, function, opened, way.each, progress))
 
 
 def read_function(spec: Spec, source: FromCode) -> tuple[Function, Inputs]:

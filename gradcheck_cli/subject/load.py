@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from gradcheck_cli.errors import bad_input
@@ -12,19 +14,25 @@ from gradcheck_cli.spec.spec import Spec
 from gradcheck_cli.subject.network import network_subject
 from gradcheck_cli.subject.subject import Subject
 
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
 # Modules for user code are imported late, since they would double the time to start a check of a network.
 
 
-def subject_of(spec: Spec) -> Subject:
+def subject_of(spec: Spec, executor: Executor | str | None = None) -> Subject:
     """Return the subject of a spec, after loading, drawing or importing everything that the spec names.
 
     Raises an `InputError` if the spec does not fit its data or its code.
+
+    executor: shares out the evaluations of the code; None for as many processes as the spec says. A network
+        is always checked on this machine.
     """
     refuse_absent_files(spec)
     if (source := spec.code_source) is not None:
         from gradcheck_cli.subject.code import code_subject
 
-        return code_subject(spec, source)
+        return code_subject(spec, source, executor)
     _refuse_autodiff(spec)
     return network_subject(spec, build_problem(spec))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from textwrap import dedent
 
 import numpy as np
@@ -13,9 +13,10 @@ import pytest
 
 from gradcheck_cli import check, load_spec
 from gradcheck_cli.code.objective import Change, ForeignObjective, InProcess, Inputs
-from gradcheck_cli.code.pool import Case, Workers
+from gradcheck_cli.code.pool import Case, InFile, Workers
 from gradcheck_cli.code.sources import read_code
 from gradcheck_cli.errors import InputError
+from gradcheck_cli.parallel.executors import LocalPool
 from gradcheck_cli.spec.gradients import CODE_MODELS, Code
 
 NET = """
@@ -50,9 +51,16 @@ def case(tmp_path, monkeypatch):
         inputs = Inputs(None, None, None)
         function = read_code(source, inputs)
         losses = function.losses(function.parameters)
-        return Case(source, inputs, function.parameters, losses, {"w": 1e-15 * losses}), function
+        case = Case(InFile.of(source, inputs), function.parameters, losses, {"w": 1e-15 * losses})
+        return case, function
 
     return make
+
+
+@contextmanager
+def workers(case, function, jobs):
+    with LocalPool(jobs).opened() as opened:
+        yield Workers(case, function, opened, 0.01)
 
 
 def changes(count):
@@ -64,7 +72,7 @@ def changes(count):
 def test_the_losses_are_bitwise_equal_for_any_number_of_workers(case, name):
     what, function = case(name=name)
     alone = InProcess(function).losses_at(changes(50))
-    with Workers(what, function, 2) as two, Workers(what, function, 3) as three:
+    with workers(what, function, 2) as two, workers(what, function, 3) as three:
         np.testing.assert_array_equal(two.losses_at(changes(50)), alone)
         np.testing.assert_array_equal(three.losses_at(changes(50)), alone)
         assert two.batch % InProcess(function).batch == three.batch % InProcess(function).batch == 0
@@ -95,15 +103,15 @@ def test_a_report_is_bitwise_equal_for_any_number_of_workers(case, tmp_path, fas
 )
 def test_errors_in_a_worker_are_reported(case, before, message):
     what, function = case(before)
-    with pytest.raises(InputError) as caught, Workers(what, function, 2) as workers:
-        workers.losses_at(changes(4))
+    with pytest.raises(InputError) as caught, workers(what, function, 2) as two:
+        two.losses_at(changes(4))
     assert message in caught.value.complaints[0].message
 
 
 def test_code_that_differs_from_process_to_process_is_refused(case):
     what, function = case("p = {'w': p['w'] + (not PARENT), 'b': p['b']}")
-    with pytest.raises(InputError) as caught, Workers(what, function, 2) as workers:
-        workers.losses_at(changes(4))
+    with pytest.raises(InputError) as caught, workers(what, function, 2) as two:
+        two.losses_at(changes(4))
     assert "computes a different loss in a worker process" in caught.value.complaints[0].message
 
 
@@ -118,8 +126,8 @@ def _ends(process, seconds=60.0):
 def test_an_interruption_ends_them(case):
     what, function = case("import time; time.sleep(0 if PARENT else 0.01)")
     before = set(multiprocessing.active_children())
-    with suppress(KeyboardInterrupt), Workers(what, function, 2) as workers:
-        workers.losses_at(changes(4))
+    with suppress(KeyboardInterrupt), workers(what, function, 2) as two:
+        two.losses_at(changes(4))
         raise KeyboardInterrupt
     for process in set(multiprocessing.active_children()) - before:
         assert _ends(process)

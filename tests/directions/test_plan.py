@@ -11,7 +11,7 @@ import pytest
 from gradcheck_cli import check, load_spec
 from gradcheck_cli.directions.plan import plan, seconds_of
 from gradcheck_cli.numerical.objective import Moved
-from gradcheck_cli.parallel.clock import Time, cores
+from gradcheck_cli.parallel.clock import Time
 from gradcheck_cli.spec.check import CheckSpec
 
 
@@ -67,16 +67,10 @@ def test_literal_differences_if_quick_or_requested(seconds, how, expected):
     assert way(seconds, **how).way == expected
 
 
-@pytest.mark.parametrize("jobs", [1, 7, "auto"])
-def test_the_number_of_processes_does_not_affect_the_choice(jobs):
-    for seconds in (1e-4, 1e-3, 2e-3, 1.0):
-        assert way(seconds, jobs=jobs).way == way(seconds).way
-
-
 def test_small_work_stays_in_this_process():
-    assert way(1e-4, jobs=3).jobs == 1
-    assert way(1.0, jobs=3).jobs == 3
-    assert way(1.0, jobs="auto").jobs == cores() >= 1
+    assert way(1e-4).is_small
+    assert not way(1.0).is_small
+    assert way(1.0).each == 1.0
 
 
 def test_the_reader_is_told_why():

@@ -256,5 +256,7 @@ def test_progress_is_announced_and_reached(configs):
 
         def doing(self, what: str) -> None: ...
 
+        def spread_over(self, workers: int) -> None: ...
+
     sweep(load_spec(configs / "output_layer.yaml"), progress=Told())
     assert told["expected"] == told["done"] > 0  # the announced total is reached
