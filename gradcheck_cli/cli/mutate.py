@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from gradcheck_cli.cli.changes import changed, located, refuse_code, run_apart
+from gradcheck_cli.cli.changes import changed, executor_of, located, refuse_code, run_apart
 from gradcheck_cli.cli.completion import complete_specs
 from gradcheck_cli.cli.grouped import GroupedCommand, Heading, option
 from gradcheck_cli.cli.options import color_option, format_option, jobs_option, no_code_option, only_option
@@ -75,9 +75,10 @@ def mutate(
             spec_now = changed(read.spec, changes)
             if no_code and spec_now.asks_code:
                 refuse_code(spec_now)
+            executor = executor_of(spec_now, changes, no_code)
             spec_now, own = run_apart(spec_now, None, to_mutate, spec_now)
             with bar as progress:
-                mutation = plant_mistakes(spec_now, progress, sample, own)
+                mutation = plant_mistakes(spec_now, progress, sample, own, executor=executor)
     except UntrustedReferenceError as error:
         complain(Complaint(f"{read.path}: {error}", help=DEFECT))
         return int(error.exit_code)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from time import perf_counter
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,13 +15,14 @@ from gradcheck_cli.code.sources import with_own_inputs
 from gradcheck_cli.comparison import compare
 from gradcheck_cli.diagnose.families import MORE_SAMPLES
 from gradcheck_cli.diagnose.rows import has_rows
-from gradcheck_cli.errors import ExitCode, UntrustedReferenceError
+from gradcheck_cli.errors import ExitCode, UntrustedReferenceError, bad_input
 from gradcheck_cli.gradients.analytic import Analytic
 from gradcheck_cli.mutate.plant import Plant, planted_like, plants, with_inputs
 from gradcheck_cli.network.network import gradients
 from gradcheck_cli.network.shifted import INPUTS
 from gradcheck_cli.numerical.estimate import Estimate, Progress
 from gradcheck_cli.numerical.looks import Looks, Remembered
+from gradcheck_cli.parallel.executors import engine_of
 from gradcheck_cli.parallel.forked import each_in_processes
 from gradcheck_cli.problem.problem import Problem, build_problem
 from gradcheck_cli.spec.check import CheckSpec
@@ -29,6 +31,9 @@ from gradcheck_cli.spec.spec import Spec
 from gradcheck_cli.subject.network import NetworkSubject, network_subject
 from gradcheck_cli.types import Array
 from gradcheck_cli.verdict import Verdict, default_rtol
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
 
 LEFT_OUT = "check: {parameters: all}; this check leaves some parameters out"
 """The change to the spec that would reveal a mistake in a tensor that this check leaves out."""
@@ -158,6 +163,8 @@ def mutate(
     progress: Progress | None = None,
     sample: int | None = None,
     own: OwnParameters | None = None,
+    *,
+    executor: Executor | str | None = None,
 ) -> Mutation:
     """Plant each applicable mistake in the network of `spec`, and check and diagnose the wrong gradients.
 
@@ -171,23 +178,18 @@ def mutate(
         long, a sample of `USUAL` mistakes is planted.
     own: the parameters that the user's code defines, from `to_mutate`. By default, `mutate` reads these
         parameters itself.
+    executor: shares out the mistakes, as for `check`; None for as many processes as the spec says.
     """
     spec, own = to_mutate(spec) if own is None else (spec, own)
-    problem = build_problem(spec, own)
-    subject = network_subject(spec, problem)
-    looks = Remembered()  # differences do not depend on the gradient, so each is taken only once
-    right = subject.check(spec.check, looks=looks).verdict
-    if right is Verdict.WRONG:
-        raise UntrustedReferenceError(
-            "the check calls gradcheck's own backprop wrong before any mistake is planted"
-        )
-    all_plants = list(plants(problem))
-    chosen = _drawn(all_plants, sample or _usual(problem, all_plants), spec.check.seed)
+    planted = _planted(spec, sample, own)
+    subject, chosen = planted.subject, planted.chosen
     if progress:
         progress.expect(len(chosen))
     found: dict[int, Mutant] = {}
-    how = spec.check.model_copy(update={"jobs": 1})  # the mistakes are split among processes instead
-    mutants = each_in_processes(partial(_mutant, subject, how, looks), chosen, spec.check.jobs)
+    if executor is None:
+        mutants = each_in_processes(planted.mutant, range(len(chosen)), spec.check.jobs)
+    else:
+        mutants = _by_workers(planted, _Planting(spec, sample, own, subject.said.loss), executor)
     try:
         for i, mutant in mutants:
             found[i] = mutant
@@ -201,12 +203,97 @@ def mutate(
     return Mutation(
         subject.said.described,
         subject.said.loss_name,
-        right,
+        planted.right,
         tuple(found[i] for i in sorted(found)),
         subject.objective.kinks.any,
-        len(all_plants),
+        planted.applicable,
         len(chosen),
     )
+
+
+@dataclass(frozen=True)
+class _Planted:
+    """A network, and the mistakes to plant in it.
+
+    right: the verdict on the right gradients.
+    looks: the differences of the network. They do not depend on the gradient, so each is taken only once.
+    applicable: the number of mistakes among which `chosen` was drawn.
+    """
+
+    subject: NetworkSubject
+    how: CheckSpec
+    looks: Looks
+    right: Verdict
+    applicable: int
+    chosen: Sequence[Plant]
+
+    def mutant(self, number: int) -> Mutant:
+        """Plant one of the chosen mistakes, and return what the check says of it."""
+        return _mutant(self.subject, self.how, self.looks, self.chosen[number])
+
+
+def _planted(spec: Spec, sample: int | None, own: OwnParameters | None) -> _Planted:
+    problem = build_problem(spec, own)
+    subject, looks = network_subject(spec, problem), Remembered()
+    right = subject.check(spec.check, looks=looks).verdict
+    if right is Verdict.WRONG:
+        raise UntrustedReferenceError(
+            "the check calls gradcheck's own backprop wrong before any mistake is planted"
+        )
+    all_plants = list(plants(problem))
+    chosen = _drawn(all_plants, sample or _usual(problem, all_plants), spec.check.seed)
+    how = spec.check.model_copy(update={"jobs": 1})  # the mistakes are split among processes instead
+    return _Planted(subject, how, looks, right, len(all_plants), chosen)
+
+
+@dataclass(frozen=True)
+class _Planting:
+    """The same work for workers, each of which draws the same mistakes.
+
+    loss: the loss of the network, which every worker must reproduce.
+    """
+
+    spec: Spec
+    sample: int | None
+    own: OwnParameters | None
+    loss: float
+
+    @np.errstate(all="ignore")
+    def begin(self) -> Callable[[range], list[Mutant]]:
+        planted = _planted(self.spec, self.sample, self.own)
+        if not np.isclose(planted.subject.said.loss, self.loss, rtol=_SAME, atol=0.0, equal_nan=True):
+            message = "the network has a different loss in a worker process"
+            raise bad_input(message, "data", help="use the same data and parameters on every machine")
+
+        @np.errstate(all="ignore")
+        def mutants(numbers: range) -> list[Mutant]:
+            return list(map(planted.mutant, numbers))
+
+        return mutants
+
+
+_SAME = 1e-9
+"""The largest relative difference of the losses of one network on two machines."""
+
+
+def _by_workers(
+    planted: _Planted, task: _Planting, executor: Executor | str
+) -> Generator[tuple[int, Mutant], None, None]:
+    """Yield the number of each mistake and its mutant. The first one is timed in this process."""
+    count, start = len(planted.chosen), perf_counter()
+    yield from enumerate(map(planted.mutant, range(min(1, count))))
+    seconds, engine = perf_counter() - start, engine_of(executor)
+    if engine is None or count <= 1:
+        yield from ((number, planted.mutant(number)) for number in range(1, count))
+        return
+    from gradcheck_cli.parallel.parts import Shared, cuts
+
+    with engine.opened() as opened:
+        shared = Shared(opened, task)
+        cut = cuts(count - 1, seconds, max(1, opened.width()), opened.shortest)
+        parts = [range(1, count)[each] for each in cut]
+        for number, done in shared.each(parts):
+            yield from zip(parts[number], done.value, strict=True)
 
 
 def _usual(problem: Problem, among: Sequence[Plant]) -> int:

@@ -11,7 +11,7 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -243,7 +243,8 @@ class Factory:
             help = f"did you mean '{self.module}:{near}'?" if near else None
             raise _refusal(f"{self}: the module has no '{self.name}'", help=help)
         try:
-            return make()
+            with redirect_stdout(sys.stderr):  # our output is the result
+                return make()
         except (Exception, SystemExit) as error:
             raise _refusal(f"{self} raises {type(error).__name__}: {error}") from error
 

@@ -157,7 +157,8 @@ class Shared:
         if isinstance(answer, Failed):
             raise _error_of(answer, self._on(answer.node)) from _ElsewhereError(answer.trace)
         if isinstance(answer, OtherVersions):
-            message = f"{_listed(answer.found)}{self._on(answer.node)}, but {_listed(own_versions())} here"
+            there, here = _listed(answer.found), _listed(own_versions())
+            message = f"a worker{self._on(answer.node)} has {there}, but this process has {here}"
             raise bad_input(message, *PLACE, help="install the same versions on every machine")
         assert isinstance(answer, Done)
         return answer
@@ -211,4 +212,4 @@ def _error_of(failed: Failed, on: str) -> BaseException:
 
 
 def _listed(versions: Versions) -> str:
-    return f"Python {versions.python}, numpy {versions.numpy} and gradcheck {versions.gradcheck} are"
+    return f"Python {versions.python}, numpy {versions.numpy} and gradcheck {versions.gradcheck}"
