@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from gradcheck_cli.network.functions import in_blocks, normal_cdf, normal_pdf, sigmoid, softmax, softplus
+from gradcheck_cli.network.rise import EXPM1, LOG1P, TANH, AtRest, Rise, short
 from gradcheck_cli.network.row_rounding import NUDGED_ACTIVATION, ActivationRounding, SoftmaxRounding
 from gradcheck_cli.network.rows import bound
 from gradcheck_cli.types import Array
@@ -43,6 +44,8 @@ class Activation:
     shares:     whether every output a is between 0 and 1, like a probability.
     flat_left:  whether φ is constant to the left of its kink.
     rounding:   bounds on the rounding errors of value and derivative; the default works for any φ.
+    rise:       the change of φ(z) after a change of z, without cancellation; None if no formula is known. A φ
+                with kinks gives the change on the piece that z is on.
     options:    the names and defaults of φ's options, such as a slope.
     formula:    the derivative as a textbook writes it.
     """
@@ -59,6 +62,7 @@ class Activation:
     shares: bool = False
     flat_left: bool = False
     rounding: ActivationRounding = NUDGED_ACTIVATION
+    rise: Rise | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     formula: str = "φ'(z)"
 
@@ -70,7 +74,8 @@ class Activation:
     def with_options(self, **given: Any) -> Activation:
         """Return a copy with the given options bound to its functions. `value` then takes only z."""
         options = {**self.options, **given}
-        return replace(self, **bound(self, options, "value", "derivative", "pieces", "branch"))
+        functions = bound(self, options, "value", "derivative", "pieces", "branch")
+        return replace(self, **functions, rise=self.rise and self.rise.with_options(options))
 
     def overwrite(self, z: Array) -> Array:
         """Return the activation φ(z) of a real array z. The result may overwrite z."""
@@ -143,6 +148,93 @@ def _gelu_derivative(z: Array, approximate: str) -> Array:
     return s + z * s * r * 2.0 * _GELU_C * (1.0 + 3.0 * _GELU_K * z * z)
 
 
+# --- rises, explained in the module `rise` ------------------------------------------------------------------
+
+
+def _slopes_at_rest(z: Array, negative_slope: float) -> AtRest:
+    return (np.where(z > 0, 1.0, negative_slope),)
+
+
+def _linear_rise(at_rest: AtRest, d: Array) -> Array:
+    (slope,) = at_rest
+    return np.multiply(slope, d, out=d)
+
+
+LINEAR = Rise(_slopes_at_rest, _linear_rise, lambda at_rest: np.abs(at_rest[0]))
+"""The rise on a linear piece: the slope of the piece times d. The slope is 1 to the right of 0."""
+
+
+def _tanh_at_rest(z: Array) -> AtRest:
+    """Return t = tanh z and q = 1 − t² = 4 σ(2z) σ(−2z), which keeps its digits where t is near ±1."""
+    return np.tanh(z), 4.0 * sigmoid(2.0 * z) * sigmoid(-2.0 * z)
+
+
+def _tanh_rise(at_rest: AtRest, d: Array) -> Array:
+    """Return tanh(z + d) − tanh(z) = τ q / (1 + t τ), with τ = tanh d."""
+    t, q = at_rest
+    tau = TANH(short(d))
+    divisor = t * tau
+    divisor += 1.0
+    np.multiply(tau, q, out=tau)
+    return np.divide(tau, divisor, out=tau)
+
+
+def _sigmoid_at_rest(z: Array) -> AtRest:
+    s = sigmoid(z)
+    return s, s * sigmoid(-z)
+
+
+def _sigmoid_rise(at_rest: AtRest, d: Array) -> Array:
+    """Return σ(z + d) − σ(z) = σ (1 − σ) e / (1 + σ e), with e = exp(d) − 1."""
+    s, product = at_rest
+    e = EXPM1(short(d))
+    divisor = s * e
+    divisor += 1.0
+    e *= product
+    e /= divisor
+    return e
+
+
+def _silu_at_rest(z: Array) -> AtRest:
+    return z, *_sigmoid_at_rest(z)
+
+
+def _silu_rise(at_rest: AtRest, d: Array) -> Array:
+    """Return (z + d) (σ(z + d) − σ(z)) + d σ(z)."""
+    z, s, product = at_rest
+    risen = d * s
+    moved = z + d
+    moved *= _sigmoid_rise((s, product), d)
+    risen += moved
+    return risen
+
+
+def _softplus_rise(at_rest: AtRest, d: Array) -> Array:
+    """Return log(1 + e^(z+d)) − log(1 + e^z) = log(1 + σ (exp(d) − 1))."""
+    e = EXPM1(short(d))
+    e *= at_rest[0]
+    return LOG1P(e)
+
+
+def _elu_at_rest(z: Array, alpha: float) -> AtRest:
+    return z > 0, alpha * np.exp(np.minimum(z, 0.0))
+
+
+def _elu_rise(at_rest: AtRest, d: Array) -> Array:
+    """Return d to the right of 0, and alpha e^z (exp(d) − 1) to the left."""
+    right, scale = at_rest
+    risen = scale * EXPM1(short(d.copy()))
+    np.copyto(risen, d, where=right)
+    return risen
+
+
+TANH_RISE = Rise(_tanh_at_rest, _tanh_rise, lambda at_rest: at_rest[1])
+SIGMOID_RISE = Rise(_sigmoid_at_rest, _sigmoid_rise, lambda at_rest: at_rest[1])
+SILU_RISE = Rise(_silu_at_rest, _silu_rise, lambda at_rest: at_rest[1] + np.abs(at_rest[0]) * at_rest[2])
+SOFTPLUS_RISE = Rise(lambda z: (sigmoid(z),), _softplus_rise, lambda at_rest: at_rest[0])
+ELU_RISE = Rise(_elu_at_rest, _elu_rise, lambda at_rest: np.where(at_rest[0], 1.0, np.abs(at_rest[1])))
+
+
 def _softmax_jacobian(z: Array) -> Array:
     """Return the Jacobian of softmax, ∂aᵢ/∂zⱼ = aᵢ (1[i=j] − aⱼ), (…, units, units)."""
     a = softmax(z)
@@ -162,7 +254,13 @@ class _Softmax(Activation):
 
 
 _ROWS: tuple[Activation, ...] = (
-    Activation("identity", lambda z: z, np.ones_like, formula="1"),
+    Activation(
+        "identity",
+        lambda z: z,
+        np.ones_like,
+        rise=LINEAR.with_options({"negative_slope": 1.0}),
+        formula="1",
+    ),
     Activation(
         "sigmoid",
         sigmoid,
@@ -170,6 +268,7 @@ _ROWS: tuple[Activation, ...] = (
         in_place=lambda z: sigmoid(z, out=z),
         bounded=True,
         shares=True,
+        rise=SIGMOID_RISE,
         formula="a (1 − a)",
     ),
     # 1 − tanh²(z) = 4 σ(2z) σ(−2z), which keeps its digits where tanh is near ±1.
@@ -179,6 +278,7 @@ _ROWS: tuple[Activation, ...] = (
         lambda z: 4.0 * sigmoid(2.0 * z) * sigmoid(-2.0 * z),
         in_place=lambda z: np.tanh(z, out=z),
         bounded=True,
+        rise=TANH_RISE,
         formula="1 − a²",
     ),
     Activation(
@@ -189,6 +289,7 @@ _ROWS: tuple[Activation, ...] = (
         branch=lambda z, right: np.where(right, z, 0.0),
         in_place=_relu_in_place,
         flat_left=True,
+        rise=LINEAR.with_options({"negative_slope": 0.0}),
         formula="1 if z > 0, else 0",
     ),
     Activation(
@@ -197,6 +298,7 @@ _ROWS: tuple[Activation, ...] = (
         _leaky_relu_derivative,
         pieces=_right_of_zero,
         branch=_leaky_relu_branch,
+        rise=LINEAR,
         options={"negative_slope": 0.01},
         formula="1 if z > 0, else negative_slope",
     ),
@@ -207,6 +309,7 @@ _ROWS: tuple[Activation, ...] = (
         pieces=_right_of_zero,
         branch=_elu_branch,
         absolute=lambda z: (z < 0).astype(float),  # at 0 itself, eᶻ − 1 is exactly 0
+        rise=ELU_RISE,
         options={"alpha": 1.0},
         formula="1 if z > 0, else alpha eᶻ",
     ),
@@ -224,9 +327,10 @@ _ROWS: tuple[Activation, ...] = (
         lambda z: z * sigmoid(z),
         lambda z: sigmoid(z) + z * sigmoid(z) * sigmoid(-z),
         bounded=True,
+        rise=SILU_RISE,
         formula="σ(z) + a (1 − σ(z))",
     ),
-    Activation("softplus", softplus, sigmoid, absolute=np.ones_like, formula="σ(z)"),
+    Activation("softplus", softplus, sigmoid, absolute=np.ones_like, rise=SOFTPLUS_RISE, formula="σ(z)"),
     _Softmax(
         "softmax",
         softmax,

@@ -20,7 +20,15 @@ from typing import Any, Literal
 import numpy as np
 
 from gradcheck_cli.network.functions import row_sums
-from gradcheck_cli.network.loss_functions import common, gaussian_nll, multi_margin, per_output, per_sample
+from gradcheck_cli.network.loss_functions import (
+    common,
+    gaussian_nll,
+    multi_margin,
+    per_output,
+    per_sample,
+    rises,
+)
+from gradcheck_cli.network.rise import Rise
 from gradcheck_cli.network.row_rounding import (
     NUDGED_LOSS,
     AgainstTheLabelRounding,
@@ -70,6 +78,7 @@ class Loss:
     unbounded:  whether the outputs may have any size, as logits and scores compared with a margin do.
     limits:     the range in which each target should be.
     rounding:   bounds on the rounding errors of value and gradient; the default works for any loss.
+    rise:       the change of ℓ after a change of a, without cancellation; None if unknown or with kinks.
     options:    the names and defaults of the loss's options, such as delta.
     by_column:  whether an option has a number for each output.
     formula:    the gradient as a textbook writes it.
@@ -95,6 +104,7 @@ class Loss:
     unbounded: bool = False
     limits: tuple[float, float] = (-inf, inf)
     rounding: LossRounding = NUDGED_LOSS
+    rise: Rise | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     by_column: bool = False
     formula: str = "∂ℓ/∂a"
@@ -131,7 +141,8 @@ class Loss:
         changed = any(np.any(np.asarray(options[name]) != default) for name, default in self.options.items())
         formula = self.formula_with_options or self.formula if changed else self.formula
         by_column = any(map(np.ndim, options.values()))
-        return replace(self, **functions, by_column=by_column, formula=formula)
+        rise = self.rise and self.rise.with_options(options)
+        return replace(self, **functions, rise=rise, by_column=by_column, formula=formula)
 
     def over(self, positions: int) -> Loss:
         """Return a loss for outputs with positions: the sum of this loss over all positions.
@@ -149,11 +160,11 @@ class Loss:
 
         branch = None if self.branch is None else summed(self.branch)
         rounding = RoundingOfPositions(self, axes)
-        return replace(self, value=summed(self.value), branch=branch, rounding=rounding)
+        return replace(self, value=summed(self.value), branch=branch, rise=None, rounding=rounding)
 
 
 _ROWS: tuple[Loss, ...] = (
-    Loss("mse", common.mse, lambda a, target: 2.0 * (a - target), formula="2 (a − y)"),
+    Loss("mse", common.mse, lambda a, target: 2.0 * (a - target), rise=rises.MSE, formula="2 (a − y)"),
     Loss(
         "l1",
         lambda a, target: row_sums(common.absolute(a - target)),
@@ -184,6 +195,7 @@ _ROWS: tuple[Loss, ...] = (
         applies="softmax",
         unbounded=True,
         rounding=CrossEntropyRounding(),
+        rise=rises.CROSS_ENTROPY,
         formula="(softmax(a) − y)",
     ),
     Loss(
@@ -193,6 +205,7 @@ _ROWS: tuple[Loss, ...] = (
         applies="sigmoid",
         unbounded=True,
         limits=(0.0, 1.0),
+        rise=rises.BCE,
         options={"pos_weight": 1.0},
         formula="(σ(a) − y)",
         formula_with_options="((1 − y) σ(a) − pos_weight y (1 − σ(a)))",
@@ -226,7 +239,7 @@ _ROWS: tuple[Loss, ...] = (
         options={"p": 1, "margin": 1.0},
         formula="w_y / C (p over^(p − 1), minus their sum at y), over = max(0, aⱼ − a_y + margin)",
     ),
-    Loss("dot", per_output.dot, per_output.dot_gradient, target="upstream", formula="y"),
+    Loss("dot", per_output.dot, per_output.dot_gradient, target="upstream", rise=rises.DOT, formula="y"),
     Loss(
         "nll",
         per_output.negative_dot,
@@ -236,6 +249,7 @@ _ROWS: tuple[Loss, ...] = (
         of_target=("weight", "ignore_index", "sample_weight"),
         ignored=(-100,),
         unbounded=True,
+        rise=rises.NEGATIVE_DOT,
         formula="(−y)",
     ),
     Loss(
@@ -244,6 +258,7 @@ _ROWS: tuple[Loss, ...] = (
         per_output.negative_dot_gradient,
         target="distribution",
         unbounded=True,
+        rise=rises.NEGATIVE_DOT,
         formula="(−y)",
     ),
     Loss(
@@ -252,6 +267,7 @@ _ROWS: tuple[Loss, ...] = (
         per_output.poisson_nll_gradient,
         unbounded=True,
         limits=(0.0, inf),
+        rise=rises.POISSON,
         formula="(e^a − y)",
     ),
     Loss(

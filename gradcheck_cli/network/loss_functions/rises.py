@@ -1,0 +1,94 @@
+"""Rises of losses: the exact change of a loss after a change d of the outputs, as in `network.rise`.
+
+Arrays at rest have the shape (N, C), for C outputs of N samples; d has the shape (…, N, C).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from gradcheck_cli.network.functions import row_sums, sigmoid, softmax
+from gradcheck_cli.network.loss_functions.common import PosWeight
+from gradcheck_cli.network.rise import EXPM1, LOG1P, AtRest, Rise, short
+from gradcheck_cli.types import Array
+
+
+def _mse_rise(at_rest: AtRest, d: Array) -> Array:
+    """Return Σ d (2 (a − y) + d), the change of Σ (a − y)²."""
+    twice = 2.0 * at_rest[0] + d
+    twice *= d
+    return row_sums(twice)
+
+
+def _dot_rise(at_rest: AtRest, d: Array) -> Array:
+    """Return Σ y d, the change of Σ y a."""
+    return row_sums(np.multiply(at_rest[0], d, out=d))
+
+
+def _sizes(at_rest: AtRest) -> Array:
+    return np.abs(at_rest[0])
+
+
+MSE = Rise(lambda a, target: (a - target,), _mse_rise, lambda at_rest: 2.0 * np.abs(at_rest[0]))
+DOT = Rise(lambda a, target: (target,), _dot_rise, _sizes)
+NEGATIVE_DOT = Rise(lambda a, target: (-target,), _dot_rise, _sizes)
+
+
+def _poisson_rise(at_rest: AtRest, d: Array) -> Array:
+    """Return Σ (e^a (exp(d) − 1) − y d), the change of Σ (e^a − y a)."""
+    rate, target = at_rest
+    return row_sums(rate * EXPM1(short(d.copy())) - target * d)
+
+
+POISSON = Rise(
+    lambda a, target: (np.exp(a), target), _poisson_rise, lambda at_rest: at_rest[0] + np.abs(at_rest[1])
+)
+
+
+def _cross_entropy_at_rest(a: Array, target: Array) -> AtRest:
+    """Return the probabilities of the outputs, the target, and a mask of each sample's likeliest label."""
+    labelled = np.arange(a.shape[-1]) == target.argmax(axis=-1)[..., None]
+    return softmax(a), np.broadcast_to(target, a.shape), labelled.astype(np.float64)
+
+
+def _cross_entropy_rise(at_rest: AtRest, d: Array) -> Array:
+    """Return the change of Σ_c y_c (log Σₖ e^aₖ − a_c).
+
+    The loss does not change if a number is added to all outputs. So the change of the labelled output is
+    subtracted from all changes, and the term of the label in the sum over k does not change. Then nothing
+    cancels, even if the label has nearly all the probability.
+    """
+    p, target, labelled = at_rest
+    d = short(d - row_sums(d * labelled)[..., None])
+    linear = row_sums(target * d)
+    sums = LOG1P(row_sums(p * EXPM1(d)))
+    return target.sum(axis=-1) * sums - linear
+
+
+def _cross_entropy_sizes(at_rest: AtRest) -> Array:
+    p, target, labelled = at_rest
+    others = (target.sum(axis=-1, keepdims=True) * p + np.abs(target)) * (1.0 - labelled)
+    return others + labelled * others.sum(axis=-1, keepdims=True)
+
+
+CROSS_ENTROPY = Rise(_cross_entropy_at_rest, _cross_entropy_rise, _cross_entropy_sizes)
+
+
+def _bce_at_rest(a: Array, target: Array, pos_weight: PosWeight) -> AtRest:
+    """Return the weights of the losses softplus(a) and softplus(−a), σ(a) and σ(−a)."""
+    negative = np.broadcast_to(1.0 - target, a.shape)
+    positive = np.broadcast_to(np.asarray(pos_weight, np.float64) * target, a.shape)
+    return negative, positive, sigmoid(a), sigmoid(-a)
+
+
+def _bce_rise(at_rest: AtRest, d: Array) -> Array:
+    """Return the change of Σ ((1 − y) softplus(a) + pos_weight y softplus(−a))."""
+    negative, positive, s, r = at_rest
+    up = EXPM1(short(d.copy()))
+    down = EXPM1(short(-d))
+    return row_sums(negative * LOG1P(s * up) + positive * LOG1P(r * down))
+
+
+BCE = Rise(
+    _bce_at_rest, _bce_rise, lambda at_rest: np.abs(at_rest[0]) * at_rest[2] + np.abs(at_rest[1]) * at_rest[3]
+)
