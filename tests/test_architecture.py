@@ -35,6 +35,7 @@ MAY_IMPORT = {
         "network.network",
         "network.part",
         "network.penalties",
+        "network.rise",
         "network.rounding",
         "network.row_rounding",
         "network.step",

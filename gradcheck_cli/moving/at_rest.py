@@ -16,7 +16,7 @@ import numpy as np
 
 from gradcheck_cli.moving.kinks import Kinks, Numbered, find_kinks
 from gradcheck_cli.network.arithmetic import FLOAT64, NUDGED, Arithmetic
-from gradcheck_cli.network.graph import heard, run
+from gradcheck_cli.network.graph import INPUT, heard, run
 from gradcheck_cli.network.loss_rounding import loss_and_rounding
 from gradcheck_cli.network.network import Activity, Network, sample_losses
 from gradcheck_cli.network.rounding import errors_from
@@ -79,6 +79,8 @@ class AtRest:
     spread: the way to distribute batches of perturbations.
     block: the size of the largest temporary array of a batch, in bytes.
     arithmetic: the arithmetic of the gradients. Its precision decides which elements count as on a kink.
+    roundings_if_added, roundings_if_moved: caches of the outputs' rounding errors, by the index of the value
+        that a change is added to, or that is computed from a perturbed parameter.
     convention: the side on which elements on a kink stay under every perturbation. Elements next to a kink
         can still cross it, and crossings are reported. With None, no element is held on a side.
     """
@@ -101,6 +103,8 @@ class AtRest:
         self.x = x
         self.spread: Spread = ALONE
         self._own_errors: dict[int, Array] = {}
+        self.roundings_if_added: dict[int, Array] = {}
+        self.roundings_if_moved: dict[int, Array] = {}
         self.block = BLOCK_BYTES
         self.values: tuple[Array, ...] = run(network.graph, parameters, x)
         self.losses: Array = sample_losses(network, self.output, target)
@@ -326,6 +330,11 @@ class AtRest:
         """
         start = {at: NUDGED.eps * each for at, each in rounding.items()}
         return errors_from(self.graph, self.values, start, self._error)[-1] / NUDGED.eps
+
+    @cached_property
+    def nudged_errors(self) -> tuple[Array, ...]:
+        """Bounds on the rounding errors of all unperturbed values for an exact x, in `NUDGED` arithmetic."""
+        return errors_from(self.graph, self.values, {INPUT: np.zeros_like(self.values[INPUT])}, self._error)
 
     def _error(self, i: int, inputs: Inputs, errors: Inputs) -> Array:
         """Return a bound on the error of the output of node i, given the errors of its inputs."""

@@ -9,7 +9,8 @@ from functools import cached_property, partial
 import numpy as np
 
 from gradcheck_cli.moving.at_rest import AtRest, Evaluate
-from gradcheck_cli.moving.movables import Moves, deviation_of, near_rounding, normalised_columns, rounded
+from gradcheck_cli.moving.movables import Moves, deviation_of, near_rounding, rounded
+from gradcheck_cli.moving.normalised import normalised_columns
 from gradcheck_cli.moving.part_moves import PartMoves
 from gradcheck_cli.moving.short_moves import Near
 from gradcheck_cli.network.arithmetic import NUDGED
@@ -78,7 +79,10 @@ class EntryMoves(Moves):
 
         The result has the shape (N, *outputs), for N samples, and is in units of machine epsilon.
         """
-        return self.objective.output_rounding(self.at, self._own_rounding)
+        known = self.objective.roundings_if_moved
+        if self.at not in known:  # the same for every parameter of the step
+            known[self.at] = self.objective.output_rounding(self.at, self._own_rounding)
+        return known[self.at]
 
     @property
     def _own_rounding(self) -> Array:
@@ -262,8 +266,11 @@ class DenseEntryMoves(EntryMoves):
         The result is in units of machine epsilon, and includes the error of adding a change to the value
         `at`.
         """
-        size = np.abs(self.objective.values[self.at])
-        return near_rounding(self.objective, self.objective.output_rounding(self.at, size))
+        known = self.objective.roundings_if_added
+        if self.at not in known:
+            size = np.abs(self.objective.values[self.at])
+            known[self.at] = near_rounding(self.objective, self.objective.output_rounding(self.at, size))
+        return known[self.at]
 
 
 def entry_moves(objective: AtRest, at: int, near: Near, own: str, by_parts: bool) -> EntryMoves:

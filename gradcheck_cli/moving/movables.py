@@ -10,20 +10,23 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
 from gradcheck_cli.moving.at_rest import LONG_BLOCK_BYTES, PART_BLOCK_BYTES, AtRest
+from gradcheck_cli.moving.normalised import normalised_columns
 from gradcheck_cli.moving.part_moves import PartMoves
 from gradcheck_cli.moving.short_moves import NEAR, Near, NearLosses, short_inner_loops
 from gradcheck_cli.network.graph import Graph
 from gradcheck_cli.network.loss_rounding import loss_and_rounding
 from gradcheck_cli.network.row_rounding import FUNCTION_ULPS
-from gradcheck_cli.network.steps.normalise import Normalise, Scale
+from gradcheck_cli.network.steps.normalise import Normalise
 from gradcheck_cli.network.steps.shift import Shift
 from gradcheck_cli.numerical.objective import Moved, Spread
 from gradcheck_cli.types import Array
+
+Result = TypeVar("Result")
 
 
 def widest_above(graph: Graph, value: int) -> int:
@@ -230,22 +233,36 @@ class UnitMoves(Moves):
         return self.objective.output_rounding(self.at, np.zeros_like(self.objective.values[self.at]))
 
     def _move_near(self, which: Array, to: Array) -> Moved:
+        near, here = self._arranged(which, to, self.near.columns, self.near.singles)
+        rounding = rounded(near, self._near_rounding[here])
+        return Moved(near.losses.ravel(), rounding.ravel(), near.crossed.ravel())
+
+    def _arranged(
+        self,
+        which: Array,
+        numbers: Array,
+        columns: Callable[[Array, slice, Array], Result],
+        singles: Callable[[Array, Array, Array], Result],
+    ) -> tuple[Result, Any]:
+        """Return the result of `columns` for whole columns or a part of one, and of `singles` otherwise.
+
+        The result comes with the index of its samples.
+
+        numbers: a number for each of the B elements `which`, (B,).
+        """
         samples = len(self.objective.target)
         first, count = int(which[0]), len(which)
         feature, sample = divmod(first, samples)
         in_order = int(which[-1]) - first + 1 == count  # consecutive, since indices are ascending
         if in_order and count % samples == 0 and sample == 0:
-            here: Any = slice(None)
+            here = slice(None)
             features = np.arange(feature, feature + count // samples)
-            near = self.near.columns(features, here, to.reshape(-1, samples))
-        elif in_order and sample + count <= samples:
+            return columns(features, here, numbers.reshape(-1, samples)), here
+        if in_order and sample + count <= samples:
             here = slice(sample, sample + count)
-            near = self.near.columns(np.array([feature]), here, to[None])
-        else:
-            features, here = np.divmod(which, samples)
-            near = self.near.singles(features, here, to)
-        rounding = rounded(near, self._near_rounding[here])
-        return Moved(near.losses.ravel(), rounding.ravel(), near.crossed.ravel())
+            return columns(np.array([feature]), here, numbers[None]), here
+        features, at = np.divmod(which, samples)
+        return singles(features, at, numbers), at
 
     def _move_far(self, which: Array, to: Array) -> Moved:
         features, samples = np.divmod(which, len(self.objective.target))
@@ -365,33 +382,3 @@ class BatchMoves(Moves):
         losses, rounding, crossed = self.objective.above(self.at, value, slice(None), self._output_rounding)
         heard = self.objective.heard[self.at].ravel()[features]
         return Moved(losses, np.where(heard[:, None], rounding, 0.0), np.asarray(crossed.any(axis=-1)))
-
-
-def scaled_value(objective: AtRest, at: int) -> int | None:
-    """Return the index of y = γ ẑ + β, the output of a batch normalisation directly after the value `at`.
-
-    The value `at` is z.
-
-    Returns None if batch normalisation does not follow, or if z does not have the shape (N, units), for N
-    samples.
-    """
-    graph = objective.graph
-    if len(graph.value_features[at]) != 1 or graph.readers[at] != (at,) or graph.readers[at + 1] != (at + 1,):
-        return None
-    norm, scale = graph.nodes[at].step, graph.nodes[at + 1].step
-    both = isinstance(norm, Normalise) and norm.couples == "batch" and isinstance(scale, Scale)
-    return at + 2 if both else None
-
-
-def normalised_columns(objective: AtRest, at: int, units: Array, z: Array) -> Array:
-    """Return B columns of the batch-normalised value y = γ ẑ + β, (B, N), for N samples.
-
-    at: the index of z, which batch normalisation follows.
-    units: the unit of each column, (B,).
-    z: the columns of z, (B, N).
-    """
-    norm, scale = (objective.graph.nodes[i].step for i in (at, at + 1))
-    assert isinstance(scale, Scale)
-    gamma, beta = (objective.own[at + 1][name][units, None] for name in scale.names)
-    y: Array = gamma * norm.forward({}, z[..., None])[..., 0] + beta
-    return y

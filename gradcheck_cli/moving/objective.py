@@ -15,8 +15,12 @@ import numpy as np
 
 from gradcheck_cli.moving.at_rest import AtRest, Convention
 from gradcheck_cli.moving.entry_moves import SharedEntryMoves, entry_moves
-from gradcheck_cli.moving.movables import BatchMoves, UnitMoves, scaled_value
+from gradcheck_cli.moving.movables import BatchMoves, UnitMoves
+from gradcheck_cli.moving.normalised import scaled_value
 from gradcheck_cli.moving.penalty_moves import PenaltyMoves
+from gradcheck_cli.moving.rise_rounding import RiseRounding
+from gradcheck_cli.moving.rises import Rises
+from gradcheck_cli.moving.rising_units import RisingUnits
 from gradcheck_cli.moving.short_moves import Near
 from gradcheck_cli.moving.sites import places
 from gradcheck_cli.network.factors import Factors
@@ -140,7 +144,10 @@ class NetworkObjective(AtRest):
 
     def units(self, site: Site) -> Movable:
         near = self._near_of(site)
-        return (BatchMoves if self.graph.couples_above(site) else UnitMoves)(self, site, near)
+        if self.graph.couples_above(site):
+            return BatchMoves(self, site, near)
+        rises = self._rises_of(site)
+        return RisingUnits(self, site, near, rises) if rises.known else UnitMoves(self, site, near)
 
     def site_shape(self, site: Site) -> tuple[int, int]:
         return math.prod(self.graph.value_features[site]), len(self.target)
@@ -185,6 +192,19 @@ class NetworkObjective(AtRest):
             scaled = scaled_value(self, site)
             self._near[site] = Near(self, site if scaled is None else scaled)
         return self._near[site]
+
+    @cached_property
+    def _rises(self) -> dict[Site, Rises]:
+        return {}
+
+    @cached_property
+    def _rise_rounding(self) -> RiseRounding:
+        return RiseRounding(self)
+
+    def _rises_of(self, site: Site) -> Rises:
+        if site not in self._rises:
+            self._rises[site] = Rises(self._near_of(site), self._rise_rounding)
+        return self._rises[site]
 
     @cached_property
     def widest(self) -> NetworkObjective | None:

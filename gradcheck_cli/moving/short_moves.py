@@ -28,7 +28,7 @@ from gradcheck_cli.types import Array
 NEAR = 2.0**-8
 """The longest step that counts as short, as a multiple of the element's `unit`."""
 
-_MOSTLY = 0.6
+MOSTLY = 0.6
 """If a smaller share of the activations changes, it is faster to gather these activations alone."""
 
 _SMALL_PRODUCT = 10**6
@@ -265,12 +265,12 @@ class Near:
         return self._way.above[0] + 1
 
     @cached_property
-    def _weights(self) -> Array:
+    def weights(self) -> Array:
         """The weights of the chain's first dense step, (F, U), for F features and U units."""
-        return self._weights_above[self._way.above[0]]
+        return self.weights_above[self._way.above[0]]
 
     @cached_property
-    def _weights_above(self) -> dict[int, Array]:
+    def weights_above(self) -> dict[int, Array]:
         """The weights of the chain's dense steps, transposed to (inputs, units), by the node's index."""
         objective = self.objective
         return {
@@ -287,12 +287,12 @@ class Near:
         rise: the change of J features in each of N samples, (J, N).
         """
         alive = rise != 0
-        if np.count_nonzero(alive) < _MOSTLY * alive.size:
+        if np.count_nonzero(alive) < MOSTLY * alive.size:
             everywhere = np.arange(len(self.objective.target))[samples]
             which = np.repeat(features, rise.shape[1]), np.tile(everywhere, len(features))
             losses, crossed = self._gathered(*which, rise.ravel())
             return losses.reshape(rise.shape), None if crossed is None else crossed.reshape(rise.shape)
-        z = outer(rise, self._weights[features])
+        z = outer(rise, self.weights[features])
         z += self.objective.values[self.first][samples]
         return self._above(self._way.above[1:], z, samples)
 
@@ -311,7 +311,7 @@ class Near:
                 if changed is not None:
                     crossed[alive] = changed
             return losses, crossed
-        z = self._weights.take(features, axis=0)
+        z = self.weights.take(features, axis=0)
         z *= rise[:, None]
         z += self.objective.values[self.first].take(samples, axis=0)
         return self._above(self._way.above[1:], z, samples)
@@ -328,7 +328,7 @@ class Near:
         for i in nodes:
             step = objective.graph.nodes[i].step
             if isinstance(step, Dense):
-                z = product(z, self._weights_above[i])
+                z = product(z, self.weights_above[i])
                 z += objective.own[i]["bias"]
             elif isinstance(step, Pointwise):
                 at_rest = objective.pieces.get(i)

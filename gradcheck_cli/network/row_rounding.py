@@ -69,7 +69,7 @@ class ActivationRounding:
 
     def value(self, row: ActivationRow, z: Array, z_error: Array) -> Array:
         """Return a bound on the error that the error of z causes in a = φ(z), without using φ'."""
-        return _moved(row.value, z, z_error, row.coupled)
+        return largest_change(row.value, z, z_error, row.coupled)
 
     def own_value(self, row: ActivationRow, z: Array) -> Array:
         """Return a bound on the rounding error of the activation φ at an exact z, without using φ'.
@@ -80,7 +80,7 @@ class ActivationRounding:
 
     def derivative(self, row: ActivationRow, z: Array, z_error: Array, eps: float) -> Array:
         """Return a bound on the error of ∂a/∂z, with the shape of ∂a/∂z."""
-        carried = _moved(row.derivative, z, z_error, row.coupled, row.pieces)
+        carried = largest_change(row.derivative, z, z_error, row.coupled, row.pieces)
         error = carried + eps * _own(row.derivative, z)
         # The error of a (1 − a) and the like is the rounding error of numbers near 1.
         error = error + eps if row.bounded else error
@@ -97,7 +97,7 @@ class ActivationRounding:
         if not row.coupled:
             slope = np.abs(row.derivative(z))
             return dL_da_error * slope + size * (self.derivative(row, z, z_error, eps) + eps * slope)
-        carried = _moved(lambda moved: row.vjp(moved, dL_da), z, z_error, True, row.pieces)
+        carried = largest_change(lambda moved: row.vjp(moved, dL_da), z, z_error, True, row.pieces)
         terms = (FUNCTION_ULPS + np.sqrt(z.shape[-1])) * self.at_most(row, z, size)
         own = np.maximum(terms, _own(lambda z: row.vjp(z, dL_da.astype(z.dtype)), z))
         absolute = (1.0 if row.bounded else 0.0) + (0.0 if row.absolute is None else row.absolute(z))
@@ -186,7 +186,7 @@ class LossRounding:
         """
         if not row.alone:
             value = row.value(a, target)
-            carried = _moved(lambda moved: np.real(row.value(moved, target)), a, a_error, True)
+            carried = largest_change(lambda moved: np.real(row.value(moved, target)), a, a_error, True)
             return value, carried, np.abs(np.real(value))
         # nudge every output's own term, so that the changes cannot cancel
         column = np.broadcast_to(target, a.shape).reshape(-1, 1)
@@ -204,7 +204,9 @@ class LossRounding:
             rounding = FUNCTION_ULPS * (rounding + largest)
         pieces = row.pieces if len(row.sides) > 1 else None
         own_side = pieces and (lambda moved: pieces(moved, target))
-        carried = _moved(lambda moved: row.gradient(moved, target), a, a_error, not row.alone, own_side)
+        carried = largest_change(
+            lambda moved: row.gradient(moved, target), a, a_error, not row.alone, own_side
+        )
         return carried + eps * rounding
 
     def on_kink(self, row: LossRow, a: Array, reach: Array, target: Array, eps: float) -> Array:
@@ -239,14 +241,14 @@ class CoupledRounding(LossRounding):
     def gradient(self, row: LossRow, a: Array, a_error: Array, target: Array, eps: float) -> Array:
         pieces = row.pieces
         own_side = pieces and (lambda moved: pieces(moved, target))
-        carried = _moved(lambda moved: row.gradient(moved, target), a, a_error, True, own_side)
+        carried = largest_change(lambda moved: row.gradient(moved, target), a, a_error, True, own_side)
         own = _own(lambda near: row.gradient(near, target.astype(near.dtype)), a)
         return carried + eps * (own.max(axis=-1, keepdims=True) + self.absolute)
 
     def on_kink(self, row: LossRow, a: Array, reach: Array, target: Array, eps: float) -> Array:
         margin = row.margin
         assert margin is not None
-        off = _moved(lambda moved: margin(moved, target), a, reach, True) + 2.0 * eps
+        off = largest_change(lambda moved: margin(moved, target), a, reach, True) + 2.0 * eps
         mask = np.zeros(a.shape, dtype=bool)
         mask[..., 0] = np.abs(margin(a, target)) <= off
         return mask
@@ -362,7 +364,9 @@ def _nudges(by: Array, coupled: bool) -> Iterator[Array]:
         yield np.where(np.arange(width) % groups == group, signed, 0.0)
 
 
-def _moved(function: Function, at: Array, by: Array, coupled: bool, pieces: Function | None = None) -> Array:
+def largest_change(
+    function: Function, at: Array, by: Array, coupled: bool, pieces: Function | None = None
+) -> Array:
     """Return the largest change of `function` if its argument changes by up to ± `by`.
 
     If a nudge crosses to another smooth piece, the change counts as 0.

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeGuard
 
 import numpy as np
 
 from gradcheck_cli.numerical.extrapolate import best_of
 from gradcheck_cli.numerical.narrow import CHANGES, is_narrow, keep_rising
-from gradcheck_cli.numerical.objective import Movable
+from gradcheck_cli.numerical.objective import Movable, RisingMovable
 from gradcheck_cli.numerical.schemes import Scheme
-from gradcheck_cli.numerical.slopes import Slopes, slopes_at_steps, uncrossed
-from gradcheck_cli.types import EPS, Array
+from gradcheck_cli.numerical.slopes import slopes_at_steps, slopes_by_rises, uncrossed
+from gradcheck_cli.types import Array
 
 
 class Progress(Protocol):
@@ -130,9 +130,25 @@ def differentiate(
     gets steps scaled to its own size. A variable next to a feature that is narrower than all steps gets
     shorter steps.
 
+    If the rises of the losses are known, they give the estimate, and its error allows for any disagreement
+    with the losses themselves.
+
     which: the indices of the variables; all variables by default.
     """
-    which, largest = _all_or(which, movable), step or scheme.step
+    which = all_or(which, movable)
+    by_losses = _by_losses(movable, scheme, step, which, progress)
+    if not _can_rise(movable, scheme, step):
+        return by_losses
+    everywhere = np.full(len(which), True)
+    by_rises = _by_rises(movable, which, progress)
+    return by_rises.challenged(everywhere, by_losses, np.zeros(len(which))).improved(everywhere, by_losses)
+
+
+def _by_losses(
+    movable: Movable, scheme: Scheme, step: float | None, which: Array, progress: Progress | None
+) -> Estimate:
+    """Differentiate by all steps of the ladder, from the losses themselves."""
+    largest = step or scheme.step
     estimate, crossing, narrow, _ = _evaluate(movable, scheme, scheme.ladder, largest, which, progress)
     if narrow.any():
         shorter = largest * scheme.ladder[-1]
@@ -170,10 +186,10 @@ def _of_own_size(
 
     For a tiny variable, even the shortest step of the ladder may be too long.
     """
-    small = _own_size(movable, which) < _SMALL
+    small = own_size(movable, which) < _SMALL
     if not small.any():
         return found
-    own_steps = step * _own_size(movable, which[small])
+    own_steps = step * own_size(movable, which[small])
     own = _evaluate(movable, scheme, _OWN_LADDER, own_steps, which[small], progress).estimate
     return found.challenged(small, own, np.zeros(len(own.value))).improved(small, own)
 
@@ -185,7 +201,7 @@ Random numbers are rarely this small.
 """
 
 
-def _own_size(movable: Movable, which: Array) -> Array:
+def own_size(movable: Movable, which: Array) -> Array:
     """Return the factors that scale a step of one unit to the size of each of the M variables `which`, (M,).
 
     The factor is 1 for a variable whose value is 0. The factor is also 1 for every variable in a network that
@@ -204,14 +220,19 @@ def certify(
 ) -> Estimate:
     """Estimate derivatives with just enough steps to confirm a correct gradient.
 
+    If the rises of the losses are known, one short step suffices.
+
     If these steps yield no estimate for a variable because a kink is near, the variable gets the same number
     of shorter steps. If the shorter steps yield no estimate, either, the variable gets the whole ladder.
     """
-    which = _all_or(which, movable)
+    which = all_or(which, movable)
     if not scheme.escalates:
         return differentiate(movable, scheme, step, which, progress)
     rungs, largest = [scheme.ladder[i] for i in scheme.certify], step or scheme.step
-    first = _evaluate(movable, scheme, rungs, largest, which, progress, certify=True).estimate
+    if _can_rise(movable, scheme, step):
+        first = _by_rises(movable, which, progress)
+    else:
+        first = _evaluate(movable, scheme, rungs, largest, which, progress, certify=True).estimate
 
     def closer(some: Array) -> Estimate:
         return _evaluate(movable, scheme, rungs, _CLOSER * largest, some, progress, certify=True).estimate
@@ -226,88 +247,35 @@ def certify(
     return first
 
 
-def confirm(
-    movable: Movable,
-    scheme: Scheme,
-    first: Estimate,
-    step: float | None = None,
-    which: Array | None = None,
-    progress: Progress | None = None,
-) -> tuple[Estimate, Array]:
-    """Return slopes at a step far shorter than those of `first`, with bounds on the effect of hidden kinks.
+def _can_rise(movable: Movable, scheme: Scheme, step: float | None) -> TypeGuard[RisingMovable]:
+    """Return whether rises can replace a ladder of steps. Plain schemes and given steps are as they are."""
+    return step is None and scheme.extrapolate and isinstance(movable, RisingMovable)
 
-    The short step exposes narrow features and kinks that longer steps jump over. For M variables, slopes and
-    bounds have the shape (M,). The error of each slope is its noise.
-    """
-    which, largest = _all_or(which, movable), step or scheme.step
-    fine = scheme.ladder[scheme.certify[-1]]
-    steps = largest * np.clip(_balanced(movable, which, first) / largest, scheme.ladder[-1], _SHORT * fine)
-    steps = np.minimum(steps, largest * fine * _own_size(movable, which))
+
+def _by_rises(movable: RisingMovable, which: Array, progress: Progress | None) -> Estimate:
+    """Return the slopes of the M variables `which`, (M,), from the rises of the losses."""
     if progress:
-        progress.expect(len(scheme.offsets) * len(which))
-    value, noise, hidden = (movable.spread.empty(len(which)) for _ in range(3))
+        progress.expect(2 * len(which))
+    value, error = (movable.spread.empty(len(which)) for _ in range(2))
 
     size = movable.batch  # the number of workers may change while they work
 
     def batch(start: int) -> int:
         part = slice(start, start + size)
-        (slopes,) = map(uncrossed, slopes_at_steps(movable, scheme, which[part], [steps[part]]))
-        value[part], noise[part], hidden[part] = slopes.value, slopes.noise, _hidden(slopes)
+        slopes = uncrossed(slopes_by_rises(movable, which[part]))
+        known = np.isfinite(slopes.noise)
+        value[part] = np.where(known, slopes.value, np.nan)
+        error[part] = np.where(known, slopes.noise, np.inf)
         return len(slopes.value)
 
     for done in movable.spread(batch, range(0, len(which), size)):
         if progress:
-            progress.advance(len(scheme.offsets) * done)
-    return Estimate(value, noise), hidden
+            progress.advance(2 * done)
+    return Estimate(value, error)
 
 
-HIDDEN = 32.0
-"""A bound on the sizes of jumps that nearly cancel.
-
-The jumps of several kinks may partly cancel. The sum of their sizes is assumed to be at most this multiple of
-the net jump.
-"""
-
-_BALANCE = 128.0
-"""The weight of curvature relative to noise.
-
-Curvature weighs more, because only noise can excuse a disagreement.
-"""
-
-_SHORT = 2.0**-3
-"""A confirming step must be at most this multiple of the earlier steps to reveal anything new."""
-
-
-_FIRST = np.array([0])
-"""The index of a movable's first variable."""
-
-
-def _balanced(movable: Movable, which: Array, first: Estimate) -> Array:
-    """Return, for each of the M variables `which`, the step at which noise balances curvature, (M,).
-
-    Curvature matters because it adds to the bound that `_hidden` returns, even for a smooth function.
-    Curvature is assumed to change the slope by the slope's own size over a step of 1. The noise of the
-    movable's first variable is used for every variable, so that a step does not depend on the other
-    variables.
-    """
-    rounding = np.ravel(movable.move(_FIRST, movable.position[_FIRST]).rounding)
-    rise = np.abs(first.value) * movable.unit[which]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        balanced: Array = np.sqrt(EPS * np.linalg.norm(rounding) / rise / _BALANCE)
-    return np.nan_to_num(balanced, nan=np.inf)
-
-
-def _hidden(slopes: Slopes) -> Array:
-    """Return bounds on the changes that unreported kinks may cause in B slopes, (B,).
-
-    A kink shows as a bend, the difference between the two one-sided slopes, that is larger than the noise.
-    """
-    bend = np.abs(slopes.bend)
-    beyond_noise = bend.sum(axis=1) - 4.0 * np.sqrt(bend.shape[1]) * slopes.noise
-    return HIDDEN * np.maximum(0.0, np.nan_to_num(beyond_noise, nan=np.inf))
-
-
-def _all_or(which: Array | None, movable: Movable) -> Array:
+def all_or(which: Array | None, movable: Movable) -> Array:
+    """Return `which`, or the indices of all variables if it is None."""
     return np.arange(len(movable.position)) if which is None else which
 
 

@@ -11,7 +11,8 @@ from typing import Protocol
 
 import numpy as np
 
-from gradcheck_cli.numerical.estimate import Estimate, Progress, confirm
+from gradcheck_cli.numerical.confirm import confirm
+from gradcheck_cli.numerical.estimate import Estimate, Progress
 from gradcheck_cli.numerical.objective import Movable, Objective
 from gradcheck_cli.numerical.schemes import Scheme
 from gradcheck_cli.types import Array

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -20,7 +20,7 @@ class Moved(NamedTuple):
     """The result of evaluating a batch of B perturbations.
 
     losses:   the losses, (B,), or (B, S) if each loss has S terms. Differences are taken term by term and
-              then summed.
+              then summed. In the result of `RisingMovable.rise`, they are changes of losses instead.
     rounding: a bound on the rounding error of each loss, in units of machine epsilon and in the shape of the
               losses. If nothing more is known about the function, the bound is the size of the loss.
     crossed:  whether the function changed to another branch (the other side of a kink) on the way, (B,).
@@ -99,6 +99,24 @@ class Movable(Protocol):
         """Return B losses. For loss i, only the variable at index `which[i]` is changed, to `to[i]`.
 
         which, to: (B,).
+        """
+
+
+@runtime_checkable
+class RisingMovable(Movable, Protocol):
+    """Variables for which the change of the losses is also known directly, without subtracting losses.
+
+    Nothing cancels in such a change, however short the step is. So a single, very short step suffices, where
+    differences of losses need a ladder of steps.
+    """
+
+    def rise(self, which: Array, by: Array) -> Moved:
+        """Return the changes of B losses. For loss i, only the variable at index `which[i]` grows by `by[i]`.
+
+        The `losses` of the result are the changes ℓ(x + by) − ℓ(x), and `rounding` bounds their errors, in
+        units of machine epsilon. It includes the effect of rounding errors in the unperturbed network.
+
+        which, by: (B,).
         """
 
 

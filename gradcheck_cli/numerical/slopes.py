@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gradcheck_cli.numerical.objective import Movable, Moved
+from gradcheck_cli.numerical.objective import Movable, Moved, RisingMovable
 from gradcheck_cli.numerical.schemes import Scheme
 from gradcheck_cli.types import EPS, Array
 
@@ -97,3 +97,26 @@ def slopes_at_steps(
 
 NEARBY = 2.0**-30
 """The distance at which to look for kinks on both sides of a variable, if the scheme's steps cross none."""
+
+
+RISE = 2.0**-40
+"""The step for rises, as a multiple of the variable's `unit`.
+
+At this step, even a strongly curved loss has nearly equal one-sided slopes, and few steps cross a kink. A
+change of a number near 1 by this step is still well above the number's last place.
+"""
+
+
+def slopes_by_rises(movable: RisingMovable, which: Array) -> Slopes:
+    """Return the slopes of the B variables `which`, (B,), from the rises after one step up and one step down.
+
+    The slope is the mean of the two one-sided slopes. Half of their distance is added to the noise. As in
+    extrapolation, the error of an estimate is its distance from the estimate of the next lower order.
+    """
+    by = RISE * movable.unit[which]
+    up, down = movable.rise(which, by), movable.rise(which, -by)
+    with np.errstate(all="ignore"):
+        slope, apart = (up.losses - down.losses) / (2.0 * by), (up.losses + down.losses) / by
+        rounding = np.maximum(up.rounding, down.rounding) / by + np.abs(slope)
+    noise = EPS * rounding + 0.5 * np.abs(apart)
+    return Slopes(slope, noise, np.zeros((len(which), 1)), up.crossed | down.crossed)

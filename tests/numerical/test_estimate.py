@@ -3,7 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gradcheck_cli.numerical.estimate import certify, confirm, differentiate
+from gradcheck_cli.numerical.confirm import confirm
+from gradcheck_cli.numerical.estimate import certify, differentiate
 from gradcheck_cli.numerical.objective import ALONE, Moved
 from gradcheck_cli.numerical.schemes import SCHEMES
 

@@ -169,5 +169,14 @@ def _rows(array: Array) -> Array:
 
 
 def product(a: Array, w: Array) -> Array:
-    """Return the product a wᵀ over the last axis of `a`, computed as a single matrix product."""
-    return (a.reshape(-1, a.shape[-1]) @ w.T).reshape(*a.shape[:-1], -1)
+    """Return the product a wᵀ over the last axis of `a`, computed as a single matrix product.
+
+    If only `a` is complex, its real and imaginary parts are multiplied separately. Otherwise, numpy would
+    make a complex copy of w, and multiply by zeros.
+    """
+    rows = a.reshape(-1, a.shape[-1])
+    if np.iscomplexobj(a) and not np.iscomplexobj(w):
+        result = rows.real @ w.T + 1j * (rows.imag @ w.T)
+    else:
+        result = rows @ w.T
+    return result.reshape(*a.shape[:-1], -1)

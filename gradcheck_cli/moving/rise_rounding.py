@@ -1,0 +1,124 @@
+"""Bound the rounding errors of slopes that come from rises.
+
+The losses are followed downwards, from the outputs to a value, with two numbers per element. The first is the
+size of the terms of the losses' rises per change of the element. The second is a bound on the error of the
+slope, in units of machine epsilon. A slope has two kinds of rounding errors:
+
+- each step rounds the rises themselves, by a few units in the last place of their terms;
+- the values at rest are rounded, too, so that the slope is the slope at a slightly different point. To bound
+  this, the arguments at rest are nudged by their rounding errors, and the change of the slope is observed.
+
+The bounds do not depend on the length of the step, since both kinds of errors are proportional to it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from gradcheck_cli.moving.at_rest import AtRest
+from gradcheck_cli.network.arithmetic import FLOAT64, NUDGED
+from gradcheck_cli.network.rise import Rise
+from gradcheck_cli.network.row_rounding import FUNCTION_ULPS, largest_change
+from gradcheck_cli.network.steps.dense import Dense
+from gradcheck_cli.network.steps.pointwise import Pointwise
+from gradcheck_cli.types import Array
+
+_PRODUCT_ULPS = 2.0
+"""The error of a matrix product, in units in the last place of its terms."""
+
+_UNDERFLOW = FLOAT64.tiny / FLOAT64.eps
+"""The error of a slope whose rise underflows, in units of machine epsilon, for steps of at least 2⁻⁵⁰."""
+
+_SHORT = 2.0**-30
+"""The change from which a slope is observed."""
+
+
+@dataclass(frozen=True)
+class Sensitivity:
+    """How strongly the losses depend on the elements of one value, (N, F), for F features of N samples.
+
+    terms: the size of the terms of a loss's rise, per change of the element.
+    error: a bound on the error of the slope, in units of machine epsilon.
+    """
+
+    terms: Array
+    error: Array
+
+
+class RiseRounding:
+    """Bounds on the rounding errors of slopes from rises, for every value of a network."""
+
+    def __init__(self, objective: AtRest) -> None:
+        self.objective = objective
+        self._known: dict[int, Sensitivity] = {}
+
+    def of(self, value: int) -> Sensitivity:
+        """Return the sensitivity of the losses to the elements of a value below dense layers."""
+        if value not in self._known:
+            self._known[value] = self._below(value)
+        return self._known[value]
+
+    def _below(self, value: int) -> Sensitivity:
+        objective, readers = self.objective, self.objective.graph.readers[value]
+        if not readers:
+            return self._of_output
+        (i,) = readers
+        step, above = objective.graph.nodes[i].step, self.of(i + 1)
+        if isinstance(step, Dense):
+            w = np.abs(objective.own[i]["weight"])
+            terms, lost = above.terms @ w, _UNDERFLOW * above.terms.sum(axis=-1, keepdims=True)
+            return Sensitivity(
+                terms, above.error @ w + _PRODUCT_ULPS * terms + np.where(terms > 0, lost, 0.0)
+            )
+        if isinstance(step, Pointwise):
+            return self._below_activation(step, value, above)
+        return above
+
+    def _below_activation(self, step: Pointwise, value: int, above: Sensitivity) -> Sensitivity:
+        rise, z = step.row.rise, _flat(self.objective.values[value])
+        assert rise is not None
+        sizes = rise.sizes(rise.at_rest(z))
+        off = largest_change(lambda at: _slopes(rise, at), z, self._nudge(value), False, step.row.pieces)
+        own = FUNCTION_ULPS * sizes + off / NUDGED.eps + np.where(sizes > 0, _UNDERFLOW, 0.0)
+        return Sensitivity(sizes * above.terms, sizes * above.error + own * above.terms)
+
+    @cached_property
+    def _of_output(self) -> Sensitivity:
+        """The sensitivity of the losses to the outputs.
+
+        A loss that couples its outputs has terms whose sizes change at least as much as its slopes.
+        """
+        loss, output, target = self.objective.network.loss, self.objective.output, self.objective.target
+        rise, nudge = loss.rise, self._nudge(len(self.objective.values) - 1)
+        assert rise is not None
+        terms = rise.sizes(rise.at_rest(output, target))
+
+        def sizes(a: Array) -> Array:
+            return rise.sizes(rise.at_rest(a, target))
+
+        def slopes(a: Array) -> Array:
+            at_rest = (each[..., None] for each in rise.at_rest(a, target))
+            return rise.after(tuple(at_rest), np.full((*a.shape, 1), _SHORT)) / _SHORT
+
+        off = (
+            largest_change(slopes if loss.per_output else sizes, output, nudge, not loss.per_output)
+            / NUDGED.eps
+        )
+        size = abs(self.objective.network.coefficient)
+        return Sensitivity(size * terms, size * (FUNCTION_ULPS * terms + off))
+
+    def _nudge(self, value: int) -> Array:
+        """Return the rounding errors of a value at rest, (N, F), in the arithmetic `NUDGED`."""
+        z = self.objective.values[value]
+        return _flat(self.objective.nudged_errors[value] + NUDGED.eps * np.abs(z))
+
+
+def _slopes(rise: Rise, z: Array) -> Array:
+    return rise.after(rise.at_rest(z), np.full(z.shape, _SHORT)) / _SHORT
+
+
+def _flat(value: Array) -> Array:
+    return value.reshape(len(value), -1)

@@ -1,0 +1,201 @@
+"""Compute how much the losses change after short changes of single elements, without subtracting losses.
+
+The value after a step of the network is never computed here. What travels upwards is its rise, the exact
+change since rest: a dense step multiplies rises by its weights, and an activation or a loss turns a rise of
+its argument into a rise of its value (`network.rise` explains how). The result is the difference of two
+evaluations of the loss, in another order. Nothing cancels, so a step may be as short as one likes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from gradcheck_cli.moving.rise_rounding import RiseRounding
+from gradcheck_cli.moving.short_moves import MOSTLY, Near, outer, product
+from gradcheck_cli.network.rise import AtRest as RestOfRise
+from gradcheck_cli.network.rise import Rise, length
+from gradcheck_cli.network.steps.dense import Dense
+from gradcheck_cli.network.steps.pointwise import Pointwise
+from gradcheck_cli.types import Array
+
+Crossed = Array | bool
+"""A mask of the changes that cross a kink; False if none can."""
+
+_REACHES = 2.0 ** -np.arange(8.0, 64.0, 4.0)
+"""The distances at which to look for kinks on both sides of every unperturbed element."""
+
+
+@dataclass(frozen=True)
+class Rises:
+    """Computes the rises of the losses after changes of single elements of the value with index `near.at`.
+
+    near: the chain from the value to the losses, and what is known about it at rest.
+    rounding: bounds on the rounding errors of slopes from rises.
+    """
+
+    near: Near
+    rounding: RiseRounding
+
+    @cached_property
+    def known(self) -> bool:
+        """Whether every activation above the value and the loss have a rise, and samples do not interact."""
+        if not self.near.plain or self._loss is None:
+            return False
+        return all(step.row.rise is not None for step in self._activations.values())
+
+    @property
+    def _loss(self) -> Rise | None:
+        return self.near.objective.network.loss.rise
+
+    @cached_property
+    def _activations(self) -> dict[int, Pointwise]:
+        """The activations above the value, by the node's index."""
+        chain, nodes = self.near.chain, self.near.objective.graph.nodes
+        assert chain is not None
+        own = () if chain.activation is None else (chain.activation,)
+        steps = {i: nodes[i].step for i in (*own, *chain.above)}
+        return {i: step for i, step in steps.items() if isinstance(step, Pointwise)}
+
+    # --- known at rest -----------------------------------------------------------------------------------
+
+    @cached_property
+    def _own_at_rest(self) -> RestOfRise:
+        """What the rise of the value's own activation needs, as arrays (F, N) for F features, N samples."""
+        rise = self.near.activation.rise
+        assert rise is not None
+        return rise.at_rest(self.near.y)
+
+    @cached_property
+    def _at_rest(self) -> dict[int, RestOfRise]:
+        """What the rises of the activations above need, as arrays (N, F), by the node's index."""
+        return {i: self._rise_of(i).at_rest(self._argument(i)) for i in self._activations}
+
+    @cached_property
+    def _loss_at_rest(self) -> RestOfRise:
+        """What the rise of the loss needs, as arrays (N, C), for C outputs of N samples."""
+        objective = self.near.objective
+        assert self._loss is not None
+        return self._loss.at_rest(objective.output, objective.target)
+
+    def _rise_of(self, i: int) -> Rise:
+        rise = self._activations[i].row.rise
+        assert rise is not None
+        return rise
+
+    def _argument(self, i: int) -> Array:
+        """Return the unperturbed input of node i, (N, F)."""
+        value = self.near.objective.values[self.near.objective.graph.nodes[i].inputs[0]]
+        return value.reshape(len(value), -1)
+
+    @cached_property
+    def _clear(self) -> dict[int, float]:
+        """For each activation with kinks, a distance from every element in which there is no kink."""
+        with_kinks = [i for i, step in self._activations.items() if step.has_pieces]
+        return {i: self._distance_to_kinks(i) for i in with_kinks}
+
+    def _distance_to_kinks(self, i: int) -> float:
+        pieces, z = self._activations[i].pieces, self._argument(i)
+        here = pieces(z)
+        for reach in _REACHES:
+            if (pieces(z - reach) == here).all() and (pieces(z + reach) == here).all():
+                return float(reach)
+        return 0.0
+
+    # --- changes -----------------------------------------------------------------------------------------
+
+    def columns(self, features: Array, samples: slice, by: Array) -> tuple[Array, Crossed]:
+        """Return the rises of the losses after changing J features in each of N samples, one at a time.
+
+        features: the features to change, (J,).
+        samples: the N samples.
+        by: the changes, (J, N); the rises have the same shape, and so has the mask of crossed kinks.
+        """
+        everywhere = np.arange(len(self.near.objective.target))[samples]
+        at = (features[:, None], everywhere)
+        rise, crossed = self._activated(at, by)
+        if self.near.is_output:
+            return self._at_output(at, rise), crossed
+        if np.count_nonzero(rise) < MOSTLY * rise.size:
+            which = np.repeat(features, by.shape[1]), np.tile(everywhere, len(features))
+            losses, more = self._gathered(*which, rise.ravel())
+            return losses.reshape(by.shape), crossed | np.reshape(more, np.shape(more) and by.shape)
+        z = outer(rise, self.near.weights[features])
+        losses, more = self._above(z, samples)
+        return losses, crossed | more
+
+    def singles(self, features: Array, samples: Array, by: Array) -> tuple[Array, Crossed]:
+        """Return B rises of losses; for rise b, only the element at features[b] and samples[b] changes."""
+        rise, crossed = self._activated((features, samples), by)
+        if self.near.is_output:
+            return self._at_output((features, samples), rise), crossed
+        losses, more = self._gathered(features, samples, rise)
+        return losses, crossed | more
+
+    def _activated(self, at: Any, by: Array) -> tuple[Array, Crossed]:
+        """Return the rises of the value's own activation, and a mask of the changes that cross its kink.
+
+        at: the indices of the features and samples of `by`.
+        """
+        row, crossed = self.near.activation, False
+        assert row.rise is not None
+        if self.near.pieces is not None and row.pieces is not None:
+            crossed = row.pieces(self.near.y[at] + by) != self.near.pieces[at]
+        return row.rise.after(tuple(each[at] for each in self._own_at_rest), by.copy()), crossed
+
+    def _at_output(self, at: Any, rise: Array) -> Array:
+        """Return the rises of the losses after changes of single outputs.
+
+        at: the indices of the outputs and samples of `rise`.
+        """
+        network, rest = self.near.objective.network, self._loss_at_rest
+        assert self._loss is not None
+        if network.loss.per_output:
+            own = tuple(each.T[at][..., None] for each in rest)
+            return network.coefficient * self._loss.after(own, rise[..., None])
+        output = np.broadcast_to(at[0], rise.shape)[..., None]
+        changes = np.where(np.arange(self.near.objective.output.shape[-1]) == output, rise[..., None], 0.0)
+        return network.coefficient * self._loss.after(tuple(each[at[1]] for each in rest), changes)
+
+    def _gathered(self, features: Array, samples: Array, rise: Array) -> tuple[Array, Crossed]:
+        """Return the rises of the losses after changing single activations. A rise of 0 costs nothing.
+
+        rise: the change of the activation at each of B features and samples, (B,).
+        """
+        alive = np.flatnonzero(rise)
+        if len(alive) < len(rise):
+            losses, crossed = np.zeros(len(rise)), np.zeros(len(rise), dtype=bool)
+            if len(alive):
+                losses[alive], crossed[alive] = self._gathered(features[alive], samples[alive], rise[alive])
+            return losses, crossed
+        z = self.near.weights.take(features, axis=0)
+        z *= rise[:, None]
+        return self._above(z, samples)
+
+    def _above(self, z: Array, samples: Any) -> tuple[Array, Crossed]:
+        """Feed the rise of the first dense step's output upwards. Return the rises of the losses.
+
+        z: the rise, (…, units), for results of shape (…); z may be overwritten.
+        """
+        chain, objective = self.near.chain, self.near.objective
+        assert chain is not None
+        assert self._loss is not None
+        crossed: Crossed = False
+        for i in chain.above[1:]:
+            if isinstance(objective.graph.nodes[i].step, Dense):
+                z = product(z, self.near.weights_above[i])
+            elif i in self._activations:
+                crossed = crossed | self._crossing(i, z, samples)
+                z = self._rise_of(i).after(tuple(each[samples] for each in self._at_rest[i]), z)
+        rest = tuple(each[samples] for each in self._loss_at_rest)
+        return objective.network.coefficient * self._loss.after(rest, z), crossed
+
+    def _crossing(self, i: int, rise: Array, samples: Any) -> Crossed:
+        """Return a mask of the rows in which a rise of an input of node i crosses a kink."""
+        if i not in self._clear or length(rise) < self._clear[i]:
+            return False
+        step, rest = self._activations[i], self._argument(i)[samples]
+        return np.asarray((step.pieces(rest + rise) != step.pieces(rest)).any(axis=-1))
