@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from gradcheck_cli.moving.affine_end import AffineEnd
 from gradcheck_cli.moving.kinks import Kinks, Numbered, find_kinks
 from gradcheck_cli.network.arithmetic import FLOAT64, NUDGED, Arithmetic
 from gradcheck_cli.network.graph import INPUT, heard, run
@@ -112,6 +113,15 @@ class AtRest:
     @property
     def output(self) -> Array:
         return self.values[-1]
+
+    @cached_property
+    def memories(self) -> tuple[dict[Any, Any], ...]:
+        """For each value, what has been computed from it for all perturbations (`Resting.once`)."""
+        return tuple({} for _ in self.values)
+
+    @cached_property
+    def affine_end(self) -> AffineEnd:
+        return AffineEnd(self.graph, self.own, self.values)
 
     @cached_property
     def activity(self) -> Activity:

@@ -148,15 +148,14 @@ class ChannelEntryMoves(EntryMoves):
 
     @cached_property
     def _parts(self) -> PartMoves:
-        return PartMoves(self.objective, self.at)
+        return PartMoves(self.objective, self.at, self._output_rounding)
 
     @cached_property
     def _channels(self) -> Channels | None:
         """The channels of the step's output if each entry changes only one channel; otherwise None."""
         if not self._parts.plain or not isinstance(self._factors, Rows | Ones | Own):
             return None
-        channels = self._factors.channels
-        return channels if channels.features == self.objective.graph.value_features[self.at] else None
+        return self._factors.channels.spread_over(self.objective.graph.value_features[self.at])
 
     def _evaluated(self, which: Array, moved: Array) -> Moved:
         channels, count, samples = self._channels, len(which), len(self.objective.target)
@@ -167,7 +166,7 @@ class ChannelEntryMoves(EntryMoves):
         at_unit, copies = np.repeat(unit, samples), np.tile(np.arange(samples), count)
         fixed = tuple(at_unit if axis == channels.axis else None for axis in range(moved.ndim - 2))
         in_copies = part.reshape(-1, *part.shape[2:])
-        losses, rounding, crossed = self._parts.move_part(copies, fixed, in_copies, self._output_rounding)
+        losses, rounding, crossed = self._parts.move_part(copies, fixed, in_copies)
         return Moved(losses.reshape(count, -1), rounding.reshape(count, -1), crossed)
 
 

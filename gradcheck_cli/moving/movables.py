@@ -302,7 +302,7 @@ class UnitMoves(Moves):
 
     @cached_property
     def _parts(self) -> PartMoves:
-        return PartMoves(self.objective, self.at)
+        return PartMoves(self.objective, self.at, self._row_rounding)
 
     @cached_property
     def _long_batch(self) -> int:
@@ -312,7 +312,7 @@ class UnitMoves(Moves):
 
     def _move_in_row(self, samples: Array, features: Array, to: Array) -> Moved:
         if self._parts.plain and to.dtype == np.float64:
-            moved = self._parts.move(samples, features, to, self._row_rounding)
+            moved = self._parts.move(samples, features, to)
         else:
             moved = self._move_whole(samples, features, to)
         heard = self.objective.heard[self.at].ravel()[features]

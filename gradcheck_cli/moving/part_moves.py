@@ -12,18 +12,26 @@ from functools import cached_property
 
 import numpy as np
 
+from gradcheck_cli.moving.affine_end import AffineEnd
 from gradcheck_cli.moving.at_rest import AtRest
-from gradcheck_cli.network.part import Fixed, Input, Part, Resting
+from gradcheck_cli.moving.short_moves import NEAR
+from gradcheck_cli.network.loss_rounding import loss_and_rounding
+from gradcheck_cli.network.part import Fixed, Input, Part, Resting, Valued
 from gradcheck_cli.numerical.objective import Moved
 from gradcheck_cli.types import Array
 
 
 @dataclass(frozen=True)
 class PartMoves:
-    """Perturbs single elements of the value with index `at`, and evaluates only the parts that change."""
+    """Perturbs parts of the value with index `at`, and evaluates only the parts that change.
+
+    output_rounding: the rounding error of the outputs of N samples, (N, *outputs), in units of machine
+        epsilon.
+    """
 
     objective: AtRest
     at: int
+    output_rounding: Array
 
     @cached_property
     def plain(self) -> bool:
@@ -38,34 +46,60 @@ class PartMoves:
         first = np.zeros(1, dtype=np.intp)
         fixed = (first,) * len(self.objective.graph.value_features[self.at])
         parts = self._parts(first, fixed, self.objective.values[self.at].ravel()[:1])
-        return max((part.value.size for _, part, _ in parts), default=1)
+        return max((part.size for _, part, _ in parts), default=1)
 
-    def move(self, samples: Array, features: Array, to: Array, output_rounding: Array) -> Moved:
+    def move(self, samples: Array, features: Array, to: Array) -> Moved:
         """Return the losses (B,) after setting one element in each of B copies of samples.
 
         samples: the index of each copy's sample, (B,).
         features: the flat index of the element to set in each copy, (B,).
         to: the new value of that element, (B,).
-        output_rounding: the rounding error of the outputs of N samples, (N, *outputs), in units of machine
-            epsilon.
         """
         start = np.unravel_index(features, self.objective.graph.value_features[self.at])
-        return self.move_part(samples, tuple(start), to, output_rounding)
+        return self.move_part(samples, tuple(start), to)
 
-    def move_part(self, samples: Array, fixed: Fixed, to: Array, output_rounding: Array) -> Moved:
+    def move_part(self, samples: Array, fixed: Fixed, to: Array) -> Moved:
         """Return the losses (B,) after setting part of the value in each of B copies of samples.
 
         fixed: the position of the part.  to: the new elements, (B, *free).
 
-        samples, output_rounding: as in `move`.
+        samples: as in `move`.
         """
-        objective, output = self.objective, Resting(self.objective.output, samples).whole
-        crossed = np.zeros(len(to), dtype=bool)
+        objective, crossed = self.objective, np.zeros(len(to), dtype=bool)
+        rise = np.zeros((len(to), *objective.output.shape[1:]))
         for value, part, beyond in self._parts(samples, fixed, to):
             crossed |= beyond
             if value == len(objective.values) - 1:
-                output = part.whole
-        return objective.ended(output, samples, output_rounding, crossed, np.zeros_like(crossed))
+                rise += part.whole_rise
+            elif (through_end := self._end.rise(value, part)) is not None:
+                rise += through_end.reshape(rise.shape)
+        output = objective.output[samples]
+        output += rise
+        if np.abs(rise).max(initial=0.0) > NEAR:
+            return objective.ended(output, samples, self.output_rounding, crossed, np.zeros_like(crossed))
+        return self._ended_nearby(output, samples, crossed)
+
+    def _ended_nearby(self, output: Array, samples: Array, crossed: Array) -> Moved:
+        """Return the losses for outputs that have hardly changed, with the rounding error at rest."""
+        objective, network = self.objective, self.objective.network
+        losses, target = network.loss.value(output, objective.target[samples]), objective.target[samples]
+        if objective.loss_pieces is not None and network.loss.pieces is not None:
+            changed = network.loss.pieces(output, target) != objective.loss_pieces[samples]
+            crossed = crossed | changed.reshape(len(crossed), -1).any(axis=-1)
+        losses = network.coefficient * losses
+        return Moved(losses, np.maximum(self._rounding_at_rest[samples], np.abs(losses)), crossed)
+
+    @cached_property
+    def _rounding_at_rest(self) -> Array:
+        """The rounding error of the unperturbed losses, (N,), in units of machine epsilon."""
+        objective = self.objective
+        loss, output, target = objective.network.loss, objective.output, objective.target
+        _, rounding = loss_and_rounding(loss, output, target, self.output_rounding)
+        return abs(objective.network.coefficient) * rounding
+
+    @property
+    def _end(self) -> AffineEnd:
+        return self.objective.affine_end
 
     def _parts(self, samples: Array, fixed: Fixed, to: Array) -> Iterator[tuple[int, Part, Array]]:
         """Yield, for every value that changes, the value's index, its changed part, and a mask of copies.
@@ -73,11 +107,11 @@ class PartMoves:
         The mask marks the copies in which the step that computes the value crosses a kink.
         """
         graph, resting = self.objective.graph, self._resting(samples)
-        parts = {self.at: Part(resting[self.at], fixed, to)}
+        parts: dict[int, Part] = {self.at: Valued(resting[self.at], fixed, to)}
         yield self.at, parts[self.at], np.zeros(len(to), dtype=bool)
         for i in graph.above[self.at]:
             node = graph.nodes[i]
-            if parts.keys().isdisjoint(node.inputs):
+            if i in self._end.nodes or parts.keys().isdisjoint(node.inputs):
                 continue
             inputs = [parts.get(k, resting[k]) for k in node.inputs]
             found = node.step.part(self.objective.own[i], inputs, resting[i + 1])
@@ -89,7 +123,10 @@ class PartMoves:
                     parts.pop(k, None)  # reusing memory is faster
 
     def _resting(self, samples: Array) -> list[Resting]:
-        return [Resting(value, samples) for value in self.objective.values]
+        return [
+            Resting(value, samples, memory)
+            for value, memory in zip(self.objective.values, self.objective.memories, strict=True)
+        ]
 
     def _crossed(self, i: int, x: Input) -> Array:
         """Return a mask, (B,), of the B copies in which the first input x of node i crosses a kink."""

@@ -43,6 +43,8 @@ class Activation:
                 sizes have the shape of z.
     shares:     whether every output a is between 0 and 1, like a probability.
     flat_left:  whether φ is constant to the left of its kink.
+    keeps:      whether φ(z) = z.
+    slow:       whether a smooth φ takes much longer to evaluate than a polynomial of degree 6.
     rounding:   bounds on the rounding errors of value and derivative; the default works for any φ.
     rise:       the change of φ(z) after a change of z, without cancellation; None if no formula is known. A φ
                 with kinks gives the change on the piece that z is on.
@@ -61,6 +63,8 @@ class Activation:
     absolute: Callable[[Array], Array] | None = None
     shares: bool = False
     flat_left: bool = False
+    keeps: bool = False
+    slow: bool = False
     rounding: ActivationRounding = NUDGED_ACTIVATION
     rise: Rise | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -259,6 +263,7 @@ _ROWS: tuple[Activation, ...] = (
         lambda z: z,
         np.ones_like,
         rise=LINEAR.with_options({"negative_slope": 1.0}),
+        keeps=True,
         formula="1",
     ),
     Activation(
@@ -319,6 +324,7 @@ _ROWS: tuple[Activation, ...] = (
         _gelu_derivative,
         bounded=True,
         absolute=np.abs,
+        slow=True,
         options={"approximate": "none"},
         formula="Φ(z) + z Φ'(z)",
     ),
@@ -330,7 +336,7 @@ _ROWS: tuple[Activation, ...] = (
         rise=SILU_RISE,
         formula="σ(z) + a (1 − σ(z))",
     ),
-    Activation("softplus", softplus, sigmoid, absolute=np.ones_like, rise=SOFTPLUS_RISE, formula="σ(z)"),
+    Activation("softplus", softplus, sigmoid, absolute=np.ones_like, slow=True, rise=SOFTPLUS_RISE, formula="σ(z)"),
     _Softmax(
         "softmax",
         softmax,

@@ -32,6 +32,17 @@ class Channels:
     def units(self) -> int:
         return self.features[self.axis]
 
+    def spread_over(self, features: Shape) -> Channels | None:
+        """Return the same channels in an output of shape `features`, with as many numbers before and after.
+
+        Returns None if the units are not along a single axis of `features`.
+        """
+        before = math.prod(self.features[: self.axis])
+        for axis, size in enumerate(features):
+            if size == self.units and math.prod(features[:axis]) == before:
+                return Channels(features, axis)
+        return None
+
     def by_unit(self, numbers: Array) -> Array:
         """Reshape an array of F features and N samples, (F, N), to (units, positions · N).
 

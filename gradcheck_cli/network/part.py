@@ -7,15 +7,18 @@ output that changes (`Step.part`), from the parts of its inputs that change.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import compress
-from typing import Any
+from typing import Any, Self, TypeVar
 
 import numpy as np
 
 from gradcheck_cli.types import Array, Shape
+
+T = TypeVar("T")
 
 Fixed = tuple[Array | None, ...]
 """The position of a part's elements in a sample.
@@ -30,10 +33,19 @@ class Resting:
 
     value: the unperturbed elements, (N, *features), for N samples.
     samples: the index of each copy's sample, (B,).
+    memory: what has been computed from the value by `once`. All copies of a value share one memory.
     """
 
     value: Array
     samples: Array
+    memory: dict[Any, Any] = field(default_factory=dict)
+
+    def once(self, compute: Callable[[Array], T]) -> T:
+        """Return the result of `compute` for the value. The result is computed only once per value."""
+        if compute not in self.memory:
+            self.memory[compute] = compute(self.value)
+        found: T = self.memory[compute]
+        return found
 
     @property
     def features(self) -> Shape:
@@ -65,14 +77,51 @@ class Resting:
 class Part:
     """The perturbed elements of a value in B copies of samples. All other elements are unperturbed.
 
+    A part holds either the elements themselves (`Valued`) or their changes (`Risen`). Adding and multiplying
+    changes needs no unperturbed elements, so steps that are affine in their inputs compute changes.
+
     rest: the unperturbed value.
     fixed: the position of the perturbed elements in each copy.
-    value: the perturbed elements, (B, *free). Its axes after the first are those that `fixed` leaves free.
+    held: what the part holds, (B, *free). Its axes after the first are those that `fixed` leaves free.
     """
 
     rest: Resting
     fixed: Fixed
-    value: Array
+    held: Array
+
+    @property
+    def value(self) -> Array:
+        """The perturbed elements, with the shape of `held`."""
+        raise NotImplementedError
+
+    @property
+    def rise(self) -> Array:
+        """The perturbed elements minus the unperturbed elements, with the shape of `held`."""
+        raise NotImplementedError
+
+    def _at_rest(self, fixed: Fixed) -> Array:
+        """Return what a part of this kind holds at a position if nothing is perturbed, (B, *free)."""
+        raise NotImplementedError
+
+    def placed(self, rest: Resting, fixed: Fixed, place: Callable[[Array], Array] | None = None) -> Self:
+        """Return the part of another value that holds the same elements, in other places.
+
+        rest: the other value, unperturbed.
+        fixed: the position of the elements in the other value.
+        place: a function that rearranges the elements, or picks some of them; None to keep them all.
+        """
+        return type(self)(rest, fixed, self.held if place is None else place(self.held))
+
+    def freed(self, axes: Collection[int]) -> Self:
+        """Return the part, extended to all elements along `axes`. The additional elements are unperturbed."""
+        changed = [axis in axes and index is not None for axis, index in enumerate(self.fixed)]
+        if not any(changed):
+            return self
+        fixed = tuple(None if free else index for index, free in zip(self.fixed, changed, strict=True))
+        inner = compress(self.fixed, (index is None for index in fixed))
+        held = self._at_rest(fixed)
+        held[(self.rest.copies, *_index(tuple(inner)))] = self.held
+        return type(self)(self.rest, fixed, held)
 
     @property
     def free(self) -> tuple[int, ...]:
@@ -80,26 +129,19 @@ class Part:
         return tuple(axis for axis, index in enumerate(self.fixed) if index is None)
 
     @property
-    def rise(self) -> Array:
-        """The perturbed elements minus the unperturbed elements, with the shape of `value`."""
-        risen: Array = self.value - self.rest.at(self.fixed)
-        return risen
-
-    @property
     def whole(self) -> Array:
         """All B copies of whole samples, perturbed elements included, (B, *features)."""
         return self.freed(range(len(self.fixed))).value
 
-    def freed(self, axes: Collection[int]) -> Part:
-        """Return the part, extended to all elements along `axes`. The additional elements are unperturbed."""
-        changed = [axis in axes and index is not None for axis, index in enumerate(self.fixed)]
-        if not any(changed):
-            return self
-        fixed = tuple(None if free else index for index, free in zip(self.fixed, changed, strict=True))
-        value = self.rest.at(fixed).astype(self.value.dtype, copy=False)
-        inner = compress(self.fixed, (index is None for index in fixed))
-        value[(self.rest.copies, *_index(tuple(inner)))] = self.value
-        return Part(self.rest, fixed, value)
+    @property
+    def whole_rise(self) -> Array:
+        """The changes of all B copies of whole samples, (B, *features)."""
+        return self.freed(range(len(self.fixed))).rise
+
+    @property
+    def size(self) -> int:
+        """The number of perturbed elements in each copy."""
+        return math.prod(self.rest.features[axis] for axis in self.free)
 
     def along(self, axis: int) -> int:
         """Return the index that a free axis of a sample has in `value`."""
@@ -119,6 +161,42 @@ class Part:
         return found
 
 
+@dataclass(frozen=True)
+class Valued(Part):
+    """A part that holds the perturbed elements themselves."""
+
+    @property
+    def value(self) -> Array:
+        return self.held
+
+    @cached_property
+    def rise(self) -> Array:
+        risen: Array = self.held - self.rest.at(self.fixed)
+        return risen
+
+    def _at_rest(self, fixed: Fixed) -> Array:
+        return self.rest.at(fixed).astype(self.held.dtype, copy=False)
+
+
+@dataclass(frozen=True)
+class Risen(Part):
+    """A part that holds the changes of the perturbed elements."""
+
+    @cached_property
+    def value(self) -> Array:
+        value = self.rest.at(self.fixed)
+        value += self.held
+        return value
+
+    @property
+    def rise(self) -> Array:
+        return self.held
+
+    def _at_rest(self, fixed: Fixed) -> Array:
+        sizes = (size for size, index in zip(self.rest.features, fixed, strict=True) if index is None)
+        return np.zeros((len(self.held), *sizes), self.held.dtype)
+
+
 Input = Part | Resting
 """An input of a step: its perturbed part, or the unperturbed value if no part of it is perturbed."""
 
@@ -133,10 +211,17 @@ def aligned(inputs: Sequence[Input]) -> tuple[Fixed, list[Array]]:
     All inputs have the same shape, and at least one is perturbed.
     """
     parts = [each for each in inputs if isinstance(each, Part)]
+    fixed, parts = together(parts)
+    values = iter(part.value for part in parts)
+    return fixed, [next(values) if isinstance(each, Part) else each.at(fixed) for each in inputs]
+
+
+def together(parts: Sequence[Part]) -> tuple[Fixed, list[Part]]:
+    """Return a position that covers all the parts, and the parts extended to it. All have the same shape."""
     first, *others = parts
     differ = [axis for axis in range(len(first.fixed)) if not _equal(axis, first, others)]
-    fixed = first.freed(differ).fixed
-    return fixed, [each.freed(differ).value if isinstance(each, Part) else each.at(fixed) for each in inputs]
+    freed = [part.freed(differ) for part in parts]
+    return freed[0].fixed, freed
 
 
 def _equal(axis: int, first: Part, others: Sequence[Part]) -> bool:
@@ -153,7 +238,7 @@ def _same(one: Array | None, other: Array | None) -> bool:
 def elementwise(forward: Callable[..., Array], inputs: Sequence[Input], output: Resting) -> Part:
     """Return the perturbed part of the output of an elementwise step."""
     fixed, values = aligned(inputs)
-    return Part(output, fixed, forward(*values))
+    return Valued(output, fixed, forward(*values))
 
 
 def only(inputs: Sequence[Input]) -> Part:
@@ -175,9 +260,9 @@ def taken(x: Part, inside: Array, output: Resting, fixed: Fixed) -> Part | None:
     if not inside.any():
         return None
     if inside.all():
-        return Part(output, fixed, x.value)
-    mask = inside.reshape(-1, *(1,) * (x.value.ndim - 1))
-    return Part(output, fixed, np.where(mask, x.value, output.at(fixed)))
+        return x.placed(output, fixed)
+    mask = inside.reshape(-1, *(1,) * len(x.free))
+    return Risen(output, fixed, np.where(mask, x.rise, 0.0))
 
 
 def reshaped(x: Part, output: Resting) -> Part:
@@ -189,10 +274,11 @@ def reshaped(x: Part, output: Resting) -> Part:
             fixed += [None] * len(sizes)
         else:
             indices, before = [x.fixed[axis] for axis in axes], [x.rest.features[axis] for axis in axes]
-            place = _flat(indices, before, len(x.value))
+            place = _flat(indices, before, len(x.rest.samples))
             fixed += np.unravel_index(place, sizes) if sizes else ()
     free = (size for size, index in zip(output.features, fixed, strict=True) if index is None)
-    return Part(output, tuple(fixed), x.value.reshape(len(x.value), *free))
+    sizes = tuple(free)
+    return x.placed(output, tuple(fixed), lambda elements: elements.reshape(len(elements), *sizes))
 
 
 def _flat(indices: Sequence[Array | None], sizes: Sequence[int], copies: int) -> Array:

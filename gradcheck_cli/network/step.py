@@ -20,7 +20,7 @@ from gradcheck_cli.network.factors import Factors
 from gradcheck_cli.network.formulas import Formulas
 from gradcheck_cli.network.known import Arrays, Inputs, Known, Upstream
 from gradcheck_cli.network.nudged_rounding import value_error, vjp_error
-from gradcheck_cli.network.part import Input, Part, Resting
+from gradcheck_cli.network.part import Input, Part, Resting, Valued
 from gradcheck_cli.types import Array, Shape
 
 Couples = Literal["nothing", "row", "batch"]
@@ -65,6 +65,7 @@ class Step:
     In all methods, p holds the step's parameters, by their names in the step.
 
     name: the step's name in messages.
+    is_affine: whether the output is affine in the inputs, taken together.
     is_activation: whether the step is an activation, elementwise or over rows.
     has_pieces: whether the step has kinks.
     flat_below: whether the step is constant below its kink.
@@ -78,6 +79,7 @@ class Step:
 
     name: str = ""
     couples: Couples = "row"
+    is_affine: bool = False
     is_activation: bool = False
     has_pieces: bool = False
     flat_below: bool = False
@@ -180,7 +182,7 @@ class Step:
         inputs: the perturbed part of each input, or the unperturbed input.
         output: the unperturbed output.
         """
-        return Part(output, output.all, self.forward(p, *(each.whole for each in inputs)))
+        return Valued(output, output.all, self.forward(p, *(each.whole for each in inputs)))
 
     def vjp(
         self, p: Arrays, inputs: Inputs, output: Array, upstream: Array

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from step_examples import EXAMPLES, drawn_from
 
-from gradcheck_cli.network.part import Part, Resting, reshaped
+from gradcheck_cli.network.part import Resting, Risen, Valued, reshaped
 from gradcheck_cli.network.steps.dense import Dense
 from gradcheck_cli.network.steps.matmul import Matmul
 from gradcheck_cli.network.steps.pooling import AvgPool
@@ -19,7 +19,8 @@ def perturbed(rest, rng, share=0.6):
     sizes = rest.features
     fixed = tuple(rng.integers(0, n, COPIES) if rng.random() < share else None for n in sizes)
     value = rest.at(fixed)
-    return Part(rest, fixed, value + rng.normal(size=value.shape))
+    rise = rng.normal(size=value.shape)
+    return Risen(rest, fixed, rise) if rng.random() < 0.5 else Valued(rest, fixed, value + rise)
 
 
 @pytest.mark.parametrize("name", [name for name, of in EXAMPLES.items() if of.step.couples != "batch"])
@@ -58,7 +59,7 @@ def test_a_reshaped_part_keeps_every_fixed_axis_that_it_can(before, after, fixed
     x, samples = rng.normal(size=(5, *before)), rng.integers(0, 5, COPIES)
     rest = Resting(x, samples)
     index = tuple(rng.integers(0, n, COPIES) if of else None for n, of in zip(before, fixed, strict=True))
-    part = Part(rest, index, rest.at(index) + 1.0)
+    part = Valued(rest, index, rest.at(index) + 1.0)
     found = reshaped(part, Resting(x.reshape(5, *after), samples))
     assert tuple(each is not None for each in found.fixed) == kept
     np.testing.assert_array_equal(found.whole, part.whole.reshape(COPIES, *after))
@@ -72,7 +73,7 @@ def evaluated(step, features, fixed, *others):
     parameters = {name: rng.normal(size=shape) for name, shape in step.shapes.items()}
     first, *rest = (Resting(x, samples) for x in arrays)
     index = tuple(np.zeros(COPIES, dtype=int) if of else None for of in fixed)
-    part = Part(first, index, first.at(index) + 1.0)
+    part = Valued(first, index, first.at(index) + 1.0)
     output = Resting(step.forward(parameters, *arrays), samples)
     return step.part(parameters, [part, *rest], output).value.size // COPIES
 

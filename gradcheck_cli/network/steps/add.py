@@ -9,7 +9,7 @@ from functools import reduce
 import numpy as np
 
 from gradcheck_cli.network.formulas import Argument, Formulas
-from gradcheck_cli.network.part import Input, Part, Resting, elementwise
+from gradcheck_cli.network.part import Input, Part, Resting, Risen, Valued, together
 from gradcheck_cli.network.step import Arrays, Inputs
 from gradcheck_cli.network.steps.linear import Linear
 from gradcheck_cli.types import Array, Shape
@@ -36,7 +36,11 @@ class Add(Linear):
         return reduce(np.add, inputs)
 
     def part(self, p: Arrays, inputs: Sequence[Input], output: Resting) -> Part | None:
-        return elementwise(self.apply, inputs, output)
+        parts = [each for each in inputs if isinstance(each, Part)]
+        fixed, freed = together(parts)
+        if len(parts) == len(inputs) and all(isinstance(each, Valued) for each in parts):
+            return Valued(output, fixed, self.apply(*(each.value for each in freed)))
+        return Risen(output, fixed, self.apply(*(each.rise for each in freed)))
 
     def adjoint(self, delta: Array, features: tuple[Shape, ...]) -> Inputs:
         return (delta,) * len(features)

@@ -24,7 +24,7 @@ import numpy as np
 from gradcheck_cli.network.arithmetic import Arithmetic
 from gradcheck_cli.network.factors import Channels, Factors, Ones, Rows
 from gradcheck_cli.network.formulas import Argument, Formulas
-from gradcheck_cli.network.part import Input, Part, Resting, only
+from gradcheck_cli.network.part import Input, Part, Resting, Risen, only
 from gradcheck_cli.network.step import Arrays, Inputs, Known, Step, Upstream, columns
 from gradcheck_cli.network.sums import sum_error
 from gradcheck_cli.network.windows import Windows
@@ -45,6 +45,7 @@ class Convolution(Step):
     padding: Shape
     dilation: Shape
     groups: int = 1
+    is_affine = True
     formulas = Formulas(
         "z",
         "{x} {weight}ᵀ + {bias}",
@@ -89,9 +90,7 @@ class Convolution(Step):
         rise = x.freed(range(1, len(x.fixed))).rise  # of one channel, (B, *size)
         kernels = p["weight"].reshape(self.channels, self.inputs, -1)[:, channel].swapaxes(0, 1)
         elements = self.windows.elements(rise).reshape(len(rise), kernels.shape[-1], -1)
-        value = output.whole
-        value += np.matmul(kernels, elements).reshape(value.shape)
-        return Part(output, output.all, value)
+        return Risen(output, output.all, np.matmul(kernels, elements).reshape(-1, *output.features))
 
     def _spread(self, bias: Array) -> Array:
         return bias.reshape(-1, *(1,) * self.windows.axes)

@@ -19,7 +19,7 @@ import numpy as np
 from gradcheck_cli.network.arithmetic import Arithmetic
 from gradcheck_cli.network.factors import Channels, Factors, Ones, Rows
 from gradcheck_cli.network.formulas import Argument, Formulas
-from gradcheck_cli.network.part import Input, Part, Resting, only
+from gradcheck_cli.network.part import Input, Part, Resting, Risen, only
 from gradcheck_cli.network.step import Arrays, Inputs, Known, Step, Upstream
 from gradcheck_cli.network.sums import sum_error
 from gradcheck_cli.types import Array, Shape
@@ -36,6 +36,7 @@ class Dense(Step):
     units: int
     bias: bool = True
     channel = -1
+    is_affine = True
 
     @property
     def formulas(self) -> Formulas:  # type: ignore[override]
@@ -76,12 +77,10 @@ class Dense(Step):
         x = only(inputs)
         *positions, unit = x.fixed
         if unit is None:
-            return Part(output, x.fixed, self.forward(p, x.value))
-        rise, fixed = x.rise, (*positions, None)
-        value = p["weight"].T.take(unit, axis=0).reshape(len(unit), *(1,) * (rise.ndim - 1), -1)
-        value = value * rise[..., None]
-        value += output.at(fixed)
-        return Part(output, fixed, value)
+            return Risen(output, x.fixed, product(x.rise, p["weight"]))
+        rise = x.rise
+        rows = p["weight"].T.take(unit, axis=0).reshape(len(unit), *(1,) * (rise.ndim - 1), -1)
+        return Risen(output, (*positions, None), rows * rise[..., None])
 
     def vjp(
         self, p: Arrays, inputs: Inputs, output: Array, upstream: Array

@@ -14,7 +14,7 @@ import numpy as np
 
 from gradcheck_cli.network.arithmetic import Arithmetic
 from gradcheck_cli.network.formulas import Argument, Formulas
-from gradcheck_cli.network.part import Input, Part, Resting, elementwise
+from gradcheck_cli.network.part import Input, Part, Resting, Risen, elementwise, only
 from gradcheck_cli.network.step import Arrays, Inputs, Known, Step, Upstream
 from gradcheck_cli.network.steps.linear import Linear
 from gradcheck_cli.types import Array, Shape
@@ -41,7 +41,8 @@ class Complement(Linear):
         return self.apply(*inputs) + 1
 
     def part(self, p: Arrays, inputs: Sequence[Input], output: Resting) -> Part | None:
-        return elementwise(partial(self.forward, p), inputs, output)
+        x = only(inputs)
+        return Risen(output, x.fixed, self.sign * x.rise)
 
     def apply(self, *inputs: Array) -> Array:
         scaled: Array = self.sign * inputs[0]
@@ -70,7 +71,11 @@ class Multiply(Step):
         return product
 
     def part(self, p: Arrays, inputs: Sequence[Input], output: Resting) -> Part | None:
-        return elementwise(partial(self.forward, p), inputs, output)
+        parts = [each for each in inputs if isinstance(each, Part)]
+        if len(parts) == len(inputs):
+            return elementwise(partial(self.forward, p), inputs, output)
+        ((x,), (other,)) = parts, (each for each in inputs if isinstance(each, Resting))
+        return Risen(output, x.fixed, x.rise * other.at(x.fixed))
 
     def vjp(
         self, p: Arrays, inputs: Inputs, output: Array, upstream: Array

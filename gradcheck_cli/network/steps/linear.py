@@ -20,6 +20,7 @@ from gradcheck_cli.types import Array, Shape
 class Linear(Step):
     """A fixed linear map of one or more inputs."""
 
+    is_affine = True
     exact = True
     """Whether every output is a copy of an input, so that the forward pass has no rounding error."""
 

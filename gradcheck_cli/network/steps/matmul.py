@@ -18,7 +18,7 @@ import numpy as np
 from gradcheck_cli.network.arithmetic import Arithmetic
 from gradcheck_cli.network.carried import Product, product_of
 from gradcheck_cli.network.formulas import Argument, Formulas
-from gradcheck_cli.network.part import Fixed, Input, Part, Resting, aligned
+from gradcheck_cli.network.part import Fixed, Input, Part, Resting, Risen, Valued, aligned
 from gradcheck_cli.network.step import Arrays, Inputs, Known, Step, Upstream
 from gradcheck_cli.types import Array, Shape
 
@@ -71,7 +71,7 @@ class Matmul(Step):
         if isinstance(a, Part) and isinstance(b, Part):
             rank = len(a.fixed)
             fixed, both = aligned([each.freed((rank - 2, rank - 1)) for each in (a, b)])
-            return Part(output, fixed, self._product(*both))
+            return Valued(output, fixed, self._product(*both))
         of_a = _Factor(a, swapped=False)
         of_b = _Factor(b, swapped=not self.transposed)
         if isinstance(a, Part):
@@ -156,11 +156,11 @@ class _Factor:
         return tuple(lead), *((last, first) if self.swapped else (first, last))
 
     @property
-    def value(self) -> Array:
-        """The perturbed elements, with the axis of the rows before the axis of the columns."""
+    def rise(self) -> Array:
+        """The change of the factor, with the axis of the rows before the axis of the columns."""
         _, row, column = self.fixed
-        value = self.part.value
-        return np.swapaxes(value, -1, -2) if self.swapped and row is None and column is None else value
+        rise = self.part.rise
+        return np.swapaxes(rise, -1, -2) if self.swapped and row is None and column is None else rise
 
 
 def _moved(moved: _Factor, other: _Factor, scale: float, output: Resting, transposed: bool) -> Part:
@@ -174,11 +174,12 @@ def _moved(moved: _Factor, other: _Factor, scale: float, output: Resting, transp
     if column is not None:  # an outer product with one column of the other factor
         rise, across = moved.part.rise * scale, other.at(lead, column)
         change = rise[..., None] * across if row is not None else rise[..., :, None] * across[..., None, :]
-        return Part(output, fixed, output.at(fixed) + (np.swapaxes(change, -1, -2) if flip else change))
-    rows = moved.value if row is None else moved.value[..., None, :]
+        return Risen(output, fixed, np.swapaxes(change, -1, -2) if flip else change)
+    rise = moved.rise
+    rows = rise if row is None else rise[..., None, :]
     product = np.matmul(rows, np.swapaxes(other.at(lead), -1, -2)) * scale
     value = product if row is None else product[..., 0, :]
-    return Part(output, fixed, np.swapaxes(value, -1, -2) if flip else value)
+    return Risen(output, fixed, np.swapaxes(value, -1, -2) if flip else value)
 
 
 def _own(terms: Array, total: Array, count: int, arithmetic: Arithmetic) -> Array:

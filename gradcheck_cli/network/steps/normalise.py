@@ -24,7 +24,7 @@ import numpy as np
 from gradcheck_cli.network.arithmetic import Arithmetic
 from gradcheck_cli.network.factors import Channels, Factors, Ones, Own
 from gradcheck_cli.network.formulas import Argument, Formulas
-from gradcheck_cli.network.part import Input, Part, Resting, only
+from gradcheck_cli.network.part import Input, Part, Resting, Risen, Valued, only
 from gradcheck_cli.network.step import Arrays, Couples, Inputs, Known, Step, Upstream
 from gradcheck_cli.network.sums import sum_error
 from gradcheck_cli.types import Array, Shape
@@ -106,7 +106,7 @@ class Normalise(Step):
     def part(self, p: Arrays, inputs: Sequence[Input], output: Resting) -> Part | None:
         x = only(inputs)
         rows = x.freed([len(x.fixed) + axis for axis in self.axes])
-        return Part(output, rows.fixed, self.forward(p, rows.value))
+        return Valued(output, rows.fixed, self.forward(p, rows.value))
 
     def vjp(
         self, p: Arrays, inputs: Inputs, output: Array, upstream: Array
@@ -205,6 +205,7 @@ class Scale(Step):
     after: int = 0
     names: tuple[str, str] = ("gamma", "beta")
     couples: Couples = "nothing"
+    is_affine = True
 
     @property
     def formulas(self) -> Formulas:  # type: ignore[override]
@@ -253,8 +254,8 @@ class Scale(Step):
 
     def part(self, p: Arrays, inputs: Sequence[Input], output: Resting) -> Part | None:
         x = only(inputs)
-        gamma, beta = (x.of(each) for each in self._both(p))
-        return Part(output, x.fixed, gamma * x.value + beta)
+        gamma, _ = self._both(p)
+        return Risen(output, x.fixed, x.of(gamma) * x.rise)
 
     def vjp(
         self, p: Arrays, inputs: Inputs, output: Array, upstream: Array

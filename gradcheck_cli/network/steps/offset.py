@@ -12,7 +12,7 @@ import numpy as np
 
 from gradcheck_cli.network.arithmetic import Arithmetic
 from gradcheck_cli.network.formulas import Argument, Formulas
-from gradcheck_cli.network.part import Input, Part, Resting, only
+from gradcheck_cli.network.part import Input, Part, Resting, Risen, only
 from gradcheck_cli.network.step import Arrays, Inputs
 from gradcheck_cli.network.steps.linear import Linear, fixed
 from gradcheck_cli.types import Array, Shape
@@ -39,7 +39,7 @@ class Offset(Linear):
 
     def part(self, p: Arrays, inputs: Sequence[Input], output: Resting) -> Part | None:
         x = only(inputs)
-        return Part(output, x.fixed, x.value + x.of(self.value))
+        return Risen(output, x.fixed, x.rise)
 
     def masks(self, inputs: Inputs) -> Mapping[str, Array]:
         return {"attn_mask": self.value}

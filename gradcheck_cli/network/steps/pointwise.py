@@ -12,7 +12,8 @@ import numpy as np
 from gradcheck_cli.network.activations import Activation
 from gradcheck_cli.network.arithmetic import Arithmetic
 from gradcheck_cli.network.formulas import Argument, Formulas
-from gradcheck_cli.network.part import Input, Part, Resting, elementwise, only
+from gradcheck_cli.network.local_curve import LocalCurve, is_near
+from gradcheck_cli.network.part import Input, Part, Resting, Risen, elementwise, only
 from gradcheck_cli.network.step import Arrays, Couples, Inputs, Known, Step, Upstream
 from gradcheck_cli.types import Array, Shape
 
@@ -40,6 +41,10 @@ class Pointwise(Step):
         return self.row.name
 
     @property
+    def is_affine(self) -> bool:  # type: ignore[override]
+        return self.row.keeps
+
+    @property
     def has_pieces(self) -> bool:  # type: ignore[override]
         return self.row.pieces is not None
 
@@ -64,8 +69,24 @@ class Pointwise(Step):
 
     def part(self, p: Arrays, inputs: Sequence[Input], output: Resting) -> Part | None:
         x = only(inputs)
+        if self.row.keeps:
+            return x.placed(output, x.fixed)
+        if self.row.slow and is_near(x.rise):
+            return Risen(output, x.fixed, self._rise(x))
         row = x.freed((len(x.fixed) - 1,)) if self.row.coupled else x
         return elementwise(self.row.value, [row], output)
+
+    def _rise(self, x: Part) -> Array:
+        curve, samples = x.rest.once(self._curve), x.rest.samples
+
+        def pick(array: Array, part: slice) -> Array:
+            at = tuple(None if index is None else index[part] for index in x.fixed)
+            return Resting(array, samples[part]).at(at)
+
+        return curve.rise(pick, x.rise)
+
+    def _curve(self, z: Array) -> LocalCurve:
+        return LocalCurve.of(self.row.value, z)
 
     def vjp(
         self, p: Arrays, inputs: Inputs, output: Array, upstream: Array

@@ -19,7 +19,7 @@ from typing import Any, Self
 import numpy as np
 
 from gradcheck_cli.network.formulas import Argument, Formulas
-from gradcheck_cli.network.part import Input, Part, Resting, only, taken
+from gradcheck_cli.network.part import Input, Part, Resting, Risen, only, taken
 from gradcheck_cli.network.step import Arrays, Inputs
 from gradcheck_cli.network.steps.fit import (
     axis_of,
@@ -102,7 +102,7 @@ class AvgPool(Linear):
         x, axes = only(inputs), len(self.kernel)
         at = [index for index in x.fixed[-axes:] if index is not None]
         if not at:
-            return Part(output, x.fixed, self.apply(x.value))
+            return Risen(output, x.fixed, self.apply(x.rise))
         if len(at) < axes or self.kernel != self.stride or any(self.padding):
             return super().part(p, inputs, output)
         places = np.stack([index // k for index, k in zip(at, self.kernel, strict=True)])
@@ -110,8 +110,8 @@ class AvgPool(Linear):
         # Numbers after the last window are in no window.
         inside = np.all(places <= last, axis=0, keepdims=True)[0]
         fixed = (*x.fixed[:-axes], *np.minimum(places, last))
-        means = output.at(fixed) + x.rise / math.prod(self.kernel)
-        return taken(Part(x.rest, x.fixed, means), inside, output, fixed)
+        means = Risen(x.rest, x.fixed, x.rise / math.prod(self.kernel))
+        return taken(means, inside, output, fixed)
 
     def adjoint(self, delta: Array, features: tuple[Shape, ...]) -> Inputs:
         axes, windows = self.windows.axes, self.windows
@@ -257,8 +257,8 @@ class Mean(Linear):
         x = only(inputs)
         fixed = (*x.fixed[: self.axis], *x.fixed[self.axis + 1 :])
         if x.fixed[self.axis] is None:
-            return Part(output, fixed, x.value.mean(axis=x.along(self.axis)))
-        return Part(output, fixed, output.at(fixed) + x.rise / x.rest.features[self.axis])
+            return Risen(output, fixed, x.rise.mean(axis=x.along(self.axis)))
+        return Risen(output, fixed, x.rise / x.rest.features[self.axis])
 
     def adjoint(self, delta: Array, features: tuple[Shape, ...]) -> Inputs:
         each = np.expand_dims(delta / features[0][self.axis], 1 + self.axis)

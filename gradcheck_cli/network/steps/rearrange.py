@@ -18,7 +18,7 @@ import numpy as np
 
 from gradcheck_cli.network.carried import Copies
 from gradcheck_cli.network.formulas import Argument, Formulas
-from gradcheck_cli.network.part import Input, Part, Resting, only, reshaped, taken
+from gradcheck_cli.network.part import Input, Part, Resting, Risen, only, reshaped, taken
 from gradcheck_cli.network.step import Arrays, Inputs, UnfitError
 from gradcheck_cli.network.steps.fit import axis_of
 from gradcheck_cli.network.steps.linear import Linear
@@ -116,7 +116,8 @@ class Permute(_Rearranged):
     def part(self, p: Arrays, inputs: Sequence[Input], output: Resting) -> Part | None:
         x = only(inputs)
         free = [x.along(axis) for axis in self.order if x.fixed[axis] is None]
-        return Part(output, tuple(x.fixed[axis] for axis in self.order), x.value.transpose(0, *free))
+        fixed = tuple(x.fixed[axis] for axis in self.order)
+        return x.placed(output, fixed, lambda elements: elements.transpose(0, *free))
 
     def adjoint(self, delta: Array, features: tuple[Shape, ...]) -> tuple[Array, ...]:
         back = np.argsort(self.order)
@@ -157,7 +158,7 @@ class Slice(_Rearranged):
         index = x.fixed[self.axis]
         if index is None:
             cut = (*(slice(None),) * x.along(self.axis), slice(self.start, self.stop))
-            return Part(output, x.fixed, x.value[cut])
+            return x.placed(output, x.fixed, lambda elements: elements[cut])
         inside = (self.start <= index) & (index < self.stop)
         # An index outside the slice may get any place, since nothing changes there. The place is the same in
         # slices of one length.
@@ -217,7 +218,8 @@ class Select(_Rearranged):
         index, fixed = x.fixed[self.axis], (*x.fixed[: self.axis], *x.fixed[self.axis + 1 :])
         size = x.rest.features[self.axis]
         if index is None:
-            return Part(output, fixed, x.value.take(self.index % size, axis=x.along(self.axis)))
+            axis = x.along(self.axis)
+            return x.placed(output, fixed, lambda elements: elements.take(self.index % size, axis=axis))
         return taken(x, index == self.index % size, output, fixed)
 
     def adjoint(self, delta: Array, features: tuple[Shape, ...]) -> tuple[Array, ...]:
@@ -270,13 +272,14 @@ class Stack(_Rearranged):
     def part(self, p: Arrays, inputs: Sequence[Input], output: Resting) -> Part | None:
         parts = {k: each for k, each in enumerate(inputs) if isinstance(each, Part)}
         if len(parts) > 1:
-            value = output.whole
+            rise = np.zeros((len(output.samples), *output.features))
             for k, each in parts.items():
-                np.moveaxis(value, 1 + self.axis, 0)[k] = each.whole
-            return Part(output, output.all, value)
+                np.moveaxis(rise, 1 + self.axis, 0)[k] = each.freed(range(len(each.fixed))).rise
+            return Risen(output, output.all, rise)
         ((k, x),) = parts.items()
-        place = np.full(len(x.value), k)
-        return Part(output, (*x.fixed[: self.axis], place, *x.fixed[self.axis :]), x.value)
+        place = np.full(len(x.rest.samples), k)
+        fixed = (*x.fixed[: self.axis], place, *x.fixed[self.axis :])
+        return x.placed(output, fixed)
 
     def adjoint(self, delta: Array, features: tuple[Shape, ...]) -> tuple[Array, ...]:
         return tuple(np.moveaxis(delta, 1 + self.axis, 0))

@@ -26,6 +26,7 @@ class Flatten(Step):
         return cls(len(features))
 
     couples: Couples = "nothing"
+    is_affine = True
 
     def out(self, *features: Shape) -> Shape:
         return (math.prod(features[0]),)

@@ -28,6 +28,7 @@ class Shift(Step):
 
     shape: Shape
     couples = "nothing"
+    is_affine = True
     formulas = Formulas(
         "out", "{x} + {shift}", (Argument("x", "1", "{g}"),), {"shift": Argument("s", "1", "{g}")}
     )
@@ -42,7 +43,7 @@ class Shift(Step):
 
     def part(self, p: Arrays, inputs: Sequence[Input], output: Resting) -> Part | None:
         x = only(inputs)
-        return Part(output, x.fixed, x.value)  # the shift is 0
+        return x.placed(output, x.fixed)  # the shift is 0
 
     def vjp(
         self, p: Arrays, inputs: Inputs, output: Array, upstream: Array

@@ -16,7 +16,9 @@ import numpy as np
 
 from gradcheck_cli.network.arithmetic import Arithmetic
 from gradcheck_cli.network.formulas import Argument, Formulas
-from gradcheck_cli.network.part import Input, Part, Resting, only
+from gradcheck_cli.network.functions import row_sums
+from gradcheck_cli.network.local_curve import is_near
+from gradcheck_cli.network.part import Input, Part, Resting, Risen, Valued, only
 from gradcheck_cli.network.row_rounding import FUNCTION_ULPS
 from gradcheck_cli.network.step import Arrays, Inputs, Known, Step, Upstream
 from gradcheck_cli.types import Array, Shape
@@ -71,7 +73,14 @@ class Softmax(Step):
             return super().part(p, inputs, output)
         x = only(inputs)
         row = x.freed((len(x.fixed) - 1,))
-        return Part(output, row.fixed, _shares(row.value, row.of(self.mask)))
+        if not is_near(row.rise):
+            return Valued(output, row.fixed, _shares(row.value, row.of(self.mask)))
+        a, more = output.at(row.fixed), np.expm1(row.rise)  # the addition theorem of the exponential
+        total = row_sums(a * more)[..., None]
+        more -= total
+        more *= a
+        more /= 1.0 + total
+        return Risen(output, row.fixed, more)
 
     def vjp(
         self, p: Arrays, inputs: Inputs, output: Array, upstream: Array

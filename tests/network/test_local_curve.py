@@ -1,0 +1,30 @@
+"""The polynomial near each argument gives the rise of an activation as exactly as the activation itself."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from gradcheck_cli.network.activations import ACTIVATIONS
+from gradcheck_cli.network.local_curve import RADIUS, LocalCurve, is_near
+
+SMOOTH = [row for row in ACTIVATIONS.values() if row.pieces is None and not row.coupled]
+
+
+@pytest.mark.parametrize("row", SMOOTH, ids=lambda row: row.name)
+@pytest.mark.parametrize("size", [0.1, 1.0, 5.0, 40.0])
+def test_rises_are_exact_to_the_rounding_of_the_activation(row, size):
+    rng, value = np.random.default_rng(3), row.with_options().value
+    z, d = size * rng.normal(size=(2, 300)), RADIUS * rng.uniform(-1.0, 1.0, size=(2, 300))
+    found = LocalCurve.of(value, z).rise(lambda array, part: array[part], d)
+    wide = z.astype(np.longdouble)
+    exact = value(wide + d) - value(wide)
+    scale = np.abs(z) + np.abs(value(z)) + 1.0
+    assert np.all(np.abs(found - exact) <= 4.0 * np.finfo(float).eps * scale)
+
+
+def test_a_long_change_is_not_near():
+    assert is_near(np.array([RADIUS, -RADIUS]))
+    assert not is_near(np.array([0.0, 1.01 * RADIUS]))
+    assert not is_near(np.array([0.0, -1.01 * RADIUS]))
+    assert not is_near(np.array([0.0, np.nan]))
