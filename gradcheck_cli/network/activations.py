@@ -336,7 +336,9 @@ _ROWS: tuple[Activation, ...] = (
         rise=SILU_RISE,
         formula="σ(z) + a (1 − σ(z))",
     ),
-    Activation("softplus", softplus, sigmoid, absolute=np.ones_like, slow=True, rise=SOFTPLUS_RISE, formula="σ(z)"),
+    Activation(
+        "softplus", softplus, sigmoid, absolute=np.ones_like, slow=True, rise=SOFTPLUS_RISE, formula="σ(z)"
+    ),
     _Softmax(
         "softmax",
         softmax,
