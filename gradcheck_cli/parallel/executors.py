@@ -122,7 +122,7 @@ class LocalPool:
 
         context = multiprocessing.get_context("spawn")
         executor = ProcessPoolExecutor(self.jobs, context, initializer=_settle)
-        with _ended(executor):
+        with _ended(executor, wait=False):  # these workers end with this process
             yield Opened(executor, "the pool", "--jobs 1 runs the code without worker processes")
 
 
@@ -272,8 +272,12 @@ def _distributed() -> Any:
 
 
 @contextmanager
-def _ended(executor: Executor) -> Iterator[None]:
-    """Shut the executor down on exit. After an interruption or a failure, end its processes at once."""
+def _ended(executor: Executor, wait: bool = True) -> Iterator[None]:
+    """Shut the executor down on exit. After an interruption or a failure, end its processes at once.
+
+    wait: whether to wait until the workers have ended. Otherwise, workers that do not notice the end of this
+        process would go on waiting for work.
+    """
     import multiprocessing
 
     others = set(multiprocessing.active_children())
@@ -284,7 +288,7 @@ def _ended(executor: Executor) -> Iterator[None]:
         for process in set(multiprocessing.active_children()) - others:
             process.terminate()
         raise
-    executor.shutdown(wait=False, cancel_futures=True)
+    executor.shutdown(wait=wait, cancel_futures=True)
 
 
 def engine_of(jobs: int | str | Executor) -> Engine | None:

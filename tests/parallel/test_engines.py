@@ -258,6 +258,7 @@ def long_work(monkeypatch):
 
 
 def test_a_function_is_checked_by_a_given_executor(long_work):
+    pytest.importorskip("cloudpickle")  # the function is local
     x, executor = np.linspace(-1.0, 1.0, 5), Here()
     assert check_gradients(lambda w: (np.sin(w * x), np.cos(w * x) * x), x + 2, executor=executor).passed
     assert executor.calls > 0
