@@ -1,4 +1,4 @@
-"""Time whole processes in turn, to compare start-up with its unavoidable imports.
+"""Measure the processor time of whole processes in turn, to compare start-up with its unavoidable imports.
 
 python benchmarks/startup.py [--runs 21]
 """
@@ -6,11 +6,11 @@ python benchmarks/startup.py [--runs 21]
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
 from pathlib import Path
 from statistics import median
-from time import perf_counter
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 GRADCHECK = str(Path(sys.executable).with_name("gradcheck"))
@@ -25,6 +25,19 @@ COMMANDS = {
 }
 
 
+ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+
+
+def processor_time(command: list[str]) -> float:
+    """Run a command and return the seconds that its process and threads spent on a processor."""
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=ENVIRONMENT)
+    _, status, used = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, command)
+    return used.ru_utime + used.ru_stime
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=int, default=21)
@@ -32,10 +45,9 @@ def main() -> None:
     times: dict[str, list[float]] = {name: [] for name in COMMANDS}
     for run in range(runs + 1):
         for name, command in COMMANDS.items():
-            start = perf_counter()
-            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-            if run:  # the first round warms the disk cache
-                times[name].append(perf_counter() - start)
+            spent = processor_time(command)
+            if run:  # the first round compiles the modules and warms the disk cache
+                times[name].append(spent)
     medians = {name: median(values) for name, values in times.items()}
     for name, value in medians.items():
         print(f"{name:14} {value:.3f} s")

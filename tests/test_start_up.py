@@ -85,6 +85,10 @@ def test_a_validator_is_built_when_a_spec_needs_it():
     assert "gradcheck_cli.spec.spec" in loaded_by(UNUSED)
 
 
+def test_a_spec_without_files_loads_no_reader_of_files(by_a_right_spec):
+    assert not by_a_right_spec & own("arrays.named_arrays", "arrays.npy", "gradients.array_file")
+
+
 def test_a_table_loads_no_pictures(by_a_right_spec):
     assert not by_a_right_spec & {"gradcheck_cli.formats.heatmap", "numpy.ma"}
 

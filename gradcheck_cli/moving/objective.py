@@ -69,7 +69,16 @@ class NetworkObjective(AtRest):
     def _near(self) -> dict[Site, Near]:
         return {}
 
+    @cached_property
+    def _entries(self) -> dict[str, Movable]:
+        return {}
+
     def entries(self, name: str) -> Movable:
+        if name not in self._entries:  # its rounding bounds serve every look, the witness's too
+            self._entries[name] = self._entry_moves(name)
+        return self._entries[name]
+
+    def _entry_moves(self, name: str) -> Movable:
         ((i, own), *others) = self.graph.uses[name]
         if others:
             return SharedEntryMoves(self, i + 1, self._near_of(i + 1), own, name)

@@ -5,18 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradcheck_cli.arrays.npy import read_npz
-from gradcheck_cli.arrays.stored import Header
 from gradcheck_cli.errors import Complaint, InputError, Location, bad_input, did_you_mean
 from gradcheck_cli.network.losses import Loss
 from gradcheck_cli.problem.synthetic import Needed, draw
 from gradcheck_cli.spec.data import Data, DataFile, InlineData, Rescale, SyntheticData
 from gradcheck_cli.spec.model import MAX_NUMBERS
 from gradcheck_cli.types import Array, Shape
+
+if TYPE_CHECKING:
+    from gradcheck_cli.arrays.stored import Header
 
 
 @dataclass(frozen=True)
@@ -105,6 +106,8 @@ def _sliced(data: DataFile, needed: Needed | None = None) -> tuple[Array, Array]
 
     needed: the data that the network needs; None without a network.
     """
+    from gradcheck_cli.arrays.npy import read_npz  # only a spec that names a file needs it
+
     named = {data.x: _key_or_file(data, "x"), data.y: _key_or_file(data, "y")}
     arrays = read_npz(
         data.file, _FILE, named, lambda headers: _refuse_unfit(data, headers, needed), _key_to_say

@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import numpy as np
 
-from gradcheck_cli.arrays.npy import read_npz
 from gradcheck_cli.errors import Gathered, Location, bad_input
 from gradcheck_cli.network.builder import Place
 from gradcheck_cli.network.graph import Graph, Node
@@ -66,6 +65,8 @@ def read_added(source: Fixed, name: str, where: Location) -> Array:
 def _read(source: Fixed, name: str, where: Location) -> tuple[str, Array]:
     """Return the name of an array, which the spec may set, and the array."""
     if isinstance(source, ArrayInFile):
+        from gradcheck_cli.arrays.npy import read_npz  # only a spec that names a file needs it
+
         name, at = source.array or name, (*where, "array") if source.array else (*where, "file")
         array = read_npz(source.file, (*where, "file"), {name: at})[name]
     else:

@@ -7,11 +7,10 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradcheck_cli.arrays.named_arrays import Dialect, OwnParameters, read_fitting
 from gradcheck_cli.arrays.shapes import listed
 from gradcheck_cli.errors import Complaint, Gathered, InputError, bad_input, did_you_mean, shortened
 from gradcheck_cli.moving.objective import NetworkObjective
@@ -31,6 +30,9 @@ from gradcheck_cli.spec.network import LossSpec, NetworkSpec
 from gradcheck_cli.spec.parameters import InitialisedParameters, Parameters
 from gradcheck_cli.spec.spec import Spec
 from gradcheck_cli.types import Array, precision_of
+
+if TYPE_CHECKING:
+    from gradcheck_cli.arrays.named_arrays import OwnParameters
 
 
 @dataclass(frozen=True)
@@ -251,6 +253,11 @@ def _parameters(source: Parameters, network: Network) -> Mapping[str, Array]:
         with np.errstate(over="ignore"):  # the forward pass detects and refuses overflow
             drawn = initialise(init.init, init.scale, init.seed, init.bias == "same", sizes)
         return {name: _with_constants(network.graph, name, value) for name, value in drawn.items()}
+    from gradcheck_cli.arrays.named_arrays import (  # only a spec that names a file needs it
+        Dialect,
+        read_fitting,
+    )
+
     help = "under 'names', map the array's name in the file to the parameter's name"
     arrays = read_fitting(source, "parameters", "parameter", network.shapes, if_missing=help)
     where, theirs = ("parameters", "file"), Dialect(source, "parameters").name

@@ -132,3 +132,8 @@ def test_a_product_with_more_features_than_its_factor_is_not_perturbed():
     shapes = [objective.graph.value_features[site] for site in sites]
     assert (4, 6, 6) not in shapes
     assert shapes[-1] == (4, 6, 1)
+
+
+def test_every_look_at_a_parameter_shares_its_rounding_bounds():
+    objective = objective_of("joint", 0)
+    assert all(objective.entries(name) is objective.entries(name) for name in objective.shapes)
