@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import subprocess
 import sys
+from functools import cache
 
 import pytest
 from paths import ROOT
@@ -44,6 +45,7 @@ OF_CODE = (
 )
 
 
+@cache
 def loaded_by(program: str) -> set[str]:
     """Return the modules that a process has loaded after running the program."""
     script = f"{program}\nimport sys\nprint('', *sys.modules, file=sys.stderr)"
