@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 import pytest
 
@@ -53,6 +55,7 @@ MISTAKES = {
 }
 
 
+@cache
 def calls(activation, change=lambda gradients: gradients, **how):
     net = Net(activation, change)
     try:
