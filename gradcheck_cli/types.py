@@ -29,10 +29,10 @@ class Precision:
 
 def precision_of(dtype: np.dtype[Any]) -> Precision:
     """Return the precision of a floating-point type of numpy or ml_dtypes, such as bfloat16."""
-    info = np.finfo(dtype) if dtype.kind == "f" else import_module("ml_dtypes").finfo(dtype)
+    info = import_module("ml_dtypes").finfo(dtype) if is_narrow(dtype) else np.finfo(dtype)
     return Precision(float(info.eps), float(info.smallest_subnormal))
 
 
 def is_narrow(dtype: np.dtype[Any]) -> bool:
     """Return whether this is a floating-point type that numpy lacks, such as bfloat16 from ml_dtypes."""
-    return dtype.kind == "V" and dtype.name.startswith(("bfloat", "float"))
+    return dtype.name.startswith(("bfloat", "float8"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -19,7 +20,7 @@ from gradcheck_cli.arrays.stored import (
     refuse_irregular,
 )
 from gradcheck_cli.errors import Location
-from gradcheck_cli.types import Array
+from gradcheck_cli.types import Array, is_narrow
 
 _DTYPES = {
     "F64": "f8", "F32": "f4", "F16": "f2", "BOOL": "?",
@@ -29,7 +30,12 @@ _DTYPES = {
 }  # fmt: skip
 """The dtypes of the .safetensors format that numpy also has, with numpy's names for them."""
 
-_FOREIGN = {"F8_E4M3": "float8", "F8_E5M2": "float8"}
+_ML_DTYPES = {
+    "BF16": "bfloat16",
+    "F8_E4M3": "float8_e4m3fn", "F8_E4M3FNUZ": "float8_e4m3fnuz",
+    "F8_E5M2": "float8_e5m2", "F8_E5M2FNUZ": "float8_e5m2fnuz",
+}  # fmt: skip
+"""The dtypes of the .safetensors format that numpy has only with ml_dtypes, with the names there."""
 
 
 def read_safetensors(file: Path, where: Location, accept: Accept = as_they_are) -> dict[str, Array]:
@@ -74,25 +80,39 @@ class Tensor:
         """
         tensor = self.archive.get_slice(self.name)
         kind = tensor.get_dtype()
-        if kind == "BF16":
-            return Header(self.name, tuple(tensor.get_shape()), self._bfloat16())
+        return Header(self.name, tuple(tensor.get_shape()), self._dtype(kind))
+
+    def _dtype(self, kind: str) -> np.dtype[Any]:
+        if kind in _ML_DTYPES:
+            return self._of_ml_dtypes(_ML_DTYPES[kind])
         if kind not in _DTYPES:
-            foreign = _FOREIGN.get(kind, kind)
             raise self.place.complain(
-                f"{self.place.array(self.name)} holds {foreign}, which numpy cannot represent",
+                f"{self.place.array(self.name)} holds {kind}, which numpy cannot represent",
                 "save it as float32 or float64",
             )
-        return Header(self.name, tuple(tensor.get_shape()), np.dtype(_DTYPES[kind]))
+        return np.dtype(_DTYPES[kind])
 
-    def _bfloat16(self) -> np.dtype[Any]:
+    def _of_ml_dtypes(self, name: str) -> np.dtype[Any]:
         try:
-            return np.dtype(import_module("ml_dtypes").bfloat16)
+            return np.dtype(getattr(import_module("ml_dtypes"), name))
         except ImportError:
             raise self.place.complain(
-                f"{self.place.array(self.name)} holds bfloat16, which numpy lacks without ml_dtypes",
+                f"{self.place.array(self.name)} holds {name}, which numpy lacks without ml_dtypes",
                 "pip install ml_dtypes; or save it as float32, which holds it exactly",
             ) from None
 
     def read(self) -> Array:
-        array: Array = self.archive.get_tensor(self.name)
+        header = self.header()
+        array: Array = self._bytes(header) if is_narrow(header.dtype) else self.archive.get_tensor(self.name)
         return array
+
+    def _bytes(self, header: Header) -> Array:
+        """Read a tensor of a type that safetensors does not give to numpy.
+
+        The file begins with the length of its header in 8 bytes, and the header in JSON. The tensors follow.
+        """
+        with self.place.file.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            start, end = json.loads(file.read(length))[self.name]["data_offsets"]
+            file.seek(8 + length + start)
+            return np.frombuffer(file.read(end - start), header.dtype).reshape(header.shape)

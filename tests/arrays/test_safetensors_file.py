@@ -10,7 +10,7 @@ import sys
 import numpy as np
 import pytest
 
-from gradcheck_cli.arrays import stored
+from gradcheck_cli.arrays import safetensors_file, stored
 from gradcheck_cli.arrays.safetensors_file import read_safetensors
 from gradcheck_cli.errors import InputError
 
@@ -66,8 +66,8 @@ def test_types_that_numpy_lacks_are_all_named_with_help(file, monkeypatch):
             "pip install ml_dtypes; or save it as float32, which holds it exactly",
         ),
         (
-            "array 'b' of a.safetensors holds float8, which numpy cannot represent",
-            "save it as float32 or float64",
+            "array 'b' of a.safetensors holds float8_e4m3fn, which numpy lacks without ml_dtypes",
+            "pip install ml_dtypes; or save it as float32, which holds it exactly",
         ),
     ]
 
@@ -78,6 +78,36 @@ def test_bfloat16_is_read_with_ml_dtypes(file, save):
     read = read_safetensors(file, HERE)["w"]
     assert read.dtype == bfloat16
     assert read.tolist() == [1.5, -2.0]
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"), [(kind, name) for kind, name in safetensors_file._ML_DTYPES.items() if kind != "BF16"]
+)
+def test_float8_is_read_with_ml_dtypes(file, kind, name):
+    dtype = np.dtype(getattr(pytest.importorskip("ml_dtypes"), name))
+    numbers = np.array([[1.5, -2.0, 0.25]], dtype)
+    entries = {"dtype": kind, "shape": [1, 3], "data_offsets": [4, 7]}
+    try:
+        write(
+            file,
+            np.float32(0.5).tobytes() + numbers.tobytes(),
+            a={"dtype": "F32", "shape": [1], "data_offsets": [0, 4]},
+            w=entries,
+        )
+        read = read_safetensors(file, HERE)["w"]
+    except InputError:
+        pytest.skip("this version of safetensors does not know the type")
+    assert (read.dtype, read.tolist()) == (dtype, [[1.5, -2.0, 0.25]])
+
+
+def test_a_type_that_ml_dtypes_lacks_is_refused(file):
+    pytest.importorskip("safetensors", minversion="0.6")  # older versions of the format had none
+    write(file, bytes(1), a={"dtype": "F8_E8M0", "shape": [1], "data_offsets": [0, 1]})
+    (found,) = refused(file)
+    assert found == (
+        "array 'a' of a.safetensors holds F8_E8M0, which numpy cannot represent",
+        "save it as float32 or float64",
+    )
 
 
 def test_complex_numbers_are_refused_as_such(file):
