@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
+from warnings import catch_warnings, simplefilter
 
 from gradcheck_cli.code.torch_forward_alone import forward_alone
 from gradcheck_cli.code.torch_graph import Graph
@@ -81,7 +82,13 @@ class Calls:
         def changed(change: Tensor) -> AbstractContextManager[None]:
             return self._watched(lambda at, output: output + change if at == place else output)
 
-        with self.graph.code.running(_WATCHED), forward_alone(self.graph.torch):
+        with (
+            self.graph.code.running(_WATCHED),
+            forward_alone(self.graph.torch),
+            _attributes_kept(self.graph.forward),
+            catch_warnings(),
+        ):
+            simplefilter("ignore")  # torch warns about operations that it cannot batch
             return self.graph.losses_of_copies(self.point, self.weights, changes, changed, copies_buffers)
 
     def recorded(self) -> tuple[dict[Place, Call], Array]:
@@ -129,6 +136,21 @@ class Calls:
         finally:
             for handle in handles:
                 handle.remove()
+
+
+@contextmanager
+def _attributes_kept(root: Module) -> Iterator[None]:
+    """Restore all attributes of all modules after the context.
+
+    A module may store intermediate results, and those of `torch.func.vmap` cannot be used outside it.
+    """
+    before = [(module, dict(vars(module))) for module in root.modules()]
+    try:
+        yield
+    finally:
+        for module, attributes in before:
+            vars(module).clear()
+            vars(module).update(attributes)
 
 
 def _is_dense(torch: Any, output: Any) -> bool:

@@ -276,6 +276,14 @@ def test_features_are_perturbed_together_if_the_losses_are_then_the_same(case, t
         np.testing.assert_allclose(sites.shifted(site, list(some), shifts), alone, rtol=1e-10)
 
 
+def test_a_module_that_stores_intermediate_results_finds_its_own_again(tmp_path):
+    stored = "self.seen = getattr(self, 'seen', 0.0) + self.a(x).mean().detach()"
+    spec = spec_of(tmp_path, forward=f"{stored}\n        return self.c(torch.tanh(self.b(self.a(x))))")
+    sites = sites_of(spec)
+    assert {each.__name__ for each in sites.passes} == {"together"}
+    assert check(spec).verdict is Verdict.AGREES
+
+
 def test_a_forward_pass_that_vmap_would_change_runs_for_one_feature_at_a_time(tmp_path):
     changed = "h * (1.0 + torch._C._functorch.is_batchedtensor(h))"
     sites = sites_of(spec_of(tmp_path, forward=LATER.format(changed)))
