@@ -81,6 +81,11 @@ def weight_norm(draw: Draw) -> Drawn:
     return Drawn({**layer, "kernel": 2, "weight_norm": True}, (features[0], features[1] + 2))
 
 
+def without_bias(draw: Draw) -> Drawn:
+    normed = {"weight_norm": True} if draw.coin() else {}
+    return Drawn({"units": draw.size(2, 4), "bias": False, **normed}, draw.sizes(draw.size(1, 2), 2, 4))
+
+
 def conv1d(draw: Draw) -> Drawn:
     groups, kernel, dilation = draw.size(1, 2), draw.size(1, 3), draw.size(1, 2)
     layer = {"conv1d": groups * draw.size(1, 3), "kernel": kernel, "dilation": dilation, "groups": groups}
@@ -213,6 +218,7 @@ KINDS: dict[str, Callable[[Draw], Drawn]] = {
     "adaptive_max_pool1d": adaptive_pool1d("adaptive_max_pool1d"),
     "maxout": maxout,
     "weight_norm": weight_norm,
+    "units, without bias": without_bias,
     "batch_norm, fixed": fixed_norm,
     "rotary": rotary,
     "dropout, given": given_dropout,

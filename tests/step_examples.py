@@ -48,6 +48,7 @@ EXAMPLES: dict[str, Example] = {
     "dense": _of(Dense(4, 3), (4,)),
     "dense at positions": _of(Dense(4, 3), (6, 4)),
     "dense at positions of two axes": _of(Dense(4, 3), (2, 3, 4)),
+    "dense without bias": _of(Dense(4, 3, bias=False), (4,)),
     "conv2d": _of(Conv2d(2, 3, (3, 3)), (2, 6, 5)),
     "conv2d, padded": _of(Conv2d(2, 3, (3, 2), padding=(1, 1)), (2, 4, 5)),
     "conv2d, strided and dilated": _of(Conv2d(1, 2, (2, 3), (2, 1), (0, 1), (1, 2)), (1, 6, 7)),

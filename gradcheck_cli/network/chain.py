@@ -92,14 +92,15 @@ def _passes(node: Node) -> bool:
 
 
 def _is_affine(graph: Graph, i: int) -> bool:
-    """Return whether node `i` is a convolution or a dense step, with the usual parameter names.
+    """Return whether node `i` is a convolution or a dense step, with a bias and the usual parameter names.
 
     The input of a dense step must not have position axes.
     """
     node = graph.nodes[i]
     usual = all(name == f"{node.layer}.{own}" for own, name in node.names.items())
     positions = len(graph.value_features[i]) > 1
-    return usual and (isinstance(node.step, Conv2d) or (isinstance(node.step, Dense) and not positions))
+    is_dense = isinstance(node.step, Dense) and node.step.bias and not positions
+    return usual and (isinstance(node.step, Conv2d) or is_dense)
 
 
 def _is_batch_norm(nodes: Sequence[Node]) -> bool:

@@ -39,6 +39,12 @@ def weight_norm(x, p, layer):
     return conv1d(x, own, layer) if "conv1d" in layer else F.linear(x, weight, p["hidden2.bias"])
 
 
+def without_bias(x, p, layer):
+    if "weight_norm" not in layer:
+        return F.linear(x, p["hidden2.weight"])
+    return F.linear(x, torch._weight_norm(p["hidden2.weight_v"], p["hidden2.weight_g"], 0))
+
+
 def fixed_norm(x, p, layer):
     """Normalise as torch.nn.BatchNorm1d does in eval mode."""
     weight, bias, gamma, beta = (p[f"hidden2.{own}"] for own in ("weight", "bias", "gamma", "beta"))
@@ -132,6 +138,7 @@ THEIRS = {
     "adaptive_avg_pool1d": lambda x, p, layer: F.adaptive_avg_pool1d(x, layer["adaptive_avg_pool1d"]),
     "maxout": maxout,
     "weight_norm": weight_norm,
+    "units, without bias": without_bias,
     "batch_norm, fixed": fixed_norm,
     "rotary": rotary,
     "dropout, given": given_dropout,

@@ -50,7 +50,7 @@ class Dense(Step):
 
     @classmethod
     def of(cls, features: Shape, **options: Any) -> Dense:
-        return cls(features[-1], options["units"])
+        return cls(features[-1], options["units"], options.get("bias", True))
 
     @property
     def label(self) -> str:

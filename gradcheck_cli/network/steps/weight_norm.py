@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
@@ -26,7 +27,7 @@ from gradcheck_cli.types import Array, Shape
 
 @dataclass(frozen=True)
 class WeightNorm(Step):
-    """A step with a normalised weight and a bias.
+    """A step with a normalised weight and, if the plain step has one, a bias.
 
     The parameters are `weight_g`, (units, 1, …), `weight_v`, with the shape of the weight, and `bias`.
 
@@ -34,21 +35,23 @@ class WeightNorm(Step):
     """
 
     plain: Step
-    formulas = Formulas(
-        "z",
-        "{x} (g v / ‖v‖)ᵀ + {bias}",
-        (Argument("a⁽ʰ⁾", "g v / ‖v‖", "{g} (g v / ‖v‖)"),),
-        {
+
+    @property
+    def formulas(self) -> Formulas:  # type: ignore[override]
+        of_x = (Argument("a⁽ʰ⁾", "g v / ‖v‖", "{g} (g v / ‖v‖)"),)
+        of = {
             "weight_g": Argument("g", "{x} v / ‖v‖", "Σ over each row of {g}ᵀ {x} v / ‖v‖"),
             "weight_v": Argument(
                 "v",
                 "{x} (1 − v vᵀ / ‖v‖²) g / ‖v‖",
                 "g / ‖v‖ ({g}ᵀ {x} − v / ‖v‖ ∂L/∂g)",
             ),
-            "bias": Argument("b", "1", "Σₙ {g}ₙ"),
-        },
-        "with a⁽ʰ⁾ the layer's input, or its patches",
-    )
+        }
+        where = "with a⁽ʰ⁾ the layer's input, or its patches"
+        if "bias" not in self.plain.shapes:
+            return Formulas("z", "{x} (g v / ‖v‖)ᵀ", of_x, of, where)
+        bias = {"bias": Argument("b", "1", "Σₙ {g}ₙ")}
+        return Formulas("z", "{x} (g v / ‖v‖)ᵀ + {bias}", of_x, of | bias, where)
 
     @property
     def channel(self) -> int:  # type: ignore[override]
@@ -64,8 +67,9 @@ class WeightNorm(Step):
 
     @property
     def shapes(self) -> Mapping[str, Shape]:
-        weight, bias = self.plain.shapes["weight"], self.plain.shapes["bias"]
-        return {"weight_g": (weight[0], *(1,) * (len(weight) - 1)), "weight_v": weight, "bias": bias}
+        weight = self.plain.shapes["weight"]
+        own = {"weight_g": (weight[0], *(1,) * (len(weight) - 1)), "weight_v": weight}
+        return {**own, **_bias_of(self.plain.shapes)}
 
     def fans(self, name: str) -> tuple[int, int]:
         return self.plain.fans("bias" if name == "bias" else "weight")
@@ -80,8 +84,8 @@ class WeightNorm(Step):
         return self.plain.multiplications(*features)
 
     def own(self, p: Arrays) -> dict[str, Array]:
-        """Return the parameters of the plain step: w = g v / ‖v‖ and the bias."""
-        return {"weight": p["weight_g"] * direction(p["weight_v"]), "bias": p["bias"]}
+        """Return the parameters of the plain step: w = g v / ‖v‖ and the bias, if there is one."""
+        return {"weight": p["weight_g"] * direction(p["weight_v"]), **_bias_of(p)}
 
     def forward(self, p: Arrays, *inputs: Array) -> Array:
         return self.plain.forward(self.own(p), *inputs)
@@ -93,7 +97,7 @@ class WeightNorm(Step):
         along = direction(p["weight_v"])
         of_g = row_sums(of["weight"] * along)
         of_v = p["weight_g"] / norm(p["weight_v"]) * (of["weight"] - along * of_g)
-        return below, {"weight_g": of_g, "weight_v": of_v, "bias": of["bias"]}
+        return below, {"weight_g": of_g, "weight_v": of_v, **_bias_of(of)}
 
     def _of_w(self, p: Arrays, arithmetic: Arithmetic) -> float:
         """Return a bound on the relative error of the weight w."""
@@ -103,7 +107,8 @@ class WeightNorm(Step):
         self, p: Arrays, inputs: Inputs, output: Array, errors: Inputs, arithmetic: Arithmetic
     ) -> Array:
         own = self.own(p)
-        sizes = {"weight": np.abs(own["weight"]), "bias": np.zeros_like(own["bias"])}
+        no_bias = {name: np.zeros_like(bias) for name, bias in _bias_of(own).items()}
+        sizes = {"weight": np.abs(own["weight"]), **no_bias}
         terms = self.plain.forward(sizes, *(np.abs(x) for x in inputs))
         return self.plain.error(own, inputs, output, errors, arithmetic) + self._of_w(p, arithmetic) * terms
 
@@ -112,12 +117,12 @@ class WeightNorm(Step):
     ) -> tuple[tuple[Upstream, ...], dict[str, Array]]:
         own, size = self.own(p), np.abs(upstream.value) + np.maximum(upstream.hidden, 0.0)
         (below,), bounds = self.plain.vjp_error(own, known, upstream, arithmetic)
-        sizes = {"weight": np.abs(own["weight"]), "bias": own["bias"]}
+        sizes = {**own, "weight": np.abs(own["weight"])}
         (terms,), _ = self.plain.vjp(sizes, known.inputs, known.output, size)
         _, of = self.plain.vjp(own, known.inputs, known.output, upstream.value)
         split = self._split(p, of["weight"], bounds["weight"], arithmetic)
         handed = Upstream(below.value, below.error + self._of_w(p, arithmetic) * terms, below.hidden)
-        return (handed,), {**split, "bias": bounds["bias"]}
+        return (handed,), {**split, **_bias_of(bounds)}
 
     def _split(self, p: Arrays, dL_dw: Array, error: Array, arithmetic: Arithmetic) -> dict[str, Array]:
         """Return bounds on the errors of ∂L/∂g and ∂L/∂v.
@@ -139,6 +144,14 @@ class WeightNorm(Step):
 
     def heard(self, p: Arrays, features: tuple[Shape, ...], above: Array) -> tuple[Array, ...]:
         return self.plain.heard(self.own(p), features, above)
+
+
+T = TypeVar("T")
+
+
+def _bias_of(each: Mapping[str, T]) -> dict[str, T]:
+    """Return the entry for the bias; empty if there is none."""
+    return {"bias": each["bias"]} if "bias" in each else {}
 
 
 def row_sums(array: Array) -> Array:

@@ -73,6 +73,7 @@ class LayerSpec(ParametricLayer):
     """A dense layer, z = a wᵀ + b, over the last axis of its input.
 
     units: The number of outputs.
+    bias: Whether the layer has a bias. If false, z = a wᵀ.
     weight: The name of an earlier layer, such as `embedding1`, whose weight this layer shares.
     """
 
@@ -80,6 +81,7 @@ class LayerSpec(ParametricLayer):
     step: ClassVar[type[Step]] = Dense
 
     units: Size
+    bias: bool = True
     weight: Name | None = None
 
     def build(self, builder: Builder, value: int) -> int:
