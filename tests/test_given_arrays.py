@@ -238,3 +238,20 @@ def test_a_single_number_is_no_array(tmp_path):
         InputError, match="array 'sample_weight' is a single number; a list of numbers is needed"
     ):
         build_problem(spec_of((3, "identity"), inputs=4, loss=loss))
+
+
+MASK = np.zeros((2, 3, 3))
+
+
+@pytest.mark.parametrize(
+    ("mask", "padding", "message"),
+    [
+        (np.zeros((4, 3, 3)), [[0, 0, 0]], r"\[3, 3\] or, per head, \[2, 3, 3\] is needed"),
+        (np.where(np.eye(3)[:, :1] + MASK == 1, -np.inf, 0.0), [[0, 0, 0]], "hides every key from token 0"),
+        (np.where(np.add(MASK, [0, 1, 1]) > 0, -np.inf, 0.0), [[1, 0, 0]], "token 0 of sample 0 may see is padding"),
+    ],
+)
+def test_a_mask_of_each_head_fits_and_leaves_every_token_a_key(mask, padding, message):
+    layer = {"attention": 2, "attn_mask": mask.tolist(), "key_padding_mask": padding}
+    with pytest.raises(InputError, match=message):
+        build_problem(spec_of(layer, "flatten", {"units": 1}, inputs=[3, 4], samples=1))

@@ -67,10 +67,14 @@ def padding_of(rng, samples, tokens):
     return padding
 
 
-def given_mask(rng, tokens):
-    """Return an attn_mask of booleans or of numbers, or none; every token sees at least the first one."""
-    kind, out = int(rng.integers(3)), rng.random((tokens, tokens)) < 0.4
-    out[:, 0] = False
+def given_mask(rng, heads, tokens):
+    """Return an attn_mask of booleans or of numbers, or none; every token sees at least the first one.
+
+    Half of the masks are the same for all heads.
+    """
+    kind, per_head = int(rng.integers(3)), (heads,) * int(rng.integers(2))
+    out = rng.random((*per_head, tokens, tokens)) < 0.4
+    out[..., 0] = False
     numbers = np.where(out, -np.inf, rng.normal(size=out.shape))
     return [{}, {"attn_mask": out.tolist()}, {"attn_mask": numbers.tolist()}][kind]
 
@@ -82,7 +86,7 @@ def test_attention_is_that_of_torch(seed):
     width = heads * int(rng.integers(1, 4))
     causal, bias, padded = (bool(flag) for flag in rng.integers(0, 2, 3))
     padding = padding_of(rng, samples, tokens) & padded
-    layer = {"attention": heads, "causal": causal, "bias": bias} | given_mask(rng, tokens)
+    layer = {"attention": heads, "causal": causal, "bias": bias} | given_mask(rng, heads, tokens)
     layers = [layer | ({"key_padding_mask": padding.tolist()} if padded else {}), {"units": 3}]
     spec = spec_of(*layers, inputs=[tokens, width], loss="cross_entropy", samples=samples, seed=seed)
     module = nn.MultiheadAttention(width, heads, bias=bias, batch_first=True)
@@ -94,6 +98,8 @@ def test_attention_is_that_of_torch(seed):
             else mask
         )
         mask = mask.masked_fill(torch.ones(tokens, tokens).triu(1) > 0, -torch.inf)
+    if mask.ndim == 3:  # torch wants a mask for every head of every sample
+        mask = mask.repeat(samples, 1, 1)
 
     def forward(x, p):
         out = torch.tensor(padding)

@@ -44,8 +44,8 @@ class AttentionSpec(LayerItem):
         v_proj and o_proj.
     out_proj: Whether a dense layer mixes the heads. If false, the output is the concatenated heads.
     rotary: Rotate queries and keys by an angle that depends on the token: `true`, or a mapping of options.
-    attn_mask: A mask [tokens, tokens], with a row for each query. True leaves a key out; numbers are added to
-        the scores, and -inf leaves a key out.
+    attn_mask: A mask [tokens, tokens], with a row for each query, or [heads, tokens, tokens]. True leaves a
+        key out; numbers are added to the scores, and -inf leaves a key out.
     key_padding_mask: A mask [samples, tokens] of the keys to leave out: 1 or true marks padding.
     """
 
@@ -86,12 +86,15 @@ class AttentionSpec(LayerItem):
         added = builder.array("attn_mask")
         if added is None:
             return kept, ()
-        if added.shape != (tokens, tokens):
-            message = f"attn_mask has shape {list(added.shape)}; [{tokens}, {tokens}] is needed"
+        one = (tokens, tokens)
+        if added.shape not in (one, (self.attention, *one)):
+            per_head = f"[{tokens}, {tokens}] or, per head, [{self.attention}, {tokens}, {tokens}]"
+            message = f"attn_mask has shape {list(added.shape)}; {per_head} is needed"
             raise UnfitError(message, "attn_mask", "give a row for each query and a column for each key")
         kept = kept & (added > -np.inf)
-        if not kept.any(axis=-1).all():
-            message = f"attn_mask hides every key from token {int(kept.any(axis=-1).argmin())}"
+        empty = ~kept.any(axis=-1)
+        if empty.any():
+            message = f"attn_mask hides every key from token {int(np.argwhere(empty)[0, -1])}"
             raise UnfitError(message, "attn_mask", "its softmax would be 0 / 0: keep at least one key")
         finite = np.where(kept, added, 0.0)
         return kept, (Offset(finite),) if finite.any() else ()
@@ -145,11 +148,11 @@ def _padding_of(array: Array, tokens: int) -> Array:
 
 def _refuse_empty(padding: Array, mask: Array) -> None:
     """Raise an `UnfitError` if any token of a sample would attend to no key at all."""
-    tokens = padding.shape[1]
-    kept = np.broadcast_to(mask, (tokens, tokens)) & (padding[:, None] == 0)
-    empty = ~kept.any(axis=-1)
+    samples, tokens = padding.shape
+    kept = mask & (padding[:, None, None] == 0)
+    empty = ~np.broadcast_to(kept.any(axis=-1), (samples, *kept.shape[1:-2], tokens))
     if empty.any():
-        sample, token = (int(i) for i in np.argwhere(empty)[0])
+        sample, *_, token = (int(i) for i in np.argwhere(empty)[0])
         message = f"every key that token {token} of sample {sample} may see is padding"
         raise UnfitError(message, "key_padding_mask", "its softmax would be 0 / 0: keep at least one key")
 

@@ -60,17 +60,26 @@ _Added = Annotated[
 ]
 _AddedRow = Annotated[tuple[_Added, ...], Field(strict=False, min_length=1)]
 _AddedRows = Annotated[tuple[_AddedRow, ...], Field(strict=False, min_length=1)]
+_AddedBlocks = Annotated[tuple[_AddedRows, ...], Field(strict=False, min_length=1)]
 
 
 def _kind_of_added(value: object) -> str:
-    return "list of rows" if isinstance(value, (list, tuple)) else "array in a file"
+    kind = _kind(value)
+    return "list of rows" if kind == "list of numbers" else kind
 
 
 AddedMask = Annotated[
-    ArrayInFile | _AddedRows,
-    Kinds({"array in a file": ArrayInFile, "list of rows": _AddedRows}, _kind_of_added),
+    ArrayInFile | _AddedRows | _AddedBlocks,
+    Kinds(
+        {
+            "array in a file": ArrayInFile,
+            "list of rows": _AddedRows,
+            "list of lists of rows": _AddedBlocks,
+        },
+        _kind_of_added,
+    ),
 ]
-"""A mask that is added to numbers: either an array in a file, or an array written out as rows."""
+"""A mask that is added to numbers: either an array in a file, or an array written out as nested lists."""
 
 _PARAMETER = "parameter"
 
