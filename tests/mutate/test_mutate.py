@@ -73,6 +73,24 @@ def test_the_smooth_config_of_an_output_layer_catches_all_it_can_see(configs):
     assert found.exit_code is ExitCode.AGREES
 
 
+LONG = ("deep_tanh_cross_entropy", "digits_gru", "digits_lstm", "wrong_lstm", "raschka_mnist")
+
+
+@pytest.mark.parametrize(
+    ("name", "sample"),
+    [
+        ("deep_tanh_cross_entropy", 20),
+        *(pytest.param(name, 40, marks=pytest.mark.slow) for name in LONG),
+    ],
+)
+def test_the_mistakes_in_a_config_are_caught_and_nearly_all_are_named(name, sample, configs):
+    of = load_spec(configs / f"{name}.yaml")
+    drawn = of.check.model_copy(update={"seed": sample})
+    found = mutate(of.model_copy(update={"check": drawn}), sample=sample)
+    assert found.caught == len(found.visible) > sample / 2
+    assert found.named >= 0.95 * found.caught
+
+
 def test_an_invisible_mistake_says_what_would_reveal_it():
     hidden = [
         mutant for mutant in mutate(spec(*SMALL, samples=1, bias="zeros")).mutants if not mutant.visible
