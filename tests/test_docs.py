@@ -24,8 +24,14 @@ TEXTS = {page: (DOCS / page).read_text(encoding="utf-8") for page in PAGES}
 RUN = {"console", "sh", "py"}
 READ = {"bash", "yaml", "yml", "toml", "c", "json", "diff", "text"}
 
-NOT_RUN = r"(python3 -m venv|source|pip install|pipx|uvx|git clone|eval|_GRADCHECK_COMPLETE)"
-"""What `bash` blocks may hold: commands that install something or set up a shell."""
+NOT_RUN = (
+    r"(python3 -m venv|source|pip install|pipx|uvx|git clone|eval|_GRADCHECK_COMPLETE"
+    r"|dask (scheduler|worker)|helm|kubectl|gradcheck check \S+ --jobs dask)"
+)
+"""What `bash` blocks may hold: commands that install something, set up a shell or need a cluster.
+
+`tests/parallel/test_dask.py` runs a cluster.
+"""
 
 
 def slow_if(condition):

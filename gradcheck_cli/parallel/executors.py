@@ -32,11 +32,13 @@ class Kind:
     package: the package that defines the class of the executor.
     width: a function that returns the present number of workers of an executor.
     shortest: the least number of seconds that a part should take, so that sending it costs little.
+    busy: a bound on the seconds that the engine is busy with one part, whether or not workers are free.
     """
 
     package: str
     width: Callable[[Any], int]
-    shortest: float
+    shortest: float = 1.0
+    busy: float = 0.005
 
 
 def _pool_width(executor: Any) -> int:
@@ -44,12 +46,12 @@ def _pool_width(executor: Any) -> int:
 
 
 KINDS = (
-    Kind("concurrent", _pool_width, shortest=0.02),
-    Kind("distributed", lambda executor: len(executor._client.nthreads()), shortest=1.0),
-    Kind("ipyparallel", lambda executor: len(executor.view.client.ids), shortest=1.0),
-    Kind("mpi4py", lambda executor: executor.num_workers or cores(), shortest=1.0),
-    Kind("executorlib", lambda executor: executor.max_workers or cores(), shortest=1.0),
-    Kind("", _pool_width, shortest=1.0),  # any other package
+    Kind("concurrent", _pool_width, shortest=0.02, busy=0.0005),
+    Kind("distributed", lambda executor: len(executor._client.nthreads())),
+    Kind("ipyparallel", lambda executor: len(executor.view.client.ids)),
+    Kind("mpi4py", lambda executor: executor.num_workers or cores()),
+    Kind("executorlib", lambda executor: executor.max_workers or cores()),
+    Kind("", _pool_width),  # any other package
 )
 
 
@@ -59,6 +61,14 @@ def kind_of(executor: Executor) -> Kind:
     packages = [module.split(".")[0] for module in own if module != "concurrent.futures._base"]
     known = {kind.package: kind for kind in KINDS}
     return next((known[package] for package in packages if package in known), known[""])
+
+
+def shortest_of(width: int, busy: float) -> float:
+    """Return how long parts must take so that an engine with `width` workers is busy half of the time.
+
+    busy: the seconds that the engine is busy with one part.
+    """
+    return 2.0 * width * busy
 
 
 @dataclass(frozen=True)
@@ -77,8 +87,12 @@ class Opened:
 
     @property
     def shortest(self) -> float:
-        """The least number of seconds that a part should take."""
-        return kind_of(self.executor).shortest
+        """The least number of seconds that a part should take.
+
+        Parts are longer for many workers, so that the engine can keep all of them busy.
+        """
+        kind = kind_of(self.executor)
+        return max(kind.shortest, shortest_of(self.width(), kind.busy))
 
     def width(self) -> int:
         """Return the present number of workers, which may change at any time; 0 if there are none."""

@@ -61,7 +61,8 @@ def at_once(seconds: float, opened: Opened) -> int:
 
     seconds: the time of one evaluation.
     """
-    return ceil(opened.width() * max(_BUSY, opened.shortest) / max(seconds, _QUICKEST))
+    for_a_while = max(_BUSY, opened.shortest) / max(seconds, _QUICKEST)
+    return ceil(opened.width() * max(_FEWEST, for_a_while))
 
 
 _BUSY = 0.25
@@ -69,6 +70,9 @@ _BUSY = 0.25
 
 A call takes several times as long, since each variable is evaluated at several points.
 """
+
+_FEWEST = 2
+"""The fewest variables per worker to evaluate together, however long one evaluation takes."""
 
 _QUICKEST = 1e-6
 """No evaluation counts as quicker than this, in seconds."""

@@ -71,7 +71,7 @@ def test_an_interruption_is_seen_beneath_another_error(explicit):
 
 
 def test_an_interruption_beneath_another_error_is_130(gradcheck, monkeypatch):
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise raised(RuntimeError("Error calling __set_name__"), KeyboardInterrupt(), True)
 
     for place in ("gradcheck_cli.checker.check", "gradcheck_cli.explain.explain.explain"):
