@@ -24,18 +24,11 @@ ROOT = Path(__file__).parent.parent
 sys.path += [str(ROOT / "tests"), str(ROOT)]
 
 
-class Nothing:
-    """A task whose parts do nothing."""
-
-    def begin(self) -> type[list]:  # type: ignore[type-arg]
-        return list
-
-
 def measured(started: Any) -> Overheads:
     """Measure the overheads on a cluster, in processor time, since other work may run on this machine."""
     from psutil import Process
 
-    from benchmarks.cluster import Nothing as Importable  # workers cannot import what a script defines
+    from benchmarks.cluster_simulation import Nothing  # the name under which workers can import it
     from gradcheck_cli.parallel.executors import Dask
 
     def used(process: Any) -> float:
@@ -47,7 +40,7 @@ def measured(started: Any) -> Overheads:
     start = used(own)
     with Dask(started.address).opened() as opened:
         connect = used(own) - start
-        shared = Shared(opened, Importable())
+        shared = Shared(opened, Nothing())
         list(shared.each([[]] * 20))  # every worker gets the task
         before = [used(process) for process in everyone]
         for _ in range(PARTS // 10):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from textwrap import dedent
 
 import numpy as np
@@ -257,11 +258,26 @@ def long_work(monkeypatch):
     monkeypatch.setattr("gradcheck_cli.directions.plan.SMALL", 0.0)
 
 
+X = np.linspace(-1.0, 1.0, 5)
+
+
+def waves(w):
+    return np.sin(w * X), np.cos(w * X) * X
+
+
 def test_a_function_is_checked_by_a_given_executor(long_work):
-    pytest.importorskip("cloudpickle")  # the function is local
-    x, executor = np.linspace(-1.0, 1.0, 5), Here()
-    assert check_gradients(lambda w: (np.sin(w * x), np.cos(w * x) * x), x + 2, executor=executor).passed
+    executor = Here()
+    assert check_gradients(waves, X + 2, executor=executor).passed
     assert executor.calls > 0
+
+
+def test_a_function_that_cannot_be_sent_is_refused(long_work):
+    with open(__file__) as file, pytest.raises(InputError, match="cannot be sent to other processes"):
+        check_gradients(partial(waves_of, file), X + 2, executor=Here())
+
+
+def waves_of(file, w):
+    return waves(w)
 
 
 def forward(x, w):
