@@ -20,6 +20,12 @@ class RisingUnits(UnitMoves):
 
     rises: Rises
 
+    @property
+    def batch(self) -> int:
+        """The number of perturbations to evaluate at once. Rises need more temporary arrays than losses."""
+        samples, fitting = len(self.objective.target), super().batch // 2
+        return max(1, fitting if fitting < samples else fitting - fitting % samples)
+
     def rise(self, which: Array, by: Array) -> Moved:
         """Return the changes of B losses. For loss i, only the element at index `which[i]` grows by `by[i]`.
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from gradcheck_cli.network.functions import in_blocks, normal_cdf, normal_pdf, sigmoid, softmax, softplus
-from gradcheck_cli.network.rise import EXPM1, LOG1P, TANH, AtRest, Rise, short
+from gradcheck_cli.network.rise import EXPM1, LOG1P, TANH, AtRest, Rise
 from gradcheck_cli.network.row_rounding import NUDGED_ACTIVATION, ActivationRounding, SoftmaxRounding
 from gradcheck_cli.network.rows import bound
 from gradcheck_cli.types import Array
@@ -176,7 +176,7 @@ def _tanh_at_rest(z: Array) -> AtRest:
 def _tanh_rise(at_rest: AtRest, d: Array) -> Array:
     """Return tanh(z + d) − tanh(z) = τ q / (1 + t τ), with τ = tanh d."""
     t, q = at_rest
-    tau = TANH(short(d))
+    tau = TANH(d)
     divisor = t * tau
     divisor += 1.0
     np.multiply(tau, q, out=tau)
@@ -191,7 +191,7 @@ def _sigmoid_at_rest(z: Array) -> AtRest:
 def _sigmoid_rise(at_rest: AtRest, d: Array) -> Array:
     """Return σ(z + d) − σ(z) = σ (1 − σ) e / (1 + σ e), with e = exp(d) − 1."""
     s, product = at_rest
-    e = EXPM1(short(d))
+    e = EXPM1(d)
     divisor = s * e
     divisor += 1.0
     e *= product
@@ -215,7 +215,7 @@ def _silu_rise(at_rest: AtRest, d: Array) -> Array:
 
 def _softplus_rise(at_rest: AtRest, d: Array) -> Array:
     """Return log(1 + e^(z+d)) − log(1 + e^z) = log(1 + σ (exp(d) − 1))."""
-    e = EXPM1(short(d))
+    e = EXPM1(d)
     e *= at_rest[0]
     return LOG1P(e)
 
@@ -227,7 +227,7 @@ def _elu_at_rest(z: Array, alpha: float) -> AtRest:
 def _elu_rise(at_rest: AtRest, d: Array) -> Array:
     """Return d to the right of 0, and alpha e^z (exp(d) − 1) to the left."""
     right, scale = at_rest
-    risen = scale * EXPM1(short(d.copy()))
+    risen = scale * EXPM1(d.copy())
     np.copyto(risen, d, where=right)
     return risen
 

@@ -56,11 +56,6 @@ def length(d: Array) -> float:
     return max(float(d.max(initial=0.0)), -float(d.min(initial=0.0)))
 
 
-def short(d: Array) -> Array:
-    """Return d with every element that is longer than `LONGEST` replaced by NaN."""
-    return d if length(d) <= LONGEST else np.where(np.abs(d) <= LONGEST, d, np.nan)
-
-
 @dataclass(frozen=True)
 class Series:
     """A function of a short d as a polynomial. Longer d are left to the function itself.
@@ -70,11 +65,13 @@ class Series:
         constant, which is 0. The polynomial is used up to this length. There, its first missing term is at
         most 2⁻⁵⁴ times the sum, which is half a unit in the last place.
     odd: whether the function is odd, so that the polynomial is d times a polynomial in d².
+    longest: the longest d. The result for a longer d is NaN.
     """
 
     function: np.ufunc
     terms: Sequence[tuple[float, tuple[float, ...]]]
     odd: bool = False
+    longest: float = LONGEST
 
     def __call__(self, d: Array) -> Array:
         """Return the function of d, exact to a few units in the last place. This may overwrite d."""
@@ -82,6 +79,8 @@ class Series:
         for up_to, coefficients in self.terms:
             if longest <= up_to:
                 return self._polynomial(coefficients, d)
+        if not longest <= self.longest:
+            d[~(np.abs(d) <= self.longest)] = np.nan
         return self.function(d, out=d)
 
     def _polynomial(self, coefficients: tuple[float, ...], d: Array) -> Array:
@@ -120,5 +119,5 @@ EXPM1 = Series(
 )
 """e^d − 1. The coefficient of d^k is 1/k!."""
 
-LOG1P = Series(np.log1p, ((2.0**-27, (-1 / 2, 1.0)), (2.0**-18, (1 / 3, -1 / 2, 1.0))))
+LOG1P = Series(np.log1p, ((2.0**-27, (-1 / 2, 1.0)), (2.0**-18, (1 / 3, -1 / 2, 1.0))), longest=np.inf)
 """log(1 + d). The coefficient of d^k is ± 1/k."""

@@ -85,7 +85,7 @@ def test_units_that_flatten_turns_into_the_output(layer, features, monkeypatch):
 
 def test_units_whose_columns_do_not_fit_a_block(monkeypatch):
     problem = problem_of((5, "tanh"), (4, "relu"), (3, "identity"), samples=50)
-    problem.objective.block = 8 * 4 * 20
+    problem.objective.block = 8 * 4 * 40  # rises need room for two
     units = units_of(problem.objective, "hidden1")
     assert units.batch == 20
     for start in range(0, 250, 20):

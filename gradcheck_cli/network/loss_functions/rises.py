@@ -9,7 +9,7 @@ import numpy as np
 
 from gradcheck_cli.network.functions import row_sums, sigmoid, softmax
 from gradcheck_cli.network.loss_functions.common import PosWeight
-from gradcheck_cli.network.rise import EXPM1, LOG1P, AtRest, Rise, short
+from gradcheck_cli.network.rise import EXPM1, LOG1P, AtRest, Rise
 from gradcheck_cli.types import Array
 
 
@@ -37,7 +37,7 @@ NEGATIVE_DOT = Rise(lambda a, target: (-target,), _dot_rise, _sizes)
 def _poisson_rise(at_rest: AtRest, d: Array) -> Array:
     """Return Σ (e^a (exp(d) − 1) − y d), the change of Σ (e^a − y a)."""
     rate, target = at_rest
-    return row_sums(rate * EXPM1(short(d.copy())) - target * d)
+    return row_sums(rate * EXPM1(d.copy()) - target * d)
 
 
 POISSON = Rise(
@@ -59,7 +59,7 @@ def _cross_entropy_rise(at_rest: AtRest, d: Array) -> Array:
     cancels, even if the label has nearly all the probability.
     """
     p, target, labelled = at_rest
-    d = short(d - row_sums(d * labelled)[..., None])
+    d = d - row_sums(d * labelled)[..., None]
     linear = row_sums(target * d)
     sums = LOG1P(row_sums(p * EXPM1(d)))
     return target.sum(axis=-1) * sums - linear
@@ -84,8 +84,8 @@ def _bce_at_rest(a: Array, target: Array, pos_weight: PosWeight) -> AtRest:
 def _bce_rise(at_rest: AtRest, d: Array) -> Array:
     """Return the change of Σ ((1 − y) softplus(a) + pos_weight y softplus(−a))."""
     negative, positive, s, r = at_rest
-    up = EXPM1(short(d.copy()))
-    down = EXPM1(short(-d))
+    up = EXPM1(d.copy())
+    down = EXPM1(-d)
     return row_sums(negative * LOG1P(s * up) + positive * LOG1P(r * down))
 
 
