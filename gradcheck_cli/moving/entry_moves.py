@@ -9,7 +9,7 @@ from functools import cached_property, partial
 import numpy as np
 
 from gradcheck_cli.moving.at_rest import AtRest, Evaluate
-from gradcheck_cli.moving.movables import Moves, deviation_of, near_rounding, rounded
+from gradcheck_cli.moving.movables import Moves, deviation_of, fitting, near_rounding, rounded
 from gradcheck_cli.moving.normalised import normalised_columns
 from gradcheck_cli.moving.part_moves import PartMoves
 from gradcheck_cli.moving.short_moves import Near
@@ -96,17 +96,17 @@ class EntryMoves(Moves):
         node, own = self.objective.graph.nodes[self._node], self.objective.own[self._node]
         value = self.objective.values[self.at]
         moved = node.step.with_entries(own, self.own, which, to, self._inputs, value)
-        losses, rounding, crossed = self._evaluated(which, moved)
+        return self._moved(which, self.objective.above(self.at, moved, slice(None), self._output_rounding))
+
+    def _moved(self, which: Array, moved: Moved) -> Moved:
+        """Return the losses, (B, N), with a rounding error of 0 for entries that cannot affect the output.
+
+        which: the index of the perturbed entry for each row of losses.
+        """
+        losses, rounding, crossed = moved
         if not self._noticed.all():
             rounding = np.where(self._noticed[which][:, None], rounding, 0.0)
         return Moved(losses, rounding, np.asarray(crossed.reshape(len(which), -1).any(axis=-1)))
-
-    def _evaluated(self, which: Array, moved: Array) -> Moved:
-        """Return the losses of N samples, (B, N), for B perturbed outputs of the step.
-
-        which: the index of the perturbed entry for each output.  moved: the perturbed outputs.
-        """
-        return self.objective.above(self.at, moved, slice(None), self._output_rounding)
 
     def evaluate(self, which: Array, to: Array, inputs: Sequence[Array]) -> Array:
         """Return B perturbed outputs of the step, (B, N, *out), for N samples.
@@ -157,17 +157,31 @@ class ChannelEntryMoves(EntryMoves):
             return None
         return self._factors.channels.spread_over(self.objective.graph.value_features[self.at])
 
-    def _evaluated(self, which: Array, moved: Array) -> Moved:
-        channels, count, samples = self._channels, len(which), len(self.objective.target)
-        if channels is None or moved.dtype != np.float64:
-            return super()._evaluated(which, moved)
-        unit = which * channels.units // len(self.position)
-        part = np.moveaxis(moved, 2 + channels.axis, 1)[np.arange(count), unit]
-        at_unit, copies = np.repeat(unit, samples), np.tile(np.arange(samples), count)
-        fixed = tuple(at_unit if axis == channels.axis else None for axis in range(moved.ndim - 2))
-        in_copies = part.reshape(-1, *part.shape[2:])
-        losses, rounding, crossed = self._parts.move_part(copies, fixed, in_copies)
-        return Moved(losses.reshape(count, -1), rounding.reshape(count, -1), crossed)
+    @cached_property
+    def _long_batch(self) -> int:
+        if self._channels is None:
+            return super()._long_batch
+        fixed = tuple(
+            np.zeros(1, dtype=np.intp) if axis == self._channels.axis else None
+            for axis in range(len(self._channels.features))
+        )
+        numbers = self._parts.widest_of(fixed) * len(self.objective.target)
+        return fitting(self._long_block, numbers)
+
+    def _move_far(self, which: Array, to: Array) -> Moved:
+        channels, samples = self._channels, len(self.objective.target)
+        if channels is None or to.dtype != np.float64:
+            return super()._move_far(which, to)
+        node, own = self.objective.graph.nodes[self._node], self.objective.own[self._node]
+        value = self.objective.values[self.at]
+        moved = node.step.units_with_entries(own, self.own, which, to, self._inputs, value, channels.axis)
+        unit = np.repeat(which * channels.units // len(self.position), samples)
+        fixed = tuple(unit if axis == channels.axis else None for axis in range(value.ndim - 1))
+        copies = np.tile(np.arange(samples), len(which))
+        losses, rounding, crossed = self._parts.move_part(copies, fixed, moved.reshape(-1, *moved.shape[2:]))
+        return self._moved(
+            which, Moved(losses.reshape(len(which), -1), rounding.reshape(len(which), -1), crossed)
+        )
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ def widest_above(graph: Graph, value: int) -> int:
     return max(math.prod(graph.value_features[each]) for each in values)
 
 
-def _fitting(block: int, numbers: int) -> int:
+def fitting(block: int, numbers: int) -> int:
     """Return the number of perturbations that fit into a block, at least 1.
 
     block: the size of the block in bytes.
@@ -147,12 +147,12 @@ class Moves:
             return self._long_batch
         own = self.near.in_rows or self.near.is_output
         widest = widest_above(self.objective.graph, self.near.at if own else self.near.first)
-        return _fitting(self.objective.block, widest * self._rows)
+        return fitting(self.objective.block, widest * self._rows)
 
     @cached_property
     def _long_batch(self) -> int:
         """The number of long steps to evaluate at once."""
-        return _fitting(self._long_block, widest_above(self.objective.graph, self.at) * self._rows)
+        return fitting(self._long_block, widest_above(self.objective.graph, self.at) * self._rows)
 
     @property
     def _long_block(self) -> int:
@@ -307,7 +307,7 @@ class UnitMoves(Moves):
     @cached_property
     def _long_batch(self) -> int:
         if self.near.chain is None and self._parts.plain:
-            return _fitting(min(self.objective.block, PART_BLOCK_BYTES), self._parts.widest)
+            return fitting(min(self.objective.block, PART_BLOCK_BYTES), self._parts.widest)
         return super()._long_batch
 
     def _move_in_row(self, samples: Array, features: Array, to: Array) -> Moved:

@@ -44,8 +44,15 @@ class PartMoves:
     def widest(self) -> int:
         """The size of the largest part that a single perturbed element changes."""
         first = np.zeros(1, dtype=np.intp)
-        fixed = (first,) * len(self.objective.graph.value_features[self.at])
-        parts = self._parts(first, fixed, self.objective.values[self.at].ravel()[:1])
+        return self.widest_of((first,) * len(self.objective.graph.value_features[self.at]))
+
+    def widest_of(self, fixed: Fixed) -> int:
+        """Return the size of the largest part that changes if the part at a position is perturbed.
+
+        fixed: the position in a single copy of a sample.
+        """
+        first = np.zeros(1, dtype=np.intp)
+        parts = self._parts(first, fixed, Resting(self.objective.values[self.at], first).at(fixed))
         return max((part.size for _, part, _ in parts), default=1)
 
     def move(self, samples: Array, features: Array, to: Array) -> Moved:

@@ -274,6 +274,20 @@ class Step:
             results.append(self.forward({**p, name: moved}, *inputs))
         return np.stack(results)
 
+    def units_with_entries(
+        self, p: Arrays, name: str, which: Array, to: Array, inputs: Inputs, output: Array, axis: int
+    ) -> Array:
+        """Return what `with_entries` changes if each entry affects only its own unit, (B, N, *out).
+
+        The result lacks the units' axis, since each output is that of the entry's unit alone.
+
+        axis: the axis of a sample of the output that holds the units.
+        """
+        moved = self.with_entries(p, name, which, to, inputs, output)
+        units = which * output.shape[1 + axis] // p[name].size
+        found: Array = np.moveaxis(moved, 2 + axis, 1)[np.arange(len(which)), units]
+        return found
+
     def heard(self, p: Arrays, features: tuple[Shape, ...], above: Array) -> tuple[Array, ...]:
         """Return, for each input, a mask of the features that can affect the network's output.
 

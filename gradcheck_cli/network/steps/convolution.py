@@ -225,16 +225,30 @@ class Convolution(Step):
         if self.groups > 1:
             return super().with_entries(p, name, which, to, inputs, output)
         units = which if name == "bias" else which // p["weight"][0].size
-        each, bias = np.arange(len(which)), p["bias"][units]
-        kernels = p["weight"][units].reshape(len(which), -1).astype(to.dtype, copy=False)
+        moved = np.repeat(output[None].astype(to.dtype, copy=False), len(which), axis=0)
+        moved[np.arange(len(which)), :, units] = self._channels_with(p, name, which, to, inputs[0])
+        return moved  # no other channel changes
+
+    def units_with_entries(
+        self, p: Arrays, name: str, which: Array, to: Array, inputs: Inputs, output: Array, axis: int
+    ) -> Array:
+        if self.groups > 1:
+            return super().units_with_entries(p, name, which, to, inputs, output, axis)
+        return self._channels_with(p, name, which, to, inputs[0])
+
+    def _channels_with(self, p: Arrays, name: str, which: Array, to: Array, x: Array) -> Array:
+        """Return the channel that each entry affects, (B, N, *size), after the entry is set to `to`."""
+        units = which if name == "bias" else which // p["weight"][0].size
+        bias, kernels = p["bias"][units], p["weight"][units].reshape(len(which), -1)
+        kernels = kernels.astype(to.dtype, copy=False)
         if name == "bias":
             bias = to
         else:
-            kernels[each, which % kernels.shape[1]] = to
-        z = np.matmul(kernels, self._columns(inputs[0])[:, 0]) + bias[:, None]  # (N, B, positions)
-        moved = np.repeat(output[None].astype(to.dtype, copy=False), len(which), axis=0)
-        moved[each, :, units] = np.swapaxes(z, 0, 1).reshape(len(which), len(output), *output.shape[2:])
-        return moved  # no other channel changes
+            kernels[np.arange(len(which)), which % kernels.shape[1]] = to
+        columns = self._columns(x)[:, 0]
+        z = np.matmul(kernels, columns.swapaxes(0, 1).reshape(kernels.shape[1], -1)) + bias[:, None]
+        size = self.windows.out(x.shape[x.ndim - self.windows.axes :])
+        return z.reshape(len(which), len(x), *size)
 
     def heard(self, p: Arrays, features: tuple[Shape, ...], above: Array) -> tuple[Array, ...]:
         reached = self.handed_down(
