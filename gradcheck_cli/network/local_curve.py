@@ -51,16 +51,18 @@ class LocalCurve:
     def rise(self, pick: Callable[[Array, slice], Array], d: Array) -> Array:
         """Return the rises after changes d, (B, …), of B copies.
 
-        pick: a function that returns, from an array like the arguments, the elements that some copies change.
+        pick: a function that returns, from an array like the arguments, the elements that some copies change,
+            in a shape that broadcasts to theirs.
         """
         rise, size = np.empty_like(d), max(1, _BLOCK * len(d) // max(1, d.size))
         *lower, highest = self._each
         for start in range(0, len(d), size):
             part = slice(start, start + size)
-            total = pick(highest, part)
-            for coefficient in reversed(lower):
-                total *= d[part]
+            total = pick(highest, part) * d[part]
+            for coefficient in reversed(lower[1:]):
                 total += pick(coefficient, part)
+                total *= d[part]
+            total += pick(lower[0], part)
             np.multiply(total, d[part], out=rise[part])
         return rise
 

@@ -56,6 +56,13 @@ class Resting:
         return np.arange(len(self.samples))
 
     @property
+    def takes_turns(self) -> bool:
+        """Whether the copies are of all samples in order, then of all samples again, and so on."""
+        count = len(self.value)
+        turns = self.samples.reshape(-1, count) if len(self.samples) % count == 0 else np.zeros((1, 0))
+        return turns.size > 0 and bool((turns == np.arange(count)).all())
+
+    @property
     def all(self) -> Fixed:
         """The position of a part that holds whole samples: None for every axis."""
         return (None,) * len(self.features)

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 from step_examples import EXAMPLES, drawn_from
 
+from gradcheck_cli.network.activations import ACTIVATIONS
 from gradcheck_cli.network.part import Resting, Risen, Valued, reshaped
 from gradcheck_cli.network.steps.dense import Dense
 from gradcheck_cli.network.steps.matmul import Matmul
+from gradcheck_cli.network.steps.pointwise import Pointwise
 from gradcheck_cli.network.steps.pooling import AvgPool
 
 COPIES, DRAWS = 6, 8
@@ -83,3 +85,30 @@ def test_only_what_changes_is_evaluated():
     assert evaluated(AvgPool((2, 2), (2, 2), (0, 0)), (3, 8, 8), (True, True, True)) == 1
     scores = Matmul(transposed=True)
     assert evaluated(scores, (2, 8, 4), (True, True, True), (2, 8, 4)) == 8
+
+
+@pytest.mark.parametrize("transposed", [True, False])
+def test_a_product_of_two_parts_that_are_rows_is_that_of_the_whole(transposed):
+    rng, step = np.random.default_rng(7), Matmul(transposed=transposed, scale=0.3)
+    samples, token = rng.integers(0, 2, COPIES), rng.integers(0, 5, COPIES)
+    a, b = rng.normal(size=(2, 3, 5, 4)), rng.normal(size=(2, 3, 5, 4) if transposed else (2, 3, 4, 5))
+    inputs = []
+    for x, fixed in ((a, (None, token, None)), (b, (None, token % 4, None))):
+        rest = Resting(x, samples)
+        inputs.append(Risen(rest, fixed, rng.normal(size=rest.at(fixed).shape)))
+    found = step.part({}, inputs, Resting(step.forward({}, a, b), samples))
+    np.testing.assert_allclose(
+        found.whole, step.forward({}, *(x.whole for x in inputs)), rtol=1e-12, atol=1e-13
+    )
+
+
+@pytest.mark.parametrize("samples", [[0, 1, 0, 1, 0, 1], [0, 0, 1, 1, 0, 1], [0, 1, 0, 1, 0]])
+def test_slow_activations_rise_by_as_much_as_their_values(samples):
+    rng, step = np.random.default_rng(5), Pointwise(ACTIVATIONS["gelu"].with_options())
+    z, samples = rng.normal(size=(2, 3, 4)), np.array(samples)
+    rest, output = Resting(z, samples), Resting(step.forward({}, z), samples)
+    for fixed in (rest.all, (np.arange(len(samples)) % 3, None)):
+        part = Risen(rest, fixed, 0.01 * rng.uniform(-1.0, 1.0, size=rest.at(fixed).shape))
+        np.testing.assert_allclose(
+            step.part({}, [part], output).value, step.forward({}, part.value), rtol=1e-14, atol=1e-15
+        )

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -69,6 +70,8 @@ class Matmul(Step):
     def part(self, p: Arrays, inputs: Sequence[Input], output: Resting) -> Part | None:
         a, b = inputs
         if isinstance(a, Part) and isinstance(b, Part):
+            if self.transposed and _is_same_row(a) and _is_same_row(b):
+                return Risen(output, output.all, self._rise_of_rows(a, b))
             rank = len(a.fixed)
             fixed, both = aligned([each.freed((rank - 2, rank - 1)) for each in (a, b)])
             return Valued(output, fixed, self._product(*both))
@@ -77,6 +80,15 @@ class Matmul(Step):
         if isinstance(a, Part):
             return _moved(of_a, of_b, self.scale, output, transposed=False)
         return _moved(of_b, of_a, self.scale, output, transposed=True)
+
+    def _rise_of_rows(self, a: Part, b: Part) -> Array:
+        """Return the rise of a bᵀ, (B, …, T, S), if one row of `a` and one row of b are perturbed."""
+        rise = np.zeros((len(a.held), *a.rest.features[:-1], b.rest.features[-2]))
+        lead: list[Any] = [slice(None)] * (len(a.fixed) - 2)
+        rise[(a.rest.copies, *lead, a.fixed[-2])] = _times(b.whole, a.rise)
+        rise[(b.rest.copies, *lead, slice(None), b.fixed[-2])] += _times(a.rest.whole, b.rise)
+        rise *= self.scale
+        return rise
 
     def link(self, k: int, inputs: Inputs, units: Array) -> Product | None:
         a, b = inputs
@@ -125,6 +137,18 @@ class Matmul(Step):
         of_rows, of_columns = above.any(axis=-1, keepdims=True), above.any(axis=-2, keepdims=True)
         of_b = np.swapaxes(of_columns, -1, -2) if self.transposed else of_columns
         return np.broadcast_to(of_rows, features[0]), np.broadcast_to(of_b, features[1])
+
+
+def _is_same_row(part: Part) -> bool:
+    """Return whether a part consists of one row of each of its matrices, with the same index in all."""
+    *lead, row, column = part.fixed
+    return row is not None and column is None and not any(index is not None for index in lead)
+
+
+def _times(matrices: Array, vectors: Array) -> Array:
+    """Return the products of matrices (…, T, K) and vectors (…, K)."""
+    product: Array = np.matmul(matrices, vectors[..., None])[..., 0]
+    return product
 
 
 @dataclass(frozen=True)

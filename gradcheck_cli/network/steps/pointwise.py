@@ -78,6 +78,9 @@ class Pointwise(Step):
 
     def _rise(self, x: Part) -> Array:
         curve, samples = x.rest.once(self._curve), x.rest.samples
+        if x.rest.takes_turns and len(x.free) == len(x.fixed):  # then nothing needs to be gathered
+            in_turns = x.rise.reshape(-1, *x.rest.value.shape)
+            return curve.rise(lambda array, part: array, in_turns).reshape(x.rise.shape)
 
         def pick(array: Array, part: slice) -> Array:
             at = tuple(None if index is None else index[part] for index in x.fixed)
