@@ -6,6 +6,7 @@ Slopes of a few entries are enough to verify either. They are central difference
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,7 +56,11 @@ def right_for_other_data(objective: ForeignObjective, comparison: Comparison) ->
     which = _worst(comparison)
     if not which.size or objective.function.kernels:
         return
-    analytic, name = comparison.analytic.ravel()[which], comparison.name
+    with suppress(Exception):  # the code may fail in any way at another point
+        yield from _found(objective, comparison.name, which, comparison.analytic.ravel()[which])
+
+
+def _found(objective: ForeignObjective, name: str, which: Array, analytic: Array) -> Iterator[Made]:
     slopes = _slopes(objective, name, which, objective.function.parameters)
     for words, part in _parts(objective):
         if slopes.explain(analytic, part):

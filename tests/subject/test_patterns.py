@@ -70,6 +70,18 @@ def test_a_gradient_of_0_that_is_undecided_on_a_staircase_gets_a_note():
     assert any("the loss is a staircase in parameters" in note for note in caught.value.report.unusual)
 
 
+def test_a_function_that_fails_at_other_points_keeps_its_verdict():
+    at = np.array([0.999, -0.5])
+
+    def function(p):
+        if (np.abs(p) >= 1.0).any():
+            raise ValueError("out of range")
+        return np.arcsin(p).sum(), 1.5 / np.sqrt(1.0 - p * p)
+
+    with pytest.raises(WrongGradientError):
+        check_gradients(function, at)
+
+
 def test_a_staircase_and_another_mistake_are_both_said():
     def loss(p):
         return float((np.sign(p["w"]) * p["b"]).sum() ** 2)
