@@ -40,8 +40,8 @@ class Overheads:
     send: float
 
 
-MEASURED = Overheads(connect=1.0, latency=0.02, send=0.002)
-"""Typical values of this measurement, for `--simulate`."""
+MEASURED = Overheads(connect=0.3, latency=0.004, send=0.0014)
+"""The processor time that `cluster.py` measured with dask 2026.8 (2026-11-28), for `--simulate`."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,11 @@ def _time_of_call(work: list[float], workers: int, costs: Overheads, rng: np.ran
 
 def rows(costs: Overheads, entries: int = ENTRIES) -> Iterator[str]:
     """Yield a table of parts, time and efficiency for every number of workers and duration."""
-    yield "| one evaluation | " + " | ".join(f"{workers:,} workers" for workers in WORKERS) + " |"
+    yield (
+        "| one evaluation | "
+        + " | ".join(f"{workers:,} worker{'s' * (workers > 1)}" for workers in WORKERS)
+        + " |"
+    )
     yield "|---:|" + "---:|" * len(WORKERS)
     for each in SECONDS:
         found = [simulated(entries, each, workers, costs) for workers in WORKERS]
