@@ -19,6 +19,7 @@ from gradcheck_cli.network.factors import Rows
 from gradcheck_cli.network.network import gradients
 from gradcheck_cli.network.rounding import gradient_rounding
 from gradcheck_cli.numerical.objective import Use
+from gradcheck_cli.numerical.reference import UnitDifferences
 from gradcheck_cli.numerical.schemes import SCHEMES
 from gradcheck_cli.problem.problem import build_problem
 from gradcheck_cli.subject import load
@@ -205,18 +206,32 @@ def test_a_gradient_that_is_not_finite_is_wrong(value, tmp_path):
     assert report.worst(1)[0][1].index == (2, 1)
 
 
-def test_certifying_and_escalating_give_the_verdict_of_the_whole_ladder(tmp_path):
-    """Only entries that do not agree at once take the whole ladder, without a change of the verdicts."""
+class Evaluations:
+    """Counts the evaluations that a check announces."""
+
+    count = 0
+
+    def expect(self, evaluations: int) -> None:
+        self.count += evaluations
+
+    def advance(self, evaluations: int) -> None: ...
+
+    def doing(self, what: str) -> None: ...
+
+    def spread_over(self, workers: int) -> None: ...
+
+
+def test_only_entries_that_do_not_agree_at_once_take_the_whole_ladder(tmp_path):
     spec = NETWORKS["deep tanh cross-entropy"]
     problem = build_problem(spec)
-    wrong = MISTAKES["one entry"](
-        problem, gradients(problem.network, problem.parameters, problem.x, problem.target)
-    )
-    report = check(with_gradients(spec, wrong, tmp_path))
-    assert report.wrong == 1
-    entry = report.worst(1)[0][1]
-    untouched = next(c for c in report.comparisons if c.name == "output.weight")
-    assert entry.error < 0.1 * np.median(untouched.error)
+    right = gradients(problem.network, problem.parameters, problem.x, problem.target)
+    wrong = MISTAKES["one entry"](problem, right)
+    few, some, all_of_them = Evaluations(), Evaluations(), Evaluations()
+    assert check(spec, few).wrong == 0
+    assert check(with_gradients(spec, wrong, tmp_path), some).wrong == 1
+    units = UnitDifferences(problem.objective, SCHEMES["adaptive"], progress=all_of_them)
+    units.estimate_by_whole_ladder(list(right))
+    assert few.count < some.count < all_of_them.count / 2
 
 
 @pytest.mark.parametrize("scheme", ["forward", "backward", "central", "five-point", "complex"])

@@ -61,13 +61,21 @@ def right_for_other_data(objective: ForeignObjective, comparison: Comparison) ->
 
 
 def _found(objective: ForeignObjective, name: str, which: Array, analytic: Array) -> Iterator[Made]:
-    slopes = _slopes(objective, name, which, objective.function.parameters)
-    for words, part in _parts(objective):
-        if slopes.explain(analytic, part):
-            yield Made(PART_OF_SAMPLES, "", name, place=words)
-    first, other = (elsewhere(objective.function.parameters, seed) for seed in (0, 1))
-    if _is_right_at(first, objective, name, which) and not _is_right_at(other, objective, name, which):
+    if parts := _parts(objective):
+        slopes = _slopes(objective, name, which, objective.function.parameters)
+        for words, part in parts.items():
+            if slopes.explain(analytic, part):
+                yield Made(PART_OF_SAMPLES, "", name, place=words)
+    if _is_kept(objective, name, which):
         yield Made(EARLIER_CALL, "", name)
+
+
+def _is_kept(objective: ForeignObjective, name: str, which: Array) -> bool:
+    """Return whether the gradient is right at the point of the first call, and at no other point."""
+    first, other = (elsewhere(objective.function.parameters, seed) for seed in (0, 1))
+    if not _is_right_at(first, objective, name, which[:1]):  # one entry usually suffices to tell
+        return False
+    return _is_right_at(first, objective, name, which) and not _is_right_at(other, objective, name, which)
 
 
 def _is_right_at(point: Mapping[str, Array], objective: ForeignObjective, name: str, which: Array) -> bool:
@@ -103,12 +111,12 @@ def _slope(
     return np.asarray(np.subtract(*losses) / (above.flat[entry] - below.flat[entry]))
 
 
-def _parts(objective: ForeignObjective) -> Iterator[tuple[str, Array]]:
-    """Yield parts of the samples in words, each with a mask of its S loss terms."""
+def _parts(objective: ForeignObjective) -> dict[str, Array]:
+    """Return parts of the samples, each a mask of its S loss terms, by their description."""
     terms = len(objective.losses)
     n = objective.function.samples or terms
     if n < _SAMPLES or terms % n:
-        return
+        return {}
     i = np.arange(n)
     parts = {
         "the first half of the samples": i < n // 2,
@@ -120,4 +128,4 @@ def _parts(objective: ForeignObjective) -> Iterator[tuple[str, Array]]:
         "the first sample": i == 0,
         "the last sample": i == n - 1,
     }
-    yield from ((words, np.repeat(mask, terms // n)) for words, mask in parts.items())
+    return {words: np.repeat(mask, terms // n) for words, mask in parts.items()}
