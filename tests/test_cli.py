@@ -239,10 +239,10 @@ def failing(error: BaseException, where: str):
     """Return gradcheck's own check, except that it fails for one spec."""
     from gradcheck_cli.checker import check
 
-    def wrapped(spec, progress=None):
+    def wrapped(spec, *how, **named):
         if spec.check.seed == int(where):
             raise error
-        return check(spec, progress)
+        return check(spec, *how, **named)
 
     return wrapped
 

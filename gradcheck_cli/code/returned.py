@@ -316,23 +316,33 @@ def refuse_other_losses(first: Evaluation, second: Evaluation, code: Callee) -> 
         )
 
 
-def refuse_other_gradients(first: Evaluation, second: Evaluation, code: Callee) -> None:
-    """Raise an `InputError` if the gradients of two equal calls differ more than threads can explain."""
+def refuse_other_gradients(
+    first: Evaluation, second: Evaluation, again: Callable[[], Evaluation], code: Callee
+) -> None:
+    """Raise an `InputError` if the gradients of two equal calls differ more than threads can explain.
+
+    again: a function that repeats the call.
+    """
     different = [n for n in first.gradients if not same(first.gradients[n], second.gradients[n], first.apart)]
     if not different:
         return
     names = ", ".join(f"'{name}'" for name in different)
-    ratios = [_ratio(first.gradients[name], second.gradients[name], first.apart) for name in different]
-    if None not in ratios:
-        message = (
-            f"seems to accumulate its gradients across calls: the second call returns {ratios[0]:.6g} times"
-        )
+    third, fourth = again(), again()
+    if all(_adds_the_same(name, first, second, third, fourth) for name in different):
         raise code.complain(
-            f"{message} the gradients of the first, for {names}",
+            f"seems to accumulate its gradients across calls: every call adds the same to those of {names}",
             "set the gradients to 0 at the start of every call",
         )
     raise code.complain(
         f"returns different gradients when called twice with the same arguments, for {names}", _SEED
+    )
+
+
+def _adds_the_same(name: str, *calls: Evaluation) -> bool:
+    """Return whether a gradient grows by the same from the first to the second call as in the next two."""
+    one, two, three, four = (call.gradients[name].astype(np.float64) for call in calls)
+    return len({array.shape for array in (one, two, three, four)}) == 1 and same(
+        two - one, four - three, 1e3 * calls[0].apart
     )
 
 
@@ -370,11 +380,3 @@ def same(first: Array, second: Array, apart: float) -> bool:
         return True
     size = np.max(np.abs(first, dtype=np.float64), initial=0.0)
     return bool(np.allclose(first, second, rtol=0.0, atol=apart * size, equal_nan=True))
-
-
-def _ratio(first: Array, second: Array, apart: float) -> float | None:
-    """Return k if the second array is k times the first, up to the tolerance `apart`; otherwise None."""
-    a, b = first.astype(np.float64).ravel(), second.astype(np.float64).ravel()
-    square = float(a @ a)
-    k = float(a @ b) / square if square else np.nan
-    return k if np.isfinite(k) and same(k * a, b, apart) else None

@@ -29,5 +29,5 @@ def verified(
     refuse_unwritten(lambda: observe()[0], code)
     refuse_infinite(first.losses, code, arises)
     refuse_other_losses(first, second, code)
-    refuse_other_gradients(first, second, backward or code)
+    refuse_other_gradients(first, second, lambda: observe()[0], backward or code)
     return first, remarks

@@ -101,6 +101,7 @@ def compared(of: Problem, found: Gradients, dtype: Any = np.float64) -> list[Com
             eps,
         )
         for name, value in found.items()
+        if name in exact
     ]
 
 
