@@ -48,3 +48,18 @@ class Judge:
         """Return the report on these gradients, as if the network's own backprop had returned them."""
         analytic = replace(self._subject.analytic, values=dict(values))
         return replace(self._subject, analytic=analytic).check(self.how, looks=self._looks)
+
+
+class Evaluations:
+    """A progress report that counts the evaluations that a check announces."""
+
+    count = 0
+
+    def expect(self, evaluations: int) -> None:
+        self.count += evaluations
+
+    def advance(self, evaluations: int) -> None: ...
+
+    def doing(self, what: str) -> None: ...
+
+    def spread_over(self, workers: int) -> None: ...

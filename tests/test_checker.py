@@ -7,7 +7,7 @@ from itertools import islice
 import numpy as np
 import pytest
 from build import spec_of
-from judged import Judge
+from judged import Evaluations, Judge
 from mistakes import MISTAKES, conventions, effect
 from pydantic import ValidationError
 from random_networks import FAMILIES, problem_or_none
@@ -204,21 +204,6 @@ def test_a_gradient_that_is_not_finite_is_wrong(value, tmp_path):
     assert report.wrong == 1
     assert report.worst(1)[0][0] == "hidden1.weight"
     assert report.worst(1)[0][1].index == (2, 1)
-
-
-class Evaluations:
-    """Counts the evaluations that a check announces."""
-
-    count = 0
-
-    def expect(self, evaluations: int) -> None:
-        self.count += evaluations
-
-    def advance(self, evaluations: int) -> None: ...
-
-    def doing(self, what: str) -> None: ...
-
-    def spread_over(self, workers: int) -> None: ...
 
 
 def test_only_entries_that_do_not_agree_at_once_take_the_whole_ladder(tmp_path):

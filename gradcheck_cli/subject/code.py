@@ -6,7 +6,6 @@ The gradients are checked by finite differences of the code's loss.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any
@@ -23,7 +22,7 @@ from gradcheck_cli.code.precision import measured_noise
 from gradcheck_cli.code.sources import read_code
 from gradcheck_cli.code.unwritten import refuse_erratic
 from gradcheck_cli.comparison import Comparison
-from gradcheck_cli.directions.plan import Plan, plan
+from gradcheck_cli.directions.plan import plan
 from gradcheck_cli.entries.check import check_literally
 from gradcheck_cli.entries.claim import Claim, claim_of, largest_of
 from gradcheck_cli.errors import bad_input
@@ -40,8 +39,10 @@ from gradcheck_cli.report import Checked, Report
 from gradcheck_cli.spec.check import CheckSpec
 from gradcheck_cli.spec.gradients import FromCode
 from gradcheck_cli.spec.spec import Spec
+from gradcheck_cli.subject.both_modes import of_both_modes
 from gradcheck_cli.subject.by_sites import checked_through_sites, joined
 from gradcheck_cli.subject.said import Said, describe, samples, unlike
+from gradcheck_cli.subject.sharing import Sharing, alone, by_workers
 from gradcheck_cli.subject.subject import report_of
 from gradcheck_cli.types import Array
 from gradcheck_cli.verdict import Verdict
@@ -51,18 +52,6 @@ if TYPE_CHECKING:
 
     from gradcheck_cli.code.pool import Source
     from gradcheck_cli.diagnose.diagnosis import Diagnosis  # only wrong gradients need its package
-
-Sharing = Callable[[ForeignObjective, Plan, Progress | None], AbstractContextManager[ForeignObjective]]
-"""A function that takes an objective, a plan and a progress display, and returns a context.
-
-The context yields an objective that several processes evaluate, if the plan has enough work for them.
-"""
-
-
-def _alone(
-    objective: ForeignObjective, way: Plan, progress: Progress | None
-) -> AbstractContextManager[ForeignObjective]:
-    return nullcontext(objective)
 
 
 @dataclass(frozen=True)
@@ -91,7 +80,7 @@ class CodeSubject:
     before: Sequence[Callable[[], CodeSubject]]
     other_modes: Mapping[str, Callable[[], CodeSubject]]
     others: Sequence[Callable[[], CodeSubject]]
-    shared: Sharing = _alone
+    shared: Sharing = alone
 
     @np.errstate(all="ignore")  # numbers that are not finite get a verdict or an error, not a warning
     def check(self, how: CheckSpec, progress: Progress | None = None, clock: Clock = now) -> Report:
@@ -112,7 +101,7 @@ class CodeSubject:
             report = found if found.verdict is Verdict.WRONG else report
         for mode, other in self.other_modes.items():
             found = other()._check(how, progress, clock)
-            report = _of_both_modes(report, found, mode)
+            report = of_both_modes(report, found, mode)
             if report.source == found.source:
                 break
         return report
@@ -206,32 +195,6 @@ def _along_directions(
     return check_along_directions(claim, code, how, progress, told)
 
 
-_REVERSE = "reverse mode (vjp)"
-
-
-def _of_both_modes(reverse: Report, other: Report, mode: str) -> Report:
-    """Return the report to show for the two modes: the report of a wrong mode, or else of an undecided mode.
-
-    If only one mode is wrong, the report says so.
-
-    mode: the name of the mode of the report `other`.
-    """
-    wrong = [report for report in (reverse, other) if report.verdict is Verdict.WRONG]
-    if not wrong:
-        if not other.passed:
-            return reverse if not reverse.passed else other
-        return replace(reverse, unusual=(*reverse.unusual, f"{mode} agrees as well"))
-    first, diagnosis = wrong[0], wrong[0].diagnosis
-    right, faulty = (mode, _REVERSE) if first is reverse else (_REVERSE, mode)
-    if len(wrong) == 2:
-        place = f"{_REVERSE} and {mode} are both wrong"
-    elif (other if first is reverse else reverse).passed:
-        place = f"{right} agrees with finite differences, so the fault is in {faulty}"
-    else:
-        return first
-    return replace(first, diagnosis=diagnosis and replace(diagnosis, places=(place, *diagnosis.places)))
-
-
 # --- loading -----------------------------------------------------------------------------------------------
 
 
@@ -258,22 +221,7 @@ def shared_out(subject: CodeSubject, source: Source, engine: Engine) -> CodeSubj
 
     source: the code, in a form that workers can load.
     """
-    return replace(subject, shared=partial(_by_workers, source, engine))
-
-
-@contextmanager
-def _by_workers(
-    source: Source, engine: Engine, objective: ForeignObjective, way: Plan, progress: Progress | None
-) -> Iterator[ForeignObjective]:
-    if way.is_small:
-        yield objective
-        return
-    from gradcheck_cli.code.pool import Case, Workers
-
-    function = objective.function
-    case = Case(source, function.parameters, objective.losses, objective.noise)
-    with engine.opened() as opened:
-        yield replace(objective, evaluator=Workers(case, function, opened, way.each, progress))
+    return replace(subject, shared=partial(by_workers, source, engine))
 
 
 def read_function(spec: Spec, source: FromCode) -> tuple[Function, Inputs]:

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from judged import Evaluations
 
 from gradcheck_cli import InputError, Verdict, load_spec
 from gradcheck_cli.cli import main
@@ -181,24 +182,12 @@ def test_shared_looks_change_no_verdict(of):
 
 
 def test_each_look_is_taken_once():
-    class Counted:
-        evaluations = 0
-
-        def expect(self, evaluations: int) -> None:
-            self.evaluations += evaluations
-
-        def doing(self, what: str) -> None: ...
-
-        def spread_over(self, workers: int) -> None: ...
-
-        def advance(self, evaluations: int) -> None: ...
-
     of = kinked()
-    subject, looks, first, again = subject_of(of), Remembered(), Counted(), Counted()
+    subject, looks, first, again = subject_of(of), Remembered(), Evaluations(), Evaluations()
     subject.check(of.check, first, looks=looks)
     subject.check(of.check, again, looks=looks)
-    assert first.evaluations > 300
-    assert again.evaluations == 0
+    assert first.count > 300
+    assert again.count == 0
 
 
 def test_several_processes_find_the_same():
