@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from zlib import crc32
+
 import numpy as np
 import pytest
 from build import problem_of, units_of
 
+from gradcheck_cli import InputError
 from gradcheck_cli.network.activations import ACTIVATIONS
 from gradcheck_cli.network.losses import LOSSES
 from gradcheck_cli.numerical.estimate import differentiate
@@ -34,6 +38,18 @@ def network(rng, activation, loss, depth, scale, spread):
     return problem_of(*layers, loss=loss, parameters=parameters, data=data)
 
 
+def finite_network(rng, activation, loss):
+    """Return a problem whose weights, inputs and depth vary widely, and whose loss is finite."""
+    while True:
+        scale, spread = 10.0 ** rng.uniform(-1.5, 0.3), 10.0 ** rng.uniform(-2.0, 1.0)
+        with suppress(InputError):
+            return network(rng, activation, loss, int(rng.integers(1, 4)), scale, spread)
+
+
+def seed_of(*names):
+    return crc32(" ".join(names).encode())
+
+
 def exact_slopes(units):
     """Return the slopes of a network in wide floats by the complex step, which has no truncation error."""
     with np.errstate(all="ignore"):
@@ -45,23 +61,21 @@ def exact_slopes(units):
 @pytest.mark.parametrize("loss", LOSSES_WITH_RISES)
 @pytest.mark.parametrize("activation", WITH_RISES)
 def test_slopes_from_rises_are_as_exact_as_their_bounds_say(activation, loss):
-    rng = np.random.default_rng()
-    scale, spread = 10.0 ** rng.uniform(-1.5, 0.3), 10.0 ** rng.uniform(-2.0, 1.0)
-    problem = network(rng, activation, loss, int(rng.integers(1, 4)), scale, spread)
+    problem = finite_network(np.random.default_rng(seed_of(activation, loss)), activation, loss)
     for layer in ("hidden1", "output"):
         units, wide = (units_of(each, layer) for each in (problem.objective, problem.objective.widest))
         assert isinstance(units, RisingMovable)
         slopes, exact = slopes_by_rises(units, np.arange(len(units.position))), exact_slopes(wide)
         known = np.isfinite(slopes.value) & ~slopes.crossed
         off = np.abs(slopes.value - exact)[known].astype(float)
-        assert (off <= slopes.noise[known]).all(), (scale, spread)
+        assert (off <= slopes.noise[known]).all()
 
 
 @pytest.mark.parametrize("loss", LOSSES_WITH_RISES)
 @pytest.mark.parametrize("activation", WITH_RISES)
 def test_rises_are_differences_of_losses(activation, loss):
     """Losses are evaluated by other code, with the functions themselves."""
-    problem = network(np.random.default_rng(), activation, loss, 2, 0.5, 1.0)
+    problem = network(np.random.default_rng(seed_of(activation, loss)), activation, loss, 2, 0.5, 1.0)
     for layer in ("hidden1", "hidden2", "output"):
         units = units_of(problem.objective, layer)
         for which in (np.arange(len(units.position)), np.arange(0, len(units.position), 3)):
