@@ -14,6 +14,7 @@ from functools import cached_property
 
 import numpy as np
 
+from gradcheck_cli.network.rise import length
 from gradcheck_cli.types import Array
 
 RADIUS = 2.0**-6
@@ -69,4 +70,4 @@ class LocalCurve:
 
 def is_near(d: Array) -> bool:
     """Return whether no change in d is longer than `RADIUS`, or is NaN."""
-    return bool(d.max(initial=0.0) <= RADIUS and d.min(initial=0.0) >= -RADIUS)
+    return length(d) <= RADIUS

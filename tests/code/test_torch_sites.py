@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
-from textwrap import dedent
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from torch_nets import LATER, NORMALISED, sites_of, spec_of
 
 from gradcheck_cli import Verdict, WrongGradientError, check, check_torch, load_spec
 from gradcheck_cli.code import torch_searched, torch_sites, torch_unrolled
@@ -27,94 +27,6 @@ def patience(monkeypatch):
         monkeypatch.setattr(f"gradcheck_cli.{module}.PATIENCE", np.inf)
 
 
-HEAD = """
-import torch
-from torch import nn
-from torch.nn import functional as F
-
-torch.manual_seed(0)
-
-
-class Product(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, x, w):
-        ctx.save_for_backward(x, w)
-        return x @ w.t()
-
-    @staticmethod
-    def backward(ctx, g):
-        x, w = ctx.saved_tensors
-        dw = g.flatten(0, -2).t() @ x.flatten(0, -2)
-        MISTAKE
-        return g @ w, dw
-
-
-class Own(nn.Linear):
-    def forward(self, x):
-        return Product.apply(x, self.weight) + self.bias
-
-
-class Net(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.a, self.b, self.c = nn.Linear(SIZE, 20), PARTS
-
-    def forward(self, x):
-        FORWARD
-
-
-def data():
-    torch.manual_seed(0)
-    return torch.randn(6, *SHAPE), torch.randn(6, *OUT)
-
-
-def loss(output, y):
-    terms = (output - y).square().flatten(1).mean(1)
-    return LOSS
-
-
-NET = Net().DTYPE()
-
-
-def build():
-    return NET, loss
-"""
-
-
-def spec_of(
-    tmp_path,
-    forward="return self.c(torch.tanh(self.b(torch.tanh(self.a(x)))))",
-    parts="Own(20, 20), nn.Linear(20, 20)",
-    shape=(20,),
-    out=(20,),
-    mistake="pass",
-    loss="terms",
-    dtype="double",
-    how="",
-):
-    filled = {
-        "MISTAKE": mistake,
-        "PARTS": parts,
-        "SIZE": str(shape[-1]),
-        "SHAPE": str(shape),
-        "OUT": str(out),
-        "LOSS": loss,
-        "DTYPE": dtype,
-        "FORWARD": forward,
-    }
-    source = dedent(HEAD)
-    for name, value in filled.items():
-        source = source.replace(name, value)
-    (tmp_path / "net.py").write_text(source)
-    (tmp_path / "net.yaml").write_text(f"gradients: {{torch: net.py:build}}\n{how}\n")
-    return load_spec(tmp_path / "net.yaml")
-
-
-def sites_of(spec):
-    function, _ = read_function(spec, spec.gradients)
-    return function.sites(list(function.parameters))
-
-
 def tensors(*modules):
     return {f"{module}.{name}" for module in modules for name in ("weight", "bias")}
 
@@ -122,7 +34,6 @@ def tensors(*modules):
 # --- which parameters have sites ----------------------------------------------------------------------------
 
 ALL = tensors("a", "b", "c")
-LATER = "h = self.b(torch.tanh(self.a(x)))\n        return self.c({})"
 OWN_MATRIX = """type('M', (nn.Module,), {'forward': lambda s, x: x @ s.weight + s.bias})(), nn.Linear(20, 20)
         self.b.weight, self.b.bias = nn.Parameter(torch.randn(20, 20) / 4), nn.Parameter(torch.zeros(20))"""
 FUSED = "type('F', (Own,), {'forward': lambda s, x: Own.forward(s, x).relu()})(20, 20), nn.Linear(20, 20)"
@@ -137,7 +48,6 @@ TABLE = "nn.Embedding(30, 20, padding_idx=0), nn.Linear(20, 20)"
 LOOKED_UP = "return self.c(torch.tanh(self.a(x) + self.b((9 * x[:, 0]).long() % 30)))"
 NORM = "nn.LayerNorm((16, 20)), nn.Linear(20, 20)"
 OTHERS = tensors("a", "c")  # what is left of b, its bias, takes fewer evaluations literally
-NORMALISED = LATER.format("F.batch_norm(h, None, None, training=True)")
 
 SEQUENCES = {"shape": (2, 20), "out": (2, 20)}
 
@@ -245,49 +155,6 @@ def test_other_upstreams_need_no_search_of_their_own(loss, tmp_path, monkeypatch
     assert (len(searches), again.uses) == (1, known.uses)
     np.testing.assert_allclose(again.rest(), -0.5 * known.rest(), rtol=1e-12)
     np.testing.assert_allclose(again.rest().sum(), other.losses(function.parameters).sum(), rtol=1e-12)
-
-
-# --- many features in one forward pass ----------------------------------------------------------------------
-
-NOISY = "self.b(torch.tanh(self.a(x))) + 0.0 * torch.rand(()).item()"
-TOGETHER = {
-    "with a backward written by hand": ("together", {}),
-    "with recurrent layers": ("together", FOUND["in an LSTM"][1]),
-    "with samples that depend on each other": ("together", {"forward": NORMALISED}),
-    "with batch normalisation in training": (
-        "together_with_buffers",
-        {"parts": "nn.Linear(20, 20), nn.BatchNorm1d(20)"},
-    ),
-    "with a number for Python": ("one_by_one", {"forward": f"return self.c({NOISY})"}),
-}
-
-
-@pytest.mark.parametrize("case", TOGETHER)
-def test_features_are_perturbed_together_if_the_losses_are_then_the_same(case, tmp_path):
-    passes, how = TOGETHER[case]
-    sites = sites_of(spec_of(tmp_path, **how))
-    assert {each.__name__ for each in sites.passes} == {passes}
-    rng = np.random.default_rng()
-    for site in range(len(sites.spots)):
-        features, samples = sites.values(site).shape
-        some = rng.integers(features, size=3)
-        shifts = rng.normal(size=(3, samples))
-        alone = [sites.shifted(site, [f], s[None])[0] for f, s in zip(some, shifts, strict=True)]
-        np.testing.assert_allclose(sites.shifted(site, list(some), shifts), alone, rtol=1e-10)
-
-
-def test_a_module_that_stores_intermediate_results_finds_its_own_again(tmp_path):
-    stored = "self.seen = getattr(self, 'seen', 0.0) + self.a(x).mean().detach()"
-    spec = spec_of(tmp_path, forward=f"{stored}\n        return self.c(torch.tanh(self.b(self.a(x))))")
-    sites = sites_of(spec)
-    assert {each.__name__ for each in sites.passes} == {"together"}
-    assert check(spec).verdict is Verdict.AGREES
-
-
-def test_a_forward_pass_that_vmap_would_change_runs_for_one_feature_at_a_time(tmp_path):
-    changed = "h * (1.0 + torch._C._functorch.is_batchedtensor(h))"
-    sites = sites_of(spec_of(tmp_path, forward=LATER.format(changed)))
-    assert [each.__name__ for each in sites.passes] == ["one_by_one", "one_by_one", "together"]
 
 
 # --- the verdict ------------------------------------------------------------------------------------------
