@@ -49,9 +49,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if not config.option.left_out:
         return
     skipped = set(config.cache.get(KEY, []))  # without the cache, the skipped tests are not known
-    chosen = [item for item in items if _is_left_out(item, skipped)]
-    config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
-    items[:] = chosen
+    others = [item for item in items if not _is_left_out(item, skipped)]
+    items[:] = [item for item in items if _is_left_out(item, skipped)]
+    config.hook.pytest_deselected(items=others)
 
 
 def _is_left_out(item: pytest.Item, skipped: set[str]) -> bool:

@@ -286,7 +286,7 @@ class Search:
         if state.number >= self.most and not state.kinds & TENSOR_KINDS:
             return
         for made, candidate in self._wrongly(state, part, name, data, penalty):
-            if number_of((*state.made, *made)) <= self.most and target.matches(candidate):
+            if target.matches(candidate) and number_of((*state.made, *made)) <= self.most:
                 yield self._reproduced(replace(state, made=(*state.made, *made)), target, candidate)
 
     def _scales(self, state: State, name: str) -> Iterator[float]:

@@ -83,8 +83,8 @@ def _tried_one_by_one(sums: Sequence[tuple[Array, Array, Array]], count: int) ->
     """Return the samples' weights, (count, 1), that best reproduce the sum with the most entries.
 
     The subsets of the samples are tried one by one, since the sums have too few entries to solve for the
-    weights. Returns None if even the largest sum has fewer than `_FEWEST` entries, or if δ or f is not
-    finite.
+    weights. Returns None if no subset is near, if even the largest sum has fewer than `_FEWEST` entries, or
+    if δ or f is not finite.
     """
     found, delta, f = max(sums, key=lambda each: each[0].size)
     if not (np.isfinite(delta).all() and np.isfinite(f).all()) or found.size < _FEWEST:
@@ -92,24 +92,22 @@ def _tried_one_by_one(sums: Sequence[tuple[Array, Array, Array]], count: int) ->
     i, j = np.unravel_index(np.arange(min(found.size, _MOST_ENTRIES)), found.shape)
     of_samples, wanted = delta[:, i] * f[:, j], found.reshape(-1)[:_MOST_ENTRIES]
     members = _all_subsets(count) if count <= _MOST_TO_TRY else _both_ends(count)
-    if count <= _MOST_TO_TRY:
-        totals = members @ of_samples
-    else:  # the same product by cumulative sums, which is faster
-        first = np.cumsum(of_samples[:-1], axis=0)
-        totals = np.vstack([first, of_samples.sum(axis=0) - first])
     best, least = None, np.inf
-    for weight in (np.ones((len(members), 1)), count / members.sum(axis=1, keepdims=True)):
-        off = np.abs(weight * totals - wanted).max(axis=1)
-        k = int(off.argmin())
-        if off[k] < least:
-            least, best = float(off[k]), (weight[k] * members[k])[:, None]
+    at_first = members @ of_samples[:, 0]  # excludes nearly all subsets, at the cost of one entry
+    tolerance = _NEAR * (np.abs(of_samples[:, 0]).sum() + abs(wanted[0]))
+    for weights in (np.ones(len(members)), count / members.sum(axis=1)):
+        near = np.flatnonzero(np.abs(weights * at_first - wanted[0]) <= tolerance)
+        off = np.abs(weights[near, None] * (members[near] @ of_samples) - wanted).max(axis=1, initial=0.0)
+        if len(near) and off.min() < least:
+            k = near[off.argmin()]
+            least, best = float(off.min()), (weights[k] * members[k])[:, None]
     return best
 
 
 @cache
 def _all_subsets(count: int) -> Array:
     """Return all subsets of `count` samples except the empty and the full one, each as a row of 0 and 1."""
-    return (np.arange(1, 2**count - 1)[:, None] >> np.arange(count)) & 1
+    return ((np.arange(1, 2**count - 1)[:, None] >> np.arange(count)) & 1).astype(float)
 
 
 @cache
@@ -118,7 +116,7 @@ def _both_ends(count: int) -> Array:
 
     The rows select the first 1, 2, … and count − 1 samples. The complements of these subsets follow.
     """
-    first = np.tri(count - 1, count, dtype=int)
+    first = np.tri(count - 1, count)
     return np.vstack([first, 1 - first])
 
 
