@@ -1,7 +1,7 @@
-"""With `--dist loadgroup`, the tests of the site run in one process, since each needs the pages on mistakes.
+"""With `--dist loadgroup`, tests that share an expensive fixture run in one process.
 
-Making those pages takes longer than any test. The marker `xdist_group` of pytest-xdist 3.8 would do the same,
-but has no effect with pytest 9.
+Making the pages on mistakes, or starting a cluster, takes longer than any test that uses them. The marker
+`xdist_group` of pytest-xdist 3.8 would do the same, but has no effect with pytest 9.
 """
 
 from __future__ import annotations
@@ -10,13 +10,21 @@ from typing import Any
 
 import pytest
 
-TOGETHER = (
-    "tests/test_site.py::",
-    "tests/test_mistake_pages.py::test_a_page_is_what_its_program_and_its_spec_lead_to",
-    "tests/test_mistake_pages.py::test_the_index_links_to_every_page_and_every_link_has_a_target",
-    "tests/test_mistake_pages.py::test_the_mistake_is_in_the_lines_that_the_page_marks",
-)
-"""What the names of these tests begin with."""
+TOGETHER = {
+    "site": (
+        "tests/test_site.py::",
+        "tests/test_mistake_pages.py::test_a_page_is_what_its_program_and_its_spec_lead_to",
+        "tests/test_mistake_pages.py::test_the_index_links_to_every_page_and_every_link_has_a_target",
+        "tests/test_mistake_pages.py::test_the_mistake_is_in_the_lines_that_the_page_marks",
+    ),
+    "cluster": ("tests/parallel/test_dask.py::",),
+}
+"""For each group, what the names of its tests begin with."""
+
+
+def group_of(name: str) -> str:
+    """Return the group of a test; its own name if it has none."""
+    return next((group for group, beginnings in TOGETHER.items() if name.startswith(beginnings)), name)
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -27,6 +35,6 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
     class Scheduler(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            return "site" if nodeid.startswith(TOGETHER) else nodeid
+            return group_of(nodeid)
 
     return Scheduler(config, log)

@@ -1,4 +1,4 @@
-"""A dask cluster on the loopback: a scheduler that cannot import gradcheck, and two workers that can."""
+"""A dask cluster on the loopback: a scheduler that cannot import gradcheck, and workers that can."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic, sleep
 
+from distributed import Client
 from paths import ROOT
 
 MARK = "TEST_OF_A_CLUSTER"
@@ -34,10 +35,23 @@ class Cluster:
     def address(self) -> str:
         return f"tcp://127.0.0.1:{self.port}"
 
-    def add_worker(self) -> None:
+    @property
+    def is_whole(self) -> bool:
+        """Whether its scheduler and all of its workers still run."""
+        return all(process.poll() is None for process in (*self.workers, self.scheduler))
+
+    def start_workers(self, number: int) -> None:
+        """Start as many workers as are missing, and wait for them."""
+        self.workers = [worker for worker in self.workers if worker.poll() is None]
+        if missing := number - len(self.workers):
+            for _ in range(missing):
+                self.workers.append(self._worker())
+            with Client(self.address, timeout=_PATIENCE, set_as_default=False) as client:
+                client.wait_for_workers(number, timeout=_PATIENCE)
+
+    def _worker(self) -> subprocess.Popen[bytes]:
         options = ("--nthreads", "1", "--no-nanny", "--no-dashboard", "--local-directory", str(self.folder))
-        command = ("worker", self.address, *options)
-        self.workers.append(_started(self.folder, f"worker{len(self.workers)}", command, str(ROOT)))
+        return _started(self.folder, "worker", ("worker", self.address, *options), str(ROOT))
 
     def stop(self) -> None:
         for process in (*self.workers, self.scheduler):
@@ -48,7 +62,7 @@ class Cluster:
 def _started(folder: Path, name: str, command: tuple[str, ...], path: str) -> subprocess.Popen[bytes]:
     environment = {**os.environ, "PYTHONPATH": path, "MALLOC_TRIM_THRESHOLD_": "65536", MARK: "1"}
     environment.pop("COVERAGE_FOLDER", None)
-    with open(folder / f"{name}.log", "wb") as log:
+    with open(folder / f"{name}.log", "ab") as log:
         return subprocess.Popen(
             [sys.executable, "-m", "dask", *command], stdout=log, stderr=log, env=environment, cwd=folder
         )
@@ -71,7 +85,7 @@ def _await(port: int, scheduler: subprocess.Popen[bytes]) -> None:
 
 
 @contextmanager
-def cluster(folder: Path, workers: int = 2) -> Iterator[Cluster]:
+def cluster(folder: Path, workers: int) -> Iterator[Cluster]:
     """Start a scheduler and its workers, and kill them at the end."""
     hidden = folder / "scheduler_only" / "gradcheck_cli"
     hidden.mkdir(parents=True)
@@ -81,8 +95,7 @@ def cluster(folder: Path, workers: int = 2) -> Iterator[Cluster]:
     started = Cluster(folder, port, _started(folder, "scheduler", command, str(hidden.parent)))
     try:
         _await(port, started.scheduler)
-        for _ in range(workers):
-            started.add_worker()
+        started.start_workers(workers)
         yield started
     finally:
         started.stop()

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import os
 import signal
 import socket
-import threading
-import time
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
 from textwrap import dedent
 
 import numpy as np
@@ -15,8 +15,10 @@ import pytest
 
 pytest.importorskip("distributed")
 
-from cluster import cluster
-from processes import run
+from cluster import Cluster, cluster
+from distributed import LocalCluster
+from in_json import json_of, without_seconds
+from processes import PATIENCE
 
 from gradcheck_cli import InputError, check, check_gradients
 from gradcheck_cli.parallel import executors
@@ -26,32 +28,68 @@ pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
 
 NET = """
     import os
-    import time
+    import signal
     import numpy as np
 
     AWAY = "TEST_OF_A_CLUSTER" in os.environ
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(4, 9)), rng.normal(size=(4, 3))
     parameters = {"w": rng.normal(size=(3, 9)), "b": rng.normal(size=3)}
+    calls = []
 
     def f(p, *_):
+        calls.append(p)
         BEFORE
         z = np.tanh(x @ p["w"].T + p["b"]) - y
         d = 2 * z * (1 - (z + y) ** 2)
         return (z * z).sum(axis=1), {"w": d.T @ x, "b": d.sum(axis=0)}
+
+    def kill_the_first_worker_that_comes_here():
+        try:
+            file = open("killed", "x")
+        except FileExistsError:
+            return
+        with file:
+            file.write(str(os.getpid()))
+        os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
 @pytest.fixture(scope="module")
-def workers(tmp_path_factory):
-    with cluster(tmp_path_factory.mktemp("cluster") / "of_dask") as started:
-        yield started
+def clusters(tmp_path_factory) -> Iterator[Iterator[Cluster]]:
+    """Give the same cluster again and again, until a test kills its scheduler."""
+
+    def endless() -> Iterator[Cluster]:
+        while True:
+            with cluster(tmp_path_factory.mktemp("cluster") / "of_dask", workers=2) as started:
+                while started.scheduler.poll() is None:
+                    yield started
+
+    given = endless()
+    yield given
+    given.close()
+
+
+@pytest.fixture
+def workers(clusters) -> Cluster:
+    """A cluster with two workers, even if a test before has killed one."""
+    started = next(clusters)
+    started.start_workers(2)
+    return started
+
+
+@pytest.fixture(autouse=True)
+def everything_is_shared_out(monkeypatch) -> None:
+    """Share out even work that takes milliseconds, in several parts, and wait for busy machines."""
+    monkeypatch.setattr("gradcheck_cli.directions.plan.SMALL", 0.0)
+    quick = [replace(kind, shortest=5e-4, busy=0.0) for kind in executors.KINDS]
+    monkeypatch.setattr(executors, "KINDS", quick)
+    monkeypatch.setattr(executors, "CONNECTING", PATIENCE)
 
 
 @pytest.fixture
 def net(tmp_path, monkeypatch):
     """Write a spec whose code runs the statement `before` first, and return the path of the spec."""
-    monkeypatch.setattr("gradcheck_cli.directions.plan.SMALL", 0.0)
     monkeypatch.chdir(tmp_path)
 
     def write(before="pass"):
@@ -63,14 +101,6 @@ def net(tmp_path, monkeypatch):
     return write
 
 
-def same(one, two):
-    for mine, yours in zip(one.comparisons, two.comparisons, strict=True):
-        np.testing.assert_array_equal(mine.numerical, yours.numerical)
-        np.testing.assert_array_equal(mine.error, yours.error)
-        assert mine.verdict == yours.verdict
-    return True
-
-
 def refused(spec, executor):
     with pytest.raises(InputError) as caught:
         check(spec, executor=executor)
@@ -78,46 +108,28 @@ def refused(spec, executor):
     return complaint
 
 
-def without_seconds(text):
-    document = json.loads(text)
-    for spec in document["specs"]:
-        del spec["seconds"]
-    return document
+COMMAND = """
+    import sys
+    from gradcheck_cli.__main__ import main
+    from gradcheck_cli.directions import plan
 
-
-SLOW = "time.sleep(0.02)"
+    plan.SMALL = 0.0
+    sys.exit(main())
+"""
+"""The command, which shares out even work that takes milliseconds."""
 
 
 def test_the_command_prints_the_same_json_as_with_one_process(net, workers):
     """The scheduler of the cluster cannot import gradcheck, so this also shows that only workers need it."""
-    net(SLOW)
-    line = ("check", "net.yaml", "--format", "json", "--jobs")
-    alone, shared = (run(*line, jobs) for jobs in ("1", f"dask:{workers.address}"))
+    alone = check(net())
+    program = [sys.executable, "-W", "error", "-c", dedent(COMMAND)]
+    options = ("check", "net.yaml", "--format", "json", "--jobs", f"dask:{workers.address}")
+    shared = subprocess.run([*program, *options], capture_output=True, encoding="utf-8", timeout=PATIENCE)
     assert shared.returncode == 0, shared.stderr
-    assert without_seconds(shared.stdout) == without_seconds(alone.stdout)
+    assert without_seconds(shared.stdout) == json_of(alone)
 
 
-def test_a_worker_that_is_killed_in_the_middle_changes_nothing(net, workers, tmp_path):
-    spec = net(f"open(f'pid-{{os.getpid()}}', 'w').close(); {SLOW}")
-    alone = check(spec)
-    workers.add_worker()
-    victim = workers.workers[-1]
-
-    def kill():
-        while not (tmp_path / f"pid-{victim.pid}").exists():
-            time.sleep(0.01)
-        time.sleep(0.1)
-        victim.send_signal(signal.SIGKILL)
-
-    killer = threading.Thread(target=kill, daemon=True)
-    killer.start()
-    assert same(alone, check(spec, executor=f"dask:{workers.address}"))
-    killer.join(10)
-    assert victim.wait(10) == -signal.SIGKILL
-
-
-def test_a_function_of_a_test_can_be_shared_out_and_the_given_executor_stays_open(workers, monkeypatch):
-    monkeypatch.setattr("gradcheck_cli.directions.plan.SMALL", 0.0)
+def test_a_function_of_a_test_can_be_shared_out_and_the_given_executor_stays_open(workers):
     x = np.linspace(-1.0, 1.0, 12)
     with Dask(workers.address).opened() as opened:
         report = check_gradients(
@@ -130,14 +142,14 @@ def test_a_function_of_a_test_can_be_shared_out_and_the_given_executor_stays_ope
 def test_code_that_raises_in_a_worker_is_reported_with_its_line(net, workers):
     spec = net("if AWAY: raise OSError('no such device')")
     complaint = refused(spec, f"dask:{workers.address}")
-    assert complaint.message == "f of net.py raises OSError at net.py:12: no such device"
+    assert complaint.message == "f of net.py raises OSError at net.py:14: no such device"
 
 
 @pytest.mark.parametrize("leave", ["raise SystemExit(1)", "os._exit(1)"])
 def test_code_that_exits_ends_no_worker(leave, net, workers):
     spec = net(f"if AWAY: {leave}")
     assert "net.py" in refused(spec, f"dask:{workers.address}").message
-    assert all(worker.poll() is None for worker in workers.workers[:2])
+    assert workers.is_whole
 
 
 def test_a_worker_that_computes_otherwise_is_refused(net, workers):
@@ -160,20 +172,34 @@ def test_an_address_that_is_none_is_refused(net):
     assert "missing port number" in refused(net(), "dask:here").message
 
 
-def test_a_scheduler_that_goes_away_or_has_no_workers_is_reported(net, tmp_path, monkeypatch):
-    monkeypatch.setattr(executors, "CONNECTING", 2.0)
-    spec = net(f"open(f'pid-{{os.getpid()}}', 'w').close(); {SLOW}")
-    with cluster(tmp_path / "of_dask", workers=0) as alone:
-        complaint = refused(spec, f"dask:{alone.address}")
-        assert complaint.message == f"the dask scheduler at {alone.address} has no workers"
-        monkeypatch.setattr(executors, "CONNECTING", 30.0)
-        alone.add_worker()
+def test_a_scheduler_without_workers_is_refused(net, monkeypatch):
+    monkeypatch.setattr(executors, "CONNECTING", 1.0)
+    with LocalCluster(n_workers=0, processes=False, dashboard_address=":0") as alone:
+        address = alone.scheduler_address
+        assert refused(net(), f"dask:{address}").message == f"the dask scheduler at {address} has no workers"
 
-        def kill():
-            while not (tmp_path / f"pid-{alone.workers[0].pid}").exists():
-                time.sleep(0.01)
-            os.kill(alone.scheduler.pid, signal.SIGKILL)
 
-        threading.Thread(target=kill, daemon=True).start()
-        complaint = refused(spec, f"dask:{alone.address}")
-    assert f"the dask scheduler at {alone.address} no longer answers" in complaint.message
+# --- tests that kill a part of the cluster come last, since it must be started again after them ------------
+
+
+def test_a_worker_that_is_killed_in_the_middle_changes_nothing(net, workers, tmp_path):
+    """The first worker to make its 20th evaluation kills itself. There are enough for both."""
+    spec = net("AWAY and len(calls) == 20 and kill_the_first_worker_that_comes_here()")
+    alone, shared = check(spec), check(spec, executor=f"dask:{workers.address}")
+    assert json_of(shared) == json_of(alone)
+    for one, other in zip(shared.comparisons, alone.comparisons, strict=True):
+        np.testing.assert_array_equal([one.numerical, one.error], [other.numerical, other.error])
+    killed = int((tmp_path / "killed").read_text())
+    ended = [worker for worker in workers.workers if worker.pid == killed]
+    assert [worker.wait(PATIENCE) for worker in ended] == [-signal.SIGKILL]
+    assert [worker.poll() for worker in workers.workers if worker not in ended] == [None]
+
+
+def test_a_scheduler_that_goes_away_is_reported(net, clusters, tmp_path, monkeypatch):
+    """A worker kills the scheduler in the middle of an evaluation."""
+    started = next(clusters)
+    (tmp_path / "scheduler").write_text(str(started.scheduler.pid))
+    spec = net("AWAY and len(calls) == 20 and os.kill(int(open('scheduler').read()), signal.SIGKILL)")
+    monkeypatch.setattr(executors, "CONNECTING", 5.0)
+    complaint = refused(spec, f"dask:{started.address}")
+    assert f"the dask scheduler at {started.address} no longer answers" in complaint.message
