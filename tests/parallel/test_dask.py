@@ -7,7 +7,6 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 from textwrap import dedent
 
 import numpy as np
@@ -19,6 +18,7 @@ from cluster import Cluster, cluster
 from distributed import LocalCluster
 from in_json import json_of, without_seconds
 from processes import PATIENCE
+from quick_engines import everything_is_shared_out
 
 from gradcheck_cli import InputError, check, check_gradients
 from gradcheck_cli.parallel import executors
@@ -79,11 +79,8 @@ def workers(clusters) -> Cluster:
 
 
 @pytest.fixture(autouse=True)
-def everything_is_shared_out(monkeypatch) -> None:
-    """Share out even work that takes milliseconds, in several parts, and wait for busy machines."""
-    monkeypatch.setattr("gradcheck_cli.directions.plan.SMALL", 0.0)
-    quick = [replace(kind, shortest=5e-4, busy=0.0) for kind in executors.KINDS]
-    monkeypatch.setattr(executors, "KINDS", quick)
+def quick_work_and_slow_machines(monkeypatch) -> None:
+    everything_is_shared_out(monkeypatch)
     monkeypatch.setattr(executors, "CONNECTING", PATIENCE)
 
 
