@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from gradcheck_cli.moving.affine_end import AffineEnd
+from gradcheck_cli.moving.freed_memory import keep_freed_memory
 from gradcheck_cli.moving.kinks import Kinks, Numbered, find_kinks
 from gradcheck_cli.network.arithmetic import FLOAT64, NUDGED, Arithmetic
 from gradcheck_cli.network.graph import INPUT, heard, run
@@ -95,6 +96,7 @@ class AtRest:
         arithmetic: Arithmetic = FLOAT64,
         convention: Convention | None = None,
     ) -> None:
+        keep_freed_memory()
         self.network = network
         self.graph = network.graph
         self.parameters = parameters
