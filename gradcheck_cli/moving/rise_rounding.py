@@ -19,7 +19,9 @@ from functools import cached_property
 import numpy as np
 
 from gradcheck_cli.moving.at_rest import AtRest
+from gradcheck_cli.network.activations import Activation
 from gradcheck_cli.network.arithmetic import FLOAT64, NUDGED
+from gradcheck_cli.network.rise import AtRest as RestOfRise
 from gradcheck_cli.network.rise import Rise
 from gradcheck_cli.network.row_rounding import FUNCTION_ULPS, largest_change
 from gradcheck_cli.network.steps.dense import Dense
@@ -49,17 +51,29 @@ class Sensitivity:
 
 
 class RiseRounding:
-    """Bounds on the rounding errors of slopes from rises, for every value of a network."""
+    """Bounds on the rounding errors of slopes from rises, for every value of a network.
+
+    What the rises need at rest is kept here, because all sites share it.
+    """
 
     def __init__(self, objective: AtRest) -> None:
         self.objective = objective
         self._known: dict[int, Sensitivity] = {}
+        self._at_rest: dict[int, RestOfRise] = {}
 
     def of(self, value: int) -> Sensitivity:
         """Return the sensitivity of the losses to the elements of a value below dense layers."""
         if value not in self._known:
             self._known[value] = self._below(value)
         return self._known[value]
+
+    def at_rest(self, i: int) -> RestOfRise:
+        """Return what the rise of activation i needs, as arrays (N, F) for F features of N samples."""
+        if i not in self._at_rest:
+            node = self.objective.graph.nodes[i]
+            assert isinstance(node.step, Pointwise)
+            self._at_rest[i] = rise_of(node.step.row).at_rest(_flat(self.objective.values[node.inputs[0]]))
+        return self._at_rest[i]
 
     def _below(self, value: int) -> Sensitivity:
         objective, readers = self.objective, self.objective.graph.readers[value]
@@ -74,14 +88,18 @@ class RiseRounding:
                 terms, above.error @ w + _PRODUCT_ULPS * terms + np.where(terms > 0, lost, 0.0)
             )
         if isinstance(step, Pointwise):
-            return self._below_activation(step, value, above)
+            return self._below_activation(i, step, above)
         return above
 
-    def _below_activation(self, step: Pointwise, value: int, above: Sensitivity) -> Sensitivity:
-        rise, z = step.row.rise, _flat(self.objective.values[value])
-        assert rise is not None
-        sizes = rise.sizes(rise.at_rest(z))
-        off = largest_change(lambda at: _slopes(rise, at), z, self._nudge(value), False, step.row.pieces)
+    def _below_activation(self, i: int, step: Pointwise, above: Sensitivity) -> Sensitivity:
+        (value,) = self.objective.graph.nodes[i].inputs
+        rise, z, at_rest = rise_of(step.row), _flat(self.objective.values[value]), self.at_rest(i)
+        sizes, slopes = rise.sizes(at_rest), _slopes(rise, at_rest)
+
+        def nudged(z: Array) -> Array:
+            return _slopes(rise, rise.at_rest(z))
+
+        off = largest_change(nudged, z, self._nudge(value), False, step.row.pieces, slopes)
         own = FUNCTION_ULPS * sizes + off / NUDGED.eps + np.where(sizes > 0, _UNDERFLOW, 0.0)
         return Sensitivity(sizes * above.terms, sizes * above.error + own * above.terms)
 
@@ -116,8 +134,14 @@ class RiseRounding:
         return _flat(self.objective.nudged_errors[value] + NUDGED.eps * np.abs(z))
 
 
-def _slopes(rise: Rise, z: Array) -> Array:
-    return rise.after(rise.at_rest(z), np.full(z.shape, _SHORT)) / _SHORT
+def rise_of(row: Activation) -> Rise:
+    """Return the rise of an activation that has one."""
+    assert row.rise is not None
+    return row.rise
+
+
+def _slopes(rise: Rise, at_rest: RestOfRise) -> Array:
+    return rise.after(at_rest, np.full(at_rest[0].shape, _SHORT)) / _SHORT
 
 
 def _flat(value: Array) -> Array:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from gradcheck_cli.moving.rise_rounding import RiseRounding
+from gradcheck_cli.moving.rise_rounding import RiseRounding, rise_of
 from gradcheck_cli.moving.short_moves import MOSTLY, Near, outer, product
 from gradcheck_cli.network.rise import AtRest as RestOfRise
 from gradcheck_cli.network.rise import Rise, length
@@ -34,7 +34,7 @@ class Rises:
     """Computes the rises of the losses after changes of single elements of the value with index `near.at`.
 
     near: the chain from the value to the losses, and what is known about it at rest.
-    rounding: bounds on the rounding errors of slopes from rises.
+    rounding: bounds on the rounding errors of slopes from rises, and what all sites share.
     """
 
     near: Near
@@ -65,14 +65,11 @@ class Rises:
     @cached_property
     def _own_at_rest(self) -> RestOfRise:
         """What the rise of the value's own activation needs, as arrays (F, N) for F features, N samples."""
-        rise = self.near.activation.rise
-        assert rise is not None
-        return rise.at_rest(self.near.y)
-
-    @cached_property
-    def _at_rest(self) -> dict[int, RestOfRise]:
-        """What the rises of the activations above need, as arrays (N, F), by the node's index."""
-        return {i: self._rise_of(i).at_rest(self._argument(i)) for i in self._activations}
+        chain = self.near.chain
+        assert chain is not None
+        if chain.activation is None:
+            return rise_of(self.near.activation).at_rest(self.near.y)
+        return tuple(np.ascontiguousarray(each.T) for each in self.rounding.at_rest(chain.activation))
 
     @cached_property
     def _loss_at_rest(self) -> RestOfRise:
@@ -80,11 +77,6 @@ class Rises:
         objective = self.near.objective
         assert self._loss is not None
         return self._loss.at_rest(objective.output, objective.target)
-
-    def _rise_of(self, i: int) -> Rise:
-        rise = self._activations[i].row.rise
-        assert rise is not None
-        return rise
 
     def _argument(self, i: int) -> Array:
         """Return the unperturbed input of node i, (N, F)."""
@@ -141,10 +133,10 @@ class Rises:
         at: the indices of the features and samples of `by`.
         """
         row, crossed = self.near.activation, False
-        assert row.rise is not None
         if self.near.pieces is not None and row.pieces is not None:
             crossed = row.pieces(self.near.y[at] + by) != self.near.pieces[at]
-        return row.rise.after(tuple(each[at] for each in self._own_at_rest), by.copy()), crossed
+        own = tuple(each[at] for each in self._own_at_rest)
+        return rise_of(row).after(own, by.copy()), crossed
 
     def _at_output(self, at: Any, rise: Array) -> Array:
         """Return the rises of the losses after changes of single outputs.
@@ -189,7 +181,8 @@ class Rises:
                 z = product(z, self.near.weights_above[i])
             elif i in self._activations:
                 crossed = crossed | self._crossing(i, z, samples)
-                z = self._rise_of(i).after(tuple(each[samples] for each in self._at_rest[i]), z)
+                at_rest = tuple(each[samples] for each in self.rounding.at_rest(i))
+                z = rise_of(self._activations[i].row).after(at_rest, z)
         rest = tuple(each[samples] for each in self._loss_at_rest)
         return objective.network.coefficient * self._loss.after(rest, z), crossed
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from gradcheck_cli.network.functions import in_blocks, normal_cdf, normal_pdf, sigmoid, softmax, softplus
-from gradcheck_cli.network.rise import EXPM1, LOG1P, TANH, AtRest, Rise
+from gradcheck_cli.network.rise import EXPM1, LOG1P, SHORT, TANH, AtRest, Rise, length, without_division
 from gradcheck_cli.network.row_rounding import NUDGED_ACTIVATION, ActivationRounding, SoftmaxRounding
 from gradcheck_cli.network.rows import bound
 from gradcheck_cli.types import Array
@@ -169,13 +169,16 @@ LINEAR = Rise(_slopes_at_rest, _linear_rise, lambda at_rest: np.abs(at_rest[0]))
 
 
 def _tanh_at_rest(z: Array) -> AtRest:
-    """Return t = tanh z and q = 1 − t² = 4 σ(2z) σ(−2z), which keeps its digits where t is near ±1."""
-    return np.tanh(z), 4.0 * sigmoid(2.0 * z) * sigmoid(-2.0 * z)
+    """Return t = tanh z, and q = 1 − t² = 4 σ(2z) σ(−2z), which keeps its digits where t is near ±1."""
+    t, q = np.tanh(z), 4.0 * sigmoid(2.0 * z) * sigmoid(-2.0 * z)
+    return t, q, t * q
 
 
 def _tanh_rise(at_rest: AtRest, d: Array) -> Array:
     """Return tanh(z + d) − tanh(z) = τ q / (1 + t τ), with τ = tanh d."""
-    t, q = at_rest
+    t, q, product = at_rest
+    if length(d) <= SHORT:
+        return without_division(q, product, d)
     tau = TANH(d)
     divisor = t * tau
     divisor += 1.0
@@ -185,16 +188,19 @@ def _tanh_rise(at_rest: AtRest, d: Array) -> Array:
 
 def _sigmoid_at_rest(z: Array) -> AtRest:
     s = sigmoid(z)
-    return s, s * sigmoid(-z)
+    slope = s * sigmoid(-z)
+    return s, slope, (s - 0.5) * slope
 
 
 def _sigmoid_rise(at_rest: AtRest, d: Array) -> Array:
     """Return σ(z + d) − σ(z) = σ (1 − σ) e / (1 + σ e), with e = exp(d) − 1."""
-    s, product = at_rest
+    s, slope, product = at_rest
+    if length(d) <= SHORT:  # e is d + ½ d²
+        return without_division(slope, product, d)
     e = EXPM1(d)
     divisor = s * e
     divisor += 1.0
-    e *= product
+    e *= slope
     e /= divisor
     return e
 
@@ -205,10 +211,10 @@ def _silu_at_rest(z: Array) -> AtRest:
 
 def _silu_rise(at_rest: AtRest, d: Array) -> Array:
     """Return (z + d) (σ(z + d) − σ(z)) + d σ(z)."""
-    z, s, product = at_rest
+    z, s, *others = at_rest
     risen = d * s
     moved = z + d
-    moved *= _sigmoid_rise((s, product), d)
+    moved *= _sigmoid_rise((s, *others), d)
     risen += moved
     return risen
 

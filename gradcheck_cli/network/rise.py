@@ -56,6 +56,20 @@ def length(d: Array) -> float:
     return max(float(d.max(initial=0.0)), -float(d.min(initial=0.0)))
 
 
+SHORT = 2.0**-27
+"""A change d is short if 1 + d² rounds to 1, so that 1 / (1 + d) is 1 − d to within rounding."""
+
+
+def without_division(q: Array, product: Array, d: Array) -> Array:
+    """Return q d / (1 + c d) for a short d, as (q − c q d) d. The result overwrites d.
+
+    q, product: q and the product c q, with |c| at most 1.
+    """
+    factor = product * d
+    np.subtract(q, factor, out=factor)
+    return np.multiply(factor, d, out=d)
+
+
 @dataclass(frozen=True)
 class Series:
     """A function of a short d as a polynomial. Longer d are left to the function itself.

@@ -365,15 +365,21 @@ def _nudges(by: Array, coupled: bool) -> Iterator[Array]:
 
 
 def largest_change(
-    function: Function, at: Array, by: Array, coupled: bool, pieces: Function | None = None
+    function: Function,
+    at: Array,
+    by: Array,
+    coupled: bool,
+    pieces: Function | None = None,
+    here: Array | None = None,
 ) -> Array:
     """Return the largest change of `function` if its argument changes by up to ± `by`.
 
     If a nudge crosses to another smooth piece, the change counts as 0.
 
     coupled: whether each result depends on the whole row.
+    here: the result at the unchanged argument, if it is known already.
     """
-    here: Array = function(at)
+    here = function(at) if here is None else here
     total = np.zeros(here.shape)
     for nudge in _nudges(by, coupled):
         changes = [np.zeros(here.shape)]
