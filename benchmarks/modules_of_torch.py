@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -263,16 +264,29 @@ def data():
 
 
 class Counted:
-    """Counts the forward passes in float64."""
+    """Counts the calls of the module in float64, and its forward passes.
+
+    One call under vmap makes one forward pass for each of its copies.
+    """
 
     def __init__(self) -> None:
-        self.runs, run_at = 0, Graph.run_at
+        self.runs, self.copies = 0, 0
+        run_at, losses_of_copies = Graph.run_at, Graph.losses_of_copies
 
-        def counting(graph: Graph, *arguments: object) -> object:
+        def counting(graph: Graph, *arguments: Any) -> Any:
             self.runs += 1
             return run_at(graph, *arguments)
 
-        Graph.run_at = counting
+        def counting_copies(graph: Graph, point: Any, weights: Any, changes: Any, *rest: Any) -> Any:
+            self.copies += len(changes) - 1  # the call itself counts as one pass
+            return losses_of_copies(graph, point, weights, changes, *rest)
+
+        Graph.run_at, Graph.losses_of_copies = counting, counting_copies
+
+    @property
+    def passes(self) -> int:
+        """The number of forward passes."""
+        return self.runs + self.copies
 
 
 def price_of_every_entry() -> None:
@@ -283,14 +297,15 @@ def price_of_every_entry() -> None:
         (Path(folder) / "book.yaml").write_text("gradients: {torch: book.py:build}\n")
         spec = load_spec(Path(folder) / "book.yaml")
         check(spec)  # loads what is loaded late
-        counted.runs, start = 0, time.process_time()
-        subject = code_subject(spec, spec.gradients)
+        counted.runs, counted.copies, start = 0, 0, time.process_time()
+        subject = code_subject(spec, spec.gradients, None)
         report = subject.check(spec.check)
-        units, runs = time.process_time() - start, counted.runs
+        units, calls, passes = time.process_time() - start, counted.runs, counted.passes
         literal = literal_seconds(subject.objective, report.entries)
     entries = EVALUATIONS * report.entries
     print(f"{report.verdict}, {report.agree:,} of {report.entries:,} entries, {report.differences}")
-    print(f"forward passes: {runs:,} by units, {entries:,} literally, 1 / {entries / runs:.0f}")
+    print(f"calls of the module: {calls:,} by units, {entries:,} literally, 1 / {entries / calls:.0f}")
+    print(f"forward passes: {passes:,} by units, {entries:,} literally, 1 / {entries / passes:.0f}")
     print(f"processor time: {units:.2f} s by units, {literal:.0f} s literally, 1 / {literal / units:.0f}")
 
 
@@ -330,7 +345,7 @@ def evaluations(function: Function) -> tuple[int, int]:
     numbers = sum(len(sites.values(site)) for site in used)
     sizes = {name: array.size for name, array in function.parameters.items()}
     left = sum(size for name, size in sizes.items() if name not in sites.uses)
-    return sum(sizes.values()), counted.runs + EVALUATIONS * (numbers + left)
+    return sum(sizes.values()), counted.passes + EVALUATIONS * (numbers + left)
 
 
 def literal_seconds(objective: object, entries: int, some: int = 200) -> float:

@@ -57,6 +57,7 @@ class Checked:
     differences: the method: `units`, `literal` or `directions`.
     on_kinks: masks, by tensor, of the entries on a kink, whose gradient is a matter of convention.
     way: a sentence on how the user's code was checked and why; empty for a network.
+    notes: short notes on what gradcheck could not do.
     """
 
     comparisons: tuple[Comparison, ...]
@@ -65,6 +66,7 @@ class Checked:
     on_kinks: Mapping[str, Array]
     witness: Witness | None = None
     way: str = ""
+    notes: tuple[str, ...] = ()
 
 
 RTOLS = (1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2)

@@ -1,17 +1,59 @@
-"""Describe an exception that the user's code raised, with the innermost line of that code."""
+"""Describe an exception that the user's code raised, with the innermost line of that code.
+
+An exception that gradcheck itself caused is not the user's, and must not be hidden.
+"""
 
 from __future__ import annotations
 
 import errno
 import os
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from gradcheck_cli.errors import shortened
+from gradcheck_cli.errors import InputError, shortened
 
 PACKAGE = str(Path(__file__).parents[1]) + os.sep
 """The folder of gradcheck itself, whose lines do not belong to the user's code."""
+
+
+_CRASHES = (AttributeError, NameError, LookupError, TypeError, AssertionError)
+"""The kinds of exceptions that only a defect raises at a line of gradcheck, if the code ran before."""
+
+
+class RefusedError(Exception):
+    """Raised if the user's code fails in a run that gradcheck can do without. The message says how."""
+
+
+@contextmanager
+def may_fail(kind: type[Exception] = InputError) -> Iterator[None]:
+    """Raise `RefusedError` if the user's code fails in the context. A crash of gradcheck passes through.
+
+    The code must have run before, so that no line of gradcheck fails because of what the code returns.
+
+    kind: the exceptions that a failure of the code can raise in the context.
+    """
+    try:
+        yield
+    except kind as error:
+        raised = error.__context__ if isinstance(error, InputError) else error
+        if raised is not None and _is_crash(raised):
+            raise raised from None
+        raise RefusedError(_told(error)) from error
+
+
+def _is_crash(error: BaseException) -> bool:
+    """Return whether a line of gradcheck raised the error, rather than a line of the code or of torch."""
+    *_, (frame, _) = [(None, 0), *traceback.walk_tb(error.__traceback__)]
+    is_ours = frame is not None and frame.f_code.co_filename.startswith(PACKAGE)
+    return is_ours and isinstance(error, _CRASHES)
+
+
+def _told(error: Exception) -> str:
+    if isinstance(error, InputError):
+        return "; ".join(complaint.message for complaint in error.complaints)
+    return f"{type(error).__name__}: {_reason(error)}"
 
 
 def failure(error: BaseException, folder: str) -> str:

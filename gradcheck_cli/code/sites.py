@@ -8,6 +8,7 @@ site has verified it with forward passes alone.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
 import numpy as np
@@ -22,6 +23,10 @@ class Sites(Protocol):
     A site has F features of each of N samples. If the samples depend on each other, all of them count as one
     sample, so N is 1.
     """
+
+    @property
+    def why_none(self) -> str:
+        """How the code failed, if this is why it has no sites; otherwise empty."""
 
     @property
     def uses(self) -> Mapping[str, Sequence[Use]]:
@@ -52,8 +57,11 @@ class Sites(Protocol):
         """
 
 
+@dataclass(frozen=True)
 class NoSites:
     """The empty collection of sites, for a function that is a black box."""
+
+    why_none: str = ""
 
     uses: ClassVar[Mapping[str, Sequence[Use]]] = {}
 

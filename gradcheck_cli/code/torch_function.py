@@ -14,7 +14,7 @@ from gradcheck_cli.code.findings import Attached, Finding
 from gradcheck_cli.code.kernel import Kernel
 from gradcheck_cli.code.load import Callee
 from gradcheck_cli.code.returned import read_stack
-from gradcheck_cli.code.sites import NO_SITES, Sites
+from gradcheck_cli.code.sites import Sites
 from gradcheck_cli.code.torch_attached import attached
 from gradcheck_cli.code.torch_graph import Graph
 from gradcheck_cli.code.torch_modules import Modules
@@ -111,9 +111,7 @@ class TorchFunction:
             return self.graph.gradients(parameters, self.upstream)
 
     def sites(self, names: Sequence[str]) -> Sites:
-        with suppress(InputError), self.code.running("with its modules watched"):
-            return self.searched.sites(self.graph.differenced, self.parameters, self.upstream.weights, names)
-        return NO_SITES
+        return self.searched.sites(self.graph.differenced, self.parameters, self.upstream.weights, names)
 
     def places(self, wrong: Collection[str], right: Collection[str]) -> tuple[str, ...]:
         """Return a sentence for each module whose backward pass is wrong; empty if none is found."""

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from gradcheck_cli.code.sites import Sites
+from gradcheck_cli.code.failures import RefusedError, may_fail
+from gradcheck_cli.code.sites import NoSites, Sites
 from gradcheck_cli.code.torch_calls import unchanged
 from gradcheck_cli.code.torch_graph import Graph
 from gradcheck_cli.code.torch_sites import find_sites
@@ -30,7 +31,19 @@ class Searched:
     def sites(
         self, graph: Graph, point: Mapping[str, Array], weights: Weights, names: Sequence[str]
     ) -> Sites:
-        """Return the sites of these parameters, for a loss with these weights."""
+        """Return the sites of these parameters, for a loss with these weights.
+
+        If the code fails while its modules are watched, there are no sites.
+        """
+        try:
+            with may_fail():
+                return self._sites(graph, point, weights, names)
+        except RefusedError as refused:
+            return NoSites(str(refused))
+
+    def _sites(
+        self, graph: Graph, point: Mapping[str, Array], weights: Weights, names: Sequence[str]
+    ) -> Sites:
         known = self.found.get(tuple(names))
         again = _weighted(known, graph, point, weights) if isinstance(known, TorchSites) else known
         if again is not None:
@@ -48,7 +61,9 @@ def _weighted(
     if len(weights.terms) != terms:  # the loss was split into one term for each sample
         of_terms = replace(weights, terms=np.full(terms, weights.terms.mean()))
     calls = replace(known.calls, weights=of_terms)
-    rest, losses = calls.losses(unchanged), graph.losses(point, weights)
+    rest = calls.losses(unchanged)
+    with graph.code.running():
+        losses = graph.losses(point, weights)
     allowed = _TOLERANCE * float(np.abs(rest).sum() + np.abs(losses).sum())
     if len(rest) != terms or not abs(float(rest.sum() - losses.sum())) <= allowed:
         return None

@@ -18,12 +18,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property, partial
 from math import ceil, log2, prod
 from typing import Any
 
 import numpy as np
 
+from gradcheck_cli.code.failures import RefusedError, may_fail
 from gradcheck_cli.code.objective import length
 from gradcheck_cli.code.returned import plain
 from gradcheck_cli.code.sites import NO_SITES, Sites
@@ -35,7 +37,6 @@ from gradcheck_cli.code.torch_spots import Spot, TorchSites, Uses, passes_of, sh
 from gradcheck_cli.code.torch_terms import in_terms, near
 from gradcheck_cli.code.torch_unrolled import Unrolled, unrolled
 from gradcheck_cli.code.torch_upstream import Weights
-from gradcheck_cli.errors import InputError
 from gradcheck_cli.numerical.objective import Factors, Use
 from gradcheck_cli.types import EPS, Array, Shape
 
@@ -115,7 +116,9 @@ class _Search:
         if not np.array_equal(self.calls.losses(unchanged), self.rest):
             return False
         return not self.calls.unrolled or all(
-            _agree(self.calls.losses(unchanged, at), self.graph.losses(at, self.calls.weights))
+            (watched := self._attempted(partial(self.calls.losses, unchanged, at))) is not None
+            and (whole := self._attempted(partial(self.graph.losses, at, self.calls.weights))) is not None
+            and _agree(watched, whole)
             for at in near(self.point)
         )
 
@@ -290,11 +293,9 @@ class _Search:
 
     def _attempted(self, run: Callable[[], Array]) -> Array | None:
         """Return the result of `run`; None if the code fails, since the change may be the reason."""
-        try:
-            with self.graph.code.running("with a parameter changed"):
-                return run()
-        except InputError:
-            return None
+        with suppress(RefusedError), may_fail(), self.graph.code.running("with a parameter changed"):
+            return run()
+        return None
 
 
 def _plus_at(place: Place, output: Any, flat: Mapping[Place, Array]) -> Any:

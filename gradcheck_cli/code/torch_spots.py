@@ -10,14 +10,15 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, partial
+from typing import ClassVar
 
 import numpy as np
 
+from gradcheck_cli.code.failures import RefusedError, may_fail
 from gradcheck_cli.code.objective import length
 from gradcheck_cli.code.returned import plain
 from gradcheck_cli.code.torch_calls import Call, Calls, Place, Tensor, unchanged
 from gradcheck_cli.code.torch_factors import Layout
-from gradcheck_cli.errors import InputError
 from gradcheck_cli.numerical.objective import Factors, Site, Use
 from gradcheck_cli.types import Array
 
@@ -113,10 +114,10 @@ def passes_of(calls: Calls, spot: Spot, rest: Array, rng: np.random.Generator) -
     features = rng.integers(len(spot.values), size=_TRIED)
     shifts = _SHIFT * length(spot.values)[features] * rng.normal(size=(_TRIED, len(spot.terms)))
     changes = spot.changes(list(features), shifts)
-    with suppress(InputError):
+    with suppress(RefusedError), may_fail():
         expected = one_by_one(calls, spot.place, changes)
         for passes in (together, together_with_buffers):
-            with suppress(InputError):
+            with suppress(RefusedError), may_fail():
                 found = passes(calls, spot.place, changes)
                 if _agree(found, expected) and _agree(calls.losses(unchanged), rest):
                     return passes
@@ -145,6 +146,8 @@ class TorchSites:
     uses: Mapping[str, Sequence[Use]]
     at_rest: Array
     passes: Sequence[Passes]
+
+    why_none: ClassVar[str] = ""
 
     def values(self, site: Site) -> Array:
         return self.spots[site].values

@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
+from gradcheck_cli.code.failures import RefusedError, may_fail
 from gradcheck_cli.code.objective import length
 from gradcheck_cli.code.torch_graph import Graph
 from gradcheck_cli.code.torch_loss import OwnLoss
 from gradcheck_cli.code.torch_upstream import Weights
-from gradcheck_cli.errors import InputError
 from gradcheck_cli.types import Array
 
 Tensor = Any
@@ -25,6 +25,7 @@ Tensor = Any
 _DRAWS = 3
 """The number of random points at which the terms must add up to the loss."""
 
+_SPLIT = "with its loss taken sample by sample"
 _SHIFT = 2.0**-4
 _TOLERANCE = 1e-12
 
@@ -40,7 +41,7 @@ def in_terms(graph: Graph, point: Mapping[str, Array], weights: Weights) -> tupl
         for share in (1.0 / samples, 1.0):
             split = replace(graph, loss=_of_samples(graph, graph.loss, share))
             of_terms = replace(weights, terms=np.ones(samples))
-            with suppress(InputError), graph.code.running("with its loss taken sample by sample"):
+            with suppress(RefusedError), may_fail(), graph.code.running(_SPLIT):
                 if all(_adds_up(graph, weights, split, of_terms, at) for at in near(point)):
                     return split, of_terms
     return graph, weights

@@ -6,6 +6,7 @@ A site is a value inside the code, such as the output of a module, that can be p
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from gradcheck_cli.arrays.shapes import listed
 from gradcheck_cli.code.objective import ForeignObjective
@@ -29,6 +30,8 @@ PATIENCE = 60.0
 This limit is longer than that for literal differences, because the alternative is a few random directions.
 """
 
+_SLOWER = "the slower way was taken, since no output of a module can be perturbed: {}"
+
 
 def checked_through_sites(
     objective: ForeignObjective, claim: Claim, how: CheckSpec, progress: Progress | None, clock: Clock
@@ -39,6 +42,8 @@ def checked_through_sites(
         return nothing, claim.names
     sites = objective.function.sites(claim.names)
     names = [name for name in claim.names if name in sites.uses]
+    if sites.why_none:
+        return replace(nothing, notes=(_SLOWER.format(sites.why_none),)), claim.names
     code = _with_noise(objective, sites, names)
     if not code.site_noise or _seconds(code, names, clock) > PATIENCE:
         return nothing, claim.names
@@ -69,7 +74,7 @@ def _seconds(code: SiteObjective, names: Sequence[str], clock: Clock) -> float:
 def joined(names: Sequence[str], through: Checked, rest: Checked) -> Checked:
     """Return the findings of both checks in the order of `names`, with a sentence about each check."""
     if not through.comparisons:
-        return rest
+        return replace(rest, notes=through.notes)
     found = {c.name: c for c in (*through.comparisons, *rest.comparisons)}
     by_units = listed(c.name for c in through.comparisons)
     how = rest.way[:1].lower() + rest.way[1:] or "checked entry by entry."
@@ -78,5 +83,6 @@ def joined(names: Sequence[str], through: Checked, rest: Checked) -> Checked:
         through.scheme,
         "directions" if rest.differences == "directions" else "units",
         {**through.on_kinks, **rest.on_kinks},
+        notes=through.notes,
         way=f"Unit differences checked {by_units}. The other tensors were {how}",
     )

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gradcheck_cli.code.evaluation import elsewhere
+from gradcheck_cli.code.failures import RefusedError, may_fail
 from gradcheck_cli.code.objective import ForeignObjective, length
 from gradcheck_cli.comparison import Comparison
 from gradcheck_cli.diagnose.state import Made
@@ -56,7 +57,7 @@ def right_for_other_data(objective: ForeignObjective, comparison: Comparison) ->
     which = _worst(comparison)
     if not which.size or objective.function.kernels:
         return
-    with suppress(Exception):  # the code may fail in any way at another point
+    with suppress(RefusedError):
         yield from _found(objective, comparison.name, which, comparison.analytic.ravel()[which])
 
 
@@ -80,7 +81,9 @@ def _is_kept(objective: ForeignObjective, name: str, which: Array) -> bool:
 
 def _is_right_at(point: Mapping[str, Array], objective: ForeignObjective, name: str, which: Array) -> bool:
     """Return whether some entries of the gradient are right at a point."""
-    analytic = np.asarray(objective.function.gradients(point)[name], dtype=np.float64).ravel()[which]
+    with may_fail(Exception):  # the code may fail in any way at another point
+        gradients = objective.function.gradients(point)
+    analytic = np.asarray(gradients[name], dtype=np.float64).ravel()[which]
     return _slopes(objective, name, which, point).explain(analytic, slice(None))
 
 
@@ -107,7 +110,8 @@ def _slope(
     above, below = point[name].copy(), point[name].copy()
     above.flat[entry] += step
     below.flat[entry] -= step
-    losses = (objective.function.losses({**point, name: array}) for array in (above, below))
+    with may_fail(Exception):  # the code may fail in any way at another point
+        losses = [objective.function.losses({**point, name: array}) for array in (above, below)]
     return np.asarray(np.subtract(*losses) / (above.flat[entry] - below.flat[entry]))
 
 

@@ -67,7 +67,7 @@ def report_of(subject: Subject, checked: Checked, strict: bool) -> Report:
         strict=strict,
         witness=checked.witness,
         unexercised=said.unexercised,
-        unusual=said.unusual,
+        unusual=(*said.unusual, *checked.notes),
         kinks=subject.kinks(checked.on_kinks) if checked.on_kinks else (),
         way=checked.way,
         weighted=said.weighted,

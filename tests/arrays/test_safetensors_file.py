@@ -80,6 +80,16 @@ def test_bfloat16_is_read_with_ml_dtypes(file, save):
     assert read.tolist() == [1.5, -2.0]
 
 
+def _skip_if_unknown_to_safetensors(file):
+    """Skip the test if the safetensors package itself does not accept the types in this file."""
+    safetensors = pytest.importorskip("safetensors")
+    try:
+        with safetensors.safe_open(file, framework="numpy"):
+            pass
+    except safetensors.SafetensorError:
+        pytest.skip("this version of safetensors does not know the type")
+
+
 @pytest.mark.parametrize(
     ("kind", "name"), [(kind, name) for kind, name in safetensors_file._ML_DTYPES.items() if kind != "BF16"]
 )
@@ -87,16 +97,14 @@ def test_float8_is_read_with_ml_dtypes(file, kind, name):
     dtype = np.dtype(getattr(pytest.importorskip("ml_dtypes"), name))
     numbers = np.array([[1.5, -2.0, 0.25]], dtype)
     entries = {"dtype": kind, "shape": [1, 3], "data_offsets": [4, 7]}
-    try:
-        write(
-            file,
-            np.float32(0.5).tobytes() + numbers.tobytes(),
-            a={"dtype": "F32", "shape": [1], "data_offsets": [0, 4]},
-            w=entries,
-        )
-        read = read_safetensors(file, HERE)["w"]
-    except InputError:
-        pytest.skip("this version of safetensors does not know the type")
+    write(
+        file,
+        np.float32(0.5).tobytes() + numbers.tobytes(),
+        a={"dtype": "F32", "shape": [1], "data_offsets": [0, 4]},
+        w=entries,
+    )
+    _skip_if_unknown_to_safetensors(file)
+    read = read_safetensors(file, HERE)["w"]
     assert (read.dtype, read.tolist()) == (dtype, [[1.5, -2.0, 0.25]])
 
 

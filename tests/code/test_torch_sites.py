@@ -278,6 +278,37 @@ def _guess_double(monkeypatch):
     monkeypatch.setattr(torch_sites, "GUESSES", (doubled,))
 
 
+# --- code that fails while it is watched --------------------------------------------------------------------
+
+WATCHED = """if self.a._forward_hooks:
+            raise KeyError("hooked")
+        return self.c(torch.tanh(self.b(torch.tanh(self.a(x)))))"""
+
+
+def test_the_report_says_why_code_that_fails_while_it_is_watched_took_the_slower_way(tmp_path):
+    report = check(spec_of(tmp_path, forward=WATCHED))
+    line = (tmp_path / "net.py").read_text().splitlines().index('            raise KeyError("hooked")') + 1
+    (note,) = report.unusual
+    assert (report.verdict, report.differences) == (Verdict.AGREES, "literal")
+    assert note.startswith("the slower way was taken")
+    assert note.endswith(
+        f"with its modules watched, build of net.py raises KeyError at net.py:{line}: 'hooked'"
+    )
+
+
+def _broken(*_):
+    return {}["missing"]
+
+
+@pytest.mark.parametrize("at", ["torch_sites._agree", "torch_sites.GUESSES", "torch_spots.shifted"])
+def test_a_crash_of_gradcheck_is_not_hidden(at, tmp_path, monkeypatch):
+    monkeypatch.setattr("gradcheck_cli.code.failures.PACKAGE", __file__)  # as if gradcheck contained the line
+    monkeypatch.setattr(f"gradcheck_cli.code.{at}", (_broken,) if at.endswith("GUESSES") else _broken)
+    case = FOUND["in an LSTM"][1] if at.endswith("_agree") else {}
+    with pytest.raises(KeyError, match="missing"):
+        sites_of(spec_of(tmp_path, **case))
+
+
 # --- the price ---------------------------------------------------------------------------------------------
 
 BOOK = """
@@ -297,12 +328,25 @@ def data():
 """
 
 
-def test_every_entry_of_784_50_10_takes_at_most_a_hundredth_of_the_evaluations(tmp_path, monkeypatch):
-    runs, run_at = [], Graph.run_at
-    monkeypatch.setattr(Graph, "run_at", lambda *arguments: runs.append(1) or run_at(*arguments))
+def count_forward_passes(monkeypatch):
+    """Return a list that receives the number of forward passes of each run; each copy in a vmap counts."""
+    passes, run_at, copies = [], Graph.run_at, Graph.losses_of_copies
+
+    def counting(graph, point, weights, changes, *rest):
+        passes.append(len(changes) - 1)  # the run itself counts as one pass
+        return copies(graph, point, weights, changes, *rest)
+
+    monkeypatch.setattr(Graph, "run_at", lambda *arguments: passes.append(1) or run_at(*arguments))
+    monkeypatch.setattr(Graph, "losses_of_copies", counting)
+    return passes
+
+
+def test_every_entry_of_784_50_10_takes_at_most_a_hundredth_of_the_forward_passes(tmp_path, monkeypatch):
+    passes = count_forward_passes(monkeypatch)
     (tmp_path / "book.py").write_text(BOOK)
     (tmp_path / "book.yaml").write_text("gradients: {torch: book.py:build}\n")
     report = check(load_spec(tmp_path / "book.yaml"))
     assert (report.verdict, report.agree, report.differences) == (Verdict.AGREES, 39_760, "units")
     assert all((c.error > 0).all() for c in report.comparisons)
-    assert 100 * len(runs) <= EVALUATIONS * report.entries
+    assert sum(passes) >= EVALUATIONS * (50 + 10)  # at least one copy for each unit and each evaluation
+    assert 100 * sum(passes) <= EVALUATIONS * report.entries

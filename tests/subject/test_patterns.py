@@ -82,6 +82,15 @@ def test_a_function_that_fails_at_other_points_keeps_its_verdict():
         check_gradients(function, at)
 
 
+def test_a_crash_while_patterns_are_looked_for_is_not_hidden(monkeypatch):
+    def broken(*_):
+        return {}["missing"]
+
+    monkeypatch.setattr("gradcheck_cli.subject.few_slopes._parts", broken)
+    with pytest.raises(KeyError, match="missing"):
+        check_gradients(lambda p: (np.sin(p).sum(), 1.5 * np.cos(p)), np.array([0.3, -0.5]))
+
+
 def test_a_staircase_and_another_mistake_are_both_said():
     def loss(p):
         return float((np.sign(p["w"]) * p["b"]).sum() ** 2)
