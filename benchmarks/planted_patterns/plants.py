@@ -19,6 +19,7 @@ from planted_patterns.matrices import (
     symmetrised,
     twice,
 )
+from planted_patterns.products import missing_conjugates, other_complex_mistakes, transposed_factors
 from planted_patterns.steps import flat_places, staircases
 from planted_patterns.tensors import of_a_tensor, tensors
 
@@ -75,6 +76,14 @@ def _kept() -> Planted:
     return ((case, unchanged) for case in kept_from_the_first_call())
 
 
+def _transposed() -> Planted:
+    return ((case, unchanged) for case in transposed_factors())
+
+
+def _conjugates() -> Planted:
+    return ((case, unchanged) for case in missing_conjugates())
+
+
 def _swapped_axes() -> Planted:
     places = (("k", 1, 2), ("c", 2, 3), ("q", 0, 2), ("q", 1, 2), ("t", 0, 1))
     return ((case, _swap(*pair)) for name, *pair in places for case in of_a_tensor(name))
@@ -95,6 +104,8 @@ PLANTS: Mapping[str, Callable[[], Planted]] = {
     "detached branch": _detached,
     "part of the samples": _parts,
     "earlier call": _kept,
+    "transposed factor": _transposed,
+    "missing conjugate": _conjugates,
     "axes swapped": _swapped_axes,
     "slice of zeros": _zero_slices,
 }
@@ -151,3 +162,4 @@ def others() -> Iterator[tuple[str, Case, Change]]:
 def in_other_places() -> Iterator[tuple[str, Case, Change]]:
     yield from (("flat", case, unchanged) for case in flat_places())
     yield from (("rule", case, unchanged) for case in wrong_rules())
+    yield from (("complex", case, unchanged) for case in other_complex_mistakes())

@@ -90,6 +90,26 @@ OFF_DIAGONAL_HALF = Wrong(
     code="dL_dw = np.tril(dL_ds)",
 )
 
+# --- verified by dividing the right gradient by a parameter -------------------------------------------------
+
+TRANSPOSED_FACTOR = Wrong(
+    "transposed factor",
+    TRANSPOSED,
+    "a factor is transposed or in the wrong place: {place}",
+    "U wᵀ, or another product of the same factors",
+    "U w",
+    code="dL_dx = dL_da @ w.T",
+)
+
+MISSING_CONJUGATE = Wrong(
+    "missing conjugate",
+    FUNCTION,
+    "a complex conjugate seems to be left out or added: {place}",
+    "U w, or another gradient with a factor that is not conjugated",
+    "U w*, with the complex conjugate w* of w",
+    code="dL_dx = upstream * w",
+)
+
 
 def off_diagonal_twice(right: Array) -> Array:
     """Return the gradient with the mirror image of each entry off the diagonal added to that entry."""
@@ -223,6 +243,8 @@ PATTERNS: tuple[Wrong, ...] = (
     ALONG_SYMMETRIC_MOVES,
     OFF_DIAGONAL_TWICE,
     OFF_DIAGONAL_HALF,
+    TRANSPOSED_FACTOR,
+    MISSING_CONJUGATE,
     *TENSOR_PATTERNS,
 )
 """All patterns of functions that may be named."""

@@ -52,6 +52,7 @@ if TYPE_CHECKING:
 
     from gradcheck_cli.code.pool import Source
     from gradcheck_cli.diagnose.diagnosis import Diagnosis  # only wrong gradients need its package
+    from gradcheck_cli.diagnose.state import Made
 
 
 @dataclass(frozen=True)
@@ -173,18 +174,33 @@ class CodeSubject:
         from gradcheck_cli.diagnose import diagnose  # load these only if needed
         from gradcheck_cli.diagnose.arrays import diagnose_arrays
         from gradcheck_cli.subject.patterns import diagnosis_of_patterns, patterns, sentences_of_patterns
+        from gradcheck_cli.subject.products import conjugated, wrong_products
 
         problem, function = self.inputs.problem, self.objective.function
         loss = self.analytic.loss
         of_network = problem and diagnose(comparisons, problem, False, function.samples, loss=loss)
         if of_network and of_network.answers:
             return of_network
-        known = patterns(self.objective, [c for c in comparisons if c.name in wrong], function.attached)
-        left = [c for c in comparisons if c.name not in {made.tensor for made in known}]
+        wrong_ones = [c for c in comparisons if c.name in wrong]
+        known = (
+            *patterns(self.objective, wrong_ones, function.attached),
+            *conjugated(function.parameters, comparisons),
+        )
+        left = _without(comparisons, known)
+        found = of_network or diagnose_arrays(left, function.samples, are_all=not known)
+        if not found.answers and (more := tuple(wrong_products(function.parameters, comparisons, left))):
+            known = (*known, *more)
+            left = _without(left, more)
+            found = of_network or diagnose_arrays(left, function.samples, are_all=False)
         if known and not set(wrong) & {c.name for c in left}:
             return diagnosis_of_patterns(known)
-        found = of_network or diagnose_arrays(left, function.samples, are_all=not known)
         return replace(found, observations=(*sentences_of_patterns(known), *found.observations))
+
+
+def _without(comparisons: Sequence[Comparison], made: Sequence[Made]) -> list[Comparison]:
+    """Return the comparisons of the tensors that no pattern explains."""
+    explained = {each.tensor for each in made}
+    return [c for c in comparisons if c.name not in explained]
 
 
 def _along_directions(

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from math import nan
+from typing import Literal
 
 import numpy as np
 
@@ -23,10 +24,12 @@ from gradcheck_cli.diagnose.words import cause_of
 from gradcheck_cli.diagnose.wrong_functions import (
     ALONG_SYMMETRIC_MOVES,
     DETACHED,
+    MISSING_CONJUGATE,
     OFF_DIAGONAL_HALF,
     OFF_DIAGONAL_TWICE,
     ONE_TRIANGLE,
     STAIRCASE,
+    TRANSPOSED_FACTOR,
     mirrored,
     off_diagonal_half,
     off_diagonal_twice,
@@ -70,7 +73,9 @@ def patterns(
 
 def diagnosis_of_patterns(made: Sequence[Made]) -> Diagnosis:
     """Return a diagnosis that names the patterns, each with all of its tensors."""
-    return Diagnosis((Answer(tuple(_causes(made)), nan),), 0, (), (), "further runs")
+    by_arrays = all(each.wrong in (TRANSPOSED_FACTOR, MISSING_CONJUGATE) for each in made)
+    basis: Literal["arrays", "further runs"] = "arrays" if by_arrays else "further runs"
+    return Diagnosis((Answer(tuple(_causes(made)), nan),), 0, (), (), basis)
 
 
 def notes_of(made: Sequence[Made]) -> Iterator[str]:

@@ -51,6 +51,45 @@ def build():
     return function, {{"w": {w}}}
 """
 
+_OF_TWO = """\
+import numpy as np
+
+{data}
+parameters = {{"x": np.cos(np.arange(6)).reshape(2, 3), "w": {w}}}
+
+
+def loss_and_gradients(parameters):
+    x, w = parameters["x"], parameters["w"]
+{body}
+    return loss, {{"x": dL_dx, "w": dL_dw}}
+"""
+
+_COMPLEX = """\
+import torch
+
+{data}
+
+
+def gradients(upstream, x, w):
+{body}
+    return dL_dx, dL_dw
+
+
+class Product(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, w):
+        ctx.save_for_backward(x, w)
+        return x * w
+
+    @staticmethod
+    def backward(ctx, upstream):
+        return gradients(upstream, *ctx.saved_tensors)
+
+
+def build():
+    return Product.apply, {{"x": x, "w": {w}}}
+"""
+
 
 @dataclass(frozen=True)
 class Function:
@@ -142,7 +181,31 @@ _KEPT = Function(
     body=_TANH,
 )
 
-_SHOWN_IN = (_STEPS, _GATE, _REGRESSION, _KEPT, _ONE_TRIANGLE, _LOGDET, _ONE_TRIANGLE, _SUM, _TENSOR, _TENSOR)
+_LAYER = Function(
+    "a dense layer in which the gradient of the input is checked, too",
+    w="np.sin(np.arange(9) ** 2).reshape(3, 3)",
+    data=_WEIGHTED.format(size=6, shape="2, 3"),
+    body="""\
+a = x @ w.T
+loss = (c * np.tanh(a)).sum()
+dL_da = c / np.cosh(a) ** 2
+dL_dx = dL_da @ w
+dL_dw = dL_da.T @ x""",
+    template=_OF_TWO,
+)
+_PRODUCT = Function(
+    "a product of complex tensors in torch",
+    w="torch.tensor([0.7 - 0.4j, 0.2 + 0.9j, -0.5 + 0.3j, 1.0 + 0.6j])",
+    data="x = torch.tensor([0.5 + 0.2j, -1.0 + 0.7j, 1.5 - 0.4j, 0.3 + 1.1j])",
+    body="dL_dx = upstream * w.conj()\ndL_dw = upstream * x.conj()",
+    template=_COMPLEX,
+    spec=f"gradients: {{torch: {CODE}:build}}",
+)
+
+_SHOWN_IN = (
+    _STEPS, _GATE, _REGRESSION, _KEPT, _ONE_TRIANGLE, _LOGDET, _ONE_TRIANGLE, _LAYER, _PRODUCT, _SUM, _TENSOR,
+    _TENSOR,
+)  # fmt: skip
 """The function in which each row of `PATTERNS` is shown."""
 
 
@@ -186,6 +249,6 @@ class Pattern:
 
 
 def shown() -> Sequence[Pattern]:
-    """Return every pattern that can be shown here. One of them needs torch."""
+    """Return every pattern that can be shown here. Some of them need torch."""
     found = (Pattern(row, function) for row, function in zip(PATTERNS, _SHOWN_IN, strict=True))
-    return [each for each in found if each.function is not _GATE or find_spec("torch")]
+    return [each for each in found if "torch" not in each.function.template or find_spec("torch")]
