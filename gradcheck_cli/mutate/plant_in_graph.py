@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from gradcheck_cli.diagnose.site import RIGHT, Part
 from gradcheck_cli.diagnose.sites import loss_site, result_of
 from gradcheck_cli.diagnose.steps import VARIANTS
 from gradcheck_cli.diagnose.table import MISTAKES
-from gradcheck_cli.diagnose.variant import Pass, Visit, pass_through
+from gradcheck_cli.diagnose.variant import Handed, Pass, Visit, pass_through
 from gradcheck_cli.network.network import gradients
 from gradcheck_cli.problem.problem import Problem
 from gradcheck_cli.types import Array
@@ -72,35 +73,87 @@ class _Backprop:
 
         of_loss: the gradient of the loss with respect to the output.
         """
-        return self._swept(of_loss)[0]
+        return self._parts({i: visit.right for i, visit in self._visits(of_loss).items()})
 
     def with_mistake(self, wrong: Repeated) -> Planted | None:
         """Return the gradients of a backprop with this mistake; None if the mistake changes nothing."""
-        found, made_at = self._swept(self.right_loss, wrong)
+        swept = _Sweep(self.at, self._right)
+        made_at = [i for i in self._right if swept.visit(i, wrong)]
         if not made_at:
             return None
-        return Planted(wrong.variant.wrong, self.at.graph.nodes[max(made_at)].layer, _summed(found))
+        layer = self.at.graph.nodes[max(made_at)].layer
+        return Planted(wrong.variant.wrong, layer, _summed(self._parts(swept.handed)))
 
-    def _swept(
-        self, of_loss: Array, wrong: Repeated | None = None
-    ) -> tuple[dict[str, list[Array]], list[int]]:
-        """Return the parts of each parameter's gradient, one per use, and the nodes with the mistake."""
-        upstream, arrived = {len(self.at.graph.nodes): of_loss}, dict[int, Array]()
-        found: dict[str, list[Array]] = {}
-        made_at: list[int] = []
+    @cached_property
+    def _right(self) -> dict[int, Visit]:
+        return self._visits(self.right_loss)
+
+    def _visits(self, of_loss: Array) -> dict[int, Visit]:
+        """Return the visits of a backprop without mistakes, by the node's index, from the output down."""
+        visits: dict[int, Visit] = {}
+        handed: dict[int, Handed] = {}
         for i in reversed(range(len(self.at.graph.nodes))):
-            visit = Visit(
-                self.at, i, upstream.pop(i + 1, np.zeros_like(self.at.values[i + 1])), dict(arrived)
-            )
-            arrived[i] = visit.upstream
-            handed = None if wrong is None else wrong.made(visit)
-            made_at += [] if handed is None else [i]
-            shares, own = visit.right if handed is None else handed
-            for k, share in zip(visit.node.inputs, shares, strict=True):
-                upstream[k] = upstream[k] + share if k in upstream else share
+            arrived = {k: visit.upstream for k, visit in visits.items()}
+            upstream = _arriving(self.at, i, handed, of_loss if not visits else None)
+            visits[i] = Visit(self.at, i, upstream, arrived)
+            handed[i] = visits[i].right
+        return visits
+
+    def _parts(self, handed: Mapping[int, Handed]) -> dict[str, list[Array]]:
+        """Return, for each parameter, the parts of its gradient in these results of the nodes' `vjp`s."""
+        found: dict[str, list[Array]] = {}
+        for i, (_, own) in handed.items():
             for name, gradient in own.items():
-                found.setdefault(visit.node.names[name], []).append(matrix(gradient))
-        return found, made_at
+                found.setdefault(self.at.graph.nodes[i].names[name], []).append(matrix(gradient))
+        return found
+
+
+@dataclass(frozen=True)
+class _Sweep:
+    """A backprop with a mistake. It computes only what the mistake changes.
+
+    right: the visits of a backprop without mistakes, by the node's index, from the output down.
+    handed: the result of the `vjp` of every node visited so far.
+    arrived: ∂L/∂output of every node visited so far.
+    changed: the values whose gradients the mistake has changed so far.
+    """
+
+    at: Pass
+    right: Mapping[int, Visit]
+    handed: dict[int, Handed] = field(default_factory=dict)
+    arrived: dict[int, Array] = field(default_factory=dict)
+    changed: set[int] = field(default_factory=set)
+
+    def visit(self, i: int, wrong: Repeated) -> bool:
+        """Visit the next node, and return whether the mistake changes the result of the node's `vjp`."""
+        right = self.right[i]
+        visit = right
+        if i + 1 in self.changed:
+            visit = Visit(self.at, i, _arriving(self.at, i, self.handed), self.arrived)
+        elif self.changed and i in wrong.nodes:
+            visit = replace(right, arrived=self.arrived)
+        made = wrong.made(visit)
+        self.arrived[i], self.handed[i] = visit.upstream, visit.right if made is None else made
+        if self.handed[i] is not right.right:
+            pairs = zip(right.node.inputs, self.handed[i][0], right.right[0], strict=True)
+            self.changed.update(k for k, share, same in pairs if share is not same)
+        return made is not None
+
+
+def _arriving(at: Pass, i: int, handed: Mapping[int, Handed], of_loss: Array | None = None) -> Array:
+    """Return ∂L/∂output of node i: the sum of the shares from the nodes that take this output.
+
+    handed: the results of the `vjp`s of these nodes.
+    of_loss: the gradient of the loss with respect to the output, if node i is the last one.
+    """
+    shares = [
+        share
+        for taker in reversed(at.graph.readers[i + 1])
+        for k, share in zip(at.graph.nodes[taker].inputs, handed[taker][0], strict=True)
+        if k == i + 1
+    ]
+    first, *others = ([] if of_loss is None else [of_loss]) + shares or [np.zeros_like(at.values[i + 1])]
+    return sum(others, first)
 
 
 def _planted(wrong: Wrong) -> float:
@@ -132,6 +185,7 @@ def _in_steps(backprop: _Backprop, kinds: Collection[type] = (object,)) -> Itera
 def _places(at: Pass) -> Iterator[Repeated]:
     """Yield each mistake in a step once for every place where it can be made."""
     nodes = at.graph.nodes
+    places = list(statements(nodes))
     for variant in (*VARIANTS, *lost_variants(nodes)):
         known = [[variant] if isinstance(node.step, variant.step) else [] for node in nodes]
         if isinstance(variant.wrong, Mistake) and variant.wrong.alike:
@@ -140,7 +194,7 @@ def _places(at: Pass) -> Iterator[Repeated]:
             yield from everywhere(known)
         else:
             value = _planted(variant.wrong)
-            yield from (Repeated(variant, each, value) for each in statements(nodes) if known[min(each)])
+            yield from (Repeated(variant, each, value) for each in places if known[min(each)])
 
 
 def _in_uses(backprop: _Backprop) -> Iterator[Planted]:
