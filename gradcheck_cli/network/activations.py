@@ -18,7 +18,12 @@ import numpy as np
 
 from gradcheck_cli.network.functions import in_blocks, normal_cdf, normal_pdf, sigmoid, softmax, softplus
 from gradcheck_cli.network.rise import EXPM1, LOG1P, SHORT, TANH, AtRest, Rise, length, without_division
-from gradcheck_cli.network.row_rounding import NUDGED_ACTIVATION, ActivationRounding, SoftmaxRounding
+from gradcheck_cli.network.row_rounding import (
+    CLOSE_ACTIVATION,
+    NUDGED_ACTIVATION,
+    ActivationRounding,
+    SoftmaxRounding,
+)
 from gradcheck_cli.network.rows import bound
 from gradcheck_cli.types import Array
 
@@ -279,6 +284,7 @@ _ROWS: tuple[Activation, ...] = (
         in_place=lambda z: sigmoid(z, out=z),
         bounded=True,
         shares=True,
+        rounding=CLOSE_ACTIVATION,
         rise=SIGMOID_RISE,
         formula="a (1 − a)",
     ),
@@ -289,6 +295,7 @@ _ROWS: tuple[Activation, ...] = (
         lambda z: 4.0 * sigmoid(2.0 * z) * sigmoid(-2.0 * z),
         in_place=lambda z: np.tanh(z, out=z),
         bounded=True,
+        rounding=CLOSE_ACTIVATION,
         rise=TANH_RISE,
         formula="1 − a²",
     ),

@@ -28,8 +28,7 @@ from gradcheck_cli.network.loss_functions import (
     per_sample,
     rises,
 )
-from gradcheck_cli.network.rise import Rise
-from gradcheck_cli.network.row_rounding import (
+from gradcheck_cli.network.loss_functions.rounding import (
     NUDGED_LOSS,
     AgainstTheLabelRounding,
     CoupledRounding,
@@ -38,6 +37,7 @@ from gradcheck_cli.network.row_rounding import (
     LossRounding,
     RoundingOfPositions,
 )
+from gradcheck_cli.network.rise import Rise
 from gradcheck_cli.network.rows import bound
 from gradcheck_cli.types import Array, Shape
 

@@ -28,6 +28,7 @@ class Scheme:
     certify: the indices in `ladder` of the steps that suffice for an entry that agrees at once.
     extrapolate: whether to extrapolate to h → 0 (Richardson), in powers of h².
     cancels: whether the stencil subtracts nearly equal numbers, whose rounding errors become noise.
+    to_the_sides: whether to look for kinks on both sides of a variable if the offsets are imaginary.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Scheme:
     certify: tuple[int, ...] = (0, 1, 2)
     extrapolate: bool = False
     cancels: bool = True
+    to_the_sides: bool = True
 
     @property
     def escalates(self) -> bool:

@@ -64,7 +64,7 @@ def slopes_at(
         run = run + weight * point
         rounding = rounding + abs(weight) * moved.rounding
         crossed |= moved.crossed
-    if not scheme.cancels:  # an imaginary step crosses no kink, so look to both sides
+    if scheme.to_the_sides and not scheme.cancels:  # an imaginary step crosses no kink
         for nearby in (x - NEARBY * movable.unit[which], x + NEARBY * movable.unit[which]):
             crossed |= move(which, nearby).crossed
     rise, run = np.real(rise), np.real(run)

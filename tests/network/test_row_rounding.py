@@ -15,10 +15,10 @@ from test_rounding import share_of_bound
 from gradcheck_cli import Spec, Verdict, check
 from gradcheck_cli.network.activations import ACTIVATIONS
 from gradcheck_cli.network.arithmetic import ROUNDING_SAFETY, Arithmetic
+from gradcheck_cli.network.loss_functions.rounding import LossRounding
 from gradcheck_cli.network.losses import LOSSES
 from gradcheck_cli.network.penalties import PENALTIES
 from gradcheck_cli.network.rounding import gradient_rounding
-from gradcheck_cli.network.row_rounding import LossRounding
 
 FLOAT32 = np.dtype(np.float32)
 EPS = float(np.finfo(FLOAT32).eps)
