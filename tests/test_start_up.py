@@ -42,6 +42,7 @@ OF_CODE = (
     "code.torch_module",
     "code.pool",
     "directions.check",
+    "parallel.executors",
 )
 
 

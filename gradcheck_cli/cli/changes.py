@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from gradcheck_cli.cli.defaults import is_projects, said_by
 from gradcheck_cli.errors import Complaint, InputError
-from gradcheck_cli.parallel.executors import Factory, named
 from gradcheck_cli.spec.code_sources import CODE_SOURCES
 
 if TYPE_CHECKING:
@@ -95,6 +94,8 @@ def executor_of(spec: Spec, changes: Mapping[str, Any], no_code: bool) -> str | 
     jobs = str(changes.get("jobs"))
     if not is_engine(changes.get("jobs")) or _says_otherwise(spec, "jobs"):
         return None
+    from gradcheck_cli.parallel.executors import Factory, named
+
     if no_code and isinstance(named(jobs), Factory):
         raise InputError(Complaint(f"{said_by('jobs')} {jobs} runs code, and --no-code forbids it"))
     return jobs

@@ -12,7 +12,6 @@ from gradcheck_cli.cli.completion import complete_files, complete_parameters, co
 from gradcheck_cli.cli.grouped import Command, Heading, option
 from gradcheck_cli.errors import InputError
 from gradcheck_cli.numerical.schemes import SCHEMES
-from gradcheck_cli.parallel.executors import named
 from gradcheck_cli.spec.allowed import JOBS, RTOL, STEP, Order, Range
 from gradcheck_cli.spec.code_sources import CODE_SOURCES, names_of_sources
 
@@ -65,6 +64,8 @@ class Jobs(click.IntRange):
             return value
         if not isinstance(value, str) or value.lstrip("-").isdigit():
             return super().convert(value, param, ctx)
+        from gradcheck_cli.parallel.executors import named
+
         try:
             named(value)
         except InputError:
