@@ -78,9 +78,17 @@ def _batch(problem: Problem) -> dict[str, Array]:
     return {
         "x": problem.x.astype(problem.dtype),
         "y": problem.y.astype(problem.dtype) if labels is None else labels,
-        "target": problem.target.astype(problem.dtype),
+        "target": problem.network.loss.plain(problem.target).astype(problem.dtype),
+        **_weights(problem),
         "loss": np.array(problem.objective.total, dtype=np.float64),
     }
+
+
+def _weights(problem: Problem) -> dict[str, Array]:
+    """Return the weights of the samples, (N,), if they are not part of the target."""
+    if not problem.network.loss.has_weights or problem.sample_weight is None:
+        return {}
+    return {"sample_weight": problem.sample_weight.reshape(-1).astype(problem.dtype)}
 
 
 def _masks(problem: Problem) -> dict[str, Array]:

@@ -25,7 +25,7 @@ OPTIONS: dict[str, Any] = {
 
 
 def spec_with(loss: str, seed: int, dtype: str) -> dict[str, Any]:
-    """Return a random network with this loss, random options, and labels to ignore if it ignores any."""
+    """Return a random network with this loss, random options and weights, and labels to ignore if it can."""
     rng = np.random.default_rng(seed)
     raw = random_spec(seed, SMOOTH_ACTIVATIONS, (loss,), dtype, (1, 3), None)
     layers, row = raw["network"]["layers"], LOSSES[loss]
@@ -38,9 +38,11 @@ def spec_with(loss: str, seed: int, dtype: str) -> dict[str, Any]:
     if "pos_weight" in row.options:
         units = layers[-1]["units"]
         raw["network"]["loss"]["pos_weight"] = rng.uniform(0.0, 4.0, size=units).tolist()
-    raw["data"]["samples"] = int(rng.integers(3, 17))
+    raw["data"]["samples"] = samples = int(rng.integers(3, 17))
     if row.ignored:
         _ignore_some(raw, rng)
+    if rng.random() < 0.5:
+        raw["network"]["loss"]["sample_weight"] = rng.uniform(0.0, 3.0, size=samples).tolist()
     return raw
 
 

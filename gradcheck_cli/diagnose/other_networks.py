@@ -320,12 +320,18 @@ def _losses(problem: Problem) -> Iterator[OtherNetwork]:
     )
     says = _loss_text(own, problem.reduction, own_scale)
     for name, reduction, scale in _choices(problem, own, own_scale):
-        loss = problem.network.loss if name == own else LOSSES[name].with_options()
+        loss = problem.network.loss if name == own else _another_loss(problem.network.loss, name)
         by = coefficient(loss, reduction, scale, outputs, weight)
         network = replace(problem.network, loss=loss, coefficient=by)
         has = f"whose loss is {_loss_text(name, reduction, scale)}"
         if name != own or not np.isclose(by, problem.network.coefficient):
             yield OtherNetwork(replace(problem, network=network), has, says)
+
+
+def _another_loss(own: Loss, name: str) -> Loss:
+    """Return another loss of the table, with weights for the samples if the network's own loss has them."""
+    row = LOSSES[name].with_options()
+    return row.weighted() if own.has_weights else row
 
 
 def _choices(problem: Problem, own: str, scale: float) -> Iterator[tuple[str, Reduction, float]]:
@@ -339,7 +345,8 @@ def _choices(problem: Problem, own: str, scale: float) -> Iterator[tuple[str, Re
 def _comparable(own: Loss) -> Iterator[Loss]:
     """Yield all other losses in the table that compare each output with a target."""
     for row in LOSSES.values():
-        if row.name != own.name and not row.vectors and not own.vectors and not _is_same_loss(row, own):
+        alike = not row.vectors and not own.vectors and not (own.has_weights and row.of_weighted_target)
+        if row.name != own.name and alike and not _is_same_loss(row, own):
             yield row
 
 
@@ -348,7 +355,8 @@ def _is_same_loss(row: Loss, own: Loss) -> bool:
     if own.by_column:
         return False
     a, target = _PROBE, np.array([[0.0, 0.0, 1.0, 0.0]])
-    return np.allclose(row.with_options().value(a, target), own.value(a, target), rtol=1e-12)
+    of_own = np.array([[0.0, 0.0, 1.0, 0.0, 1.0]]) if own.has_weights else target
+    return np.allclose(row.with_options().value(a, target), own.value(a, of_own), rtol=1e-12)
 
 
 def _weight(problem: Problem) -> float:

@@ -96,6 +96,16 @@ class Site:
         return self.activity.outputs[self.i]
 
     @property
+    def target(self) -> Array:
+        """The targets, (N, out) for N samples, without a column of weights."""
+        return self.problem.network.loss.plain(self.problem.target)
+
+    @property
+    def c(self) -> Array | float:
+        """The factor of each sample's ∂ℓ/∂a: the loss's coefficient, times the weight that the sample has."""
+        return self.problem.network.coefficient * self.problem.network.loss.weights(self.problem.target)
+
+    @property
     def a_h(self) -> Array:
         """The layer's input a⁽ʰ⁾, (N, in) for N samples."""
         return self.activity.inputs[self.i]

@@ -49,7 +49,7 @@ def of_loss(gradient: Gradient, *losses: str) -> Step:
     def step(site: Site, _: float) -> Array | None:
         if losses and site.problem.network.loss.name not in losses:
             return None
-        return site.problem.network.coefficient * gradient(site.a, site.problem.target)
+        return site.c * gradient(site.a, site.target)
 
     return step
 
@@ -201,7 +201,7 @@ def _another(name: str, formula: str, gradient: Gradient, code: str) -> Mistake:
         raw = own.applies is not None and name == "½ mse"  # the output activation is missing
         if own.name == name or half or raw or (name == "squared hinge" and own.name != "hinge"):
             return None
-        return site.problem.network.coefficient * gradient(site.a, site.problem.target)
+        return site.c * gradient(site.a, site.target)
 
     return loss_row(
         "another loss",

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from functools import partial
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 
@@ -12,7 +10,6 @@ from gradcheck_cli.diagnose.mistake import Mistake, Step
 from gradcheck_cli.diagnose.site import Site
 from gradcheck_cli.diagnose.wrong_losses import loss_row
 from gradcheck_cli.network.functions import sigmoid, softplus
-from gradcheck_cli.network.losses import Loss
 from gradcheck_cli.types import Array
 
 Slip = Callable[..., Array]
@@ -29,17 +26,12 @@ def slip(loss: str, of: Slip) -> Step:
     """
 
     def step(site: Site, _: float) -> Array | None:
-        network = site.problem.network
-        if network.loss.name != loss:
+        own = site.problem.network.loss
+        if own.name != loss:
             return None
-        return network.coefficient * of(site.a, site.problem.target, **options_of(network.loss))
+        return site.c * of(site.a, site.target, **own.given)
 
     return step
-
-
-def options_of(loss: Loss) -> Mapping[str, Any]:
-    """Return the options of a loss, read from its gradient function."""
-    return loss.gradient.keywords if isinstance(loss.gradient, partial) else {}
 
 
 Row = tuple[str, Slip, str, str, str]

@@ -12,7 +12,6 @@ from gradcheck_cli.diagnose.families import LOSS
 from gradcheck_cli.diagnose.mistake import Mistake, Step
 from gradcheck_cli.diagnose.site import RIGHT, Part, Site
 from gradcheck_cli.diagnose.wrong_losses import NOT_ZERO, loss_row, of_loss, total_of
-from gradcheck_cli.diagnose.wrong_slips import options_of
 from gradcheck_cli.network.functions import sigmoid, softmax
 from gradcheck_cli.types import Array
 
@@ -26,11 +25,16 @@ def _with_target(change: Callable[[Array], Array], *losses: str) -> Step:
     def step(site: Site, _: float) -> Array | None:
         if losses and site.problem.network.loss.name not in losses:
             return None
-        return RIGHT[Part.LOSS](
-            replace(site, problem=replace(site.problem, target=change(site.problem.target)))
-        )
+        target = _with_weights(change(site.target), site.problem.target[..., site.target.shape[-1] :])
+        return RIGHT[Part.LOSS](replace(site, problem=replace(site.problem, target=target)))
 
     return step
+
+
+def _with_weights(target: Array, weights: Array) -> Array:
+    """Return the target with a column for the weights of the samples, (N, 1, …)."""
+    column = np.broadcast_to(weights, (*target.shape[:-1], weights.shape[-1]))
+    return np.concatenate([target, column], axis=-1)
 
 
 _VALUES = ("mse", "l1", "huber")
@@ -114,22 +118,30 @@ def _with_pos_weight(gradient: Callable[[Array, Array, Array], Array]) -> Step:
     """
 
     def step(site: Site, _: float) -> Array | None:
-        weights = options_of(site.problem.network.loss).get("pos_weight", 1.0)
+        weights = site.problem.network.loss.given.get("pos_weight", 1.0)
         if np.all(np.asarray(weights) == 1.0):
             return None
-        network, target = site.problem.network, site.problem.target
-        return network.coefficient * gradient(site.a, target, np.asarray(weights, site.a.dtype))
+        return site.c * gradient(site.a, site.target, np.asarray(weights, site.a.dtype))
 
     return step
 
 
-def _without_sample_weights(site: Site, _: float) -> Array | None:
-    """Return ∂L/∂a as if all samples had weight 1."""
-    if site.problem.sample_weight is None:
-        return None
-    weights, network = _weights(site), site.problem.network
-    target = _smoothed(site, site.problem.label_smoothing) * (1.0 if weights is None else weights)
-    return network.coefficient * network.loss.gradient(site.a, target)
+def _with_sample_weights(power: int) -> Step:
+    """Return a step that uses a power of the samples' weights: 0 if they are forgotten, 2 if used twice."""
+
+    def step(site: Site, _: float) -> Array | None:
+        if site.problem.sample_weight is None:
+            return None
+        weights, network, target = site.problem.sample_weight**power, site.problem.network, site.target
+        if network.loss.has_weights:
+            target = _with_weights(target, weights)
+        else:
+            of_classes = _weights(site)
+            smoothed = _smoothed(site, site.problem.label_smoothing)
+            target = smoothed * weights * (1.0 if of_classes is None else of_classes)
+        return network.coefficient * network.loss.gradient(site.a, target)
+
+    return step
 
 
 def _normalised_by_sample_weights(site: Site, _: float) -> Array | None:
@@ -268,11 +280,19 @@ CLASS_MISTAKES: tuple[Mistake, ...] = (
     ),
     loss_row(
         "sample weights",
-        _without_sample_weights,
+        _with_sample_weights(0),
         "the weights of the samples are forgotten",
         "c · {dloss} with every weight 1",
         "dL_da = (p - y) / N",
         "samples whose weights are not 1",
+    ),
+    loss_row(
+        "sample weights",
+        _with_sample_weights(2),
+        "the weights of the samples are used twice",
+        "c · wₙ {dloss}",
+        "dL_da = weight**2 * (p - y) / N",
+        "samples whose weights are neither 0 nor 1",
     ),
     loss_row(
         "sample weights",

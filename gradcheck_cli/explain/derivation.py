@@ -146,6 +146,7 @@ class Explanation:
 
     network: a description of the network.
     loss: the name of the network's loss.
+    has_weights: whether the loss of sample n is multiplied by a weight wₙ.
     coefficient: the loss's coefficient c, such as 1/N for a mean over N samples.
     notes: one line each about smoothed targets, weighted targets and penalties.
     unusual: warnings about settings that are allowed but rarely intended, and a warning if the gradient file
@@ -155,6 +156,7 @@ class Explanation:
 
     network: str
     loss: str
+    has_weights: bool
     coefficient: float
     notes: tuple[str, ...]
     unusual: tuple[str, ...]

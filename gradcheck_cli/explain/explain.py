@@ -25,6 +25,7 @@ from gradcheck_cli.gradients.analytic import Analytic
 from gradcheck_cli.gradients.array_file import factor_shapes
 from gradcheck_cli.gradients.sources import read_gradients
 from gradcheck_cli.network.graph import Graph
+from gradcheck_cli.network.losses import LOSSES
 from gradcheck_cli.network.steps.normalise import Normalise
 from gradcheck_cli.network.steps.pointwise import Pointwise
 from gradcheck_cli.numerical.estimate import Estimate, differentiate
@@ -55,7 +56,8 @@ def explain(spec: Spec, only: str = "") -> Explanation:
     writers = [Writer(problem.network.graph, layer, loss) for layer in layers]
     return Explanation(
         describe(problem),
-        spec.network.loss.name if spec.network else "",
+        problem.network.loss.name,
+        problem.network.loss.has_weights,
         problem.network.coefficient,
         tuple(_notes(spec.network)) if spec.network else (),
         (*unusual(problem), *other_loss(problem, analytic), *_in_part(numbers, writers)),
@@ -136,6 +138,10 @@ def _notes(network: NetworkSpec) -> Iterator[str]:
         yield f"y: the targets, smoothed by {network.loss.label_smoothing:g}"
     if network.loss.weight:
         yield "y: the targets times their class weights; softmax(a) is multiplied by the sum of y"
+    if network.loss.sample_weight is not None:
+        in_target = "y: the targets times the weights of their samples"
+        proportional = LOSSES[network.loss.name].of_weighted_target
+        yield in_target if proportional else "wₙ: the weight of sample n"
     terms = {"l2": "½ · {:g} · Σ w²", "l1": "{:g} · Σ |w|"}
     for name, strength in network.penalty.strengths.items():
         yield f"plus a penalty {terms[name].format(strength)} in L"

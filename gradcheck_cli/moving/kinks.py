@@ -213,13 +213,14 @@ def find_kinks(
     kinked = {i: node.inputs[0] for i, node in enumerate(graph.nodes) if node.step.has_pieces}
     of_penalties = _of_penalties(network, parameters)
     if network.loss.pieces is None and not kinked:
-        return Kinks({}, np.zeros(target.shape, dtype=bool), of_penalties, np.zeros(target.shape, dtype=bool))
+        nowhere = np.zeros(values[-1].shape, dtype=bool)
+        return Kinks({}, nowhere, of_penalties, nowhere)
     errors = forward_errors(graph, parameters, values, arithmetic)
     of_nodes = {i: _on(graph.nodes[i].step, values[k], errors[k], arithmetic) for i, k in kinked.items()}
     output = values[-1]
     of_loss = _of_loss(network, output, target, ROUNDING_SAFETY * errors[-1], arithmetic.eps)
     tips = _tips(network, output, target, ROUNDING_SAFETY * errors[-1])
-    reach = errors[-1] + np.abs(output) + np.abs(target)
+    reach = errors[-1] + np.abs(output) + np.abs(network.loss.plain(target))
     exact = reach < _EXACT * arithmetic.tiny
     return Kinks(of_nodes, of_loss | tips, of_penalties, exact, bool(tips.any()))
 
@@ -239,7 +240,7 @@ def _of_loss(network: Network, a: Array, target: Array, a_error: Array, eps: flo
     loss = network.loss
     if loss.pieces is None:
         return np.zeros(a.shape, dtype=bool)
-    reach = a_error + 2.0 * eps * (np.abs(a) + np.abs(target)) + _LEAST
+    reach = a_error + 2.0 * eps * (np.abs(a) + np.abs(loss.plain(target))) + _LEAST
     return loss.rounding.on_kink(loss, a, reach, target, eps)
 
 

@@ -36,6 +36,7 @@ from gradcheck_cli.network.loss_functions.rounding import (
     HingeRounding,
     LossRounding,
     RoundingOfPositions,
+    RoundingOfWeighted,
 )
 from gradcheck_cli.network.rise import Rise
 from gradcheck_cli.network.rows import bound
@@ -70,6 +71,8 @@ class Loss:
                 random for synthetic data; "distribution", probabilities of the outputs (or labels); "labels";
                 "pairs", 1 for two embeddings that are alike, else 0; or "nothing", if y is ignored.
     of_target:  the names of the options that change the target or leave out samples.
+    of_weighted_target: whether ℓ is proportional to the target, so that a weight can be applied to it.
+    has_weights: whether the target has one more column, with the weight of each sample.
     weighted_mean: whether a mean divides by the sum of the samples' class weights, not by N.
     ignored:    the labels of samples that do not count.
     vectors:    the names of the vectors, all of the same width, that the outputs consist of; empty if the
@@ -80,6 +83,7 @@ class Loss:
     rounding:   bounds on the rounding errors of value and gradient; the default works for any loss.
     rise:       the change of ℓ after a change of a, without cancellation; None if unknown or with kinks.
     options:    the names and defaults of the loss's options, such as delta.
+    given:      the values of the options that are bound to the functions.
     by_column:  whether an option has a number for each output.
     formula:    the gradient as a textbook writes it.
     formula_with_options: the gradient with other options than the defaults, if `formula` leaves them out.
@@ -97,6 +101,8 @@ class Loss:
     per_entry: bool = False
     target: Target = "values"
     of_target: tuple[str, ...] = ()
+    of_weighted_target: bool = False
+    has_weights: bool = False
     weighted_mean: bool = True
     ignored: tuple[int, ...] = ()
     vectors: tuple[str, ...] = ()
@@ -106,19 +112,28 @@ class Loss:
     rounding: LossRounding = NUDGED_LOSS
     rise: Rise | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
+    given: Mapping[str, Any] = field(default_factory=dict)
     by_column: bool = False
     formula: str = "∂ℓ/∂a"
     formula_with_options: str = ""
 
     @property
     def settings(self) -> tuple[str, ...]:
-        """The keys that a spec may set for this loss: the reduction, the factor, and the loss's options."""
-        return ("reduction", "scale", *self.options, *self.of_target)
+        """The keys that a spec may set for this loss: its options and those of every loss."""
+        return ("reduction", "scale", *self.options, *self.of_target, "sample_weight")
 
     @property
     def alone(self) -> bool:
         """Whether the loss is a sum with one term per output, so that each term can be evaluated alone."""
-        return self.per_output and not self.by_column
+        return self.per_output and not self.by_column and not self.has_weights
+
+    def plain(self, target: Array) -> Array:
+        """Return the target, (N, C), without the column of weights."""
+        return target[..., :-1] if self.has_weights else target
+
+    def weights(self, target: Array) -> Array | float:
+        """Return the weight of each sample, (N, 1), that is not part of the plain target."""
+        return target[..., -1:] if self.has_weights else 1.0
 
     def terms(self, units: int) -> int:
         """Return the number of terms per position that the reduction `mean` averages over.
@@ -142,7 +157,35 @@ class Loss:
         formula = self.formula_with_options or self.formula if changed else self.formula
         by_column = any(map(np.ndim, options.values()))
         rise = self.rise and self.rise.with_options(options)
-        return replace(self, **functions, rise=rise, by_column=by_column, formula=formula)
+        return replace(self, **functions, given=options, rise=rise, by_column=by_column, formula=formula)
+
+    def weighted(self) -> Loss:
+        """Return this loss times a weight for each sample, which is the last column of the target.
+
+        A loss that is proportional to its target stays as it is: the target is multiplied by the weights.
+        """
+        if self.of_weighted_target:
+            return self
+
+        def unweighted(function: Function | None) -> Function | None:
+            return function and (lambda a, target, *given: function(a, target[..., :-1], *given))
+
+        def times(function: Function) -> Function:
+            return lambda a, target, *given: target[..., -1] * function(a, target[..., :-1], *given)
+
+        return replace(
+            self,
+            value=times(self.value),
+            gradient=lambda a, target: target[..., -1:] * self.gradient(a, target[..., :-1]),
+            pieces=unweighted(self.pieces),
+            branch=self.branch and times(self.branch),
+            margin=unweighted(self.margin),
+            tip=unweighted(self.tip),
+            rounding=RoundingOfWeighted(self),
+            rise=None,
+            has_weights=True,
+            formula=f"wₙ {self.formula}",
+        )
 
     def over(self, positions: int) -> Loss:
         """Return a loss for outputs with positions: the sum of this loss over all positions.
@@ -190,7 +233,8 @@ _ROWS: tuple[Loss, ...] = (
         common.cross_entropy_gradient,
         per_output=False,
         target="distribution",
-        of_target=("label_smoothing", "weight", "ignore_index", "sample_weight"),
+        of_target=("label_smoothing", "weight", "ignore_index"),
+        of_weighted_target=True,
         ignored=(-100,),
         applies="softmax",
         unbounded=True,
@@ -232,7 +276,8 @@ _ROWS: tuple[Loss, ...] = (
         sides=(False, True),
         per_output=False,
         target="labels",
-        of_target=("weight", "sample_weight"),
+        of_target=("weight",),
+        of_weighted_target=True,
         weighted_mean=False,
         unbounded=True,
         rounding=AgainstTheLabelRounding(),
@@ -246,7 +291,8 @@ _ROWS: tuple[Loss, ...] = (
         per_output.negative_dot_gradient,
         per_output=False,
         target="labels",
-        of_target=("weight", "ignore_index", "sample_weight"),
+        of_target=("weight", "ignore_index"),
+        of_weighted_target=True,
         ignored=(-100,),
         unbounded=True,
         rise=rises.NEGATIVE_DOT,

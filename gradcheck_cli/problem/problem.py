@@ -17,7 +17,7 @@ from gradcheck_cli.moving.objective import NetworkObjective
 from gradcheck_cli.network.arithmetic import Arithmetic
 from gradcheck_cli.network.graph import INPUT, Graph
 from gradcheck_cli.network.initialisers import initialise, sizes_of
-from gradcheck_cli.network.losses import LOSSES, Reduction, coefficient
+from gradcheck_cli.network.losses import LOSSES, Loss, Reduction, coefficient
 from gradcheck_cli.network.network import Network
 from gradcheck_cli.network.shifted import INPUTS, shifted
 from gradcheck_cli.network.steps.normalise import Normalise
@@ -44,7 +44,8 @@ class Problem:
     the number of samples.
 
     x: the inputs, (N, *features).
-    target: the targets, (N, *outputs), with label smoothing and weights applied.
+    target: the targets, (N, *outputs), with label smoothing and weights applied. If the loss has weights that
+        cannot be applied to a target, they are one more column.
     y: the labels, (N, *positions), or the targets as they are in the data. `target` is computed from `y`.
     checked: the names of the parameters to check, starting with the output layer.
     patterns: the patterns that select the parameters to check.
@@ -150,7 +151,7 @@ def _build(spec: Spec, described: NetworkSpec, own: OwnParameters | None) -> Pro
         replace(network, coefficient=by),
         {name: _held_by(dtype, value) for name, value in parameters.items()},
         _held_by(dtype, batch.x.reshape(len(batch.x), *network.features)),
-        _held_by(dtype, target if of_samples is None else of_samples * target),
+        _held_by(dtype, _for_samples(network.loss, target, of_samples)),
         batch.y,
         dtype,
         checked,
@@ -168,7 +169,8 @@ def _network(spec: NetworkSpec, dtype: np.dtype[np.floating]) -> Network:
     """Return the network with a loss coefficient of 1; the final coefficient may depend on the data."""
     graph = graph_of(spec, dtype)
     row = LOSSES[spec.loss.name].with_options(**spec.loss.options)
-    loss = replace(row, ignored=spec.loss.ignored).over(len(graph.value_features[-1]) - 1)
+    weighted = row if spec.loss.sample_weight is None else row.weighted()
+    loss = replace(weighted, ignored=spec.loss.ignored).over(len(graph.value_features[-1]) - 1)
     return Network(graph, loss, 1.0, spec.penalty.strengths, spec.penalty.biases)
 
 
@@ -240,6 +242,15 @@ def _sample_weight(loss: LossSpec, batch: Batch, axes: int) -> Array | None:
     if (weights < 0).any():
         raise bad_input("sample_weight holds negative numbers", *_SAMPLE_WEIGHT)
     return weights.reshape(-1, *(1,) * (axes - 1))
+
+
+def _for_samples(loss: Loss, target: Array, weights: Array | None) -> Array:
+    """Return the target with the weights of the samples: as factors or, if the loss needs it, as a column."""
+    if weights is None:
+        return target
+    if not loss.has_weights:
+        return weights * target
+    return np.concatenate([target, np.broadcast_to(weights, (*target.shape[:-1], 1))], axis=-1)
 
 
 def _refuse_nothing(total: float, loss: LossSpec, option: str, why: str) -> None:

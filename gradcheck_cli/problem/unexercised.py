@@ -63,7 +63,7 @@ def _data(problem: Problem) -> Iterator[str]:
         first, inputs = node.names["weight"], problem.x.shape[1]
         are, columns, get = ("is", "its column", "gets") if dead == 1 else ("are", "their columns", "get")
         yield f"{dead} of {inputs} inputs {are} 0 in every sample: {columns} of {first} {get} no gradient"
-    if not problem.target.any() and problem.network.loss.target != "nothing":
+    if not problem.network.loss.plain(problem.target).any() and problem.network.loss.target != "nothing":
         yield "all targets are 0: a wrong sign of the targets would not show"
 
 

@@ -68,8 +68,7 @@ class LossSpec(Model):
     label_smoothing: The share of the target that cross_entropy spreads evenly over all classes.
     pos_weight: The weight of positive targets in bce_with_logits, as one number or one for each output.
     weight: The weights of the classes in cross_entropy, nll and multi_margin.
-    sample_weight: The weight of each sample, [samples], in cross_entropy, nll and multi_margin. A mean still
-        divides by the number of samples.
+    sample_weight: The weight of each sample's loss, [samples]. A mean still divides by the number of samples.
     ignore_index: The label of samples that cross_entropy and nll leave out of the loss and of its mean.
     """
 

@@ -27,7 +27,8 @@ def definitions(explanation: Explanation, derivation: Derivation) -> list[tuple[
 
 
 def _loss(explanation: Explanation, output: str) -> Iterator[tuple[str, str]]:
-    yield f"L = c Σₙ {explanation.loss}({output}ₙ, yₙ)", f"with c = {explanation.coefficient:.6g}"
+    weight = "wₙ " if explanation.has_weights else ""
+    yield f"L = c Σₙ {weight}{explanation.loss}({output}ₙ, yₙ)", f"with c = {explanation.coefficient:.6g}"
     yield from (("", note) for note in explanation.notes)
 
 

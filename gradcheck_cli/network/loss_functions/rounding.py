@@ -147,6 +147,30 @@ class RoundingOfPositions(LossRounding):
         return mask
 
 
+@dataclass(frozen=True)
+class RoundingOfWeighted(LossRounding):
+    """Bounds for a loss whose target has one more column, the weight of each sample.
+
+    row: the loss without weights.
+    """
+
+    row: Any
+
+    def value(self, row: LossRow, a: Array, a_error: Array, target: Array) -> tuple[Array, Array, Array]:
+        each = self.row.rounding.value(self.row, a, a_error, target[..., :-1])
+        value, carried, size = (target[..., -1] * part for part in each)
+        return value, carried, size
+
+    def gradient(self, row: LossRow, a: Array, a_error: Array, target: Array, eps: float) -> Array:
+        plain, weight = target[..., :-1], target[..., -1:]
+        error: Array = self.row.rounding.gradient(self.row, a, a_error, plain, eps)
+        return weight * (error + eps * np.abs(self.row.gradient(a, plain)))
+
+    def on_kink(self, row: LossRow, a: Array, reach: Array, target: Array, eps: float) -> Array:
+        mask: Array = self.row.rounding.on_kink(self.row, a, reach, target[..., :-1], eps)
+        return mask
+
+
 class AgainstTheLabelRounding(LossRounding):
     """Bounds for a loss that falls if the labelled output rises, and rises if any other output rises.
 
