@@ -18,6 +18,7 @@ from gradcheck_cli.comparison import Comparison
 from gradcheck_cli.diagnose.arrays import diagnose_arrays
 from gradcheck_cli.diagnose.diagnosis import Answer, Cause, Diagnosis
 from gradcheck_cli.diagnose.graph import diagnose_graph
+from gradcheck_cli.diagnose.memory import FORGETFUL, Memory
 from gradcheck_cli.diagnose.network import MOST, diagnose_network, target_of
 from gradcheck_cli.diagnose.other_networks import KIND, are_measured, explain_gradients, with_this_loss
 from gradcheck_cli.diagnose.rows import compared, has_rows, matrices
@@ -43,6 +44,7 @@ def diagnose(
     without: frozenset[str] = frozenset(),
     in_out: bool = False,
     loss: float | None = None,
+    memory: Memory = FORGETFUL,
 ) -> Diagnosis:
     """Return a diagnosis of the wrong gradients.
 
@@ -54,8 +56,9 @@ def diagnose(
     in_out: whether the author's file stores weights as [in, out]. If so, a row of a weight in the file is a
         column here.
     loss: the author's loss, if known.
+    memory: the results that diagnoses of this problem share.
     """
-    found = _diagnosed(comparisons, problem, is_its_loss, samples, without, loss)
+    found = _diagnosed(comparisons, problem, is_its_loss, samples, without, loss, memory)
     return turned(found) if in_out else found
 
 
@@ -66,6 +69,7 @@ def _diagnosed(
     samples: int | None,
     without: frozenset[str],
     loss: float | None,
+    memory: Memory,
 ) -> Diagnosis:
     if problem is None:
         return diagnose_arrays(comparisons, samples, without)
@@ -77,7 +81,7 @@ def _diagnosed(
             return found
     if not _any_wrong(parameters) and len(parameters) < len(comparisons):
         return diagnose_values(comparisons, problem)
-    found = _of_parameters(problem, parameters, is_its_loss, samples, without, loss)
+    found = _of_parameters(problem, parameters, is_its_loss, samples, without, loss, memory)
     if found.answers or not _any_wrong(of_inputs):
         return found
     whole = _with_inputs(problem, [*parameters, *of_inputs], without)
@@ -103,11 +107,12 @@ def _of_parameters(
     samples: int | None,
     without: frozenset[str],
     loss: float | None,
+    memory: Memory,
 ) -> Diagnosis:
     with np.errstate(all="ignore"):
         whole = gradients(problem.network, problem.parameters, problem.x, problem.target)
         if not has_rows(problem):
-            return _of_graph(problem, whole, comparisons, is_its_loss, samples, without)
+            return _of_graph(problem, whole, comparisons, is_its_loss, samples, without, memory)
         right, given, comparisons = matrices(whole), comparisons, compared(comparisons)
         if is_its_loss:
             found = _of_network(problem, right, comparisons, without, loss)
@@ -132,9 +137,10 @@ def _of_graph(
     is_its_loss: bool,
     samples: int | None,
     without: frozenset[str],
+    memory: Memory,
 ) -> Diagnosis:
     if is_its_loss:
-        return diagnose_graph(problem, right, comparisons, without)
+        return diagnose_graph(problem, right, comparisons, without, memory=memory)
     return diagnose_arrays(comparisons, samples, without)
 
 

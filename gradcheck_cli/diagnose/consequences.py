@@ -73,8 +73,10 @@ class Consequences:
         value is found in several steps. Each step treats the gradients as affine near the previous value.
         """
         value = repeated.value
-        for _ in range(_MOST_STEPS if repeated.variant.wrong.unknown else 0):
-            here, ahead = (self._offs(replace(repeated, value=value + by)) for by in (0.0, _AHEAD))
+        for number in range(_MOST_STEPS if repeated.variant.wrong.unknown else 0):
+            here, ahead = (
+                self._offs(replace(repeated, value=value + by), number == 0) for by in (0.0, _AHEAD)
+            )
             step = _AHEAD * projected(here, here - ahead)
             if not np.isfinite(step):
                 break
@@ -83,9 +85,12 @@ class Consequences:
                 break
         return replace(repeated, value=value)
 
-    def _offs(self, repeated: Repeated) -> Array:
-        """Return the errors that remain with the mistake, in units of each tensor's size, as one vector."""
-        *_, (_, changed) = self._changed(repeated)
+    def _offs(self, repeated: Repeated, is_shared: bool) -> Array:
+        """Return the errors that remain with the mistake, in units of each tensor's size, as one vector.
+
+        is_shared: whether other diagnoses try the same value of the unknown.
+        """
+        *_, (_, changed) = self._changed(repeated, is_shared)
         return np.concatenate(
             [
                 ((target.found - target.right - changed.get(name, 0.0)) / (target.size or 1.0)).ravel()
@@ -93,25 +98,50 @@ class Consequences:
             ]
         )
 
-    def _changed(self, repeated: Repeated) -> Iterator[tuple[int, Mapping[str, Array]]]:
-        """Yield the index of every node, from the last one down, with the changes in the gradients so far."""
-        top = max(repeated.nodes)
+    def _changed(
+        self, repeated: Repeated, is_shared: bool = False
+    ) -> Iterator[tuple[int, Mapping[str, Array]]]:
+        """Yield the index of every node, from the last one down, with the changes in the gradients so far.
+
+        Changes that other diagnoses need, too, are computed to the end. Then all of them are yielded at once.
+        """
+        begun, at = self.visited, next(iter(self.visits.values())).at
+        is_shared = is_shared or not repeated.variant.wrong.unknown
+        if not (is_shared and at.memory.keeps):
+            walk = self._walk(repeated)
+        else:
+            own, visited = at.once(("changes", repeated), lambda: self._whole(repeated))
+            walk = ((i, own, visited[i]) for i in reversed(range(len(visited))))
+        for i, changes, count in walk:
+            self.visited = begun + count
+            yield i, changes
+
+    def _whole(self, repeated: Repeated) -> tuple[Mapping[str, Array], list[int]]:
+        """Return the changes in all gradients, and by node the number of visits until the node was done."""
+        *_, (_, own, _) = steps = list(self._walk(repeated))
+        return own, [visited for _, _, visited in reversed(steps)]
+
+    def _walk(self, repeated: Repeated) -> Iterator[tuple[int, Mapping[str, Array], int]]:
+        """Yield the index of every node, with the changes so far and the number of visits so far."""
+        top, visited = max(repeated.nodes), 0
         arrived = {i: visit.upstream for i, visit in self.visits.items() if i > top}
         upstream, own = dict[int, Array](), dict[str, Array]()
         for i in reversed(range(len(self.complete))):
             if i <= top and i in self.visits:
-                self._visited(repeated, i, arrived, upstream, own)
-            yield i, own
+                visited += self._visit(repeated, i, arrived, upstream, own)
+            yield i, own, visited
 
-    def _visited(
+    def _visit(
         self,
         repeated: Repeated,
         i: int,
         arrived: dict[int, Array],
         upstream: dict[int, Array],
         own: dict[str, Array],
-    ) -> None:
+    ) -> bool:
         """Visit node i, and add the resulting changes to `arrived`, `upstream` and `own`.
+
+        Returns whether anything had to be computed.
 
         arrived: ∂L/∂output of each node visited before.
         upstream: the changes in ∂L/∂value, by the index of the value.
@@ -129,12 +159,12 @@ class Consequences:
         elif change is not None:
             shares, gradients = right.step.vjp(right.p, right.inputs, right.output, change)
         else:
-            return
-        self.visited += 1
+            return False
         for k, share in zip(right.node.inputs, shares, strict=True):
             _add(upstream, k, share)
         for name, gradient in gradients.items():
             _add(own, right.node.names[name], matrix(gradient))
+        return True
 
     def _matches(self, name: str, changed: Mapping[str, Array]) -> bool:
         target = self.targets[name]

@@ -12,6 +12,7 @@ from gradcheck_cli.diagnose.branches import owners
 from gradcheck_cli.diagnose.diagnosis import Answer, Diagnosis
 from gradcheck_cli.diagnose.entries_off import entries_off
 from gradcheck_cli.diagnose.graph_search import GraphSearch
+from gradcheck_cli.diagnose.memory import FORGETFUL, Memory
 from gradcheck_cli.diagnose.network import (
     MOST,
     Setting,
@@ -42,6 +43,7 @@ def diagnose_graph(
     comparisons: Sequence[Comparison],
     without: frozenset[str] = frozenset(),
     most: int = MOST,
+    memory: Memory = FORGETFUL,
 ) -> Diagnosis:
     """Return a diagnosis: the mistakes that, if made in our own backprop, reproduce the author's gradients.
 
@@ -49,11 +51,12 @@ def diagnose_graph(
     right: the correct gradients, by parameter name.
     without: the kinds of mistakes to leave out, as if they were unknown.
     most: the largest number of simultaneous mistakes to search for.
+    memory: the results that diagnoses of this problem share.
     """
     exact = matrices(right)
     targets = {c.name: target_of(c, exact[c.name]) for c in compared(comparisons)}
     targets = {name: replace(target, silent=silent_units(name, targets)) for name, target in targets.items()}
-    at = pass_through(problem, {name: target.found for name, target in targets.items()})
+    at = pass_through(problem, {name: target.found for name, target in targets.items()}, memory)
     nothing = all_zero(targets, None, without)
     answers, tried = (nothing, 0) if nothing else _answers(at, targets, without, most)
     off = topmost_wrong(problem.network.graph, targets)

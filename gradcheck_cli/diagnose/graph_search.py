@@ -19,7 +19,7 @@ from gradcheck_cli.diagnose.endings import Endings
 from gradcheck_cli.diagnose.fit import NOTHING, affine, projected, unlike
 from gradcheck_cli.diagnose.loops import Places, Repeated, everywhere, in_loops, statements
 from gradcheck_cli.diagnose.mistake import Mistake, Wrong
-from gradcheck_cli.diagnose.probe import Probe
+from gradcheck_cli.diagnose.probe import Probe, Trial
 from gradcheck_cli.diagnose.rows import matrix
 from gradcheck_cli.diagnose.site import RIGHT, Part
 from gradcheck_cli.diagnose.sites import loss_site, result_of
@@ -145,7 +145,7 @@ class GraphSearch:
 
     @cached_property
     def _variants(self) -> list[list[Variant]]:
-        table = (*VARIANTS, *lost_variants(self._nodes))
+        table = self.at.once("variants", lambda: (*VARIANTS, *lost_variants(self._nodes)))
         known = [variant for variant in table if variant.wrong.kind not in self.without]
         return [[v for v in known if isinstance(node.step, v.step)] for node in self._nodes]
 
@@ -173,8 +173,13 @@ class GraphSearch:
 
     @cached_property
     def _looped(self) -> Places:
-        loops = (places for places in statements(self._nodes) if len(places) > 1)
-        return frozenset().union(*loops)
+        return frozenset().union(*self._loops)
+
+    @cached_property
+    def _loops(self) -> list[Places]:
+        """The nodes of each statement in a loop."""
+        every = self.at.once("statements", lambda: list(statements(self._nodes)))
+        return [places for places in every if len(places) > 1]
 
     def _settled(self, swept: Swept, visit: Visit, handed: Handed) -> Iterator[Swept]:
         """Yield the sweep after a visit, once for each way to explain the gradients it completes."""
@@ -203,13 +208,7 @@ class GraphSearch:
         """
         if self._probe is None or (self.most > 1 and visit.i not in self._looped):
             return True
-        handed = [
-            variant.backward(visit, value) for value in ((0.0, 1.0) if variant.wrong.unknown else (0.0,))
-        ]
-        made = [each for each in handed if each is not None]
-        if len(made) < len(handed):
-            return bool(made)  # a mistake applies only if it has a result both at 0 and at 1
-        return (self._probe.may_fit if self.most == 1 else self._probe.may_explain_one)(visit, *made)
+        return self._probe.admits(Trial(visit, variant), is_alone=self.most == 1)
 
     @cached_property
     def _probe(self) -> Probe | None:
@@ -251,7 +250,7 @@ class GraphSearch:
     def _in_loops(self) -> Iterator[Way]:
         """Yield, for each mistake in a loop, the sweeps after the topmost node where the mistake is made."""
         before = self._right_down()
-        for each in in_loops(self._nodes, self._variants):
+        for each in in_loops(self._loops, self._variants):
             top = max(each.nodes)
             if top in before and self._applies(each):
                 solved = self._consequences.solved(each)
@@ -265,7 +264,7 @@ class GraphSearch:
         """
         if repeated.variant.wrong.unknown and self.most > 1:
             return False
-        return repeated.applies(self._right_visits)
+        return self.at.once(("applies", repeated), lambda: repeated.applies(self._right_visits))
 
     def _may_fit_at_several(self, repeated: Repeated) -> bool:
         """Return whether the mistake explains all gradients (one of them if a second mistake may follow)."""

@@ -49,14 +49,14 @@ def everywhere(variants: Sequence[Sequence[Variant]]) -> Iterator[Repeated]:
             yield Repeated(variant, places)
 
 
-def in_loops(nodes: Sequence[Node], variants: Sequence[Sequence[Variant]]) -> Iterator[Repeated]:
+def in_loops(loops: Sequence[Places], variants: Sequence[Sequence[Variant]]) -> Iterator[Repeated]:
     """Yield each mistake in a statement of a loop, repeated at all nodes of the statement.
 
     If the mistake has an unknown, the unknown starts at 0.1.
 
+    loops: the nodes of each statement in a loop.
     variants: the mistakes that can be made at each node.
     """
-    loops = [loop for loop in statements(nodes) if len(loop) > 1]
     for variant, places in _by_variant(variants).items():
         if not variant.everywhere:
             value = 0.1 if variant.wrong.unknown else 0.0

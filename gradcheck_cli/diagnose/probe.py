@@ -9,17 +9,20 @@ test cannot fit. A mistake that passes is then tried in a full sweep.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeVar
 
 import numpy as np
 
 from gradcheck_cli.diagnose.rows import matrix
 from gradcheck_cli.diagnose.target import Target
-from gradcheck_cli.diagnose.variant import Handed, Pass, Visit
+from gradcheck_cli.diagnose.variant import Handed, Pass, Variant, Visit
 from gradcheck_cli.network.graph import run
 from gradcheck_cli.types import Array
+
+T = TypeVar("T")
 
 _STEP = 1e-30
 """The imaginary step that gives the tangents. It may be tiny, since no difference is computed."""
@@ -32,9 +35,45 @@ _KINKED = 1e-6
 
 
 @dataclass(frozen=True)
+class Trial:
+    """A mistake at a visit of an otherwise correct backprop.
+
+    visit: the correct visit.
+    variant: the mistake.
+    """
+
+    visit: Visit
+    variant: Variant
+
+    @property
+    def unknowns(self) -> tuple[float, ...]:
+        """The values at which to try the mistake's unknown. Gradients are affine in the unknown."""
+        return (0.0, 1.0) if self.variant.wrong.unknown else (0.0,)
+
+    @cached_property
+    def handed(self) -> list[Handed]:
+        """The results of the wrong `vjp`, one for each value of the unknown to which the mistake applies."""
+        every = (self.variant.backward(self.visit, value) for value in self.unknowns)
+        return [each for each in every if each is not None]
+
+    @cached_property
+    def results(self) -> int:
+        """The number of values of the unknown for which the wrong `vjp` has a result."""
+        return self._once("results", lambda: len(self.handed))
+
+    def changes(self, along: _Direction) -> list[tuple[float, float]]:
+        """Return what each result changes along a direction, with a bound on the change's rounding."""
+        return self._once(along.key, lambda: [along.change(self.visit, one) for one in self.handed])
+
+    def _once(self, key: Hashable, compute: Callable[[], T]) -> T:
+        return self.visit.at.once((key, self.variant, self.visit.i), compute)
+
+
+@dataclass(frozen=True)
 class _Direction:
     """A random direction of the parameters whose gradients are complete at one node.
 
+    key: an object that equals the key of another direction only if both directions are the same.
     at: the node's index.
     along: the direction, by parameter name.
     tangents: the derivative of every value of the graph along the direction.
@@ -42,6 +81,7 @@ class _Direction:
     slack: the part of this error that may be rounding.
     """
 
+    key: Hashable
     at: int
     along: Mapping[str, Array]
     tangents: tuple[Array, ...]
@@ -88,62 +128,59 @@ class Probe:
 
     def __init__(self, at: Pass, targets: Mapping[str, Target], complete: Sequence[Sequence[str]]) -> None:
         self._at, self._targets, self._complete = at, targets, complete
-        rng = np.random.default_rng(0)
         self._groups = [
-            _group(at, i, {name: targets[name] for name in names}, rng)
+            _group(at, i, {name: targets[name] for name in names})
             for i, names in reversed(list(enumerate(complete)))
             if names
         ]
 
     def is_reliable(self, visits: Mapping[int, Visit]) -> bool:
         """Return whether all tangents agree with correct backprop. If not, some value is on a kink."""
-        return all(
-            each.agrees(visit) for visit in visits.values() for group in self._groups for each in group
-        )
+        return all(self._agrees(each, visits) for group in self._groups for each in group)
 
-    def may_fit(self, visit: Visit, *handed: Handed) -> bool:
-        """Return whether a wrong `vjp` in an otherwise correct backprop may reproduce the author's gradients.
+    def _agrees(self, along: _Direction, visits: Mapping[int, Visit]) -> bool:
+        return self._at.once(("agrees", along.key), lambda: all(map(along.agrees, visits.values())))
 
-        handed: the result of the wrong `vjp`. If the mistake has an unknown, there are two results: with the
-            unknown at 0 and at 1.
+    def admits(self, trial: Trial, is_alone: bool) -> bool:
+        """Return whether a mistake in an otherwise correct backprop may give the author's gradients.
+
+        is_alone: whether the mistake must give all of them. If not, it must give one of the wrong gradients.
         """
+        if trial.results < len(trial.unknowns):
+            return trial.results > 0  # a mistake applies only if it has a result both at 0 and at 1
+        return self._may_fit(trial) if is_alone else self._may_explain_one(trial)
+
+    def _may_fit(self, trial: Trial) -> bool:
         for group in self._groups:
-            if group[0].at > visit.i:
+            if group[0].at > trial.visit.i:
                 continue
-            found = list(_compared(group, visit, handed))
+            found = list(_compared(group, trial))
             if not all(fits for fits, _ in found):
                 return False
             if any(is_visible for _, is_visible in found):
                 return True  # further down, other mistakes may follow
         return True
 
-    def may_explain_one(self, visit: Visit, *handed: Handed) -> bool:
-        """Return whether a wrong `vjp` in an otherwise correct backprop may give any of the wrong gradients.
-
-        handed: as in `may_fit`.
-        """
-        below = (group for group in self._of_wrong_tensors if group[0].at <= visit.i)
-        return any(all(fits for fits, _ in _compared(group, visit, handed)) for group in below)
+    def _may_explain_one(self, trial: Trial) -> bool:
+        below = (group for group in self._of_wrong_tensors if group[0].at <= trial.visit.i)
+        return any(all(fits for fits, _ in _compared(group, trial)) for group in below)
 
     @cached_property
     def _of_wrong_tensors(self) -> list[Group]:
-        rng = np.random.default_rng(1)
         wrong = (
             (i, {name: self._targets[name]})
             for i, names in reversed(list(enumerate(self._complete)))
             for name in names
             if not self._targets[name].is_right
         )
-        return [_group(self._at, i, targets, rng) for i, targets in wrong]
+        return [_group(self._at, i, targets) for i, targets in wrong]
 
 
-def _compared(
-    group: Sequence[_Direction], visit: Visit, handed: Sequence[Handed]
-) -> Iterator[tuple[bool, bool]]:
+def _compared(group: Sequence[_Direction], trial: Trial) -> Iterator[tuple[bool, bool]]:
     """Yield, for each direction, whether the change fits the author's gradients and exceeds rounding."""
-    changes = [[each.change(visit, one) for one in handed] for each in group]
+    changes = [trial.changes(each) for each in group]
     unknown = 0.0
-    if len(handed) > 1:
+    if len(trial.unknowns) > 1:
         slopes = [at_one[0] - at_zero[0] for at_zero, at_one in changes]
         best = int(np.argmax(np.abs(slopes)))
         slope = slopes[best]
@@ -155,13 +192,20 @@ def _compared(
         yield not abs(each.off - change) > slack, abs(change) > slack
 
 
-def _group(at: Pass, i: int, targets: Mapping[str, Target], rng: np.random.Generator) -> Group:
+def _group(at: Pass, i: int, targets: Mapping[str, Target]) -> Group:
     """Return two random directions of the parameters in `targets`, whose gradients are complete at node i."""
-    return _direction(at, i, targets, rng), _direction(at, i, targets, rng)
+    return _direction(at, i, targets, 0), _direction(at, i, targets, 1)
 
 
-def _direction(at: Pass, i: int, targets: Mapping[str, Target], rng: np.random.Generator) -> _Direction:
-    """Return a random direction of the parameters in `targets`, whose gradients are complete at node i."""
+def _direction(at: Pass, i: int, targets: Mapping[str, Target], number: int) -> _Direction:
+    """Return one of the random directions of the parameters in `targets`.
+
+    The direction does not depend on the author's gradients, except on which entries are finite.
+
+    i: the node at which the gradients are complete.
+    number: the number of the direction. Different numbers give different directions.
+    """
+    rng = np.random.default_rng([i, number])
     along, off, slack = {}, 0.0, 0.0
     for name, target in targets.items():
         r = np.where(target.finite, rng.normal(size=target.right.shape), 0.0) / (target.size or 1.0)
@@ -170,7 +214,8 @@ def _direction(at: Pass, i: int, targets: Mapping[str, Target], rng: np.random.G
         off += float(np.vdot(r, np.where(target.finite, found - target.right, 0.0)))
         allowed = 2.0 * target.tolerance(found) + _ROUNDING * (np.abs(found) + np.abs(target.right))
         slack += float(np.vdot(np.abs(r), allowed))
-    return _Direction(i, along, _tangents(at, along), off, slack)
+    key = (i, number, *((name, of.size, of.finite.tobytes()) for name, of in targets.items()))
+    return _Direction(key, i, along, at.once(key, lambda: _tangents(at, along)), off, slack)
 
 
 def _tangents(at: Pass, along: Mapping[str, Array]) -> tuple[Array, ...]:

@@ -9,19 +9,23 @@ the correct `vjp`. A variant returns None if the mistake is impossible.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeVar
 
 import numpy as np
 
 from gradcheck_cli.diagnose.families import Family
+from gradcheck_cli.diagnose.memory import FORGETFUL, Memory, Watched
 from gradcheck_cli.diagnose.mistake import Wrong
 from gradcheck_cli.diagnose.rounds import Taken, carried
 from gradcheck_cli.network.graph import Graph, Node, run
 from gradcheck_cli.network.step import Inputs, Step
 from gradcheck_cli.problem.problem import Problem
 from gradcheck_cli.types import Array
+
+T = TypeVar("T")
 
 Handed = tuple[Inputs, dict[str, Array]]
 """The result of a `vjp`: ∂L/∂input for each input, and each parameter's gradient, by its name in the step."""
@@ -33,15 +37,24 @@ class Pass:
 
     values: x and the output of every node, by their indices in the graph.
     found: the author's gradients, by parameter name, with weights as matrices. Mistakes may use them.
+    memory: the results that diagnoses of the same problem share.
     """
 
     problem: Problem
     values: tuple[Array, ...]
-    found: Mapping[str, Array]
+    found: Watched
+    memory: Memory
 
     @property
     def graph(self) -> Graph:
         return self.problem.network.graph
+
+    def once(self, key: Hashable, compute: Callable[[], T]) -> T:
+        """Return the result of `compute`, or the one that another diagnosis has computed for this key.
+
+        A result that depends on the author's gradients is always computed.
+        """
+        return self.memory.once(key, compute, self.found)
 
     def consumers(self, value: int) -> Sequence[tuple[int, int]]:
         """Return the index of each node that takes a value, and the value's position in the node's inputs."""
@@ -61,9 +74,10 @@ class Pass:
         return found
 
 
-def pass_through(problem: Problem, found: Mapping[str, Array]) -> Pass:
+def pass_through(problem: Problem, found: Mapping[str, Array], memory: Memory = FORGETFUL) -> Pass:
     """Run the problem's network and return the forward pass, together with the author's gradients."""
-    return Pass(problem, run(problem.network.graph, problem.parameters, problem.x), found)
+    values = run(problem.network.graph, problem.parameters, problem.x)
+    return Pass(problem, values, Watched(found), memory)
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from gradcheck_cli.diagnose.families import MORE_SAMPLES
 from gradcheck_cli.diagnose.rows import has_rows
 from gradcheck_cli.errors import ExitCode, UntrustedReferenceError, bad_input
 from gradcheck_cli.gradients.analytic import Analytic
+from gradcheck_cli.mutate.mutated import Mutated
 from gradcheck_cli.mutate.plant import Plant, planted_like, plants, with_inputs
 from gradcheck_cli.network.network import gradients
 from gradcheck_cli.network.shifted import INPUTS
@@ -220,7 +221,7 @@ class _Planted:
     applicable: the number of mistakes among which `chosen` was drawn.
     """
 
-    subject: NetworkSubject
+    subject: Mutated
     how: CheckSpec
     looks: Looks
     right: Verdict
@@ -234,7 +235,7 @@ class _Planted:
 
 def _planted(spec: Spec, sample: int | None, own: OwnParameters | None) -> _Planted:
     problem = build_problem(spec, own)
-    subject, looks = network_subject(spec, problem), Remembered()
+    subject, looks = Mutated.of(network_subject(spec, problem)), Remembered()
     right = subject.check(spec.check, looks=looks).verdict
     if right is Verdict.WRONG:
         raise UntrustedReferenceError(
@@ -316,7 +317,7 @@ def _drawn(among: Sequence[Plant], count: int, seed: int) -> list[Plant]:
     return [among[i] for i in sorted(chosen)]
 
 
-def _mutant(subject: NetworkSubject, how: CheckSpec, looks: Looks, plant: Plant) -> Mutant:
+def _mutant(subject: Mutated, how: CheckSpec, looks: Looks, plant: Plant) -> Mutant:
     right = subject.analytic.values
     values = {name: plant.gradients[name].astype(subject.analytic.dtypes[name]) for name in right}
     effect = max(_effect(values[name], right[name]) for name in right)

@@ -115,7 +115,7 @@ def test_what_a_mistake_changes_is_what_a_backprop_with_it_gives():
         tests = Consequences(
             search._right_visits, search.targets, Endings(search.at, search.targets, frozenset()).complete
         )
-        known = [each for each in in_loops(search._nodes, search._variants) if not each.variant.wrong.unknown]
+        known = [each for each in in_loops(search._loops, search._variants) if not each.variant.wrong.unknown]
         fitting = {each.variant.wrong for each in known if tests.reproduce(each)}
         assert plant.wrong in fitting or not any(each.variant.wrong is plant.wrong for each in known)
         assert len(fitting) < len(known) / 4
