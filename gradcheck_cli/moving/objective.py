@@ -10,6 +10,8 @@ import math
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from itertools import combinations, product
+from typing import cast
+from weakref import proxy
 
 import numpy as np
 
@@ -81,8 +83,16 @@ class NetworkObjective(AtRest):
     def _entry_moves(self, name: str) -> Movable:
         ((i, own), *others) = self.graph.uses[name]
         if others:
-            return SharedEntryMoves(self, i + 1, self._near_of(i + 1), own, name)
-        return entry_moves(self, i + 1, self._near_of(i + 1), own, by_parts=self.literally(name))
+            return SharedEntryMoves(self._weakly, i + 1, self._near_of(i + 1), own, name)
+        return entry_moves(self._weakly, i + 1, self._near_of(i + 1), own, by_parts=self.literally(name))
+
+    @property
+    def _weakly(self) -> NetworkObjective:
+        """A weak reference to this objective, for everything that the objective caches.
+
+        With a strong one, a large objective would stay in memory until Python looks for cycles.
+        """
+        return cast(NetworkObjective, proxy(self))
 
     def penalty(self, name: str) -> Movable | None:
         penalties = self.network.penalties_on(name)
@@ -199,7 +209,7 @@ class NetworkObjective(AtRest):
         """Return a `Near` for the site's value or, if batch normalisation follows, for its output γ ẑ + β."""
         if site not in self._near:
             scaled = scaled_value(self, site)
-            self._near[site] = Near(self, site if scaled is None else scaled)
+            self._near[site] = Near(self._weakly, site if scaled is None else scaled)
         return self._near[site]
 
     @cached_property
@@ -208,7 +218,7 @@ class NetworkObjective(AtRest):
 
     @cached_property
     def _rise_rounding(self) -> RiseRounding:
-        return RiseRounding(self)
+        return RiseRounding(self._weakly)
 
     def _rises_of(self, site: Site) -> Rises:
         if site not in self._rises:
