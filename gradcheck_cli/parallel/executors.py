@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from gradcheck_cli.errors import InputError, bad_input, closest
@@ -176,12 +177,7 @@ class Dask:
         dask = _distributed()
         address = self.address or _address_of_settings()
         _silence_logs_of("distributed")  # our messages say what it would log
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about versions that differ, which we compare ourselves
-            try:
-                client = dask.Client(address, timeout=CONNECTING, set_as_default=False, name="gradcheck")
-            except (OSError, ValueError, TypeError) as error:
-                raise _no_scheduler(address, error) from None
+        client = _connected(dask.Client, address)
         try:
             _await_worker(client, address)
             help = f"see the logs of the scheduler and of {_worker(address)}"
@@ -194,6 +190,24 @@ CONNECTING = 5.0
 """The number of seconds to wait for a scheduler, and then for its first worker."""
 
 _CLOSING = 2.0
+
+
+def _connected(client: Callable[..., Any], address: str) -> Any:
+    """Return a client that is connected to the scheduler. Raises `InputError` if no scheduler answers.
+
+    client: dask's class.
+    """
+    options = {"timeout": CONNECTING, "set_as_default": False, "name": "gradcheck"}
+    connect = partial(client, address, **options)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about versions that differ, which we compare ourselves
+        try:
+            try:
+                return connect()
+            except AssertionError:  # a message to all clients came together with the scheduler's greeting
+                return connect()
+        except (OSError, ValueError, TypeError) as error:
+            raise _no_scheduler(address, error) from None
 
 
 def _silence_logs_of(package: str) -> None:

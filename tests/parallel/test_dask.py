@@ -14,8 +14,8 @@ import pytest
 
 pytest.importorskip("distributed")
 
+import distributed
 from cluster import Cluster, cluster
-from distributed import LocalCluster
 from in_json import json_of, without_seconds
 from processes import PATIENCE
 from quick_engines import everything_is_shared_out
@@ -136,6 +136,19 @@ def test_a_function_of_a_test_can_be_shared_out_and_the_given_executor_stays_ope
         assert opened.executor.submit(abs, -3).result() == 3
 
 
+def test_a_message_to_all_clients_during_the_greeting_does_not_end_the_check(net, workers, monkeypatch):
+    """An assertion in dask's client fails if such a message arrives together with the greeting."""
+    client, refusals = distributed.Client, [AssertionError]
+
+    def connect(*arguments, **options):
+        if refusals:
+            raise refusals.pop()
+        return client(*arguments, **options)
+
+    monkeypatch.setattr(distributed, "Client", connect)
+    assert check(net(), executor=f"dask:{workers.address}").passed
+
+
 def test_code_that_raises_in_a_worker_is_reported_with_its_line(net, workers):
     spec = net("if AWAY: raise OSError('no such device')")
     complaint = refused(spec, f"dask:{workers.address}")
@@ -171,7 +184,7 @@ def test_an_address_that_is_none_is_refused(net):
 
 def test_a_scheduler_without_workers_is_refused(net, monkeypatch):
     monkeypatch.setattr(executors, "CONNECTING", 1.0)
-    with LocalCluster(n_workers=0, processes=False, dashboard_address=":0") as alone:
+    with distributed.LocalCluster(n_workers=0, processes=False, dashboard_address=":0") as alone:
         address = alone.scheduler_address
         assert refused(net(), f"dask:{address}").message == f"the dask scheduler at {address} has no workers"
 
