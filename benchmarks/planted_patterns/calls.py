@@ -1,4 +1,4 @@
-"""Functions whose gradients leave out samples, or use values that an earlier call kept."""
+"""Functions whose gradients leave out samples or outputs, or use values that an earlier call kept."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from planted_patterns.case import Array, Arrays, Case, drawn_by, of_numpy, of_pair
+from gradcheck_cli import check_layer
+from planted_patterns.case import Array, Arrays, Case, drawn_by, of_code, of_numpy, of_pair
 
 _X, _Y = drawn_by(50).normal(size=(8, 3)), drawn_by(51).normal(size=(8, 2))
 _AT = {"w": drawn_by(52).normal(size=(2, 3)), "b": drawn_by(53).normal(size=2)}
@@ -46,6 +47,34 @@ def _layer_of_part(words: str, part: Any) -> Case:
         return dout @ w, dout[part].T @ x[part]
 
     return of_pair(f"affine layer, {words}", lambda x, w: x @ w.T, backward, {"x": _X, "w": _AT["w"]})
+
+
+def parts_of_outputs() -> Iterator[Case]:
+    """Yield layers with several outputs whose backward leaves out the upstream gradient of one of them."""
+    for count in (2, 3):
+        for left_out in range(count):
+            yield _layer_without(left_out, count)
+
+
+def _layer_without(left_out: int, count: int) -> Case:
+    functions, slopes = (
+        (np.tanh, np.cos, np.square),
+        (lambda z: np.cosh(z) ** -2, lambda z: -np.sin(z), lambda z: 2.0 * z),
+    )
+
+    def forward(x: Array, w: Array) -> tuple[Any, ...]:
+        return *(f(x @ w.T) for f in functions[:count]), (x, w)
+
+    def backward(*given: Any) -> tuple[Array, Array]:
+        *douts, (x, w) = given
+        z = x @ w.T
+        dz = sum(
+            d * slope(z) for k, (d, slope) in enumerate(zip(douts, slopes, strict=False)) if k != left_out
+        )
+        return dz @ w, dz.T @ x
+
+    name = f"layer with {count} outputs, without output {left_out}"
+    return of_code(name, check_layer, forward, backward, {"x": _X, "w": _AT["w"]}, outputs=count)
 
 
 def kept_from_the_first_call() -> Iterator[Case]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 import numpy as np
 
 from planted_patterns.branches import detached, wrong_rules
-from planted_patterns.calls import kept_from_the_first_call, parts_of_samples
+from planted_patterns.calls import kept_from_the_first_call, parts_of_outputs, parts_of_samples
 from planted_patterns.case import Array, Case, Change, drawn_by, each, first, unchanged
 from planted_patterns.matrices import (
     MATRICES,
@@ -72,6 +72,10 @@ def _parts() -> Planted:
     return ((case, unchanged) for case in parts_of_samples())
 
 
+def _outputs() -> Planted:
+    return ((case, unchanged) for case in parts_of_outputs())
+
+
 def _kept() -> Planted:
     return ((case, unchanged) for case in kept_from_the_first_call())
 
@@ -103,6 +107,7 @@ PLANTS: Mapping[str, Callable[[], Planted]] = {
     "half of a sum": _half_sums,
     "detached branch": _detached,
     "part of the samples": _parts,
+    "part of the outputs": _outputs,
     "earlier call": _kept,
     "transposed factor": _transposed,
     "missing conjugate": _conjugates,

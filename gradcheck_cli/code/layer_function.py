@@ -158,8 +158,12 @@ class LayerFunction:
         return lengths.pop()[0] if len(lengths) == 1 and () not in lengths else None
 
     @property
+    def outputs(self) -> tuple[int, ...]:
+        return tuple(c.size for c in self.upstream.weights)
+
+    @property
     def terms(self) -> int:
-        return min(MOST_TERMS, sum(c.size for c in self.upstream.weights))
+        return min(MOST_TERMS, sum(self.outputs))
 
     def losses(self, parameters: Mapping[str, Array]) -> Array:
         with self.layer.forward.running(_MOVED):

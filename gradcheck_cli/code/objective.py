@@ -79,6 +79,10 @@ class Function(Protocol):
         """The number of samples that the code is called with; None if that is unknown."""
 
     @property
+    def outputs(self) -> tuple[int, ...]:
+        """The number of entries in each output if L = Σ c · out; empty if the code has a loss of its own."""
+
+    @property
     def stands_alone(self) -> bool:
         """Whether no network section can describe the code, as is the case for a layer or a jax function."""
 

@@ -121,6 +121,7 @@ class PythonFunction:
 
     kernels: ClassVar[tuple[Kernel, ...]] = ()
     is_wide: ClassVar[bool] = False  # the code chooses its types
+    outputs: ClassVar[tuple[int, ...]] = ()
 
     @property
     def samples(self) -> int | None:

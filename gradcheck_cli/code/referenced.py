@@ -68,6 +68,10 @@ class Referenced:
         return self.function.samples
 
     @property
+    def outputs(self) -> tuple[int, ...]:
+        return self.function.outputs
+
+    @property
     def stands_alone(self) -> bool:
         return self.function.stands_alone
 

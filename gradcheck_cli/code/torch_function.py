@@ -88,6 +88,10 @@ class TorchFunction:
         return None if self.graph.x is None or not self.graph.x.ndim else len(self.graph.x)
 
     @property
+    def outputs(self) -> tuple[int, ...]:
+        return self.graph.loss.outputs
+
+    @property
     def terms(self) -> int:
         return len(self.upstream.weights.terms)
 

@@ -21,6 +21,7 @@ class Loss(Protocol):
     backward: the report's name for the pass that computes the loss's gradient.
     is_own: whether the author wrote the loss.
     is_first: whether the loss's gradient is a first derivative.
+    outputs: the number of entries in each output if the loss is Σ c · out; otherwise empty.
     """
 
     @property
@@ -37,6 +38,9 @@ class Loss(Protocol):
 
     @property
     def is_first(self) -> bool: ...
+
+    @property
+    def outputs(self) -> tuple[int, ...]: ...
 
     def __call__(self, output: Any, *y: Tensor) -> Tensor:
         """Return the S terms that add up to the loss, (S,)."""
@@ -55,6 +59,7 @@ class OwnLoss:
     backward: ClassVar[str] = "backward"
     is_own: ClassVar[bool] = True
     is_first: ClassVar[bool] = True
+    outputs: ClassVar[tuple[int, ...]] = ()
 
     def __call__(self, output: Any, *y: Tensor) -> Tensor:
         terms = self.function(output, *y)
@@ -87,6 +92,10 @@ class RandomUpstream:
     is_own: ClassVar[bool] = False
     is_first: ClassVar[bool] = True
 
+    @property
+    def outputs(self) -> tuple[int, ...]:
+        return tuple(c.numel() for c in self.weights)
+
     def __call__(self, output: Any, *y: Tensor) -> Tensor:
         outs = outputs_of(self.torch, output)
         found, needed = ([list(t.shape) for t in tensors] for tensors in (outs, self.weights))
@@ -118,6 +127,7 @@ class ProjectedGradient:
     backward: ClassVar[str] = "double backward"
     is_own: ClassVar[bool] = False
     is_first: ClassVar[bool] = False
+    outputs: ClassVar[tuple[int, ...]] = ()
 
     @property
     def told(self) -> str:

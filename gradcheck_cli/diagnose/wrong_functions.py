@@ -48,6 +48,15 @@ PART_OF_SAMPLES = Wrong(
     code="dL_dw = e[:3] @ x[:3]",
 )
 
+PART_OF_OUTPUTS = Wrong(
+    "part of the outputs",
+    FUNCTION,
+    "the gradient of {tensor} lacks the contribution of {place}, as if its upstream gradient were 0",
+    "Σ ∂L/∂oₖ · ∂oₖ/∂w over some of the outputs oₖ",
+    "Σ ∂L/∂oₖ · ∂oₖ/∂w over all outputs oₖ",
+    code="dc = dh * o * (1 - tanh_c**2)",
+)
+
 EARLIER_CALL = Wrong(
     "earlier call",
     FUNCTION,
@@ -239,6 +248,7 @@ PATTERNS: tuple[Wrong, ...] = (
     STAIRCASE,
     DETACHED,
     PART_OF_SAMPLES,
+    PART_OF_OUTPUTS,
     EARLIER_CALL,
     ALONG_SYMMETRIC_MOVES,
     OFF_DIAGONAL_TWICE,

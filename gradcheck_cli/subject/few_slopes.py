@@ -1,11 +1,11 @@
-"""Recognise wrong gradients that are right for some of the samples, or for the arguments of an earlier call.
+"""Recognise wrong gradients that are right for some samples or outputs, or for an earlier call's arguments.
 
 Slopes of a few entries are enough to verify either. They are central differences of the code's losses.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -15,8 +15,9 @@ from gradcheck_cli.code.evaluation import elsewhere
 from gradcheck_cli.code.failures import RefusedError, may_fail
 from gradcheck_cli.code.objective import ForeignObjective, length
 from gradcheck_cli.comparison import Comparison
+from gradcheck_cli.diagnose.mistake import Wrong
 from gradcheck_cli.diagnose.state import Made
-from gradcheck_cli.diagnose.wrong_functions import EARLIER_CALL, PART_OF_SAMPLES
+from gradcheck_cli.diagnose.wrong_functions import EARLIER_CALL, PART_OF_OUTPUTS, PART_OF_SAMPLES
 from gradcheck_cli.types import Array
 
 _ENTRIES = 4
@@ -27,6 +28,9 @@ _STEPS = 2.0**-7, 2.0**-8
 
 _RTOL, _TELLING = 1e-5, 1e-3
 """The tolerance of a slope, relative to the largest, and the largest noise at which slopes tell anything."""
+
+_NTH = "first", "second", "third", "fourth", "fifth", "sixth"
+"""The outputs that a gradient may lack, in words."""
 
 _SAMPLES = 4
 """The least number of samples of which a part can be recognised."""
@@ -64,9 +68,9 @@ def right_for_other_data(objective: ForeignObjective, comparison: Comparison) ->
 def _found(objective: ForeignObjective, name: str, which: Array, analytic: Array) -> Iterator[Made]:
     if parts := _parts(objective):
         slopes = _slopes(objective, name, which, objective.function.parameters)
-        for words, part in parts.items():
-            if slopes.explain(analytic, part):
-                yield Made(PART_OF_SAMPLES, "", name, place=words)
+        for part in parts:
+            if slopes.explain(analytic, part.terms):
+                yield Made(part.wrong, "", name, place=part.words)
     if _is_kept(objective, name, which):
         yield Made(EARLIER_CALL, "", name)
 
@@ -115,12 +119,40 @@ def _slope(
     return np.asarray(np.subtract(*losses) / (above.flat[entry] - below.flat[entry]))
 
 
-def _parts(objective: ForeignObjective) -> dict[str, Array]:
-    """Return parts of the samples, each a mask of its S loss terms, by their description."""
+@dataclass(frozen=True)
+class _Part:
+    """Some of the loss terms, of which a gradient may be the sum.
+
+    words: the samples that are summed over, or the output that is left out.
+    terms: a mask of the S terms, (S,).
+    """
+
+    wrong: Wrong
+    words: str
+    terms: Array
+
+
+def _parts(objective: ForeignObjective) -> list[_Part]:
+    outputs = objective.function.outputs
+    if len(outputs) > 1:
+        return _parts_of_outputs(outputs) if sum(outputs) == len(objective.losses) else []
+    return _parts_of_samples(objective)
+
+
+def _parts_of_outputs(outputs: Sequence[int]) -> list[_Part]:
+    """Return all terms but those of one output, for each of the first outputs.
+
+    outputs: the number of terms of each output.
+    """
+    of = np.repeat(np.arange(len(outputs)), outputs)
+    return [_Part(PART_OF_OUTPUTS, f"the {nth} output", of != k) for k, nth in enumerate(_NTH) if k in of]
+
+
+def _parts_of_samples(objective: ForeignObjective) -> list[_Part]:
     terms = len(objective.losses)
     n = objective.function.samples or terms
     if n < _SAMPLES or terms % n:
-        return {}
+        return []
     i = np.arange(n)
     parts = {
         "the first half of the samples": i < n // 2,
@@ -132,4 +164,4 @@ def _parts(objective: ForeignObjective) -> dict[str, Array]:
         "the first sample": i == 0,
         "the last sample": i == n - 1,
     }
-    return {words: np.repeat(mask, terms // n) for words, mask in parts.items()}
+    return [_Part(PART_OF_SAMPLES, words, np.repeat(mask, terms // n)) for words, mask in parts.items()]

@@ -9,7 +9,14 @@ import numpy as np
 import pytest
 from paths import ROOT
 
-from gradcheck_cli import UndecidedGradientError, Verdict, WrongGradientError, check_gradients, check_torch
+from gradcheck_cli import (
+    UndecidedGradientError,
+    Verdict,
+    WrongGradientError,
+    check_gradients,
+    check_layer,
+    check_torch,
+)
 from gradcheck_cli.diagnose.wrong_functions import DETACHED, MISSING_CONJUGATE, PATTERNS
 
 sys.path.append(str(ROOT / "benchmarks"))  # after the tests, since some module names are the same
@@ -103,6 +110,21 @@ def test_a_staircase_and_another_mistake_are_both_said():
     mistake, stairs = told(lambda p: check_gradients(lambda q: (loss(q), gradients(q)), p), at)
     assert mistake == "The gradient of b is 3 times too large, as if it had been accumulated 3 times."
     assert stairs.startswith("The loss is a staircase in w: ")
+
+
+def test_a_carry_that_backward_leaves_out_is_named_as_an_output_not_as_samples():
+    def forward(x, c, f):
+        new = f * c + np.tanh(x)
+        return np.sin(new), new, (x, c, f, new)
+
+    def backward(dh, dc, cache):
+        x, c, f, new = cache
+        dc = dh * np.cos(new)  # the carry dc is lost
+        return dc / np.cosh(x) ** 2, dc * f, dc * c
+
+    inputs = dict(zip("xcf", np.random.default_rng().normal(size=(3, 4, 5)), strict=True))
+    (sentence,) = told(check_layer, forward, backward, inputs)
+    assert sentence.startswith("The gradient of x, c and f lacks the contribution of the second output")
 
 
 def test_the_triangle_that_the_loss_depends_on_is_named():
