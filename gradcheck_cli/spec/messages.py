@@ -65,6 +65,8 @@ def _complaints(details: ErrorDetails, place: Place) -> Iterator[tuple[Complaint
         yield Complaint(f"unknown key {place.name}", place.where, known), True
     elif kind == "missing":
         yield _missing(place), False
+    elif kind == "from_elsewhere":
+        yield Complaint(context["message"], (*place.where, *context["key"]), context["help"]), True
     elif kind == "foreign_option":
         for option in context["options"]:
             message = f"'{context['name']}' has no option '{option}'; {context['allowed']}"

@@ -199,6 +199,29 @@ def test_a_misspelt_key_is_not_also_reported_as_missing(told):
     assert what == ('"unitz": 1', "unknown key 'unitz'", "did you mean 'units'?")
 
 
+@pytest.mark.parametrize("key", ["linear", "dense", "fc", "fully_connected"])
+def test_a_dense_layer_under_another_name_is_shown_as_units(told, key):
+    (what,) = told(network={"inputs": 2, "layers": [{key: 1, "bias": False}], "loss": "mse"})
+    assert what == (f'"{key}": 1', f"unknown key '{key}'", "{units: 10} is a dense layer")
+
+
+@pytest.mark.parametrize("name", sorted(set(ACTIVATIONS) - set(KINDS)))
+def test_an_activation_written_as_a_layer_is_shown_where_it_belongs(told, name):
+    (what,) = told(network={"inputs": 2, "layers": [{"units": 1}, name], "loss": "mse"})
+    assert what[1:] == (
+        f"'{name}' is an activation, not a layer",
+        f"it belongs to a layer: {{units: 10, activation: {name}}}",
+    )
+
+
+@pytest.mark.parametrize("name", ["batch_norm", "weight_norm"])
+def test_a_norm_that_is_an_option_is_shown_where_it_belongs(told, name):
+    ((_, message, help),) = told(network={"inputs": 2, "layers": [{"units": 1}, name], "loss": "mse"})
+    assert message == f"'{name}' is an option, not a layer"
+    assert help == f"it belongs to a layer: {{units: 10, {name}: true}}"
+    assert spec_with(network={"inputs": 2, "layers": [{"units": 10, name: True}], "loss": "mse"})
+
+
 def test_an_unknown_key_that_is_like_no_other_lists_what_there_is(told):
     assert told(qqq=1) == [
         (

@@ -77,10 +77,39 @@ def _alone() -> tuple[str, ...]:
     return tuple(filter(_is_alone, KINDS))
 
 
+_DENSE = "dense", "linear", "fc", "fully_connected"
+"""Names that a dense layer has elsewhere."""
+
+_NORMS = "batch_norm", "weight_norm"
+"""Options of a layer that are layers elsewhere."""
+
+
+def _refuse_names_from_elsewhere(value: object) -> None:
+    """Raise a `PydanticCustomError` if a layer is written as in PyTorch or Keras, to show how to write it."""
+    if isinstance(value, dict):
+        for key in value.keys() & set(_DENSE) if not value.keys() & set(KINDS) else ():
+            raise _from_elsewhere(f"unknown key '{key}'", "{units: 10} is a dense layer", key)
+    elif isinstance(value, str) and value not in KINDS:
+        from gradcheck_cli.network.activations import ACTIVATIONS  # only failing specs need it
+
+        if value in ACTIVATIONS:
+            help = f"it belongs to a layer: {{units: 10, activation: {value}}}"
+            raise _from_elsewhere(f"'{value}' is an activation, not a layer", help)
+        if value in _NORMS:
+            raise _from_elsewhere(
+                f"'{value}' is an option, not a layer", f"it belongs to a layer: {{units: 10, {value}: true}}"
+            )
+
+
+def _from_elsewhere(message: str, help: str, *key: str) -> PydanticCustomError:
+    return PydanticCustomError("from_elsewhere", "{message}", {"message": message, "help": help, "key": key})
+
+
 def _item(value: object) -> object:
     """Expand a layer written as a plain word to a mapping: `flatten` to `{flatten: true}`."""
     if isinstance(value, str) and value in KINDS and _is_alone(value):
         return {value: True}
+    _refuse_names_from_elsewhere(value)
     if isinstance(value, str) and value not in KINDS:
         choices = [*_alone(), "or a mapping such as {units: 10}"]
         found = {"kind": "layer", "name": value, "names": list(KINDS), "choices": choices}
