@@ -68,6 +68,7 @@ MAY_IMPORT = {
         "network.factors",
         "network.shifted",
         "numerical.estimate",
+        "numerical.jacobian",
         "numerical.noise",
         "numerical.objective",
         "parallel",

@@ -11,7 +11,8 @@ the loss. So the parameter is used nowhere else, such as in `F.linear(x, self.li
 3. A change in one sample leaves the loss terms of all other samples as they are, bit for bit. If not, as in
 batch normalisation in training mode, only one entry of the output is perturbed at a time.
 
-A parameter that fails a test has no site and is checked in another way.
+A parameter that fails a test has no site and is checked in another way. If torch computes a weight from other
+parameters, as in a weight norm, these have the sites of the weight (`torch_parametrized`).
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from gradcheck_cli.code.torch_calls import Calls, Module, Place, Tensor, unchang
 from gradcheck_cli.code.torch_factors import GUESSES, Entry, Layout, turned
 from gradcheck_cli.code.torch_graph import Graph
 from gradcheck_cli.code.torch_leaf import Leaf
+from gradcheck_cli.code.torch_parametrized import Weight, computed_weights, evaluations, through
 from gradcheck_cli.code.torch_spots import Spot, TorchSites, Uses, passes_of, shifted
 from gradcheck_cli.code.torch_terms import in_terms, near
 from gradcheck_cli.code.torch_unrolled import Unrolled, unrolled
@@ -102,6 +104,7 @@ class _Search:
         self.point = point
         self.leaves = [leaf for leaf in leaves if _may_have_sites(leaf)]
         self.owners = {leaf.called: _owners(graph.forward, leaf.tensor, written_out) for leaf in self.leaves}
+        self.weights = self._computed()
         modules = {name: module for owners in self.owners.values() for name, module in owners.items()}
         self.calls = Calls(graph, point, weights, modules, list(written_out.values()))
         self.recorded, self.rest = self.calls.recorded()
@@ -162,6 +165,7 @@ class _Search:
         places = list(dict.fromkeys(place for leaf in group for place in self._places(leaf)))
         least = sum(self.recorded[place].output.numel() for place in places) // self._most_samples
         fixed = _VERIFICATION * len(group)
+        fixed += sum(evaluations(leaf.stored_shape) for leaf in group if leaf.called in self.weights)
         if entries <= _FEW or least + fixed >= entries:
             return False
         return sum(spot.cost for spot in self._spots_at(places)) + fixed < entries
@@ -254,7 +258,40 @@ class _Search:
             found.append((spot, factors))
         return found
 
+    def _computed(self) -> dict[str, Weight]:
+        """Return the weight that is computed from a parameter, for each parameter with such a weight.
+
+        The module that uses this weight becomes the owner of the parameter.
+        """
+        found = {}
+        for tensor, name, weight in computed_weights(self.graph.forward):
+            for leaf in [leaf for leaf in self.leaves if leaf.tensor is tensor and not leaf.turned]:
+                self.owners[leaf.called] = {name: weight.module}
+                found[leaf.called] = weight
+        return found
+
+    def _factors_through(self, leaf: Leaf, spot: Spot, weight: Weight) -> Factors | None:
+        """Return the factors of a parameter that a weight is computed from, if the weight enters affinely."""
+        here = self.point[leaf.called]
+
+        def weight_at(value: Array) -> Array:
+            point = {**self.point, leaf.called: value}
+            with self.graph.code.running("with a parameter changed"):
+                return self.graph.run_at(point, lambda: plain(weight.value).copy())
+
+        with suppress(RefusedError), may_fail():
+            rest = weight_at(here)
+            changes = [_SHIFT * length(here) * self.rng.normal(size=here.shape) for _ in range(_DRAWS)]
+            tests = [(weight_at(here + c) - rest, self._rise(leaf, spot, c)) for c in changes]
+            entry = Entry(spot.call, spot.layout, rest.shape, [], np.zeros(spot.call.output.shape))
+            for factors in (factors for guess in GUESSES for factors in guess(entry)):
+                if all(rise is not None and self._fits(factors, spot, c, rise) for c, rise in tests):
+                    return through(factors, weight_at, here)
+        return None
+
     def _factors(self, leaf: Leaf, spot: Spot) -> Factors | None:
+        if leaf.called in self.weights:
+            return self._factors_through(leaf, spot, self.weights[leaf.called])
         here = self.point[leaf.called]
         rise = self._rise(leaf, spot, np.ones(here.shape))
         changes = [_SHIFT * length(here) * self.rng.normal(size=here.shape) for _ in range(_DRAWS)]

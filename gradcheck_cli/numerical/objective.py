@@ -211,6 +211,14 @@ class Factors(Protocol):
         """Return the indices of the features that belong to the given rows of the parameter."""
 
 
+@runtime_checkable
+class InexactFactors(Factors, Protocol):
+    """Factors in which J itself comes from finite differences, and so has errors."""
+
+    def own_error(self, d: Array) -> Array:
+        """Return the largest possible error of Jᵀ d that is due to the errors of J. d is as in `sums`."""
+
+
 class Use(NamedTuple):
     """One use of a parameter: the site that the parameter enters, and the factors with which it enters."""
 
