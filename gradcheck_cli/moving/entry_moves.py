@@ -238,7 +238,8 @@ class DenseEntryMoves(EntryMoves):
 
     def _move_near(self, which: Array, to: Array) -> Moved:
         units, rise = self._risen(which, (to - self.position[which])[:, None])
-        near = self.near.columns(units, slice(None), self._columns(units, rise))
+        columns = self._columns(units, rise)
+        near = self.near.columns(units, slice(None), columns, by_stretch=False)
         return Moved(near.losses, rounded(near, self._near_rounding), np.any(near.crossed, axis=-1))
 
     def _columns(self, units: Array, rise: Array) -> Array:

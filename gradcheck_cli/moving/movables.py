@@ -17,7 +17,8 @@ import numpy as np
 from gradcheck_cli.moving.at_rest import LONG_BLOCK_BYTES, PART_BLOCK_BYTES, AtRest
 from gradcheck_cli.moving.normalised import normalised_columns
 from gradcheck_cli.moving.part_moves import PartMoves
-from gradcheck_cli.moving.short_moves import NEAR, Near, NearLosses, short_inner_loops
+from gradcheck_cli.moving.short_moves import NEAR, Near, NearLosses
+from gradcheck_cli.moving.small_products import short_inner_loops
 from gradcheck_cli.network.graph import Graph
 from gradcheck_cli.network.loss_rounding import loss_and_rounding
 from gradcheck_cli.network.row_rounding import FUNCTION_ULPS
@@ -145,9 +146,13 @@ class Moves:
         """
         if not self._is_short:
             return self._long_batch
+        return fitting(self.objective.block, self._widest * self._rows)
+
+    @property
+    def _widest(self) -> int:
+        """The number of elements that a short step needs for each sample."""
         own = self.near.in_rows or self.near.is_output
-        widest = widest_above(self.objective.graph, self.near.at if own else self.near.first)
-        return fitting(self.objective.block, widest * self._rows)
+        return widest_above(self.objective.graph, self.near.at if own else self.near.first)
 
     @cached_property
     def _long_batch(self) -> int:
@@ -205,6 +210,14 @@ class UnitMoves(Moves):
         """
         fitting, samples = super().batch, len(self.objective.target)
         return fitting if fitting < samples else fitting - fitting % samples
+
+    @property
+    def _widest(self) -> int:
+        """The number of elements that a short step needs. Few steps cannot use a linear stretch."""
+        widest = super()._widest
+        if self.near.is_output or self.near.in_rows or self.near.stretch is None:
+            return widest
+        return max(widest // 8, widest_above(self.objective.graph, self.near.stretch.output))
 
     @cached_property
     def _near_rounding(self) -> Array:

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from gradcheck_cli.moving.rise_rounding import RiseRounding, rise_of
-from gradcheck_cli.moving.short_moves import MOSTLY, Near, outer, product
+from gradcheck_cli.moving.short_moves import MOSTLY, Near
+from gradcheck_cli.moving.small_products import outer, product
 from gradcheck_cli.network.rise import AtRest as RestOfRise
 from gradcheck_cli.network.rise import Rise, length
 from gradcheck_cli.network.steps.dense import Dense
@@ -111,12 +112,12 @@ class Rises:
         rise, crossed = self._activated(at, by)
         if self.near.is_output:
             return self._at_output(at, rise), crossed
-        if np.count_nonzero(rise) < MOSTLY * rise.size:
+        if self.near.stretch is not None or np.count_nonzero(rise) < MOSTLY * rise.size:
             which = np.repeat(features, by.shape[1]), np.tile(everywhere, len(features))
             losses, more = self._gathered(*which, rise.ravel())
             return losses.reshape(by.shape), crossed | np.reshape(more, np.shape(more) and by.shape)
         z = outer(rise, self.near.weights[features])
-        losses, more = self._above(z, samples)
+        losses, more = self._above(z, samples, self._after_first)
         return losses, crossed | more
 
     def singles(self, features: Array, samples: Array, by: Array) -> tuple[Array, Crossed]:
@@ -163,20 +164,41 @@ class Rises:
             if len(alive):
                 losses[alive], crossed[alive] = self._gathered(features[alive], samples[alive], rise[alive])
             return losses, crossed
+        if self.near.stretch is None:
+            return self._through_weights(features, samples, rise)
+        holds = self.near.stretch.holds(samples, rise)
+        losses, crossed = np.empty(len(rise)), np.zeros(len(rise), dtype=bool)
+        for part, through in ((holds, self._through_stretch), (~holds, self._through_weights)):
+            if part.any():
+                losses[part], crossed[part] = through(features[part], samples[part], rise[part])
+        return losses, crossed
+
+    def _through_stretch(self, features: Array, samples: Array, rise: Array) -> tuple[Array, Crossed]:
+        stretch = self.near.stretch
+        assert stretch is not None
+        return self._above(stretch.changes(features, samples, rise), samples, stretch.after)
+
+    def _through_weights(self, features: Array, samples: Array, rise: Array) -> tuple[Array, Crossed]:
         z = self.near.weights.take(features, axis=0)
         z *= rise[:, None]
-        return self._above(z, samples)
+        return self._above(z, samples, self._after_first)
 
-    def _above(self, z: Array, samples: Any) -> tuple[Array, Crossed]:
-        """Feed the rise of the first dense step's output upwards. Return the rises of the losses.
+    @property
+    def _after_first(self) -> tuple[int, ...]:
+        """The indices of the nodes above the chain's first dense step."""
+        chain = self.near.chain
+        assert chain is not None
+        return chain.above[1:]
+
+    def _above(self, z: Array, samples: Any, nodes: tuple[int, ...]) -> tuple[Array, Crossed]:
+        """Feed the rise of a dense step's output through the given nodes. Return the rises of the losses.
 
         z: the rise, (…, units), for results of shape (…); z may be overwritten.
         """
-        chain, objective = self.near.chain, self.near.objective
-        assert chain is not None
+        objective = self.near.objective
         assert self._loss is not None
         crossed: Crossed = False
-        for i in chain.above[1:]:
+        for i in nodes:
             if isinstance(objective.graph.nodes[i].step, Dense):
                 z = product(z, self.near.weights_above[i])
             elif i in self._activations:

@@ -9,7 +9,7 @@ import numpy as np
 
 from gradcheck_cli.moving.movables import UnitMoves
 from gradcheck_cli.moving.rises import Rises
-from gradcheck_cli.moving.short_moves import short_inner_loops
+from gradcheck_cli.moving.small_products import short_inner_loops
 from gradcheck_cli.numerical.objective import Moved
 from gradcheck_cli.types import Array
 

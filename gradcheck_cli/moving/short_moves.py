@@ -8,15 +8,16 @@ conventions for kinks, and all other networks.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from gradcheck_cli.moving.at_rest import AtRest
+from gradcheck_cli.moving.linear_stretch import LinearStretch, stretch_from
+from gradcheck_cli.moving.small_products import outer, product
 from gradcheck_cli.network.activations import ACTIVATIONS, Activation
 from gradcheck_cli.network.graph import Graph
 from gradcheck_cli.network.steps.dense import Dense
@@ -30,12 +31,6 @@ NEAR = 2.0**-8
 
 MOSTLY = 0.6
 """If a smaller share of the activations changes, it is faster to gather these activations alone."""
-
-_SMALL_PRODUCT = 10**6
-"""OpenBLAS is twice as fast for products with fewer multiplications, since it does not pack the matrices."""
-
-_OUTER_BLOCK = 4096
-"""The number of elements in a block of an outer product; such a block stays in the cache."""
 
 
 class NearLosses(NamedTuple):
@@ -182,19 +177,21 @@ class Near:
     def is_output(self) -> bool:
         return not self._way.above
 
-    def columns(self, features: Array, samples: slice, y: Array) -> NearLosses:
+    def columns(self, features: Array, samples: slice, y: Array, by_stretch: bool = True) -> NearLosses:
         """Return the losses after setting elements to `y`, one at a time.
 
         features: the J features to perturb in every sample, (J,).
         samples: the N samples to perturb.
         y: the new elements, (J, N); the losses have the same shape.
+        by_stretch: whether to use the `stretch`. The witness does not rely on it.
         """
         at = (features[:, None], np.arange(len(self.objective.target))[samples])
         if self.in_rows:
             z = np.repeat(self._flat[None, samples], len(y), axis=0)
             z[np.arange(len(y)), :, features] = y
             return self._whole_rows(z, samples)
-        return self._one_by_one(at, y, lambda rise: self._raised(features, samples, rise))
+        stretch = self.stretch if by_stretch and not self.is_output else None
+        return self._one_by_one(at, y, lambda rise: self._raised(features, samples, rise, stretch))
 
     def singles(self, features: Array, samples: Array, y: Array) -> NearLosses:
         """Return B losses; for loss b, only the element at features[b] and samples[b] is set to y[b]."""
@@ -202,7 +199,9 @@ class Near:
             z = self._flat[samples]
             z[np.arange(len(y)), features] = y
             return self._whole_rows(z, samples)
-        return self._one_by_one((features, samples), y, lambda rise: self._gathered(features, samples, rise))
+        stretch = None if self.is_output else self.stretch
+        at = (features, samples)
+        return self._one_by_one(at, y, lambda rise: self._gathered(features, samples, rise, stretch))
 
     # --- the activation ----------------------------------------------------------------------------------
 
@@ -279,24 +278,32 @@ class Near:
             if isinstance(objective.graph.nodes[i].step, Dense)
         }
 
-    def _raised(self, features: Array, samples: slice, rise: Array) -> tuple[Array, Array | None]:
+    @cached_property
+    def stretch(self) -> LinearStretch | None:
+        """The linear stretch that begins with the chain's first dense step, if that saves time."""
+        return stretch_from(self.objective, self._way.above, self.weights_above)
+
+    def _raised(
+        self, features: Array, samples: slice, rise: Array, stretch: LinearStretch | None
+    ) -> tuple[Array, Array | None]:
         """Return the losses after adding `rise` to activations, and a mask of the steps that crossed a kink.
 
         The mask is None if there are no kinks.
 
         rise: the change of J features in each of N samples, (J, N).
         """
-        alive = rise != 0
-        if np.count_nonzero(alive) < MOSTLY * alive.size:
+        if stretch is not None or np.count_nonzero(rise) < MOSTLY * rise.size:
             everywhere = np.arange(len(self.objective.target))[samples]
             which = np.repeat(features, rise.shape[1]), np.tile(everywhere, len(features))
-            losses, crossed = self._gathered(*which, rise.ravel())
+            losses, crossed = self._gathered(*which, rise.ravel(), stretch)
             return losses.reshape(rise.shape), None if crossed is None else crossed.reshape(rise.shape)
         z = outer(rise, self.weights[features])
         z += self.objective.values[self.first][samples]
         return self._above(self._way.above[1:], z, samples)
 
-    def _gathered(self, features: Array, samples: Array, rise: Array) -> tuple[Array, Array | None]:
+    def _gathered(
+        self, features: Array, samples: Array, rise: Array, stretch: LinearStretch | None
+    ) -> tuple[Array, Array | None]:
         """Return the losses after changing single activations, and a mask of the steps that crossed a kink.
 
         The mask is None if there are no kinks. A rise of 0 leaves the loss unchanged and costs nothing.
@@ -307,10 +314,29 @@ class Near:
         if len(alive) < len(rise):
             losses, crossed = self.objective.losses[samples], np.zeros(len(rise), dtype=bool)
             if len(alive):
-                losses[alive], changed = self._gathered(features[alive], samples[alive], rise[alive])
+                given = features[alive], samples[alive], rise[alive]
+                losses[alive], changed = self._gathered(*given, stretch)
                 if changed is not None:
                     crossed[alive] = changed
             return losses, crossed
+        if stretch is None:
+            return self._through_weights(features, samples, rise)
+        holds = stretch.holds(samples, rise)
+        losses, crossed = np.empty(len(rise)), np.zeros(len(rise), dtype=bool)
+        for part, through in ((holds, partial(self._through, stretch)), (~holds, self._through_weights)):
+            if part.any():
+                losses[part], changed = through(features[part], samples[part], rise[part])
+                crossed[part] = False if changed is None else changed
+        return losses, crossed
+
+    def _through(
+        self, stretch: LinearStretch, features: Array, samples: Array, rise: Array
+    ) -> tuple[Array, Array | None]:
+        z = stretch.changes(features, samples, rise)
+        z += self.objective.values[stretch.output].take(samples, axis=0)
+        return self._above(stretch.after, z, samples)
+
+    def _through_weights(self, features: Array, samples: Array, rise: Array) -> tuple[Array, Array | None]:
         z = self.weights.take(features, axis=0)
         z *= rise[:, None]
         z += self.objective.values[self.first].take(samples, axis=0)
@@ -341,54 +367,6 @@ class Near:
             changed = network.loss.pieces(z, target) != objective.loss_pieces[samples]
             crossed = _or(crossed, changed.any(axis=-1))
         return network.coefficient * losses, crossed
-
-
-@contextmanager
-def short_inner_loops() -> Iterator[None]:
-    """Use a small numpy buffer, which makes broadcasting along rows two to three times as fast."""
-    size = np.setbufsize(64)
-    try:
-        yield
-    finally:
-        np.setbufsize(size)
-
-
-def outer(columns: Array, rows: Array) -> Array:
-    """Return the outer products columns[j] ⊗ rows[j] for all j, as one array.
-
-    Each product is computed as a product of two-column matrices, since BLAS is faster at that than
-    broadcasting.
-    """
-    (count, samples), width = columns.shape, rows.shape[1]
-    left, right = np.zeros((count, samples, 2)), np.zeros((count, 2, width))
-    left[:, :, 0], right[:, 0] = columns, rows
-    result = np.empty((count, samples, width))
-    block = max(8, _OUTER_BLOCK // width)
-    whole = samples - samples % block if block < samples else 0
-    if whole:
-        in_blocks = (count, whole // block, block, -1)
-        part = result[:, :whole]
-        for j in range(count):
-            np.matmul(left[j, :whole].reshape(*in_blocks[1:]), right[j], out=part[j].reshape(*in_blocks[1:]))
-    if whole < samples:
-        np.matmul(left[:, whole:], right, out=result[:, whole:])
-    return result
-
-
-def product(a: Array, w: Array) -> Array:
-    """Return the matrix product a w over the last axis of `a`, in blocks too small for BLAS to pack."""
-    rows, width = a.size // a.shape[-1], w.shape[1]
-    flat = a.reshape(rows, -1)
-    result = np.empty((rows, width))
-    block = _SMALL_PRODUCT // w.size
-    whole = rows - rows % block if 32 <= block < rows else 0
-    if whole:
-        np.matmul(
-            flat[:whole].reshape(whole // block, block, -1), w, out=result[:whole].reshape(-1, block, width)
-        )
-    if whole < rows:
-        np.matmul(flat[whole:], w, out=result[whole:])
-    return result.reshape(*a.shape[:-1], width)
 
 
 def _or(one: Array | None, other: Array) -> Array:

@@ -169,7 +169,7 @@ def _linear_rise(at_rest: AtRest, d: Array) -> Array:
     return np.multiply(slope, d, out=d)
 
 
-LINEAR = Rise(_slopes_at_rest, _linear_rise, lambda at_rest: np.abs(at_rest[0]))
+LINEAR = Rise(_slopes_at_rest, _linear_rise, lambda at_rest: np.abs(at_rest[0]), linear=True)
 """The rise on a linear piece: the slope of the piece times d. The slope is 1 to the right of 0."""
 
 

@@ -40,11 +40,13 @@ class Rise:
         shape of d, and the rise of a loss has the shape (…, N). The function may overwrite d.
     sizes:   a function from these arrays to the sizes of the terms that a rise is summed from, for a change
         of 1 in each element, (N, F). A rise is exact to a few units in the last place of its terms.
+    linear:  whether the rise is the only array at rest, a slope, times d.
     """
 
     at_rest: Callable[..., AtRest]
     after: Callable[[AtRest, Array], Array]
     sizes: Callable[[AtRest], Array]
+    linear: bool = False
 
     def with_options(self, options: Mapping[str, Any]) -> Rise:
         """Return a copy with the row's options bound to `at_rest`."""

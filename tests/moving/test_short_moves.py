@@ -7,7 +7,7 @@ import pytest
 from build import problem_of, units_of
 
 from gradcheck_cli.moving import movables as moves_module
-from gradcheck_cli.moving.short_moves import outer, product
+from gradcheck_cli.moving.small_products import outer, product
 from gradcheck_cli.network.activations import ACTIVATIONS
 from gradcheck_cli.network.losses import LOSSES
 from gradcheck_cli.problem.problem import build_problem
@@ -84,7 +84,7 @@ def test_units_that_flatten_turns_into_the_output(layer, features, monkeypatch):
 
 
 def test_units_whose_columns_do_not_fit_a_block(monkeypatch):
-    problem = problem_of((5, "tanh"), (4, "relu"), (3, "identity"), samples=50)
+    problem = problem_of((5, "relu"), (4, "tanh"), (3, "identity"), samples=50)
     problem.objective.block = 8 * 4 * 40  # rises need room for two
     units = units_of(problem.objective, "hidden1")
     assert units.batch == 20
