@@ -39,7 +39,8 @@ def test_losses_and_kinks_are_those_of_a_full_evaluation(activation, loss, step,
 
 
 def test_some_changes_hold_and_some_may_cross_a_kink():
-    stretch = units_of(relu_problem("relu").objective, "hidden1").near.stretch
+    problem = relu_problem("relu")  # its objective must live as long as the units
+    stretch = units_of(problem.objective, "hidden1").near.stretch
     samples, some = np.arange(60), 2.0 * stretch.reach.min()
     holds = [int(stretch.holds(samples, np.full(60, step)).sum()) for step in (2.0**-60, some, 0.5)]
     assert holds[0] == 60
