@@ -46,6 +46,9 @@ A block has room for the largest part of each perturbation; most parts are far s
 """
 
 
+NEAR = 2.0**-8
+"""The longest step that counts as short, as a multiple of the element's `unit`."""
+
 Pick = Callable[[Array], Array]
 """A function that selects, from an array of all samples, the samples that each perturbation needs."""
 
@@ -308,7 +311,7 @@ class AtRest:
 
     def _losses(self, a: Array, samples: Any, output_rounding: Array) -> tuple[Array, Array, Array | None]:
         loss, target = self.network.loss, self.target[samples]
-        losses, rounding = loss_and_rounding(loss, a, target, output_rounding[samples])
+        losses, rounding = self._rounded(a, target, samples, output_rounding)
         if self.loss_pieces is None or loss.pieces is None or loss.branch is None:
             return losses, rounding, None
         pieces = loss.pieces(a, target)
@@ -323,6 +326,18 @@ class AtRest:
             side = np.where(other, loss.sides[-1], side)
         losses = loss.branch(a, target, np.where(kept, side, pieces))
         return losses, rounding, changed & ~kept
+
+    def _rounded(self, a: Array, target: Array, samples: Any, output_rounding: Array) -> tuple[Array, Array]:
+        """Return the losses and their rounding errors.
+
+        For outputs that have hardly changed, these are the rounding errors at rest.
+        """
+        loss = self.network.loss
+        if not np.abs(a - self.output[samples]).max(initial=0.0) <= NEAR:
+            return loss_and_rounding(loss, a, target, output_rounding[samples])
+        losses = loss.value(a, target)
+        _, at_rest = loss_and_rounding(loss, self.output, self.target, output_rounding)
+        return losses, np.maximum(at_rest[samples], np.abs(np.real(losses)))
 
     def output_rounding(self, at: int, rounding: Array) -> Array:
         """Return the rounding error that the rounding error of one value causes in the outputs.

@@ -116,17 +116,12 @@ class EntryMoves(Moves):
         inputs: the step's inputs. An input has the shape (N, …), or (B, N, …) if it is perturbed, too.
         """
         node, p = self.objective.graph.nodes[self._node], self.objective.own[self._node]
-        results = []
-        for b in range(len(which)):
-            each = tuple(
-                value[b] if value.ndim > rest.ndim else value
-                for value, rest in zip(inputs, self._inputs, strict=True)
-            )
-            (result,) = node.step.with_entries(
-                p, self.own, which[b : b + 1], to[b : b + 1], each, node.step.forward(p, *each)
-            )
-            results.append(result)
-        return np.stack(results)
+        is_moved = [value.ndim > rest.ndim for value, rest in zip(inputs, self._inputs, strict=True)]
+        each = [
+            tuple(value[b] if moved else value for value, moved in zip(inputs, is_moved, strict=True))
+            for b in range(len(which))
+        ]
+        return node.step.each_with_entries(p, self.own, which, to, each)
 
     @cached_property
     def _noticed(self) -> Array:

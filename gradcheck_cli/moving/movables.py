@@ -14,10 +14,10 @@ from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
-from gradcheck_cli.moving.at_rest import LONG_BLOCK_BYTES, PART_BLOCK_BYTES, AtRest
+from gradcheck_cli.moving.at_rest import LONG_BLOCK_BYTES, NEAR, PART_BLOCK_BYTES, AtRest
 from gradcheck_cli.moving.normalised import normalised_columns
 from gradcheck_cli.moving.part_moves import PartMoves
-from gradcheck_cli.moving.short_moves import NEAR, Near, NearLosses
+from gradcheck_cli.moving.short_moves import Near, NearLosses
 from gradcheck_cli.moving.small_products import short_inner_loops
 from gradcheck_cli.network.graph import Graph
 from gradcheck_cli.network.loss_rounding import loss_and_rounding

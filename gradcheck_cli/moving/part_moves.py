@@ -13,8 +13,8 @@ from functools import cached_property
 import numpy as np
 
 from gradcheck_cli.moving.affine_end import AffineEnd
-from gradcheck_cli.moving.at_rest import AtRest
-from gradcheck_cli.moving.short_moves import NEAR
+from gradcheck_cli.moving.at_rest import NEAR, AtRest
+from gradcheck_cli.moving.position_losses import PositionLosses, is_at_one_position, position_losses
 from gradcheck_cli.network.loss_rounding import loss_and_rounding
 from gradcheck_cli.network.part import Fixed, Input, Part, Resting, Valued
 from gradcheck_cli.numerical.objective import Moved
@@ -73,13 +73,18 @@ class PartMoves:
         samples: as in `move`.
         """
         objective, crossed = self.objective, np.zeros(len(to), dtype=bool)
-        rise = np.zeros((len(to), *objective.output.shape[1:]))
+        outputs, through_end = list[Part](), list[Array]()
         for value, part, beyond in self._parts(samples, fixed, to):
             crossed |= beyond
             if value == len(objective.values) - 1:
-                rise += part.whole_rise
-            elif (through_end := self._end.rise(value, part)) is not None:
-                rise += through_end.reshape(rise.shape)
+                outputs.append(part)
+            elif (rise := self._end.rise(value, part)) is not None:
+                through_end.append(rise)
+        if outputs and not through_end and self._positions and is_at_one_position(outputs[0]):
+            return self._positions.move(outputs[0], crossed)
+        rise = np.zeros((len(to), *objective.output.shape[1:]))
+        for each in (*(part.whole_rise for part in outputs), *through_end):
+            rise += each.reshape(rise.shape)
         output = objective.output[samples]
         output += rise
         if np.abs(rise).max(initial=0.0) > NEAR:
@@ -103,6 +108,10 @@ class PartMoves:
         loss, output, target = objective.network.loss, objective.output, objective.target
         _, rounding = loss_and_rounding(loss, output, target, self.output_rounding)
         return abs(objective.network.coefficient) * rounding
+
+    @cached_property
+    def _positions(self) -> PositionLosses | None:
+        return position_losses(self.objective, self.output_rounding)
 
     @property
     def _end(self) -> AffineEnd:

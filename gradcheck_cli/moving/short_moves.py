@@ -26,9 +26,6 @@ from gradcheck_cli.network.steps.reshape import Flatten
 from gradcheck_cli.network.steps.shift import Shift
 from gradcheck_cli.types import Array
 
-NEAR = 2.0**-8
-"""The longest step that counts as short, as a multiple of the element's `unit`."""
-
 MOSTLY = 0.6
 """If a smaller share of the activations changes, it is faster to gather these activations alone."""
 

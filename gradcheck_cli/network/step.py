@@ -274,6 +274,15 @@ class Step:
             results.append(self.forward({**p, name: moved}, *inputs))
         return np.stack(results)
 
+    def each_with_entries(
+        self, p: Arrays, name: str, which: Array, to: Array, inputs: Sequence[Inputs]
+    ) -> Array:
+        """Return B perturbed outputs, (B, N, *out), as `with_entries` does, for B different inputs."""
+        outputs = (self.forward(p, *each) for each in inputs)
+        each_entry = zip(which[:, None], to[:, None], inputs, outputs, strict=True)
+        moved = [self.with_entries(p, name, k, number, x, out) for k, number, x, out in each_entry]
+        return np.concatenate(moved)
+
     def units_with_entries(
         self, p: Arrays, name: str, which: Array, to: Array, inputs: Inputs, output: Array, axis: int
     ) -> Array:

@@ -20,6 +20,7 @@ SEQUENCES = {
     "attention": ([{"residual": ["layer_norm", {"attention": 2, "causal": True}]}, {"units": 3}], [3, 4]),
     "grouped attention": ([{"attention": 2, "kv_heads": 1}, {"mean": True, "dim": 0}, {"units": 3}], [3, 4]),
     "swiglu": ([{"residual": [{"swiglu": 3}]}, {"units": 3}], [3, 2]),
+    "positions with kinks": ([{"units": 4, "activation": "relu"}, "layer_norm", {"units": 3}], [3, 2]),
     "an axis of one added": ([{"units": 4}, {"reshape": [4, 1]}, {"units": 2}], [3]),
     "images with kinks": ([*IMAGES, "flatten", {"units": 3}], [1, 6, 6]),
 }

@@ -201,6 +201,17 @@ def test_an_entry_moved_is_the_forward_pass_with_another_parameter(drawn):
         np.testing.assert_allclose(moved, plainly, rtol=1e-13, atol=1e-13)
 
 
+@on_every_step
+def test_entries_moved_for_inputs_of_their_own_are_entries_moved_one_at_a_time(drawn):
+    step, parameters, inputs = drawn
+    for name, value in parameters.items():
+        which, to = np.arange(value.size)[:3], value.ravel()[:3] - 0.25
+        each = [tuple(np.roll(x, b, axis=0) for x in inputs) for b in range(len(which))]
+        moved = step.each_with_entries(parameters, name, which, to, each)
+        plainly = Step.each_with_entries(step, parameters, name, which, to, each)
+        np.testing.assert_allclose(moved, plainly, rtol=1e-12, atol=1e-12)
+
+
 def affine(step, parameters, inputs):
     """Yield the parameters that have factors; all others are moved entry by entry."""
     for name, value in parameters.items():

@@ -195,9 +195,10 @@ class CrossEntropyRounding(AgainstTheLabelRounding):
 
     def value(self, row: LossRow, a: Array, a_error: Array, target: Array) -> tuple[Array, Array, Array]:
         value, carried, size = super().value(row, a, a_error, target)
-        spread = np.count_nonzero(target, axis=-1) > 1  # the loss may rise or fall with each output
-        at_most = target.sum(axis=-1) * a_error.max(axis=-1) + (target * a_error).sum(axis=-1)
-        return value, np.where(spread, at_most, carried), size
+        if (spread := np.count_nonzero(target, axis=-1) > 1).any():  # an output may raise or lower the loss
+            at_most = target.sum(axis=-1) * a_error.max(axis=-1) + (target * a_error).sum(axis=-1)
+            carried = np.where(spread, at_most, carried)
+        return value, carried, size
 
     def gradient(self, row: LossRow, a: Array, a_error: Array, target: Array, eps: float) -> Array:
         total = target.sum(axis=-1, keepdims=True)

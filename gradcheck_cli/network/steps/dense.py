@@ -145,18 +145,34 @@ class Dense(Step):
     def with_entries(
         self, p: Arrays, name: str, which: Array, to: Array, inputs: Inputs, output: Array
     ) -> Array:
-        units = which if name == "bias" else which // self.inputs
         moved = np.repeat(output[None].astype(to.dtype, copy=False), len(which), axis=0)
-        each = np.arange(len(which))
-        rows, bias = p["weight"][units].astype(to.dtype, copy=False), self._bias(p)[units]
-        if name == "bias":
-            bias = to
-        else:
-            rows[each, which % self.inputs] = to
+        rows, bias, units = self._moved(p, name, which, to)
         a = inputs[0].reshape(-1, self.inputs)
         column = rows @ a.T + bias[:, None]  # (B, rows): no other unit changes
-        moved[each, ..., units] = column.reshape(len(which), *output.shape[:-1])
+        moved[np.arange(len(which)), ..., units] = column.reshape(len(which), *output.shape[:-1])
         return moved
+
+    def each_with_entries(
+        self, p: Arrays, name: str, which: Array, to: Array, inputs: Sequence[Inputs]
+    ) -> Array:
+        x = np.stack([a for (a,) in inputs])
+        moved = self.forward(p, x)
+        rows, bias, units = self._moved(p, name, which, to)
+        column = np.matmul(x.reshape(len(x), -1, self.inputs), rows[..., None])[..., 0] + bias[:, None]
+        moved[np.arange(len(which)), ..., units] = column.reshape(moved.shape[:-1])
+        return moved
+
+    def _moved(self, p: Arrays, name: str, which: Array, to: Array) -> tuple[Array, Array, Array]:
+        """Return the weights, (B, inputs), the biases, (B,), and the indices of B units, each perturbed.
+
+        For unit b, entry which[b] of parameter `name` is set to to[b].
+        """
+        units = which if name == "bias" else which // self.inputs
+        rows, bias = p["weight"][units].astype(to.dtype, copy=False), self._bias(p)[units]
+        if name == "bias":
+            return rows, to, units
+        rows[np.arange(len(which)), which % self.inputs] = to
+        return rows, bias, units
 
     def heard(self, p: Arrays, features: tuple[Shape, ...], above: Array) -> tuple[Array, ...]:
         rows = above.reshape(-1, self.units)
