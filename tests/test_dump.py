@@ -295,6 +295,12 @@ def test_if_a_file_cannot_be_put_in_place_all_are_taken_back(folder):
     assert sorted(os.listdir("case")) == ["a.npy", "b.npy"]
 
 
+def test_the_help_lists_no_exit_code_of_a_verdict():
+    codes = cli.cli.commands["dump"].epilog
+    assert "the arrays are written" in codes
+    assert "wrong" not in codes
+
+
 def test_names_that_no_file_can_have_are_refused(tmp_path):
     arrays = {"a/b": np.ones(2), "../../c": np.ones(1), "file": np.zeros(1)}
     with pytest.raises(InputError) as caught:

@@ -134,6 +134,16 @@ NORM = {"units": 3, "batch_norm": {"running_mean": [0, 0, 0], "running_var": [1,
             ("mask",),
         ),
         (
+            {"dropout": 0.5, "mask": [[2, 0, 0, 2], [0, 0, 2, 0], [2, 2, 2, 0]]},
+            "mask contains 2; it must be 0 or 1 in every entry",
+            ("mask",),
+        ),
+        (
+            {"dropout": 0.5, "mask": [[2, 0, 0, 2], [0, 0, 2, 0], [2, 2, 2, 0]], "inverted": False},
+            None,
+            (),
+        ),
+        (
             {**NORM, "batch_norm": {"running_mean": [0, 0, 0]}},
             "running_var is missing",
             ("batch_norm",),

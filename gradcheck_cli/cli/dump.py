@@ -12,7 +12,6 @@ from gradcheck_cli.cli.changes import changed, located, refuse_code, run_apart
 from gradcheck_cli.cli.completion import complete_files, complete_specs
 from gradcheck_cli.cli.grouped import GroupedCommand, Heading, option
 from gradcheck_cli.cli.options import (
-    EXIT_CODES_HELP,
     inputs_option,
     no_code_option,
     only_option,
@@ -28,9 +27,18 @@ if TYPE_CHECKING:
     from gradcheck_cli.spec.spec import Spec
 
 
+_EXIT_CODES = """\b
+Exit codes:
+  0    the arrays are written
+  2    the command line, a spec or an input file is invalid, or the code fails
+  70   a bug in gradcheck
+  130  interrupted
+"""
+
+
 @click.command(
     cls=GroupedCommand,
-    epilog=EXIT_CODES_HELP,
+    epilog=_EXIT_CODES,
     short_help="Write a spec's arrays and numerical gradients to files.",
 )
 @click.argument("spec", metavar="SPEC", shell_complete=complete_specs)

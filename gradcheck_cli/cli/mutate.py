@@ -10,7 +10,14 @@ import click
 from gradcheck_cli.cli.changes import changed, executor_of, located, refuse_code, run_apart
 from gradcheck_cli.cli.completion import complete_specs
 from gradcheck_cli.cli.grouped import GroupedCommand, Heading, option
-from gradcheck_cli.cli.options import color_option, format_option, jobs_option, no_code_option, only_option
+from gradcheck_cli.cli.options import (
+    Whole,
+    color_option,
+    format_option,
+    jobs_option,
+    no_code_option,
+    only_option,
+)
 from gradcheck_cli.cli.progress import Progress
 from gradcheck_cli.cli.terminal import DEFECT, complain, say, write_result
 from gradcheck_cli.errors import Complaint, UntrustedReferenceError
@@ -39,7 +46,7 @@ Exit codes:
     "--sample",
     under=Heading.WHAT,
     metavar="N",
-    type=click.IntRange(min=1),
+    type=Whole(min=1),
     allow_from_autoenv=False,
     help="Plant N mistakes, drawn at random: one of each kind, then a second of each kind, and so on.  "
     "[default: all, or 100 if some layer is neither dense nor a convolution]",

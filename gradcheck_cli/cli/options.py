@@ -26,9 +26,9 @@ Exit codes:
 """
 
 
-def whole(allowed: Range) -> click.IntRange:
+def whole(allowed: Range) -> Whole:
     """Return the click type of whole numbers in the allowed range."""
-    return click.IntRange(*_ends(allowed))
+    return Whole(*_ends(allowed))
 
 
 def _ends(allowed: Range) -> tuple[int, int]:
@@ -46,14 +46,34 @@ def real(allowed: Range) -> Finite:
 class Finite(click.FloatRange):
     """The click type of finite numbers in a range.
 
-    click's own ranges accept NaN and, if they have no upper end, infinity.
+    click's own ranges accept NaN and, if they have no upper end, infinity. They call other words "not a valid
+    float range".
     """
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        if not _reads(float, value):
+            self.fail(f"{value!r} is not a number.", param, ctx)
         number = float(super().convert(value, param, ctx))
         if not math.isfinite(number):
             self.fail(f"{value} is not a finite number.", param, ctx)
         return number
+
+
+class Whole(click.IntRange):
+    """The click type of whole numbers in a range."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if not _reads(int, value):
+            self.fail(f"{value!r} is not a whole number.", param, ctx)
+        return int(super().convert(value, param, ctx))
+
+
+def _reads(kind: Callable[[Any], float], value: Any) -> bool:
+    try:
+        kind(value)
+    except ValueError:
+        return False
+    return True
 
 
 class Jobs(click.IntRange):
@@ -218,7 +238,7 @@ reports_option = option(
 show_option = option(
     "--show",
     under=Heading.OUTPUT,
-    type=click.IntRange(min=0),
+    type=Whole(min=0),
     default=0,
     metavar="N",
     help="List the N worst entries.",

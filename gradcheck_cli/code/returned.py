@@ -334,7 +334,8 @@ def refuse_other_gradients(
             "set the gradients to 0 at the start of every call",
         )
     raise code.complain(
-        f"returns different gradients when called twice with the same arguments, for {names}", _SEED
+        f"returns different gradients when called twice with the same arguments, for {names}",
+        f"{_SEED}; if backward draws a mask of its own, pass it the mask that forward used",
     )
 
 

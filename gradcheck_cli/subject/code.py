@@ -347,7 +347,8 @@ def _describe(function: Function, inputs: Inputs) -> str:
         return describe(inputs.problem)
     numbers = sum(array.size for array in function.parameters.values())
     tensors = len(function.parameters)
-    described = f"{tensors} tensor{'s' if tensors != 1 else ''} of {numbers:,} parameters"
+    of = f"{numbers:,} parameter{'s' if numbers != 1 else ''}"
+    described = f"{tensors} tensor{'s' if tensors != 1 else ''} of {of}"
     return described if function.samples is None else f"{described}, {samples(function.samples)}"
 
 

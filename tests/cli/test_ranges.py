@@ -51,3 +51,9 @@ def test_a_value_is_accepted_in_both_places_or_in_neither(name, value):
 @pytest.mark.parametrize("name", VALUED)
 def test_some_values_are_accepted_and_some_refused(name):
     assert {in_a_spec(name, value) for value in VALUES} == {True, False}
+
+
+@pytest.mark.parametrize(("option", "kind"), [("--rtol", "a number"), ("--seed", "a whole number")])
+def test_a_word_in_place_of_a_number_is_refused_in_plain_words(option, kind):
+    with pytest.raises(click.BadParameter, match=f"'abc' is not {kind}"):
+        check.make_context("check", [option, "abc", "net.yaml"])

@@ -99,11 +99,14 @@ def test_a_random_loss_is_refused(returning):
 
 def test_random_gradients_are_refused(returning):
     at_first = "rng = np.random.default_rng(0)"
-    message = refused(returning("loss, {**g, 'w': g['w'] * rng.random((2, 3))}", at_first=at_first))
+    (complaint,) = complaints_about(
+        returning("loss, {**g, 'w': g['w'] * rng.random((2, 3))}", at_first=at_first)
+    )
     assert (
-        message
+        complaint.message
         == "f of net.py returns different gradients when called twice with the same arguments, for 'w'"
     )
+    assert "the mask that forward used" in complaint.help
 
 
 def test_another_number_of_terms_is_another_loss(returning):

@@ -60,6 +60,17 @@ def test_zeros_up_to_rounding_are_neither_a_factor_nor_clipped(early):
     assert not any("times" in each or "clipped" in each for each in said)
 
 
+@pytest.mark.parametrize(("beyond", "is_named"), [(1, False), (2, True)])
+def test_only_two_entries_at_the_same_limit_look_clipped(beyond, is_named):
+    def clipped(g: np.ndarray) -> np.ndarray:
+        limit = np.mean(np.sort(np.abs(g).ravel())[-beyond - 1 :][:2])
+        return np.clip(g, -limit, limit)
+
+    found = why(CROSS_ENTROPY, spoilt(CROSS_ENTROPY, "output.weight", clipped, False))
+    said = [cause.sentence for answer in found.answers for cause in answer.causes]
+    assert any("clipped" in each for each in said) is is_named
+
+
 def test_two_gradients_in_each_others_place_are_swapped():
     found = right(SIGMOID)
     names = "hidden2.weight", "hidden3.weight"

@@ -18,6 +18,7 @@ from gradcheck_cli.spec.layers.fixed import Fixed, FixedArray, Key, given
 from gradcheck_cli.spec.layers.item import LayerItem
 from gradcheck_cli.spec.layers.shapes import Dim
 from gradcheck_cli.spec.model import Seed, Size
+from gradcheck_cli.types import Array
 
 
 class DropoutSpec(LayerItem):
@@ -27,7 +28,8 @@ class DropoutSpec(LayerItem):
     seed: The seed of the mask, which is the same for every sample and every evaluation.
     mask: The mask, [samples, …] or with the shape of one sample: 1 or true for an entry that is kept. By
         default, it is drawn at random.
-    inverted: Whether the entries that are kept are divided by 1 − p, as in PyTorch.
+    inverted: Whether the entries that are kept are divided by 1 − p, as in PyTorch. Set it to false if the
+        mask contains this factor already.
     """
 
     kind: ClassVar[str] = "dropout"
@@ -47,6 +49,8 @@ class DropoutSpec(LayerItem):
         if mask is None:
             kept = Dropout.drawn(features, self.dropout, self.seed).mask != 0
             return builder.add(Dropout(kept * scale), value)
+        if self.inverted:
+            _refuse_scaled(mask)
         if mask.shape == features:
             return builder.add(Dropout(mask * scale), value)
         if mask.shape[1:] != features:
@@ -55,6 +59,14 @@ class DropoutSpec(LayerItem):
             )
             raise UnfitError(message, "mask", "or the shape of one sample, for the same mask in every sample")
         return builder.add(SampleDropout(scale), value, builder.given(mask, "mask"))
+
+
+def _refuse_scaled(mask: Array) -> None:
+    """Raise an `UnfitError` if a mask contains its scale already, since it would be applied twice."""
+    other = mask[(mask != 0.0) & (mask != 1.0)]
+    if other.size:
+        help = "if the mask contains the factor 1/(1 − p) already, add 'inverted: false'"
+        raise UnfitError(f"mask contains {other[0]:g}; it must be 0 or 1 in every entry", "mask", help)
 
 
 class PReluSpec(LayerItem):
