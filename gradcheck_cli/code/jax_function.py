@@ -110,7 +110,8 @@ def _first(
 ) -> PythonFunction:
     function = _observed(jax, code, outputs, point, data)
     if outputs.weights:
-        function = replace(function, loss_name=WEIGHTED_OUTPUTS, weighted=SENTENCE)
+        sizes = tuple(c.size for c in outputs.weights.values())
+        function = replace(function, loss_name=WEIGHTED_OUTPUTS, weighted=SENTENCE, outputs=sizes)
     return _with_a_scaled_loss(jax, function, outputs)
 
 

@@ -111,6 +111,7 @@ class PythonFunction:
     stacked: Callee | None = None  # the author's function, if it takes a stack of parameters
     loss_name: str = "its own loss"
     weighted: str = ""
+    outputs: tuple[int, ...] = ()
     stands_alone: bool = False
     takes_taps: bool = True
     findings: tuple[Finding, ...] = ()
@@ -121,7 +122,6 @@ class PythonFunction:
 
     kernels: ClassVar[tuple[Kernel, ...]] = ()
     is_wide: ClassVar[bool] = False  # the code chooses its types
-    outputs: ClassVar[tuple[int, ...]] = ()
 
     @property
     def samples(self) -> int | None:

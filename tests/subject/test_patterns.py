@@ -14,6 +14,7 @@ from gradcheck_cli import (
     Verdict,
     WrongGradientError,
     check_gradients,
+    check_jax,
     check_layer,
     check_torch,
 )
@@ -125,6 +126,20 @@ def test_a_carry_that_backward_leaves_out_is_named_as_an_output_not_as_samples()
     inputs = dict(zip("xcf", np.random.default_rng().normal(size=(3, 4, 5)), strict=True))
     (sentence,) = told(check_layer, forward, backward, inputs)
     assert sentence.startswith("The gradient of x, c and f lacks the contribution of the second output")
+
+
+@pytest.mark.parametrize("left_out", range(2))
+def test_an_output_that_a_rule_of_jax_leaves_out_is_named(left_out):
+    jax = pytest.importorskip("jax")
+
+    @jax.custom_vjp
+    def two(x):
+        return jax.numpy.sin(x), jax.numpy.cos(x)
+
+    slopes = (lambda x, g: g[1] * -jax.numpy.sin(x), lambda x, g: g[0] * jax.numpy.cos(x))
+    two.defvjp(lambda x: (two(x), x), lambda x, g: (slopes[left_out](x, g),))
+    (sentence,) = told(check_jax, two, np.random.default_rng().uniform(0.3, 1.2, size=6))
+    assert f"lacks the contribution of the {('first', 'second')[left_out]} output" in sentence
 
 
 def test_the_triangle_that_the_loss_depends_on_is_named():
