@@ -171,16 +171,27 @@ class CodeSubject:
 
     def _recognised(self, comparisons: Sequence[Comparison], wrong: Collection[str]) -> Diagnosis:
         """Return the mistakes that fit the wrong gradients, judged by the arrays or by rerunning the code."""
-        from gradcheck_cli.diagnose import diagnose  # load these only if needed
-        from gradcheck_cli.diagnose.arrays import diagnose_arrays
-        from gradcheck_cli.subject.patterns import diagnosis_of_patterns, patterns, sentences_of_patterns
-        from gradcheck_cli.subject.products import conjugated, wrong_products
+        from gradcheck_cli.diagnose import diagnose  # load it only if needed
 
         problem, function = self.inputs.problem, self.objective.function
         loss = self.analytic.loss
-        of_network = problem and diagnose(comparisons, problem, False, function.samples, loss=loss)
+        of_network = diagnose(comparisons, problem, False, function.samples, loss=loss) if problem else None
         if of_network and of_network.answers:
             return of_network
+        return self._in_patterns(comparisons, wrong, of_network)
+
+    def _in_patterns(
+        self, comparisons: Sequence[Comparison], wrong: Collection[str], of_network: Diagnosis | None
+    ) -> Diagnosis:
+        """Return the patterns that fit the wrong gradients, and what is known about the other gradients.
+
+        of_network: a diagnosis without an answer if the spec describes a network; else None.
+        """
+        from gradcheck_cli.diagnose.arrays import diagnose_arrays  # load these only if needed
+        from gradcheck_cli.subject.patterns import diagnosis_of_patterns, patterns, sentences_of_patterns
+        from gradcheck_cli.subject.products import conjugated, wrong_products
+
+        function = self.objective.function
         wrong_ones = [c for c in comparisons if c.name in wrong]
         known = (
             *patterns(self.objective, wrong_ones, function.attached),

@@ -188,7 +188,7 @@ def _of_entries(gradient: _Gradient, factor: _Operand) -> Iterator[tuple[Wrong, 
 
 def _of_matrices(gradient: _Gradient, factor: _Operand, is_complex: bool) -> Iterator[tuple[Wrong, str]]:
     """Yield the wrong products of a factor and the U with which a form of the factor gives the right one."""
-    if np.linalg.cond(factor.value) > _CONDITION:
+    if not np.isfinite(factor.value).all() or not np.linalg.cond(factor.value) <= _CONDITION:
         return
     forms = [factor.conjugate.turned, factor.conjugate] if is_complex else []
     forms += [factor, factor.turned]
