@@ -133,13 +133,20 @@ class Rounding:
 
 
 def rounding_of(
-    network: Network, parameters: Arrays, x: Array, target: Array, arithmetic: Arithmetic
+    network: Network,
+    parameters: Arrays,
+    x: Array,
+    target: Array,
+    arithmetic: Arithmetic,
+    values: tuple[Array, ...] | None = None,
 ) -> Rounding:
     """Return first-order bounds on |computed − exact| in a correct forward pass and in correct backprop.
 
     The penalties are left out.
+
+    values: x and the output of every step, if they are known already.
     """
-    values = run(network.graph, parameters, x)
+    values = run(network.graph, parameters, x) if values is None else values
     errors = forward_errors(network.graph, parameters, values, arithmetic)
     at_output = values[-1], errors[-1], target, arithmetic
     dL_dout = loss_upstream(network.loss, network.coefficient, *at_output)
@@ -148,13 +155,20 @@ def rounding_of(
 
 
 def gradient_rounding(
-    network: Network, parameters: Arrays, x: Array, target: Array, arithmetic: Arithmetic
+    network: Network,
+    parameters: Arrays,
+    x: Array,
+    target: Array,
+    arithmetic: Arithmetic,
+    values: tuple[Array, ...] | None = None,
 ) -> dict[str, Array]:
     """Return a bound on |computed − exact| for each entry of each correct gradient, penalties included.
 
     A bound that overflows is infinite, because nothing is known about the error of such an entry.
+
+    values: x and the output of every step, if they are known already.
     """
-    bounds = rounding_of(network, parameters, x, target, arithmetic).gradients
+    bounds = rounding_of(network, parameters, x, target, arithmetic, values).gradients
     held = 2 * (arithmetic.eps + arithmetic.input_eps)
     for name in bounds:
         for penalty, strength in network.penalties_on(name).items():

@@ -120,7 +120,7 @@ def network_subject(spec: Spec, problem: Problem) -> NetworkSubject:
     return NetworkSubject(
         analytic=analytic,
         objective=objective,
-        rounding=_bounds(whole, analytic, objective.kinks.any),
+        rounding=_bounds(whole, analytic, objective),
         said=Said(
             described=describe(problem),
             loss_name=_loss_name(spec),
@@ -139,17 +139,18 @@ def _checked_values(problem: Problem, analytic: Analytic) -> Mapping[str, int]:
     return {name: known[name] for name in analytic.values if name in known}
 
 
-def _bounds(problem: Problem, analytic: Analytic, on_kinks: bool) -> Mapping[str, Array]:
+def _bounds(problem: Problem, analytic: Analytic, objective: NetworkObjective) -> Mapping[str, Array]:
     """Return bounds on the rounding error of each correct gradient, in the arithmetic it was computed in.
 
-    on_kinks: whether any value is on a kink. If so, rounding decides the side of the kink. A few random
-        samples of rounding errors may show only one side, so the bounds do not rely on such samples.
+    If any value of the objective is on a kink, rounding decides the side of the kink. A few random samples of
+    rounding errors may show only one side, so the bounds do not rely on such samples.
     """
     bounds = {}
     for dtype in set(analytic.dtypes.values()):
         at = (problem.network, problem.parameters, problem.x, problem.target)
-        bounds[dtype] = gradient_rounding(*at, Arithmetic.of(dtype, held=problem.dtype))
-        if dtype == np.float32 and not on_kinks:
+        arithmetic = Arithmetic.of(dtype, held=problem.dtype)
+        bounds[dtype] = gradient_rounding(*at, arithmetic, objective.values)
+        if dtype == np.float32 and not objective.kinks.any:
             bounds[dtype] = capped(bounds[dtype], *at, dtype)
     return {name: bounds[dtype][name] for name, dtype in analytic.dtypes.items()}
 
