@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import gc
 import sys
-from contextlib import suppress
 
 _LOADED = 150_000
 """The garbage-collection threshold while modules load.
@@ -19,7 +18,6 @@ It exceeds the number of objects that importing all modules creates.
 def main() -> None:
     """Run the command; Ctrl-C ends it with exit code 130 even while modules are still being imported."""
     put_off_garbage()
-    keep_freed_memory()
     try:
         from gradcheck_cli.cli import main as command
     except BaseException as error:
@@ -45,26 +43,6 @@ def put_off_garbage() -> None:
 
     gc.set_threshold(_LOADED, *usual[1:])
     gc.callbacks.append(as_usual)
-
-
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = (-1, 2**26), (-3, 2**25)
-"""Settings of glibc's `mallopt`, with their values in bytes: keep this much, and map only larger arrays."""
-
-
-def keep_freed_memory() -> None:
-    """Let glibc keep freed memory, because the next large temporary array needs as much.
-
-    By default, glibc gives it back, and the system spends up to a third of the time on clearing new pages.
-    Other C libraries have no `mallopt`, and keep their settings.
-    """
-    if sys.platform != "linux":
-        return
-    import ctypes
-
-    with suppress(AttributeError, OSError):
-        library = ctypes.CDLL(None)
-        for setting in (_TRIM_THRESHOLD, _MMAP_THRESHOLD):
-            library.mallopt(*setting)
 
 
 if __name__ == "__main__":

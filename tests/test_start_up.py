@@ -6,7 +6,6 @@ import gc
 import subprocess
 import sys
 from functools import cache
-from types import SimpleNamespace
 
 import pytest
 from paths import ROOT
@@ -120,13 +119,6 @@ def test_garbage_collection_resumes_after_loading():
     finally:
         gc.collect()
     assert (gc.get_threshold(), gc.callbacks) == (usual, others)
-
-
-@pytest.mark.parametrize("library", [object(), SimpleNamespace(mallopt=lambda name, value: 0)])
-def test_a_c_library_without_these_settings_or_that_refuses_them_is_used_as_it_is(monkeypatch, library):
-    monkeypatch.setattr(sys, "platform", "linux")
-    monkeypatch.setattr("ctypes.CDLL", lambda name: library)
-    command.keep_freed_memory()
 
 
 @pytest.mark.slow
