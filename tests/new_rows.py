@@ -13,7 +13,8 @@ from gradcheck_cli.diagnose.table import MISTAKES, ORDER
 from gradcheck_cli.network.activations import ACTIVATIONS, Activation
 from gradcheck_cli.network.functions import row_sums, sigmoid, softmax, softplus
 from gradcheck_cli.network.initialisers import INITIALISERS, Initialiser
-from gradcheck_cli.network.losses import LOSSES, Loss
+from gradcheck_cli.network.loss import Loss
+from gradcheck_cli.network.losses import LOSSES
 from gradcheck_cli.numerical.schemes import SCHEMES, Scheme
 from gradcheck_cli.types import Array
 

@@ -25,7 +25,8 @@ from gradcheck_cli.diagnose.subsets import as_sentence, listed
 from gradcheck_cli.diagnose.target import Target
 from gradcheck_cli.network.activations import ACTIVATIONS, Activation
 from gradcheck_cli.network.layer import Layer
-from gradcheck_cli.network.losses import LOSSES, Loss, Reduction, coefficient, same_loss
+from gradcheck_cli.network.loss import Loss
+from gradcheck_cli.network.losses import LOSSES, Reduction, coefficient, same_loss
 from gradcheck_cli.network.network import Activity, Network, backprop, forward, sample_losses
 from gradcheck_cli.problem.problem import Problem
 from gradcheck_cli.types import Array
@@ -314,24 +315,16 @@ def _eps_of_norms(problem: Problem) -> Iterator[OtherNetwork]:
 
 def _losses(problem: Problem) -> Iterator[OtherNetwork]:
     """Yield networks with a different loss, a different reduction, or a different factor on the loss."""
-    own, outputs, weight = problem.network.loss.name, problem.network.outputs, _weight(problem)
-    own_scale = problem.network.coefficient / coefficient(
-        problem.network.loss, problem.reduction, 1.0, outputs, weight
-    )
-    says = _loss_text(own, problem.reduction, own_scale)
-    for name, reduction, scale in _choices(problem, own, own_scale):
-        loss = problem.network.loss if name == own else _another_loss(problem.network.loss, name)
+    own, outputs, weight = problem.network.loss, problem.network.outputs, _weight(problem)
+    own_scale = problem.network.coefficient / coefficient(own, problem.reduction, 1.0, outputs, weight)
+    says = _loss_text(own.name, problem.reduction, own_scale)
+    for name, reduction, scale in _choices(problem, own.name, own_scale):
+        loss = own if name == own.name else LOSSES[name].with_options().like(own)
         by = coefficient(loss, reduction, scale, outputs, weight)
         network = replace(problem.network, loss=loss, coefficient=by)
         has = f"whose loss is {_loss_text(name, reduction, scale)}"
-        if name != own or not np.isclose(by, problem.network.coefficient):
+        if name != own.name or not np.isclose(by, problem.network.coefficient):
             yield OtherNetwork(replace(problem, network=network), has, says)
-
-
-def _another_loss(own: Loss, name: str) -> Loss:
-    """Return another loss of the table, with weights for the samples if the network's own loss has them."""
-    row = LOSSES[name].with_options()
-    return row.weighted() if own.has_weights else row
 
 
 def _choices(problem: Problem, own: str, scale: float) -> Iterator[tuple[str, Reduction, float]]:
@@ -344,9 +337,9 @@ def _choices(problem: Problem, own: str, scale: float) -> Iterator[tuple[str, Re
 
 def _comparable(own: Loss) -> Iterator[Loss]:
     """Yield all other losses in the table that compare each output with a target."""
-    for row in LOSSES.values():
-        alike = not row.vectors and not own.vectors and not (own.has_weights and row.of_weighted_target)
-        if row.name != own.name and alike and not _is_same_loss(row, own):
+    rows = [row for row in LOSSES.values() if not (own.has_weights and row.of_weighted_target)]
+    for row in rows:
+        if row.name != own.name and not row.vectors and not own.vectors and not _is_same_loss(row, own):
             yield row
 
 

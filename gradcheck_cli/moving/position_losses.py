@@ -8,9 +8,9 @@ from functools import cached_property
 import numpy as np
 
 from gradcheck_cli.moving.at_rest import NEAR, AtRest
+from gradcheck_cli.network.loss import Loss
 from gradcheck_cli.network.loss_functions.rounding import RoundingOfPositions
 from gradcheck_cli.network.loss_rounding import loss_and_rounding
-from gradcheck_cli.network.losses import Loss
 from gradcheck_cli.network.part import Part
 from gradcheck_cli.numerical.objective import Moved
 from gradcheck_cli.types import Array

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from gradcheck_cli.network.arithmetic import NUDGED, Arithmetic
-from gradcheck_cli.network.losses import Loss
+from gradcheck_cli.network.loss import Loss
 from gradcheck_cli.network.row_rounding import FUNCTION_ULPS
 from gradcheck_cli.network.step import Upstream
 from gradcheck_cli.types import Array

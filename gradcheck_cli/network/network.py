@@ -20,7 +20,7 @@ from gradcheck_cli.network.backprop import sweep
 from gradcheck_cli.network.chain import Placed, Places, chain_of, chained
 from gradcheck_cli.network.graph import INPUT, Graph, run
 from gradcheck_cli.network.layer import Layer
-from gradcheck_cli.network.losses import Loss
+from gradcheck_cli.network.loss import Loss
 from gradcheck_cli.network.penalties import PENALTIES
 from gradcheck_cli.network.step import Arrays
 from gradcheck_cli.network.steps.normalise import Normalised, normalised_at

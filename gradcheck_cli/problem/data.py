@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradcheck_cli.errors import Complaint, InputError, Location, bad_input, did_you_mean
-from gradcheck_cli.network.losses import Loss
+from gradcheck_cli.network.loss import Loss
 from gradcheck_cli.problem.synthetic import Needed, draw
 from gradcheck_cli.spec.data import Data, DataFile, InlineData, Rescale, SyntheticData
 from gradcheck_cli.spec.model import MAX_NUMBERS

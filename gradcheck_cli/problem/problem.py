@@ -17,7 +17,8 @@ from gradcheck_cli.moving.objective import NetworkObjective
 from gradcheck_cli.network.arithmetic import Arithmetic
 from gradcheck_cli.network.graph import INPUT, Graph
 from gradcheck_cli.network.initialisers import initialise, sizes_of
-from gradcheck_cli.network.losses import LOSSES, Loss, Reduction, coefficient
+from gradcheck_cli.network.loss import Loss
+from gradcheck_cli.network.losses import LOSSES, Reduction, coefficient
 from gradcheck_cli.network.network import Network
 from gradcheck_cli.network.shifted import INPUTS, shifted
 from gradcheck_cli.network.steps.normalise import Normalise

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from gradcheck_cli.errors import bad_input
-from gradcheck_cli.network.losses import Loss
+from gradcheck_cli.network.loss import Loss
 from gradcheck_cli.spec.data import SyntheticData
 from gradcheck_cli.spec.model import MAX_NUMBERS
 from gradcheck_cli.types import Array, Shape
