@@ -202,17 +202,19 @@ def compare(
     elsewhere: Array | float = 0.0,
     projected: Projected | None = None,
     atol: float = 0.0,
+    largest: float = np.inf,
 ) -> Comparison:
     """Compare one tensor's analytic gradient with its numerical estimate. All arrays have the same shape.
 
     rounding: a first-order bound on the rounding error of a correct gradient.
     eps: the machine epsilon of the arithmetic that computed the analytic gradient.
     elsewhere: the size that an entry of 0 is compared with, such as the largest entry in any tensor.
+    largest: the size of the largest entry in any tensor, as in `Judged`.
     """
     wide = analytic.astype(np.float64, copy=False)
     allowed = ROUNDING_SAFETY * rounding
     return Comparison(
-        name, wide, numerical.value, numerical.error, allowed, rtol, eps, elsewhere, projected, atol
+        name, wide, numerical.value, numerical.error, allowed, rtol, eps, elsewhere, projected, atol, largest
     )
 
 

@@ -46,6 +46,23 @@ FAR_BELOW = 1e-6
 KNOWN_TO_BE_A_TRIFLE = 1e-3
 """A zero is checked in wider arithmetic if its error exceeds this share of the threshold for zeros."""
 
+VANISHING = 1e-13
+"""An entry below this share of the largest entry in any tensor counts as zero if it is lost in rounding."""
+
+STANDS_OUT = 0.02
+"""A numerical value of at least this share of its error bar may be more than noise.
+
+If so, it is checked in wider arithmetic. In random networks, the numerical values of most true zeros are
+below 2 % of their error bars.
+"""
+
+RARELY_NEEDED = 1.0 / 3.0
+"""Agreement within rounding counts only up to this share of the bound.
+
+The bound is for the worst case. In random networks, right gradients need less than a tenth of it. A larger
+difference may be a small mistake, so the entry is unresolved.
+"""
+
 EXCUSABLE = 1e-5
 """A tensor is unresolved if an undecided entry's error may exceed this share of the largest entry."""
 
@@ -131,6 +148,8 @@ class Judged:
     eps: the machine epsilon of the arithmetic that computed the analytic value.
     elsewhere: the size of the largest entry in any tensor; an entry of 0 whose error is negligible next to it
         counts as 0. The size is 0 for entries that must not be compared with other tensors.
+    largest: the size of the largest entry in any tensor that exceeds its own rounding bound. No entry is a
+        sum of terms that are much larger. The size is infinite if it is unknown.
     projected: what is known about the entries that were not checked individually; None if all entries were.
     atol: the absolute tolerance.
     """
@@ -145,6 +164,7 @@ class Judged:
     elsewhere: Array | float = 0.0
     projected: Projected | None = None
     atol: float = 0.0
+    largest: float = np.inf
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -213,13 +233,18 @@ class Judged:
 
         If the rounding bound is a tenth of the value or more, agreement within rounding is no evidence: a
         wrong gradient may be as close to the numerical value as a correct one. A difference that only a large
-        rounding bound allows is no evidence, either. Two zeros agree.
+        rounding bound allows is no evidence, either. Two zeros agree if the numerical one is precise.
         """
-        plausible = np.minimum(self.rounding, max(PLAUSIBLE, PLAUSIBLE_EPS * self.eps) * self.scale)
+        plausible = np.minimum(RARELY_NEEDED * self.rounding, self._plausible * self.scale)
         within = ~(self.difference > self._own_tolerance + plausible) & np.isfinite(self.analytic)
-        without_rounding = self.difference <= self._own_tolerance
+        without_rounding = (self.difference <= self._own_tolerance) & (self.scale + self.atol > 0)
         telling = without_rounding | (self.scale > MEANINGFUL * self.rounding)
         return (within & self.known & telling) | self.zero | (self.covered & ~self.wrong)
+
+    @property
+    def _plausible(self) -> float:
+        """The largest share of a value that rounding can excuse."""
+        return max(PLAUSIBLE, PLAUSIBLE_EPS * self.eps)
 
     @cached_property
     def by_atol(self) -> Array:
@@ -238,24 +263,40 @@ class Judged:
     def zero(self) -> Array:
         """A mask of the entries that are zero on both sides. They agree, but cannot show a mistake.
 
-        There are two cases, and in both the analytic value is 0 to within rounding. In the first case, the
-        numerical value is 0 to within its error, which must be negligible. An example is the bias below a
-        batch normalisation, whose gradient is a sum that cancels. In the second case, the numerical value is
-        far below anything that the arithmetic of the analytic value can distinguish from 0. An example is φ'
-        = 1 − tanh² far in its tail.
+        There are three cases, and in all of them the analytic value is 0 to within rounding, which must be
+        small next to the largest entry anywhere. In the first case, the numerical value is 0 to within its
+        error, which must be negligible. An example is the bias below a batch normalisation, whose gradient is
+        a sum that cancels. In the second case, the numerical value is far below anything that the arithmetic
+        of the analytic value can distinguish from 0. An example is φ' = 1 − tanh² far in its tail. In the
+        third case, the numerical value vanishes next to the largest entry anywhere.
         """
         bar, size = self.bar, np.abs(self.numerical)
         within_rounding = np.abs(self.analytic) <= self.rounding
         both = (size <= bar) & (bar <= self._trifle)
-        nothing = size + bar <= FAR_BELOW * self.rounding
-        return within_rounding & (((both | nothing) & np.isfinite(self.rounding)) | self.covered)
+        nothing = size + bar <= np.maximum(FAR_BELOW * self.rounding, self._vanishing)
+        limited = np.isfinite(self.rounding) & (self.rounding <= self._plausible * self.largest)
+        return within_rounding & (((both | nothing) & limited) | self.covered)
+
+    @property
+    def _vanishing(self) -> float:
+        """The size below which entries vanish next to the largest entry anywhere, or 0 if it is unknown."""
+        return VANISHING * self.largest if np.isfinite(self.largest) else 0.0
 
     @cached_property
     def _trifle(self) -> Array:
-        summed_from = self.rounding / self.eps
+        return TRIFLE * np.minimum(self._compared_with, self.largest)
+
+    @property
+    def _compared_with(self) -> Array:
+        """The size that makes each entry negligible: its terms, or the largest entry of the tensor."""
         largest = float(np.nanmax(self.scale, initial=0.0))
-        compared_with = np.where(self.analytic == 0, np.maximum(self.elsewhere, largest), largest)
-        return TRIFLE * np.nan_to_num(np.maximum(summed_from, compared_with), nan=0.0, posinf=0.0)
+        entries = np.where(self.analytic == 0, np.maximum(self.elsewhere, largest), largest)
+        return np.nan_to_num(np.maximum(self._terms, entries), nan=0.0, posinf=0.0)
+
+    @property
+    def _terms(self) -> Array:
+        """A bound on the size of the terms that each entry is the sum of."""
+        return self.rounding / self.eps
 
     @cached_property
     def known(self) -> Array:
@@ -300,9 +341,13 @@ class Judged:
     def still_open(self) -> Array:
         """A mask of the entries that justify wider arithmetic.
 
-        Such entries are the unresolved ones, and the zeros whose error is too large.
+        Such entries are the unresolved ones, the zeros whose error is too large, and the zeros that may be
+        more than noise.
         """
-        return self.unresolved | (self.zero & (self.error > KNOWN_TO_BE_A_TRIFLE * self._trifle))
+        is_rough = self.error > KNOWN_TO_BE_A_TRIFLE * TRIFLE * self._compared_with
+        is_visible = np.minimum(self.bar, self._terms) > self._vanishing
+        stands_out = is_visible & (np.abs(self.numerical) > STANDS_OUT * self.bar)
+        return self.unresolved | (self.zero & (is_rough | stands_out))
 
     @property
     def doubtful(self) -> Array:
@@ -337,7 +382,7 @@ class Judged:
         """The largest error that an undecided entry may have without making the tensor unresolved."""
         largest = np.nanmax(self.scale, initial=0.0)
         share = max(EXCUSED_BY_ROUNDING, EXCUSED_EPS * self.eps)
-        by_rounding = np.minimum(self.rounding, share * largest)
+        by_rounding = np.minimum(RARELY_NEEDED * self.rounding, share * largest)
         by_rounding = np.where(np.isfinite(self.rounding), by_rounding, 0.0)  # an overflow excuses nothing
         return np.maximum(EXCUSABLE * largest, by_rounding)
 

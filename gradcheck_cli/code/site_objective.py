@@ -37,6 +37,9 @@ class SiteObjective(ForeignObjective):
     def literally(self, name: str) -> bool:
         return name not in self.sites.uses
 
+    def batches(self, site: Site) -> int:
+        return 1
+
     def site_shape(self, site: Site) -> tuple[int, int]:
         features, samples = self.sites.values(site).shape
         return features, samples

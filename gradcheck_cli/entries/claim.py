@@ -24,6 +24,7 @@ class Claim:
     rtol: the relative tolerance of each tensor.
     elsewhere: for each tensor, the size that an entry of 0 is compared with, as in `Judged`.
     atol: the absolute tolerance of every tensor.
+    largest: the size of the largest entry in any tensor, as in `Judged`.
     """
 
     analytic: Analytic
@@ -31,6 +32,7 @@ class Claim:
     rtol: Mapping[str, float]
     elsewhere: Mapping[str, Array]
     atol: float = 0.0
+    largest: float = np.inf
 
     @property
     def names(self) -> Sequence[str]:
@@ -56,6 +58,7 @@ class Claim:
             self.elsewhere[name],
             projected,
             self.atol,
+            self.largest,
         )
 
     def by_convention(self, name: str, estimate: Estimate, kinks: Alternatives) -> Estimate:
@@ -70,15 +73,17 @@ def claim_of(
     rtol: float | None,
     elsewhere: Mapping[str, Array],
     atol: float = 0.0,
+    largest: float = np.inf,
 ) -> Claim:
     """Return a `Claim` on the gradients in `analytic`.
 
     rtol: the relative tolerance for every tensor; by default, the tolerance for the tensor's dtype.
     elsewhere: for each tensor, the size that an entry of 0 is compared with, as in `Judged`.
     atol: the absolute tolerance for every tensor.
+    largest: the size of the largest entry in any tensor, as in `Judged`.
     """
     tolerances = {name: rtol or default_rtol(dtype) for name, dtype in analytic.dtypes.items()}
-    return Claim(analytic, rounding, tolerances, elsewhere, atol)
+    return Claim(analytic, rounding, tolerances, elsewhere, atol, largest)
 
 
 def largest_of(values: Iterable[Array]) -> float:

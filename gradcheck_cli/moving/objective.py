@@ -180,11 +180,11 @@ class NetworkObjective(AtRest):
         uses = self.uses(name)
         if not uses:
             return True
-        numbers = 0
-        for site in {use.site for use in uses}:
-            features, samples = self.site_shape(site)
-            numbers += features * (samples if self.graph.couples_above(site) else 1)
+        numbers = sum(self.site_shape(site)[0] * self.batches(site) for site in {use.site for use in uses})
         return max(self._entries_of(i) for i, _ in self.graph.uses[name]) < numbers
+
+    def batches(self, site: Site) -> int:
+        return len(self.target) if self.graph.couples_above(site) else 1
 
     def _entries_of(self, i: int) -> int:
         """Return the number of entries of all parameters of node i."""

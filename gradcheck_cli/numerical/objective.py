@@ -253,6 +253,9 @@ class UnitObjective(Objective, Protocol):
     def literally(self, name: str) -> bool:
         """Return whether perturbing the entries of this parameter costs less than perturbing its sites."""
 
+    def batches(self, site: Site) -> int:
+        """Return how many evaluations of the whole batch it takes to perturb one feature in every sample."""
+
     def units(self, site: Site) -> Movable:
         """Return the elements of a site, in C order of (F, N), as variables that can be perturbed.
 

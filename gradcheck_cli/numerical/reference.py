@@ -125,9 +125,20 @@ class UnitDifferences:
     def sharpen(self, estimates: Estimates, undecided: Mapping[str, Array]) -> Estimates:
         if not self.scheme.escalates or self.objective.widest is None:
             return estimates
-        units, literally = self._parted(undecided)
+        literally = {name: mask for name, mask in undecided.items() if self._is_cheaper_literally(name, mask)}
+        units = {name: mask for name, mask in undecided.items() if name not in literally}
         self._look_again(self.objective.widest, units)
-        return self._assembled(self._literal.sharpen(estimates, literally), units)
+        return self._literal.sharpen(self._assembled(estimates, units), literally)
+
+    def _is_cheaper_literally(self, name: str, entries: Array) -> bool:
+        """Return whether perturbing the marked entries costs less than perturbing the pairs that they sum."""
+        if self.objective.literally(name):
+            return True
+        batches = sum(
+            int(np.count_nonzero(pairs.any(axis=1))) * self.objective.batches(site)
+            for site, pairs in self._pairs_of({name: entries}).items()
+        )
+        return int(np.count_nonzero(entries)) < batches
 
     def _parted(self, masks: Mapping[str, Array]) -> tuple[dict[str, Array], dict[str, Array]]:
         """Split the masks in two groups: parameters checked through their sites, and all others."""

@@ -87,12 +87,14 @@ class NetworkSubject:
         return check_by_units(claim, units, literal, how, progress)
 
     def _claim(self, how: CheckSpec) -> Claim:
-        largest, dtypes = largest_of(self.analytic.values.values()), self.analytic.dtypes
+        values, dtypes = self.analytic.values, self.analytic.dtypes
+        largest = largest_of(values.values())
         elsewhere = {
             name: np.where(bound <= _NOTHING * precision_of(dtypes[name]).eps * largest, largest, 0.0)
             for name, bound in self.rounding.items()
         }
-        return claim_of(self.analytic, self.rounding, how.rtol, elsewhere, how.atol)
+        telling = largest_of(value[np.abs(value) > self.rounding[name]] for name, value in values.items())
+        return claim_of(self.analytic, self.rounding, how.rtol, elsewhere, how.atol, telling or np.inf)
 
     def kinks(self, at: Mapping[str, Array]) -> tuple[str, ...]:
         """Return a short note on each kink of the network."""
