@@ -263,19 +263,20 @@ class Judged:
     def zero(self) -> Array:
         """A mask of the entries that are zero on both sides. They agree, but cannot show a mistake.
 
-        There are three cases, and in all of them the analytic value is 0 to within rounding, which must be
-        small next to the largest entry anywhere. In the first case, the numerical value is 0 to within its
-        error, which must be negligible. An example is the bias below a batch normalisation, whose gradient is
-        a sum that cancels. In the second case, the numerical value is far below anything that the arithmetic
-        of the analytic value can distinguish from 0. An example is φ' = 1 − tanh² far in its tail. In the
-        third case, the numerical value vanishes next to the largest entry anywhere.
+        There are three cases, and in all of them the analytic value is 0 to within rounding. In the first
+        case, the numerical value is 0 to within its error, which must be negligible. An example is the bias
+        below a batch normalisation, whose gradient is a sum that cancels. In the second case, the numerical
+        value is far below anything that the arithmetic of the analytic value can distinguish from 0. An
+        example is φ' = 1 − tanh² far in its tail. In these two cases, rounding must be small next to the
+        largest entry anywhere. In the third case, both values vanish next to that entry.
         """
         bar, size = self.bar, np.abs(self.numerical)
         within_rounding = np.abs(self.analytic) <= self.rounding
         both = (size <= bar) & (bar <= self._trifle)
-        nothing = size + bar <= np.maximum(FAR_BELOW * self.rounding, self._vanishing)
+        nothing = size + bar <= FAR_BELOW * self.rounding
         limited = np.isfinite(self.rounding) & (self.rounding <= self._plausible * self.largest)
-        return within_rounding & (((both | nothing) & limited) | self.covered)
+        vanish = (np.fmax(np.abs(self.analytic), size + bar) <= self._vanishing) & ~self.wrong
+        return within_rounding & (((both | nothing) & limited) | vanish | self.covered)
 
     @property
     def _vanishing(self) -> float:

@@ -29,7 +29,8 @@ def one(analytic, numerical, error, rounding, largest=1.0):
         (1e-11, 1e-12, "agrees"),
         (1e-8, 1e-12, "unresolved"),  # too rough next to the largest gradient …
         (1e-8, 1e-5, "unresolved"),  # … however large the rounding bound
-        (1e-11, 1e-3, "unresolved"),  # rounding might make this entry a thousandth of the largest
+        (1e-11, 1e-3, "unresolved"),  # rounding might make this entry a thousandth of the largest …
+        (1e-16, 1e-3, "agrees"),  # … but both values vanish
     ],
 )
 def test_a_zero_is_small_next_to_the_largest_gradient(largest, error, rounding, verdict):
@@ -43,6 +44,13 @@ def test_a_zero_is_small_next_to_the_largest_gradient(largest, error, rounding, 
 def test_an_entry_lost_in_rounding_is_0_only_if_it_vanishes_next_to_the_largest(largest, size, verdict):
     size *= VANISHING * largest
     assert one(0.0, size, 0.0, 10.0 * size, largest).verdict == verdict
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+def test_an_entry_that_vanishes_is_wrong_if_its_difference_exceeds_rounding(share):
+    found = one(0.0, share * VANISHING, 0.0, 0.01 * VANISHING)
+    assert found.verdict is Verdict.WRONG
+    assert not found.agrees[0]
 
 
 @pytest.mark.parametrize(
