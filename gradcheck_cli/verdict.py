@@ -49,6 +49,9 @@ KNOWN_TO_BE_A_TRIFLE = 1e-3
 VANISHING = 1e-13
 """An entry below this share of the largest entry in any tensor counts as zero if it is lost in rounding."""
 
+SAYS_NOTHING = 1e-2
+"""A zero means nothing if its rounding bound exceeds this share of the largest entry in any tensor."""
+
 STANDS_OUT = 0.02
 """A numerical value of at least this share of its error bar may be more than noise.
 
@@ -267,14 +270,15 @@ class Judged:
         case, the numerical value is 0 to within its error, which must be negligible. An example is the bias
         below a batch normalisation, whose gradient is a sum that cancels. In the second case, the numerical
         value is far below anything that the arithmetic of the analytic value can distinguish from 0. An
-        example is φ' = 1 − tanh² far in its tail. In these two cases, rounding must be small next to the
-        largest entry anywhere. In the third case, both values vanish next to that entry.
+        example is φ' = 1 − tanh² far in its tail. In these two cases, the analytic value and its rounding
+        must be small next to the largest entry anywhere. In the third case, both values vanish next to it.
         """
         bar, size = self.bar, np.abs(self.numerical)
         within_rounding = np.abs(self.analytic) <= self.rounding
         both = (size <= bar) & (bar <= self._trifle)
         nothing = size + bar <= FAR_BELOW * self.rounding
-        limited = np.isfinite(self.rounding) & (self.rounding <= self._plausible * self.largest)
+        limited = np.isfinite(self.rounding) & (self.rounding <= SAYS_NOTHING * self.largest)
+        limited &= np.abs(self.analytic) <= PLAUSIBLE_EPS * self.eps * self.largest
         vanish = (np.fmax(np.abs(self.analytic), size + bar) <= self._vanishing) & ~self.wrong
         return within_rounding & (((both | nothing) & limited) | vanish | self.covered)
 

@@ -29,8 +29,8 @@ def one(analytic, numerical, error, rounding, largest=1.0):
         (1e-11, 1e-12, "agrees"),
         (1e-8, 1e-12, "unresolved"),  # too rough next to the largest gradient …
         (1e-8, 1e-5, "unresolved"),  # … however large the rounding bound
-        (1e-11, 1e-3, "unresolved"),  # rounding might make this entry a thousandth of the largest …
-        (1e-16, 1e-3, "agrees"),  # … but both values vanish
+        (1e-11, 0.1, "unresolved"),  # rounding might make this entry a tenth of the largest …
+        (1e-16, 0.1, "agrees"),  # … but both values vanish
     ],
 )
 def test_a_zero_is_small_next_to_the_largest_gradient(largest, error, rounding, verdict):
@@ -44,6 +44,13 @@ def test_a_zero_is_small_next_to_the_largest_gradient(largest, error, rounding, 
 def test_an_entry_lost_in_rounding_is_0_only_if_it_vanishes_next_to_the_largest(largest, size, verdict):
     size *= VANISHING * largest
     assert one(0.0, size, 0.0, 10.0 * size, largest).verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("size", "verdict"), [(1e-14, "agrees"), (1e-11, "unresolved"), (1e-5, "unresolved")]
+)
+def test_a_large_rounding_bound_does_not_make_a_gradient_0(size, verdict):
+    assert one(size, 0.0, 1e-16, 1e-3).verdict == verdict
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
