@@ -279,7 +279,7 @@ class Judged:
         nothing = size + bar <= FAR_BELOW * self.rounding
         limited = np.isfinite(self.rounding) & (self.rounding <= SAYS_NOTHING * self.largest)
         limited &= np.abs(self.analytic) <= PLAUSIBLE_EPS * self.eps * self.largest
-        vanish = (np.fmax(np.abs(self.analytic), size + bar) <= self._vanishing) & ~self.wrong
+        vanish = (np.maximum(np.abs(self.analytic), size + bar) <= self._vanishing) & ~self.wrong
         return within_rounding & (((both | nothing) & limited) | vanish | self.covered)
 
     @property

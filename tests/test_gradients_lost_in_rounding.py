@@ -134,3 +134,7 @@ def test_rounding_in_float32_does_not_excuse_an_eps_that_is_forgotten(seed):
     bias = network.right["layer_norm1.bias"]
     wrong = (bias * np.float64(1.0 + 1.06e-5)).astype(np.float32)
     assert network.verdict(**{"layer_norm1.bias": wrong}) is not Verdict.AGREES
+
+
+def test_a_zero_with_an_unknown_numerical_value_is_unresolved():
+    assert one(0.0, np.nan, np.inf, 1e-16).verdict is Verdict.UNRESOLVED
