@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
 from gradcheck_cli.moving.at_rest import NEAR, AtRest
-from gradcheck_cli.network.loss import Loss
-from gradcheck_cli.network.loss_functions.rounding import RoundingOfPositions
-from gradcheck_cli.network.loss_rounding import loss_and_rounding
+from gradcheck_cli.network.loss_rounding import loss_and_rounding, loss_of_position
 from gradcheck_cli.network.part import Part
 from gradcheck_cli.numerical.objective import Moved
 from gradcheck_cli.types import Array
@@ -26,7 +25,7 @@ class PositionLosses:
     """
 
     objective: AtRest
-    row: Loss
+    row: Any
     output_rounding: Array
 
     def move(self, part: Part, crossed: Array) -> Moved:
@@ -74,7 +73,5 @@ def is_at_one_position(part: Part) -> bool:
 
 def position_losses(objective: AtRest, output_rounding: Array) -> PositionLosses | None:
     """Return a `PositionLosses`, or None if the loss is not a sum over positions."""
-    rounding = objective.network.loss.rounding
-    if not isinstance(rounding, RoundingOfPositions):
-        return None
-    return PositionLosses(objective, rounding.row, output_rounding)
+    row = loss_of_position(objective.network.loss)
+    return None if row is None else PositionLosses(objective, row, output_rounding)

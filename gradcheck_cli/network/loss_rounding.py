@@ -6,6 +6,7 @@ import numpy as np
 
 from gradcheck_cli.network.arithmetic import NUDGED, Arithmetic
 from gradcheck_cli.network.loss import Loss
+from gradcheck_cli.network.loss_functions.rounding import RoundingOfPositions
 from gradcheck_cli.network.row_rounding import FUNCTION_ULPS
 from gradcheck_cli.network.step import Upstream
 from gradcheck_cli.types import Array
@@ -25,6 +26,12 @@ def loss_and_rounding(loss: Loss, a: Array, target: Array, a_rounding: Array) ->
     nudge = NUDGED.eps * (a_rounding + FUNCTION_ULPS * np.abs(a))
     value, carried, size = loss.rounding.value(loss, a, nudge, target)
     return value, carried / NUDGED.eps + size
+
+
+def loss_of_position(loss: Loss) -> Loss | None:
+    """Return the loss of one position, or None if the loss is not a sum over positions."""
+    rounding = loss.rounding
+    return rounding.row if isinstance(rounding, RoundingOfPositions) else None
 
 
 def loss_upstream(
