@@ -49,7 +49,7 @@ KNOWN_TO_BE_A_TRIFLE = 1e-3
 VANISHING = 1e-13
 """An entry below this share of the largest entry in any tensor counts as zero if it is lost in rounding."""
 
-SAYS_NOTHING = 1e-2
+SAYS_NOTHING = 0.1
 """A zero means nothing if its rounding bound exceeds this share of the largest entry in any tensor."""
 
 STANDS_OUT = 0.02
@@ -60,10 +60,11 @@ below 2 % of their error bars.
 """
 
 RARELY_NEEDED = 1.0 / 3.0
-"""Agreement within rounding counts only up to this share of the bound.
+"""In types narrower than float64, agreement within rounding counts only up to this share of the bound.
 
 The bound is for the worst case. In random networks, right gradients need less than a tenth of it. A larger
-difference may be a small mistake, so the entry is unresolved.
+difference may be a small mistake, so the entry is unresolved. In float64, the error of the differences may be
+as large as the bound, so a difference of this size says nothing about the gradient.
 """
 
 EXCUSABLE = 1e-5
@@ -238,11 +239,16 @@ class Judged:
         wrong gradient may be as close to the numerical value as a correct one. A difference that only a large
         rounding bound allows is no evidence, either. Two zeros agree if the numerical one is precise.
         """
-        plausible = np.minimum(RARELY_NEEDED * self.rounding, self._plausible * self.scale)
+        plausible = np.minimum(self._excusing, self._plausible * self.scale)
         within = ~(self.difference > self._own_tolerance + plausible) & np.isfinite(self.analytic)
         without_rounding = (self.difference <= self._own_tolerance) & (self.scale + self.atol > 0)
         telling = without_rounding | (self.scale > MEANINGFUL * self.rounding)
         return (within & self.known & telling) | self.zero | (self.covered & ~self.wrong)
+
+    @property
+    def _excusing(self) -> Array:
+        """The part of each rounding bound that may excuse a difference."""
+        return self.rounding if self.eps <= EPS else RARELY_NEEDED * self.rounding
 
     @property
     def _plausible(self) -> float:
@@ -387,7 +393,7 @@ class Judged:
         """The largest error that an undecided entry may have without making the tensor unresolved."""
         largest = np.nanmax(self.scale, initial=0.0)
         share = max(EXCUSED_BY_ROUNDING, EXCUSED_EPS * self.eps)
-        by_rounding = np.minimum(RARELY_NEEDED * self.rounding, share * largest)
+        by_rounding = np.minimum(self._excusing, share * largest)
         by_rounding = np.where(np.isfinite(self.rounding), by_rounding, 0.0)  # an overflow excuses nothing
         return np.maximum(EXCUSABLE * largest, by_rounding)
 
