@@ -54,7 +54,7 @@ PART_OF_OUTPUTS = Wrong(
     "the gradient of {tensor} lacks the contribution of {place}, as if its upstream gradient were 0",
     "Σ ∂L/∂oₖ · ∂oₖ/∂w over some of the outputs oₖ",
     "Σ ∂L/∂oₖ · ∂oₖ/∂w over all outputs oₖ",
-    code="dc = dh * o * (1 - tanh_c**2)",
+    code="dL_dc = dh / np.cosh(c) ** 2",
 )
 
 EARLIER_CALL = Wrong(

@@ -139,9 +139,9 @@ def test_without_an_answer_or_a_network_it_says_what_to_type():
 
 
 def narrow(**fields):
-    """What float16 leaves of a check: agreement within a tenth of each value."""
+    """What float16 leaves of a check: rounding may excuse nearly a tenth of each value."""
     values = np.array([1.0, 2.0, 3.0])
-    return Comparison("w", 1.05 * values, values, np.zeros(3), 0.09 * values, 0.016, **fields)
+    return Comparison("w", 1.03 * values, values, np.zeros(3), 0.09 * values, 0.016, **fields)
 
 
 def test_agreement_that_is_coarse_says_so_in_the_verdict():

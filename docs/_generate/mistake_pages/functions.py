@@ -64,6 +64,23 @@ def loss_and_gradients(parameters):
     return loss, {{"x": dL_dx, "w": dL_dw}}
 """
 
+_OF_LAYER = """\
+import numpy as np
+
+inputs = {{"w": {w}}}
+
+
+def cell_forward(w):
+    c = np.sin(w)
+    return np.tanh(c), c, (w, c)
+
+
+def cell_backward(dh, dc, cache):
+    w, c = cache
+{body}
+    return {{"w": dL_dw}}
+"""
+
 _COMPLEX = """\
 import torch
 
@@ -174,6 +191,13 @@ _REGRESSION = Function(
     data="x = np.cos(np.arange(12)).reshape(6, 2)\ny = np.sin(np.arange(6))",
     body="e = x @ w - y\nloss = 0.5 * e**2\ndL_dw = e @ x",
 )
+_CELL = Function(
+    "a layer with two outputs, h = tanh(c) and c itself, as in an LSTM cell",
+    w="np.cos(np.arange(4.0))",
+    body="dL_dc = dc + dh / np.cosh(c) ** 2\ndL_dw = dL_dc * np.cos(w)",
+    template=_OF_LAYER,
+    spec=f"gradients: {{python: {CODE}, forward: cell_forward, backward: cell_backward}}",
+)
 _KEPT = Function(
     "a function that keeps its gradient for later calls",
     w="np.array([0.7, -0.4, 0.2])",
@@ -203,8 +227,8 @@ _PRODUCT = Function(
 )
 
 _SHOWN_IN = (
-    _STEPS, _GATE, _REGRESSION, _KEPT, _ONE_TRIANGLE, _LOGDET, _ONE_TRIANGLE, _LAYER, _PRODUCT, _SUM, _TENSOR,
-    _TENSOR,
+    _STEPS, _GATE, _REGRESSION, _CELL, _KEPT, _ONE_TRIANGLE, _LOGDET, _ONE_TRIANGLE, _LAYER, _PRODUCT, _SUM,
+    _TENSOR, _TENSOR,
 )  # fmt: skip
 """The function in which each row of `PATTERNS` is shown."""
 
