@@ -281,7 +281,7 @@ class Judged:
         """
         bar, size = self.bar, np.abs(self.numerical)
         within_rounding = np.abs(self.analytic) <= self.rounding
-        both = (size <= bar) & (bar <= self._trifle)
+        both = (size <= bar) & (bar <= TRIFLE * np.minimum(self._compared_with, self.largest))
         nothing = size + bar <= FAR_BELOW * self.rounding
         limited = np.isfinite(self.rounding) & (self.rounding <= SAYS_NOTHING * self.largest)
         limited &= np.abs(self.analytic) <= PLAUSIBLE_EPS * self.eps * self.largest
@@ -292,10 +292,6 @@ class Judged:
     def _vanishing(self) -> float:
         """The size below which entries vanish next to the largest entry anywhere, or 0 if it is unknown."""
         return VANISHING * self.largest if np.isfinite(self.largest) else 0.0
-
-    @cached_property
-    def _trifle(self) -> Array:
-        return TRIFLE * np.minimum(self._compared_with, self.largest)
 
     @property
     def _compared_with(self) -> Array:

@@ -124,3 +124,9 @@ def drawn_from(example: Example, seed: int) -> Drawn:
     tokens = step.tokens
     inputs = [rng.integers(tokens, size=s).astype(float) if tokens else rng.normal(size=s) for s in shapes]
     return Drawn(step, parameters, tuple(inputs))
+
+
+def upstream_of(drawn):
+    """Return the output of an example, and an upstream gradient for it."""
+    out = drawn.step.forward(drawn.parameters, *drawn.inputs)
+    return out, np.random.default_rng(7).normal(size=out.shape)
