@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol, TypeGuard
 import numpy as np
 
 from gradcheck_cli.numerical.extrapolate import best_of
-from gradcheck_cli.numerical.narrow import CHANGES, is_narrow, keep_rising
+from gradcheck_cli.numerical.narrow import CHANGES, is_narrow, keep_rising, still_change
 from gradcheck_cli.numerical.objective import Movable, RisingMovable
 from gradcheck_cli.numerical.schemes import Scheme
 from gradcheck_cli.numerical.slopes import slopes_at_steps, slopes_by_rises, uncrossed
@@ -149,34 +149,52 @@ def _by_losses(
 ) -> Estimate:
     """Differentiate by all steps of the ladder, from the losses themselves."""
     largest = step or scheme.step
-    estimate, crossing, narrow, _ = _evaluate(movable, scheme, scheme.ladder, largest, which, progress)
-    if narrow.any():
-        shorter = largest * scheme.ladder[-1]
-        finer, _, _, rising = _evaluate(movable, scheme, _OWN_LADDER, shorter, which[narrow], progress)
-        estimate = _closer_to(estimate, narrow, finer, rising)
+    estimate, crossing = _until_settled(movable, scheme, scheme.ladder, largest, which, progress)
     if scheme.extrapolate:
         estimate = _of_own_size(movable, scheme, estimate, largest, which, progress)
     short = crossing > 0
     if not (scheme.extrapolate and short.any()):
         return estimate
     below = 0.5 * largest * np.array(scheme.ladder)[crossing[short] - 1]
-    own = _evaluate(movable, scheme, _OWN_LADDER, below, which[short], progress).estimate
+    own, _ = _until_settled(movable, scheme, _OWN_LADDER, below, which[short], progress)
     return estimate.improved(short, own)
 
 
-def _closer_to(found: Estimate, narrow: Array, finer: Estimate, rising: Array) -> Estimate:
-    """Return `found` with the estimates of variables next to a narrow feature taken from shorter steps.
+def _until_settled(
+    movable: Movable,
+    scheme: Scheme,
+    ladder: Sequence[float],
+    step: float | Array,
+    which: Array,
+    progress: Progress | None,
+) -> tuple[Estimate, Array]:
+    """Return estimates from the ladder, and from shorter steps for variables whose slopes still change.
 
-    If the slopes at the shorter steps do not settle but confirm the feature, the estimate becomes unknown.
+    The second result is `_Evaluated.crossing`, (M,) for M variables.
 
-    narrow: a mask of the variables next to a narrow feature.
-    finer: the estimates of these variables from the shorter steps.
-    rising: for each of these variables, whether its slopes always rise or always fall as the steps fall.
+    step: the largest step, either one for all variables or one for each variable.
     """
-    settled = finer.error <= CHANGES * np.abs(finer.value)
-    unknown = narrow.copy()
-    unknown[narrow] = settled | rising
-    return found.where(~unknown).improved(narrow, finer.where(settled))
+    found = _evaluate(movable, scheme, ladder, step, which, progress)
+    if not found.changing.any():
+        return found.estimate, found.crossing
+    shorter = ladder[-1] * np.broadcast_to(step, len(which))[found.changing]
+    finer = _evaluate(movable, scheme, _OWN_LADDER, shorter, which[found.changing], progress)
+    return _closer_to(found, finer), found.crossing
+
+
+def _closer_to(found: _Evaluated, finer: _Evaluated) -> Estimate:
+    """Return the estimates of `found`, corrected for variables whose slopes still change.
+
+    If the slopes at the shorter steps settle, they give the estimate. If not, its error allows for any
+    disagreement with them. If they confirm a narrow feature instead, the estimate is unknown.
+
+    finer: the estimates of the variables whose slopes still change, from shorter steps.
+    """
+    settled = finer.estimate.error <= CHANGES * np.abs(finer.estimate.value)
+    unknown = found.changing.copy()
+    unknown[found.changing] = (found.narrow[found.changing] | finer.narrow) & (settled | finer.rising)
+    challenged = found.estimate.challenged(found.changing, finer.estimate, np.zeros(len(settled)))
+    return challenged.where(~unknown).improved(found.changing, finer.estimate.where(settled))
 
 
 def _of_own_size(
@@ -285,12 +303,14 @@ class _Evaluated(NamedTuple):
     crossing: the number of steps, counted from the longest, before the first step that crosses no kink, (M,).
     narrow: whether a feature seems to be narrower than the shortest steps, (M,).
     rising: whether the slopes always rise or always fall over the first steps, (M,).
+    changing: whether the slopes still change at the shortest steps, (M,).
     """
 
     estimate: Estimate
     crossing: Array
     narrow: Array
     rising: Array
+    changing: Array
 
 
 def _evaluate(
@@ -312,7 +332,7 @@ def _evaluate(
         progress.expect(evaluations * len(which))
     value, error = (movable.spread.empty(len(which)) for _ in range(2))
     crossing = movable.spread.empty(len(which), np.intp)
-    narrow, rising = (movable.spread.empty(len(which), np.bool_) for _ in range(2))
+    narrow, rising, changing = (movable.spread.empty(len(which), np.bool_) for _ in range(3))
     told = scheme.extrapolate and movable.rest is None and not certify
 
     size = movable.batch  # the number of workers may change while they work
@@ -326,9 +346,10 @@ def _evaluate(
         crossing[part] = np.isnan(slopes).cumprod(axis=0).sum(axis=0)
         narrow[part] = told and is_narrow(slopes, noise, rungs)
         rising[part] = told and keep_rising(slopes)
+        changing[part] = told and still_change(slopes, noise)
         return len(rows[0].value)
 
     for done in movable.spread(batch, range(0, len(which), size)):
         if progress:
             progress.advance(evaluations * done)
-    return _Evaluated(Estimate(value, error), crossing, narrow, rising)
+    return _Evaluated(Estimate(value, error), crossing, narrow, rising, changing)

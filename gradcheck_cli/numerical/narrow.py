@@ -33,12 +33,20 @@ def is_narrow(slopes: Array, noise: Array, steps: Array) -> Array:
     slopes, noise: the slopes at S falling steps, and their noise, (S, B).
     steps: the steps, (S,).
     """
-    change = np.diff(slopes[-4:], axis=0)
-    jumps = change / np.diff(1.0 / steps[-4:])[:, None]
+    jumps = np.diff(slopes[-4:], axis=0) / np.diff(1.0 / steps[-4:])[:, None]
+    is_same_jump = _alike(jumps[0], jumps[1]) & (jumps[1] * jumps[2] > 0.0)
+    return np.asarray(still_change(slopes, noise) & is_same_jump)
+
+
+def still_change(slopes: Array, noise: Array) -> Array:
+    """Return, for each of B variables, whether its slopes still change at the two shortest steps, (B,).
+
+    slopes, noise: the slopes at S falling steps, and their noise, (S, B). A change that noise can explain
+        does not count.
+    """
     size = np.maximum(np.abs(slopes[-1]), np.abs(slopes[-2]))
     rounding = _FAR_BEYOND * (noise[-1] + noise[-2])
-    changes = np.abs(change[-1]) > np.maximum(CHANGES * size, rounding)
-    return np.asarray(changes & _alike(jumps[0], jumps[1]) & (jumps[1] * jumps[2] > 0.0))
+    return np.asarray(np.abs(slopes[-1] - slopes[-2]) > np.maximum(CHANGES * size, rounding))
 
 
 def _alike(one: Array, other: Array) -> Array:

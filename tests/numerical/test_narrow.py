@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from build import spec_of
 from judged import Undiagnosed
+from random_layers import random_layers
 from shares import first
 
-from gradcheck_cli import Verdict, check
+from gradcheck_cli import Spec, Verdict, check
 from gradcheck_cli.numerical.estimate import differentiate
 from gradcheck_cli.numerical.schemes import SCHEMES
 from gradcheck_cli.problem.problem import build_problem
@@ -33,6 +34,23 @@ def test_a_narrow_jump_is_resolved_or_unknown(width, height):
         assert known.all()
 
 
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("distance", [0.9e-9, 3e-8, 2e-6])
+def test_a_narrow_jump_next_to_a_kink_is_resolved_or_unknown(width, distance):
+    """Only the steps that are shorter than the distance to the kink count, and they may be too long, too."""
+    points = width * np.array([0.0, 0.3, -1.0])
+
+    def curve(x):
+        return x + x / np.sqrt(x * x + width * width) + np.maximum(x - distance, 0.0)
+
+    estimate = differentiate(Function(curve, points, kinks=[distance]), SCHEMES["adaptive"])
+    exact = 1.0 + (points > distance) + 1.0 / width / (1.0 + (points / width) ** 2) ** 1.5
+    known = np.isfinite(estimate.error)
+    assert (np.abs(estimate.value - exact) <= 3.0 * estimate.error + 1e-6 * exact)[known].all()
+    if 1e-10 <= width <= 1e-8:
+        assert known.all()
+
+
 NORMS = ["rms_norm", {"rms_norm": True, "eps": 1e-12}, {"layer_norm": True, "eps": 1e-14}]
 
 
@@ -45,6 +63,13 @@ def test_a_norm_of_zeros_is_not_wrong(norm):
     report = check(described.model_copy(update={"parameters": zeros}))
     assert report.verdict is not Verdict.WRONG
     assert report.verdict is Verdict.AGREES or norm != "rms_norm"
+
+
+def test_a_channel_of_nearly_equal_numbers_is_not_wrong_next_to_a_kink():
+    """In this network, a norm divides by a deviation of 1e-10, and steps beyond 1e-9 cross a kink of elu."""
+    described = Spec.model_validate(random_layers(60271440, "instance_norm", "kinked"))
+    subject = Undiagnosed.of(network_subject(described, build_problem(described)))
+    assert subject.check(described.check).verdict is Verdict.AGREES
 
 
 @pytest.mark.parametrize("scale", first(1, [1e-3, 1e-2, 1e-6]))
