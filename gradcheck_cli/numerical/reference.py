@@ -28,7 +28,7 @@ import numpy as np
 
 from gradcheck_cli.numerical.corners import Corners, unbounded
 from gradcheck_cli.numerical.estimate import Estimate, Progress, certify, differentiate
-from gradcheck_cli.numerical.looks import Look, Looks, taken
+from gradcheck_cli.numerical.looks import Look, Looks, Wanted, taken
 from gradcheck_cli.numerical.mixtures import Mixtures
 from gradcheck_cli.numerical.objective import Factors, InexactFactors, Objective, Site, UnitObjective
 from gradcheck_cli.numerical.schemes import Scheme, escalated
@@ -111,10 +111,10 @@ class UnitDifferences:
             return estimates
         units, literally = self._parted(wrong)
         for site, mask in self._pairs_of(units).items():
-            pairs, moves, of = self._pairs[site], self.objective.units(site), (self.objective, site)
-            first, which = Estimate(pairs.value[mask], pairs.error[mask]), np.flatnonzero(mask)
-            shortly = self.looks.confirm(first, of, moves, self.scheme, self.step, which, self.progress)
-            self._pairs[site] = pairs.challenged(mask, *shortly)
+            pairs = self._pairs[site]
+            first = Estimate(pairs.value[mask], pairs.error[mask])
+            wanted = self._wanted(self.objective, site, self.scheme, self.step, np.flatnonzero(mask))
+            self._pairs[site] = pairs.challenged(mask, *self.looks.confirm(first, wanted))
         return self._assembled(self._literal.confirm(estimates, literally), units)
 
     def refine(self, estimates: Estimates, undecided: Mapping[str, Array]) -> Estimates:
@@ -191,9 +191,14 @@ class UnitDifferences:
 
         which: the indices of the pairs; all pairs by default.
         """
+        return self.looks(look, self._wanted(objective, site, scheme, step, which))
+
+    def _wanted(
+        self, objective: UnitObjective, site: Site, scheme: Scheme, step: float | None, which: Array | None
+    ) -> Wanted:
         moves = objective.units(site)
         which = np.arange(len(moves.position)) if which is None else which
-        return self.looks(look, (objective, site), moves, scheme, step, which, self.progress)
+        return Wanted(objective, site, moves, scheme, step, which, self.progress)
 
     @property
     def _finer_step(self) -> float | None:
@@ -298,10 +303,9 @@ class LiteralDifferences:
         return estimates | {name: self._confirmed(name, estimates[name], wrong[name]) for name in wrong}
 
     def _confirmed(self, name: str, estimate: Estimate, wrong: Array) -> Estimate:
-        which, entries = np.flatnonzero(wrong), self.objective.entries(name)
+        which = np.flatnonzero(wrong)
         first = Estimate(estimate.value[wrong], estimate.error[wrong])
-        of = (self.objective, name)
-        shortly, hidden = self.looks.confirm(first, of, entries, self.scheme, self.step, which, self.progress)
+        shortly, hidden = self.looks.confirm(first, self._wanted(name, which))
         shortly = _with_penalty(shortly, self.objective, name, self.scheme, self.step, which)
         return estimate.challenged(wrong, shortly, hidden)
 
@@ -339,8 +343,11 @@ class LiteralDifferences:
         return _with_penalty(estimate, self.objective, name, self.scheme, self.step, which)
 
     def _look(self, look: Look, name: str, which: Array) -> Estimate:
-        entries, of = self.objective.entries(name), (self.objective, name)
-        return self.looks(look, of, entries, self.scheme, self.step, which, self.progress)
+        return self.looks(look, self._wanted(name, which))
+
+    def _wanted(self, name: str, which: Array) -> Wanted:
+        entries = self.objective.entries(name)
+        return Wanted(self.objective, name, entries, self.scheme, self.step, which, self.progress)
 
 
 def _with_penalty(
