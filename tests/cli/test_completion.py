@@ -6,8 +6,8 @@ import os
 
 import pytest
 from click.shell_completion import BashComplete, FishComplete, ShellComplete, ZshComplete
+from command_specs import GOOD
 from processes import run
-from test_cli import GOOD
 
 from gradcheck_cli import cli, load_spec
 from gradcheck_cli.cli.options import SCHEMES

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 import pytest
-from test_cli import GOOD, NETWORK
+from command_specs import GOOD, NETWORK
 
 from gradcheck_cli import cli
 

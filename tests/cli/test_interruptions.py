@@ -9,12 +9,10 @@ from pathlib import Path
 from time import monotonic, sleep
 
 import pytest
+from command_specs import SLOW, is_running
 from processes import COMMAND, POSIX
-from test_cli import SLOW, folder, gradcheck, is_running, right
 
 from gradcheck_cli.errors import is_interruption
-
-__all__ = ["folder", "gradcheck", "right"]
 
 INTERRUPTING = """
 import os, signal, sys

@@ -6,7 +6,7 @@ import re
 
 import numpy as np
 import pytest
-from test_cli import CODES, GOOD
+from command_specs import CODES, GOOD
 
 from gradcheck_cli.formats import FORMATS
 

@@ -9,8 +9,8 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from command_specs import GOOD, TINY
 from processes import POSIX, everything, on_terminal
-from test_cli import GOOD, TINY
 
 from gradcheck_cli.cli.terminal import say
 from gradcheck_cli.formats import FORMATS

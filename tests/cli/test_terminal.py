@@ -1,6 +1,6 @@
 """Every command on a terminal, in a pipe and on a full disk.
 
-The commands come from a table; `test_cli.py` covers `check` and `explain` in more detail.
+The commands come from a table; `check` and `explain` have files of their own.
 """
 
 from __future__ import annotations
@@ -16,12 +16,10 @@ from time import monotonic, sleep
 from typing import Any
 
 import pytest
+from command_specs import Terminal, progress_of
 from processes import COMMAND, POSIX, each_in_shell, ended, everything, on_terminal, started
-from test_cli import Terminal, progress_of, unread
 
 from gradcheck_cli import cli
-
-__all__ = ["unread"]
 
 WORKING = {
     "check": (["check", "wrong.yaml"], 1),
