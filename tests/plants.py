@@ -39,6 +39,7 @@ FAMILIES: Mapping[str, tuple[str, ...]] = {
         "activation derivative at a",
         "activation derivative at z instead of a",
         "activation derivative at the input",
+        "activation derivative without the bias",
         "activation derivative twice",
         "mask of the gradient",
         "upstream gradient dropped",
@@ -274,6 +275,11 @@ def _z_for_a(p: Pass, i: int, rng: Rng) -> Array | None:
 def _at_the_input(p: Pass, i: int, rng: Rng) -> Array | None:
     fits = p.a_h[i].shape == p.y[i].shape
     return p.through(i, p.a_h[i], p.dL_da[i]) if fits else None
+
+
+def _without_the_bias(p: Pass, i: int, rng: Rng) -> Array | None:
+    normalised = p.layers[i].batch_norm is not None
+    return None if normalised else p.through(i, p.a_h[i] @ p.w(i).T, p.dL_da[i])
 
 
 def _twice(p: Pass, i: int, rng: Rng) -> Array:
@@ -656,6 +662,7 @@ LAYERED: Mapping[str, Mapping[str, Parts]] = {
     "activation derivative at a": {"": {"activation": _at_a}},
     "activation derivative at z instead of a": {"": {"activation": _z_for_a}},
     "activation derivative at the input": {"": {"activation": _at_the_input}},
+    "activation derivative without the bias": {"": {"activation": _without_the_bias}},
     "activation derivative twice": {"": {"activation": _twice}},
     "upstream gradient dropped": {
         "": {"activation": _upstream_dropped(averaged=False)},

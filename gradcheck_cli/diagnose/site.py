@@ -91,6 +91,12 @@ class Site:
         return self.activity.y[self.i]
 
     @cached_property
+    def y_without_bias(self) -> Array | None:
+        """z without the bias, (N, out) for N samples; None with batch normalisation, or without a bias."""
+        bias = self.problem.parameters.get(self.layer.bias)
+        return None if bias is None or self.layer.batch_norm is not None else self.y - bias
+
+    @cached_property
     def a(self) -> Array:
         """The output `a` of the layer's activation, (N, out) for N samples."""
         return self.activity.outputs[self.i]

@@ -109,6 +109,10 @@ class NodeSite(Site):
         return None
 
     @property
+    def y_without_bias(self) -> Array | None:
+        return None
+
+    @property
     def samples(self) -> int:
         return len(self.visit.at.problem.x)
 
@@ -181,6 +185,16 @@ class PointwiseSite(NodeSite):
                 return at.values[node.inputs[0]]
             below = node.inputs[0] - 1
         return NOTHING
+
+    @cached_property
+    def y_without_bias(self) -> Array | None:
+        below = self.visit.feeder
+        node = self.visit.at.graph.nodes[below] if below >= 0 else None
+        if node is None or not node.step.is_affine or not {"weight", "bias"} <= node.names.keys():
+            return None
+        p = node.own(self.visit.at.problem.parameters)
+        inputs = tuple(self.visit.at.values[k] for k in node.inputs)
+        return node.step.forward({**p, "bias": np.zeros_like(p["bias"])}, *inputs)
 
 
 def pointwise_site(visit: Visit) -> PointwiseSite:

@@ -15,11 +15,21 @@ from gradcheck_cli.types import Array
 
 
 def activation_row(
-    kind: str, family: Family, step: Step, sentence: str, wrong: str, code: str = ""
+    kind: str, family: Family, step: Step, sentence: str, wrong: str, code: str = "", *, shown_by: str = ""
 ) -> Mistake:
     """Return a table row for a mistake in δ = ∂L/∂a · φ'(z)."""
-    right, factor = "δ = ∂L/∂a · {phi}", "∂a/∂z"
-    return Mistake(kind, family, sentence, wrong, right, factor, code=code, part=Part.ACTIVATION, step=step)
+    return Mistake(
+        kind,
+        family,
+        sentence,
+        wrong,
+        "δ = ∂L/∂a · {phi}",
+        "∂a/∂z",
+        code=code,
+        shown_by=shown_by,
+        part=Part.ACTIVATION,
+        step=step,
+    )
 
 
 def negative_slope_of(activation: Activation) -> float:
@@ -40,6 +50,11 @@ def _at_input(site: Site, _: float) -> Array | None:
     if site.layer.units != site.layer.inputs:
         return None
     return site.layer.activation.vjp(site.a_h, site.dL_da)
+
+
+def _without_bias(site: Site, _: float) -> Array | None:
+    z = site.y_without_bias
+    return None if z is None else site.layer.activation.vjp(z, site.dL_da)
 
 
 def _twice(site: Site, _: float) -> Array:
@@ -140,6 +155,15 @@ MISPLACED_MISTAKES = (
         _input_for_a,
         "in {where}, the derivative of {activation}, {phi}, is evaluated at the layer's input instead of a",
         "δ = ∂L/∂a · {phi} with a = a⁽ʰ⁾",
+    ),
+    activation_row(
+        "activation derivative without the bias",
+        DERIVATIVE,
+        _without_bias,
+        "in {where}, the derivative of {activation} is evaluated at z without the bias b",
+        "δ = ∂L/∂a · φ'(z − b)",
+        "delta_h = dL_da_h * (x @ w_h.T > 0)",
+        shown_by="biases that are not 0, and pre-activations on both sides of 0",
     ),
     activation_row(
         "activation derivative twice",
