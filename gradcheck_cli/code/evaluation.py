@@ -33,6 +33,17 @@ class Evaluation:
         return min(_MOST_APART, 1e3 * max(float(np.finfo(array.dtype).eps) for array in arrays))
 
 
+@dataclass(frozen=True)
+class WideGradients:
+    """The gradients that the code computes in a wider dtype, by name.
+
+    throughout: whether forward and backward are known to compute in float64 from start to end.
+    """
+
+    gradients: Mapping[str, Array]
+    throughout: bool
+
+
 def elsewhere(point: Mapping[str, Array], seed: int = 0) -> dict[str, Array]:
     """Return another point, at which code is called before its results count.
 

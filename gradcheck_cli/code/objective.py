@@ -13,6 +13,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from gradcheck_cli.code.evaluation import WideGradients
 from gradcheck_cli.code.findings import Attached, Finding
 from gradcheck_cli.code.kernel import Kernel
 from gradcheck_cli.code.sites import Sites
@@ -58,7 +59,7 @@ class Function(Protocol):
     def gradients(self, parameters: Mapping[str, Array]) -> Mapping[str, Array]:
         """Return the gradient of each parameter, by name, in the dtype it was computed in."""
 
-    def wide_gradients(self) -> Mapping[str, Array] | None:
+    def wide_gradients(self) -> WideGradients | None:
         """Return the gradients computed in a wider dtype, to reveal rounding errors.
 
         Returns None if the code cannot compute in a wider dtype.

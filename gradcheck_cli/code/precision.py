@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -203,7 +204,9 @@ def _gradient_bounds(function: Function, analytic: Analytic, stair: float) -> di
 
     A few points show the noise of a single entry only roughly, so no entry counts as less noisy than its
     tensor overall. If the code can also compute in a wider type, the bound of an entry is at least four times
-    the change that the wider type makes to it.
+    the change that the wider type makes to it. If everything is then known to be wide, this change is all of
+    the rounding, so no long line is needed to show half precision inside float32. A long line would also
+    cross kinks and jumps, such as those of a table that is looked up at a computed index.
 
     stair: a distance longer than the jumps in the losses due to rounding; 0 if there are none.
     """
@@ -211,10 +214,11 @@ def _gradient_bounds(function: Function, analytic: Analytic, stair: float) -> di
     def gradients(at: Mapping[str, Array]) -> Array:
         return _flat(function.gradients(at), analytic)
 
-    levels, _ = _noise(gradients, function.parameters, level_of=noise_of_types)
+    wide = function.wide_gradients()
+    may_hide_half = not (wide and wide.throughout) or any(map(_is_half, analytic.dtypes.values()))
+    levels, _ = _noise(gradients, function.parameters, level_of=noise_of_types, may_hide_half=may_hide_half)
     if stair:
         levels = np.fmax(levels, noise_of_types(_along(gradients, function.parameters, _equidistant(stair))))
-    wide = function.wide_gradients()
     bounds, start = {}, 0
     for name, value in analytic.values.items():
         level = levels[start : start + value.size]
@@ -222,11 +226,15 @@ def _gradient_bounds(function: Function, analytic: Analytic, stair: float) -> di
         whole = np.sqrt(np.mean(np.square(finite))) if finite.size else 0.0
         bound = _SIGMAS * np.fmax(level, whole).reshape(value.shape)
         if wide is not None:
-            bound = np.fmax(bound, _SIGMAS * np.abs(wide[name] - value.astype(np.float64)))
+            bound = np.fmax(bound, _SIGMAS * np.abs(wide.gradients[name] - value.astype(np.float64)))
         least = precision_of(analytic.dtypes[name]).smallest
         bounds[name] = bound + _UNDERFLOWS * least
         start += value.size
     return bounds
+
+
+def _is_half(dtype: np.dtype[Any]) -> bool:
+    return bool(precision_of(dtype).eps > np.finfo(np.float32).eps)
 
 
 def _flat(gradients: Mapping[str, Array], analytic: Analytic) -> Array:
@@ -238,17 +246,19 @@ def _noise(
     parameters: Mapping[str, Array],
     wide: bool = False,
     level_of: Callable[[Array], Array] = noise_level,
+    may_hide_half: bool = True,
 ) -> tuple[Array, Array]:
     """Return the noise level σ of K observed quantities, (K,), and their values along one line, (POINTS, K).
 
     The line is the longest one that was needed; `_DISTANCES` lists the possible distances between its points.
     Each quantity is judged on the shortest line on which it changes from point to point. If no quantity
-    changes on the shortest line and `wide` is False, the quantities were not computed in float64, and a
-    longer line shows the noise of half precision.
+    changes on the shortest line and `wide` is False, the quantities were not computed in float64. If they
+    may also hide half precision, a longer line shows its noise.
 
     observe: a function that returns the K quantities at a point.
     wide: whether the quantities are known to be computed in float64.
     level_of: a function that estimates σ from the values along a line.
+    may_hide_half: whether a part of the quantities may have been computed in half precision.
     """
     level, unchanged, exact = None, None, False
     for distance in _DISTANCES:
@@ -265,7 +275,7 @@ def _noise(
             break
     assert level is not None
     level[unchanged] = level_of(values[:, unchanged])
-    if not exact and not wide:
+    if not exact and not wide and may_hide_half:
         level = np.fmax(level, level_of(_along(observe, parameters, _equidistant(_LONG))))
     return level, values
 

@@ -10,6 +10,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from gradcheck_cli.code.evaluation import WideGradients
 from gradcheck_cli.code.findings import Attached, Finding
 from gradcheck_cli.code.kernel import Kernel
 from gradcheck_cli.code.load import Callee
@@ -18,7 +19,7 @@ from gradcheck_cli.code.sites import Sites
 from gradcheck_cli.code.torch_attached import attached
 from gradcheck_cli.code.torch_graph import Graph
 from gradcheck_cli.code.torch_modules import Modules
-from gradcheck_cli.code.torch_runs import WIDE
+from gradcheck_cli.code.torch_runs import wide_gradients
 from gradcheck_cli.code.torch_searched import Searched
 from gradcheck_cli.code.torch_upstream import Upstream
 from gradcheck_cli.errors import InputError
@@ -127,18 +128,14 @@ class TorchFunction:
             return tuple(modules.faults(wrong))
         return ()
 
-    def wide_gradients(self) -> Mapping[str, Array] | None:
+    def wide_gradients(self) -> WideGradients | None:
         """Return the gradients that backward computes in float64.
 
         Returns None if the module is in float64 anyway, cannot compute in float64, or has a reference.
         """
         if self.kernels or all(str(dtype) in _WIDE_TYPES for dtype in self.graph.types):
             return None
-        try:
-            with self.code.running(WIDE):
-                return self.graph.gradients(self.parameters, self.upstream, wide=True)
-        except InputError:  # a kernel that accepts only one type
-            return None
+        return wide_gradients(self.code, self.graph, self.parameters, self.upstream)
 
     def attached(self) -> Iterable[Attached]:
         run = partial(self.graph.gradients, self.parameters, self.upstream)

@@ -218,6 +218,21 @@ class Graph:
         watch: a function called before backward runs, with the backward nodes that are not part of torch.
         """
         self._assign(parameters, wide)
+        terms = self._run_backward(upstream, wide, watch)
+        parts = {
+            name: real(part) for leaf in self.leaves for name, part in leaf.parts(leaf.gradient()).items()
+        }
+        return Evaluation(real(plain(terms.cpu())), parts)
+
+    def is_wide_backward(self, parameters: Mapping[str, Array], upstream: Upstream) -> bool:
+        """Return whether backward, if run with float64 inputs, is known to compute in float64 throughout."""
+        self._assign(parameters, wide=True)
+        return is_wide(self.torch, lambda: self._run_backward(upstream, wide=True))
+
+    def _run_backward(
+        self, upstream: Upstream, wide: bool, watch: Callable[[Sequence[Node]], None] | None = None
+    ) -> Tensor:
+        """Run forward and backward at the parameters that are assigned, and return the loss terms."""
         with self.torch.enable_grad():
             terms = self._terms(wide, upstream.weights)
             nodes = own_nodes(self.torch, terms)
@@ -226,10 +241,7 @@ class Graph:
                 watch(nodes)
             if terms.requires_grad:
                 terms.sum().backward()
-        parts = {
-            name: real(part) for leaf in self.leaves for name, part in leaf.parts(leaf.gradient()).items()
-        }
-        return Evaluation(real(plain(terms.cpu())), parts)
+        return terms
 
     def batched_gradients(
         self, parameters: Mapping[str, Array], weights: Weights, factors: Array, batch: Batch

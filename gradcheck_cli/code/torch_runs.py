@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from gradcheck_cli.code.evaluation import Evaluation
+from gradcheck_cli.code.evaluation import Evaluation, WideGradients
+from gradcheck_cli.code.failures import RefusedError, may_fail
 from gradcheck_cli.code.load import Callee
 from gradcheck_cli.code.returned import refuse_changed
 from gradcheck_cli.code.torch_graph import Graph
 from gradcheck_cli.code.torch_types import hinting_at_types
 from gradcheck_cli.code.torch_upstream import AS_IT_IS, Upstream
-from gradcheck_cli.errors import InputError
 from gradcheck_cli.types import Array
 
 WIDE = "in float64, which finite differences need"
@@ -48,15 +48,30 @@ def first_not_finite(code: Callee, graph: Graph, point: Mapping[str, Array]) -> 
 
 def is_wide(code: Callee, graph: Graph, point: Mapping[str, Array]) -> bool:
     """Return whether the losses of the graph at `point` are known to be computed in float64 throughout."""
-    with suppress(InputError), code.running(WIDE):  # compiled code may not run while it is watched
-        return graph.is_wide(point)
+    return _is_known_to(code, lambda: graph.is_wide(point))
+
+
+def wide_gradients(
+    code: Callee, graph: Graph, point: Mapping[str, Array], upstream: Upstream
+) -> WideGradients | None:
+    """Return the gradients that backward computes in float64; None if a kernel accepts only one type."""
+    with suppress(RefusedError), may_fail(), code.running(WIDE):
+        gradients = graph.gradients(point, upstream, wide=True)
+        return WideGradients(gradients, _is_known_to(code, lambda: graph.is_wide_backward(point, upstream)))
+    return None
+
+
+def _is_known_to(code: Callee, run: Callable[[], bool]) -> bool:
+    """Return the result of `run`; False if the code fails, since compiled code may not run while watched."""
+    with suppress(RefusedError), may_fail(), code.running(WIDE):
+        return run()
     return False
 
 
 def evaluable(code: Callee, graph: Graph, point: Mapping[str, Array]) -> Graph:
     """Return the graph, or a copy that enables autograd if its losses cannot be computed without it."""
     for each in (graph, replace(graph, differentiates=True)):
-        with suppress(InputError), code.running(WIDE):
+        with suppress(RefusedError), may_fail(), code.running(WIDE):
             each.losses(point, AS_IT_IS)
             return each
     return graph  # a later run reports the error

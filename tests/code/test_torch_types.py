@@ -101,3 +101,53 @@ def _verdict(folder, written):
     (folder / "net.py").write_text(written)
     (folder / "net.yaml").write_text("gradients: {torch: net.py:build}\n")
     return check(load_spec(folder / "net.yaml")).verdict
+
+
+LOOKED_UP = """
+import torch
+from torch import nn
+
+class Product(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, w):
+        ctx.save_for_backward(x, w)
+        return x @ w.t()
+
+    @staticmethod
+    def backward(ctx, g):
+        x, w = ctx.saved_tensors
+        return {factor} * {g} @ w, {g}.t() @ x
+
+class Looked(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Linear(6, 6), nn.Linear(6, 6, bias=False)
+        self.table = nn.Embedding(30, 6)
+
+    def forward(self, x):
+        h = self.first(x)
+        h = torch.tanh(h + self.table((10 * h).long().remainder(30)).sum(1))
+        return Product.apply(h, self.second.weight)
+
+def build():
+    torch.manual_seed({seed})
+    return Looked().{dtype}(), lambda out, y: (out - y).square().mean(1)
+
+def data():
+    generator = torch.Generator().manual_seed({seed})
+    return torch.randn(5, 6, generator=generator), torch.randn(5, 6, generator=generator)
+"""
+
+
+@pytest.mark.parametrize("dtype", ["float", "double"])
+@pytest.mark.parametrize(("factor", "verdict"), [(1.0, Verdict.AGREES), (0.99, Verdict.WRONG)])
+@pytest.mark.parametrize("seed", range(2))
+def test_jumps_of_a_computed_index_are_not_rounding(tmp_path, seed, factor, verdict, dtype):
+    written = LOOKED_UP.format(factor=factor, dtype=dtype, seed=seed, g="g")
+    assert _verdict(tmp_path, written) is verdict
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_half_precision_inside_a_backward_of_float32_is_never_blamed(tmp_path, seed):
+    written = LOOKED_UP.format(factor=1.0, dtype="float", seed=seed, g="g.bfloat16().to(g.dtype)")
+    assert _verdict(tmp_path, written) is not Verdict.WRONG
