@@ -5,6 +5,9 @@ bisected again, down to single entries. A single entry is perturbed and judged a
 All other entries are checked along new directions until nothing disagrees. If too many parts disagree, whole
 rows or columns are bisected instead, and some of their entries, drawn at random, are checked individually.
 
+A few entries on a kink make the error bars of whole directions so wide that these tell nothing. Such entries
+are found by bisecting, too, and are then judged individually, like any entry on a kink.
+
 Every finding is confirmed: an entry is called wrong only if it was also checked individually.
 """
 
@@ -37,6 +40,9 @@ DRAWN_OF_A_LINE = 4
 ROUNDS = 8
 FEW = 256
 """Tensors up to this size are checked entry by entry if no direction can be evaluated."""
+
+FEWEST = 4
+"""Up to this many entries are checked individually if the directions over them tell nothing."""
 
 SECOND_LOOK = 4.0
 """The noise of the second, confirming evaluation of a direction, as a multiple of the first one's."""
@@ -77,9 +83,14 @@ class _Look:
         return float(np.abs(self.analytic[i] - self.numerical.value[i]))
 
     @property
+    def reveals(self) -> Array:
+        """The smallest error in a single entry that each direction would reveal on a second look, (K,)."""
+        return (self.rounding + (1.0 + SECOND_LOOK) * self.numerical.error) / SMALLEST
+
+    @property
     def least(self) -> float:
-        """The smallest error in a single entry that this evaluation and a second one are sure to reveal."""
-        return float((self.rounding + (1.0 + SECOND_LOOK) * self.numerical.error).min()) / SMALLEST
+        """The smallest error in a single entry that the most precise direction is sure to reveal."""
+        return float(self.reveals.min())
 
     @property
     def typical(self) -> float:
@@ -115,13 +126,13 @@ class Survey:
         self.value, self.error = np.full(analytic.size, np.nan), np.full(analytic.size, np.inf)
         self.explained = ~np.isfinite(self.analytic)
         self.suspect = np.zeros(analytic.size, dtype=bool)
-        self.excused, self.by_atol = False, False
+        self.excused, self.by_atol, self.vanishes = False, False, False
 
     def result(self) -> tuple[Estimate, Projected]:
         """Return estimates of single entries, and the verdict of the directions on all other entries."""
         look = self._search()
         disagrees = look is not None and not self.excused and self._disagrees(look)
-        vouched = look is not None and not disagrees and (self._tells(look) or self._is_zero())
+        vouched = look is not None and not disagrees and (self.vanishes or self._tells(look))
         covered = ~self.explained & vouched
         least = look.least if look else np.inf
         if self.excused:
@@ -141,15 +152,28 @@ class Survey:
             self._moved(np.flatnonzero(~self.explained))
             return None
         for _ in range(ROUNDS):
-            if look is None or not self._disagrees(look) or not self._narrow(look):
+            if look is None or not self._explain(look):
                 break
             look = self._look()
         return look
 
+    def _explain(self, look: _Look) -> bool:
+        """Try to explain why directions disagree or tell nothing, and return whether this succeeded."""
+        if self._disagrees(look):
+            return self._narrow(look)
+        if self._tells(look):
+            return False
+        self.vanishes = self._is_zero()
+        return not self.vanishes and self._isolate(look)
+
     def _tells(self, look: _Look) -> bool:
         """Return whether the directions would disagree if a typical entry were wrong."""
-        size = np.sqrt(np.mean(np.square(self.analytic[~self.explained])))
-        return bool(look.least <= TELLING * max(size, look.typical))
+        return bool(look.least <= self._telling(look))
+
+    def _telling(self, look: _Look) -> float:
+        """Return the largest error in a single entry that a direction may hide and still prove something."""
+        size = float(np.sqrt(np.mean(np.square(self.analytic[~self.explained]))))
+        return TELLING * max(size, look.typical)
 
     def _is_zero(self) -> bool:
         """Return whether all unexplained entries are 0 to within rounding. A random sample confirms it."""
@@ -190,6 +214,33 @@ class Survey:
         second = self._against(direction, self.projector.finer.project(direction))
         tells = second.numerical.error[0] <= NOISIER * look.numerical.error[i]
         return bool(not tells or second.excess[0] > 1.0)
+
+    # --- isolating entries on kinks ------------------------------------------------------------------------
+
+    def _isolate(self, look: _Look) -> bool:
+        """Check the entries individually that make the directions tell nothing, as entries on a kink do.
+
+        Returns whether any entry was checked. If a sample of single entries tells nothing, either, then noise
+        is the reason. Closer looks at single entries would take long, and would rarely decide them.
+        """
+        left = np.flatnonzero(~self.explained)
+        if left.size <= FEWEST:
+            self._moved(left)
+            return True
+        telling = self._telling(look)
+
+        def blur(directions: Sequence[Direction]) -> Array:
+            return self._against(directions, self.projector.project(directions)).reveals / telling
+
+        drawn = [Direction(entry, np.ones(1)) for entry in self._draw(left, FEWEST)[:, None]]
+        if self.analytic.size - left.size > BUDGET or (blur(drawn) > 1.0).all():
+            return False
+        widest = look.directions[int(look.numerical.error.argmax())]
+        blurred = self._halve(widest, widest.entries, excess=blur)
+        if blurred is None or not blurred.size:
+            return False
+        self._moved(blurred)
+        return True
 
     # --- narrowing -----------------------------------------------------------------------------------------
 
@@ -244,7 +295,13 @@ class Survey:
             line for line, entries in drawn if _all_wrong(self._moved(self._draw(entries, DRAWN_OF_A_LINE)))
         ]
 
-    def _halve(self, direction: Direction, labels: Array, followed: int | None = None) -> Array | None:
+    def _halve(
+        self,
+        direction: Direction,
+        labels: Array,
+        followed: int | None = None,
+        excess: Callable[[Sequence[Direction]], Array] | None = None,
+    ) -> Array | None:
         """Bisect a permutation of the labels, and return the labels whose entries disagree.
 
         Returns None if more than `BUDGET` parts disagree.
@@ -252,7 +309,10 @@ class Survey:
         labels: a label for each of the direction's M entries, (M,).
         followed: the number of parts to keep at each step; those that disagree most are kept. By default, all
             parts are kept.
+        excess: a function that returns a number above 1 for each direction that counts as one that disagrees;
+            `_excess` by default.
         """
+        excess_of = excess or self._excess
         kinds, of_kind = np.unique(labels, return_inverse=True)
         place = self.rng.permutation(len(kinds))
         order = np.argsort(place[of_kind], kind="stable")
@@ -261,9 +321,9 @@ class Survey:
         while any(high - low > 1 for low, high in blocks):
             done = [block for block in blocks if block[1] - block[0] == 1]
             halves = [half for block in blocks if block not in done for half in _halves(*block)]
-            excess = self._excess([part(direction, order[start[low] : start[high]]) for low, high in halves])
-            rank = np.argsort(-excess, kind="stable")[:followed]
-            blocks = done + [halves[i] for i in rank if excess[i] > 1.0]
+            found = excess_of([part(direction, order[start[low] : start[high]]) for low, high in halves])
+            rank = np.argsort(-found, kind="stable")[:followed]
+            blocks = done + [halves[i] for i in rank if found[i] > 1.0]
             if len(blocks) > BUDGET:
                 return None
         kind_at = np.argsort(place)

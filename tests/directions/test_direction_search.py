@@ -177,6 +177,53 @@ def test_literal_wins_over_fast(tmp_path):
     assert report.projected == 0
 
 
+KINKED = """
+    import numpy as np
+
+    rng = np.random.default_rng({seed})
+    factors, power = rng.normal(size={size}), rng.normal(size={size})
+    w = rng.normal(size={size}) + 2.0 * rng.choice([-1.0, 1.0], {size})
+    kinks = rng.choice({size}, {on_kinks}, replace=False)
+    w[kinks] = 0.0
+    smooth = np.delete(np.arange({size}), kinks)
+    parameters = {{"w": w}}
+
+    def f(p, *_):
+        w = p["w"]
+        g = factors * (w > 0) + 0.3 * power * np.cos(w)
+        {plant}
+        return factors * np.maximum(w, 0) + 0.3 * power * np.sin(w), {{"w": g}}
+"""
+
+
+def kinked(tmp_path, size, on_kinks, plant="pass", seed=0):
+    (tmp_path / "net.py").write_text(
+        dedent(KINKED).format(size=size, on_kinks=on_kinks, plant=plant, seed=seed)
+    )
+    (tmp_path / "net.yaml").write_text(
+        f"gradients: {{python: net.py:f}}\ncheck: {{fast: true, seed: {seed}}}\n"
+    )
+    return check(load_spec(tmp_path / "net.yaml"))
+
+
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize(("size", "on_kinks"), [(1, 1), (4, 4), (40, 6), (3000, 1), (3000, 9)])
+def test_entries_on_kinks_do_not_leave_a_tensor_undecided(tmp_path, size, on_kinks, seed):
+    report = kinked(tmp_path, size, on_kinks, seed=seed)
+    assert report.verdict is Verdict.AGREES
+    assert report.projected >= size - on_kinks - 4
+
+
+@pytest.mark.parametrize("plant", ["g[kinks[-1]] += 3.0", "g[smooth[7]] *= 1.01"])
+@pytest.mark.parametrize("on_kinks", [1, 9])
+def test_a_mistake_in_a_tensor_with_entries_on_kinks_is_found(tmp_path, on_kinks, plant):
+    report = kinked(tmp_path, 3000, on_kinks, plant)
+    (found,) = wrong_of(report)["w"]
+    right = kinked(tmp_path, 3000, on_kinks)
+    off = report.comparisons[0].analytic - right.comparisons[0].analytic
+    assert np.flatnonzero(off).tolist() == found
+
+
 def test_an_entry_on_a_kink_is_judged_like_any_other(tmp_path):
     text = """
     import numpy as np
