@@ -296,7 +296,7 @@ class Judged:
     @property
     def _compared_with(self) -> Array:
         """The size that makes each entry negligible: its terms, or the largest entry of the tensor."""
-        largest = float(np.nanmax(self.scale, initial=0.0))
+        largest = float(np.fmax.reduce(self.scale, axis=None, initial=0.0))
         entries = np.where(self.analytic == 0, np.maximum(self.elsewhere, largest), largest)
         return np.nan_to_num(np.maximum(self._terms, entries), nan=0.0, posinf=0.0)
 

@@ -84,8 +84,12 @@ class _Look:
 
     @property
     def reveals(self) -> Array:
-        """The smallest error in a single entry that each direction would reveal on a second look, (K,)."""
-        return (self.rounding + (1.0 + SECOND_LOOK) * self.numerical.error) / SMALLEST
+        """The smallest error in a single entry that each direction would reveal on a second look, (K,).
+
+        Rounding can hide no more than the largest distance between the two gradients along any direction.
+        """
+        apart = np.abs(self.analytic - self.numerical.value).max()  # NaN if some value is unknown
+        return (np.fmin(self.rounding, apart) + (1.0 + SECOND_LOOK) * self.numerical.error) / SMALLEST
 
     @property
     def least(self) -> float:
@@ -172,8 +176,8 @@ class Survey:
 
     def _telling(self, look: _Look) -> float:
         """Return the largest error in a single entry that a direction may hide and still prove something."""
-        size = float(np.sqrt(np.mean(np.square(self.analytic[~self.explained]))))
-        return TELLING * max(size, look.typical)
+        left = self.analytic[~self.explained]
+        return TELLING * max(float(np.linalg.norm(left)) / np.sqrt(max(1, left.size)), look.typical)
 
     def _is_zero(self) -> bool:
         """Return whether all unexplained entries are 0 to within rounding. A random sample confirms it."""

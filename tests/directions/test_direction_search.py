@@ -7,7 +7,7 @@ from textwrap import dedent
 import numpy as np
 import pytest
 
-from gradcheck_cli import Verdict, check, load_spec
+from gradcheck_cli import Verdict, check, check_gradients, load_spec
 
 NET = """
     import numpy as np
@@ -222,6 +222,18 @@ def test_a_mistake_in_a_tensor_with_entries_on_kinks_is_found(tmp_path, on_kinks
     right = kinked(tmp_path, 3000, on_kinks)
     off = report.comparisons[0].analytic - right.comparisons[0].analytic
     assert np.flatnonzero(off).tolist() == found
+
+
+@pytest.mark.parametrize(("factor", "verdict"), [(1.0, Verdict.AGREES), (1.01, Verdict.UNRESOLVED)])
+def test_directions_tell_something_if_rounding_could_be_large_but_is_not(factor, verdict):
+    """The measured rounding of this gradient is large, but at the point itself there is none."""
+    at = np.random.default_rng(1).normal(size=300)
+
+    def function(w):
+        return np.sin(w), factor * np.cos(w) + 0.03 * np.sin(1e11 * (w - at))
+
+    report = check_gradients(function, at, fast=True, allow_undecided=True)
+    assert report.verdict is verdict
 
 
 def test_an_entry_on_a_kink_is_judged_like_any_other(tmp_path):
