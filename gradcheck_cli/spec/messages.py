@@ -14,6 +14,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from gradcheck_cli.errors import Complaint, Location, closest, did_you_mean, shortened
+from gradcheck_cli.spec.elsewhere import help_for_key, help_for_name, renamed
 from gradcheck_cli.spec.model import Kinds, keys_of
 from gradcheck_cli.spec.spec import Spec
 
@@ -46,7 +47,7 @@ def explain(errors: Sequence[ErrorDetails]) -> Iterator[tuple[Complaint, bool]]:
     """
     placed = [(details, _walk(details["loc"])) for details in errors]
     misspelt = {
-        (*place.where[:-1], closest(place.where[-1], place.keys))
+        (*place.where[:-1], renamed(place.where[-1], place.keys) or closest(place.where[-1], place.keys))
         for details, place in placed
         if details["type"] == "extra_forbidden"
     }
@@ -61,8 +62,7 @@ def explain(errors: Sequence[ErrorDetails]) -> Iterator[tuple[Complaint, bool]]:
 def _complaints(details: ErrorDetails, place: Place) -> Iterator[tuple[Complaint, bool]]:
     kind, found, context = details["type"], details.get("input"), details.get("ctx", {})
     if kind == "extra_forbidden":
-        known = did_you_mean(place.where[-1], place.keys) or f"allowed here: {', '.join(place.keys)}"
-        yield Complaint(f"unknown key {place.name}", place.where, known), True
+        yield Complaint(f"unknown key {place.name}", place.where, _help_for_key(place)), True
     elif kind == "missing":
         yield _missing(place), False
     elif kind == "from_elsewhere":
@@ -78,8 +78,19 @@ def _complaints(details: ErrorDetails, place: Place) -> Iterator[tuple[Complaint
         message = (
             template(place.name, _describe(found), context) if template else f"{place.name}: {details['msg']}"
         )
-        help = "without quotes it is a number" if _is_quoted_number(kind, found) else None
-        yield Complaint(message, place.where, help), False
+        yield Complaint(message, place.where, _help_for_value(kind, found)), False
+
+
+def _help_for_key(place: Place) -> str:
+    key = place.where[-1]
+    known = help_for_key(key, place.keys) or did_you_mean(key, place.keys)
+    return known or f"allowed here: {', '.join(place.keys)}"
+
+
+def _help_for_value(kind: str, found: object) -> str | None:
+    if kind == "array_type" and isinstance(found, str):
+        return f"write {{file: {found}}}" if "." in found else f"write {{file: FILE.npz, array: {found}}}"
+    return "without quotes it is a number" if _is_quoted_number(kind, found) else None
 
 
 _Template = Callable[[str, str, Mapping[str, Any]], str]
@@ -118,6 +129,7 @@ _MESSAGES: Mapping[str, _Template] = {
     "layer_type": lambda key, found, allowed: (
         f"{key} must be a mapping such as {{units: 10}}, or one of {allowed['words']}, not {found}"
     ),
+    "array_type": lambda key, found, _: f"{key} must be a list of numbers, or {{file: FILE}}, not {found}",
     "name_type": lambda key, found, _: f"{key} must be a name or a mapping, not {found}",
     **dict.fromkeys(
         ("string_too_short", "string_pattern_mismatch"),
@@ -146,6 +158,7 @@ def _missing(place: Place) -> Complaint:
 
 
 def _unknown_word(kind: str, place: Place, found: object, context: Mapping[str, Any]) -> Complaint:
+    known = help_for_name(context.get("kind", ""), found)
     if kind == "unknown_name":
         allowed = context["names"]
         choices = ", ".join(context.get("choices", allowed))
@@ -153,7 +166,7 @@ def _unknown_word(kind: str, place: Place, found: object, context: Mapping[str, 
     else:
         allowed = context["expected"].replace("'", "").replace(" or ", ", ").split(", ")
         message = f"{place.name} is {_describe(found)}; allowed: {', '.join(allowed)}"
-    return Complaint(message, place.where, did_you_mean(found, allowed))
+    return Complaint(message, place.where, known or did_you_mean(found, allowed))
 
 
 def _describe(value: object) -> str:

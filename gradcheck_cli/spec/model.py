@@ -26,6 +26,7 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from gradcheck_cli.errors import closest
 from gradcheck_cli.spec.allowed import SEED
+from gradcheck_cli.spec.elsewhere import renamed
 
 MAX_SIZE = 1_000_000
 
@@ -244,7 +245,8 @@ def by_key(models: Mapping[str, type[Model]]) -> LateKinds:
 
 
 def _known(keys: Collection[Any], model: type[Model]) -> int:
-    return sum(closest(key, keys_of(model)) is not None for key in keys)
+    known = keys_of(model)
+    return sum((renamed(key, known) or closest(key, known)) is not None for key in keys)
 
 
 @dataclass(frozen=True)

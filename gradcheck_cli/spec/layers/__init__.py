@@ -12,6 +12,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
+from gradcheck_cli.spec.elsewhere import folded, help_for_name
 from gradcheck_cli.spec.layers.item import LayerItem
 from gradcheck_cli.spec.layers.parametric import ParametricLayer
 from gradcheck_cli.spec.model import LateModels, Model, NestedKinds, by_key, keys_of
@@ -77,28 +78,44 @@ def _alone() -> tuple[str, ...]:
     return tuple(filter(_is_alone, KINDS))
 
 
-_DENSE = "dense", "linear", "fc", "fully_connected"
-"""Names that a dense layer has elsewhere."""
-
 _NORMS = "batch_norm", "weight_norm"
 """Options of a layer that are layers elsewhere."""
 
 
 def _refuse_names_from_elsewhere(value: object) -> None:
     """Raise a `PydanticCustomError` if a layer is written as in PyTorch or Keras, to show how to write it."""
-    if isinstance(value, dict):
-        for key in value.keys() & set(_DENSE) if not value.keys() & set(KINDS) else ():
-            raise _from_elsewhere(f"unknown key '{key}'", "{units: 10} is a dense layer", key)
+    if isinstance(value, dict) and not value.keys() & set(KINDS):
+        for key, found in value.items():
+            if help := _help_for_layer(key):
+                raise _from_elsewhere(f"unknown key '{key}'", help, key)
+            if key == "type" and (help := _help_for_kind(found) or _help_for_layer(found)):
+                raise _from_elsewhere(f"unknown key '{key}'", help, key)
     elif isinstance(value, str) and value not in KINDS:
-        from gradcheck_cli.network.activations import ACTIVATIONS  # only failing specs need it
-
-        if value in ACTIVATIONS:
-            help = f"it belongs to a layer: {{units: 10, activation: {value}}}"
+        if help := _help_for_activation(value):
             raise _from_elsewhere(f"'{value}' is an activation, not a layer", help)
         if value in _NORMS:
             raise _from_elsewhere(
                 f"'{value}' is an option, not a layer", f"it belongs to a layer: {{units: 10, {value}: true}}"
             )
+
+
+def _help_for_layer(word: object) -> str | None:
+    return help_for_name("layer", word) or _help_for_activation(word)
+
+
+def _help_for_activation(word: object) -> str | None:
+    from gradcheck_cli.network.activations import ACTIVATIONS  # only failing specs need it
+
+    by_folded = {folded(name): name for name in ACTIVATIONS if name not in KINDS}
+    name = by_folded.get(folded(word)) if isinstance(word, str) else None
+    return f"it belongs to a layer: {{units: 10, activation: {name}}}" if name else None
+
+
+def _help_for_kind(word: object) -> str | None:
+    """Return how to write a layer whose kind is the value of the key `type`."""
+    by_folded = {folded(kind): kind for kind in KINDS}
+    kind = by_folded.get(folded(word)) if isinstance(word, str) else None
+    return f"the kind of a layer is its key: {'{'}{kind}: …{'}'}" if kind else None
 
 
 def _from_elsewhere(message: str, help: str, *key: str) -> PydanticCustomError:

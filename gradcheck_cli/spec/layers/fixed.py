@@ -5,7 +5,8 @@ from __future__ import annotations
 from math import inf
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from gradcheck_cli.spec.model import File, Kinds, Model
 
@@ -19,6 +20,13 @@ class ArrayInFile(Model):
 
     file: File
     array: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _is_mapping(cls, value: object) -> object:
+        if not isinstance(value, (dict, Model)):
+            raise PydanticCustomError("array_type", "a list of numbers or a file is needed")
+        return value
 
 
 def _number(value: object) -> object:
