@@ -1,8 +1,10 @@
-"""Write the derivation of every kind of layer, with the same formulas as `gradcheck explain`."""
+"""Write both passes of every kind of layer, with the same formulas as `gradcheck explain`."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from itertools import groupby
 from typing import Any, NamedTuple
 
 from gradcheck_cli.explain.symbols import Writer
@@ -23,11 +25,11 @@ IMAGE, STEPS = [2, 4, 4], [3, 4]
 EXAMPLES = (
     Example({"units": 3, "activation": "tanh"}, [4]),
     Example({"units": 3, "batch_norm": True, "activation": "tanh"}, [4]),
-    Example({"units": 3, "weight_norm": True}, [4]),
+    Example({"units": 3, "weight_norm": True, "activation": "tanh"}, [4]),
     Example({"maxout": 3, "pieces": 2}, [4]),
-    Example({"conv1d": 3, "kernel": 2}, STEPS),
-    Example({"conv2d": 3, "kernel": 2}, IMAGE),
-    Example({"conv_transpose2d": 3, "kernel": 2}, IMAGE),
+    Example({"conv1d": 3, "kernel": 2, "activation": "tanh"}, STEPS),
+    Example({"conv2d": 3, "kernel": 2, "activation": "tanh"}, IMAGE),
+    Example({"conv_transpose2d": 3, "kernel": 2, "activation": "tanh"}, IMAGE),
     Example({"max_pool1d": 2}, STEPS),
     Example({"max_pool2d": 2}, IMAGE),
     Example({"adaptive_max_pool1d": 2}, STEPS),
@@ -63,9 +65,14 @@ EXAMPLES = (
 """An example of each kind of layer, in the order of the page."""
 
 
-def page() -> str:
-    """Return a heading and a block of formulas for every example."""
-    return "\n\n".join(_section(example) for example in EXAMPLES)
+def page(*kinds: str) -> str:
+    """Return the formulas of each kind of layer, and the names and shapes of its parameters.
+
+    Neighbouring examples with the same formulas share a heading.
+    """
+    chosen = [example for example in EXAMPLES if _key(example) in kinds]
+    groups = groupby(chosen, key=lambda example: (_options(example), _formulas(example)))
+    return "\n\n".join(_section(options, formulas, list(alike)) for (options, formulas), alike in groups)
 
 
 def graph(example: Example) -> Graph:
@@ -75,13 +82,49 @@ def graph(example: Example) -> Graph:
     return graph_of(NetworkSpec.model_validate(described))
 
 
-def _section(example: Example) -> str:
+def _section(options: str, formulas: str, examples: list[Example]) -> str:
+    names = ", ".join(f"`{_key(example)}`" for example in examples)
+    parameters = "\n\n".join(filter(None, map(_parameters, examples)))
+    return f"### {names}{options}\n\n```text\n{formulas}\n```\n\n{parameters}".rstrip()
+
+
+def _key(example: Example) -> str:
+    """Return the spec's key for the kind of layer."""
+    return example.layer if isinstance(example.layer, str) else next(iter(example.layer))
+
+
+def _options(example: Example) -> str:
+    given = (option for option in ("batch_norm", "weight_norm") if option in example.layer)
+    return "".join(f" with `{option}`" for option in given)
+
+
+def _writer(example: Example) -> Writer:
     network = graph(example)
     outermost = [node for node in network.nodes if node.place[0] == 0 and len(node.place) == 2]
-    writer = Writer(network, outermost[-1].layer, "")
-    kind, options = outermost[-1].place[-1], ("batch_norm", "weight_norm")
-    more = "".join(f" with {option}" for option in options if option in example.layer)
-    return f"## {kind}{more}\n\n```text\n" + "\n".join(_lines(writer)) + "\n```"
+    return Writer(network, outermost[-1].layer, "")
+
+
+def _formulas(example: Example) -> str:
+    return "\n".join(_lines(_writer(example)))
+
+
+def _parameters(example: Example) -> str:
+    """Return a table of the symbols, names and shapes of the example's parameters; empty without any."""
+    writer = _writer(example)
+    rows = [
+        f"| {writer.parameter(*writer.use(name))} | `{name}` | `{list(writer.graph.shapes[name])}` |"
+        for name in _names(writer)
+    ]
+    layer = json.dumps(example.layer).replace('"', "")
+    heading = (
+        f"| symbol | parameter of `{layer}` | shape if a sample is `{example.inputs}` |\n|---|---|---|\n"
+    )
+    return heading + "\n".join(rows) if rows else ""
+
+
+def _names(writer: Writer) -> list[str]:
+    """Return the names of the layer's parameters in the network."""
+    return list(dict.fromkeys(name for i in writer.nodes for name in writer.graph.nodes[i].names.values()))
 
 
 def _lines(writer: Writer) -> Iterator[str]:
@@ -94,6 +137,6 @@ def _lines(writer: Writer) -> Iterator[str]:
     inside = [i + 1 for i in reversed(shown) if i != writer.last]
     inputs = [value for value in writer.inputs if writer.readers(value)]
     yield from (f"{writer.gradient(value)} = {writer.formula(value)}" for value in inside)
-    for name in dict.fromkeys(name for i in writer.nodes for name in writer.graph.nodes[i].names.values()):
+    for name in _names(writer):
         yield f"∂L/∂{writer.parameter(*writer.use(name))} = {writer.of_every_use(name)}"
     yield from (f"{writer.gradient(value)} = {writer.formula(value)}" for value in inputs)

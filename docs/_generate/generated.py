@@ -1,6 +1,7 @@
 """Adds content generated from the code to the pages while the site is built.
 
 A line `<!-- generated: NAME -->` in a page is replaced by the result of the function NAME in `reference.py`.
+Words after the name are the function's arguments.
 The pages on mistakes are generated entirely.
 """
 
@@ -22,7 +23,7 @@ else:  # a checkout without them
         return ()
 
 
-_MARK = re.compile(r"^<!-- generated: (\w+) -->$", re.MULTILINE)
+_MARK = re.compile(r"^<!-- generated: (\w+)((?: \w+)*) -->$", re.MULTILINE)
 _LINE = re.compile(r'<span class="go">(✗ |✓ |Why: )')
 _KINDS = {"✗ ": "wrong", "✓ ": "right", "Why: ": "why"}
 
@@ -44,7 +45,7 @@ def _pages_of(entry: Any) -> set[str]:
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    return _MARK.sub(lambda found: getattr(reference, found[1])(), markdown)
+    return _MARK.sub(lambda found: getattr(reference, found[1])(*found[2].split()), markdown)
 
 
 def on_page_content(html: str, **_: Any) -> str:

@@ -25,8 +25,8 @@ def spec_keys() -> str:
     return keys_of_spec.page(json_schema(__version__))
 
 
-def derivations() -> str:
-    return derivations_of_layers.page()
+def derivations(*kinds: str) -> str:
+    return derivations_of_layers.page(*kinds)
 
 
 def commands() -> str:

@@ -30,5 +30,6 @@ A step maps arrays (…, N, *features) of N samples to one such array. To add a 
    layer that consists of several steps, or of other layers, overrides `build`.
 3. Add rows to `tests/network/step_kinds.py` for the step, and to `tests/layer_kinds.py` for the layer, each
    with torch's function in the test of the same name. Every promise is tested on random draws of these rows.
-4. Add its row to `docs/reference/layers.md`, and an example to `docs/_generate/derivations.py`.
+4. Add its row to `docs/reference/layers.md`, and its key to the line `generated: derivations` below the
+   table. Add an example to `docs/_generate/derivations.py`.
 """
