@@ -7,8 +7,8 @@ from contextlib import contextmanager, suppress
 from importlib import import_module
 from typing import Any
 
+from gradcheck_cli.code.failures import RefusedError, may_fail
 from gradcheck_cli.code.findings import Attached
-from gradcheck_cli.errors import InputError
 from gradcheck_cli.types import Array
 
 
@@ -17,7 +17,7 @@ def attached(jax: Any, run: Callable[[], Mapping[str, Array]]) -> Iterator[Attac
 
     run: a function that returns the gradients that jax computes.
     """
-    with suppress(InputError), _passing_through(jax) as calls:
+    with suppress(RefusedError), may_fail(Exception), _passing_through(jax) as calls:
         gradients = run()
         if calls:
             yield Attached("stop_gradient", gradients)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property, partial
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from gradcheck_cli.code.drawn import PROJECTED, SECOND, SENTENCE, WEIGHTED_OUTPUTS, drawn
+from gradcheck_cli.code.failures import RefusedError, may_fail
 from gradcheck_cli.code.findings import Finding
 from gradcheck_cli.code.jax_attached import attached
 from gradcheck_cli.code.jax_loss import (
@@ -143,16 +143,21 @@ def _as_it_is(function: Callable[..., Any]) -> Callable[..., Any]:
 def _compiled(jax: Any, function: PythonFunction, terms: Terms) -> PythonFunction:
     """Return the function compiled by jax.jit or, if compiling changes the results, the function itself.
 
-    Python code that depends on the values of its arguments cannot be compiled.
+    Python code that depends on the values of its arguments cannot be compiled. A remark then says why.
     """
     pair = _pair(jax, terms, (function.x, function.y), jax.jit)
     fast, point = replace(function, code=function.code.calling(pair)), function.parameters
-    with suppress(Exception):
-        first, second = (each.gradients(point) for each in (function, fast))
-        found = [(function.losses(point), fast.losses(point)), *((first[n], second[n]) for n in first)]
-        if all(same(one, other, _APART) for one, other in found):
-            return fast
-    return function
+    first, losses = function.gradients(point), function.losses(point)
+    try:
+        with may_fail(Exception):
+            second, others = fast.gradients(point), fast.losses(point)
+    except RefusedError as refused:
+        return replace(function, remarks=(*function.remarks, _NOT_COMPILED.format(refused)))
+    found = [(losses, others), *((first[name], second[name]) for name in first)]
+    return fast if all(same(one, other, _APART) for one, other in found) else function
+
+
+_NOT_COMPILED = "jax.jit cannot compile the function, so the check takes longer: {}"
 
 
 def _pair(

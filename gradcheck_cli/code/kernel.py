@@ -10,7 +10,6 @@ either error.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -18,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from gradcheck_cli.code.evaluation import Evaluation
+from gradcheck_cli.code.failures import RefusedError, may_fail
 from gradcheck_cli.code.load import Callee
 from gradcheck_cli.errors import InputError
 from gradcheck_cli.gradients.analytic import Analytic
@@ -120,7 +120,12 @@ class Kernel:
 
     @property
     def remarks(self) -> Iterator[str]:
-        """One line for each gradient with rounding errors that are large for the kernel's type."""
+        """One line for each gradient with rounding errors that are large for the kernel's type.
+
+        If the reference fails in that type, another line says how.
+        """
+        if self._plain_runs.why_none:
+            yield _NO_PLAIN_RUN.format(self.type.name, self._plain_runs.why_none)
         for name, own in ((name, _typical(self._noise(name))) for name in self.results):
             plain, size = _typical(self._plain_error(name)), _typical(self._evaluations[0][0].gradients[name])
             if own > _IMPRECISE * plain > 0.0:
@@ -176,15 +181,22 @@ class Kernel:
         """The kernel's results along each line, (len(_LENGTHS), POINTS)."""
         return [[self.run(point) for point in self._line(i)] for i in range(len(_LENGTHS))]
 
-    @cached_property
+    @property
     def _plain_errors(self) -> Sequence[tuple[Evaluation, Evaluation]]:
         """The results of the reference in the kernel's type and in float64, at points of the second line.
 
         The sequence is empty if the reference cannot compute gradients in that type.
         """
-        with suppress(Exception):
-            return [(own(point), wide(point)) for own, wide in self.plain for point in self._line(1)]
-        return []
+        return self._plain_runs.results
+
+    @cached_property
+    def _plain_runs(self) -> _PlainRuns:
+        try:
+            with may_fail(Exception):
+                runs = [(own(point), wide(point)) for own, wide in self.plain for point in self._line(1)]
+                return _PlainRuns(runs)
+        except RefusedError as refused:
+            return _PlainRuns((), str(refused))
 
     def _line(self, which: int) -> Iterator[dict[str, Array]]:
         """Yield neighbouring points, which lie on a line and are exact in the kernel's types.
@@ -202,6 +214,17 @@ class Kernel:
                 name: _toward_zero(array, i * steps[name], self.types[name])
                 for name, array in self.parameters.items()
             }
+
+
+@dataclass(frozen=True)
+class _PlainRuns:
+    """Results of the reference in the kernel's type and in float64, or how the reference fails."""
+
+    results: Sequence[tuple[Evaluation, Evaluation]]
+    why_none: str = ""
+
+
+_NO_PLAIN_RUN = "rounding is only measured on the kernel, since the reference does not run in {}: {}"
 
 
 def _units(dtype: np.dtype[Any], length: Callable[[float], float]) -> int:

@@ -17,6 +17,7 @@ from gradcheck_cli.arrays.shapes import listed
 from gradcheck_cli.code.convention import as_results, convention_of
 from gradcheck_cli.code.drawn import MOST_TERMS, WEIGHTED_OUTPUTS
 from gradcheck_cli.code.evaluation import Evaluation, elsewhere
+from gradcheck_cli.code.failures import RefusedError, may_fail
 from gradcheck_cli.code.findings import Attached, Finding
 from gradcheck_cli.code.kernel import Kernel
 from gradcheck_cli.code.layer import (
@@ -56,7 +57,7 @@ from gradcheck_cli.code.sites import NO_SITES, Sites
 from gradcheck_cli.code.tap import watching
 from gradcheck_cli.code.tapped import Search, Taps, Watching, refuse_clashes, refuse_unused
 from gradcheck_cli.code.verified import verified
-from gradcheck_cli.errors import InputError, Location
+from gradcheck_cli.errors import Location
 from gradcheck_cli.types import Array, precision_of
 
 _MOVED = "with slightly changed inputs"
@@ -106,8 +107,9 @@ def _run_elsewhere(
 
     If backward reuses values from forward's first call, its gradients at the point to check are then wrong.
     """
+    given = given_to(arguments, elsewhere(point), form)
     with suppress(Exception), forward.running(), watching(Watching(forward)):
-        called(forward.value, given_to(arguments, elsewhere(point), form))
+        called(forward.value, given)
 
 
 @dataclass(frozen=True)
@@ -350,7 +352,6 @@ def _trials(function: LayerFunction, eps: float) -> Iterator[tuple[Finding, Upst
 
 def _run(function: LayerFunction, upstream: Upstream) -> Mapping[str, Array] | None:
     """Return the gradients for this upstream; None if the code fails."""
-    try:
+    with suppress(RefusedError), may_fail():
         return replace(function, upstream=upstream).gradients(function.parameters)
-    except InputError:
-        return None
+    return None

@@ -80,8 +80,9 @@ def _run_elsewhere(code: Callee, parameters: Mapping[str, Array], x: Any, y: Any
     If the function reuses values of its first call, its gradients at the point to check are then wrong.
     """
     data = [array.copy() if isinstance(array, np.ndarray) else array for array in (x, y)]
+    point = elsewhere(parameters)
     with suppress(Exception), code.running(), watching(Watching(code)):
-        code.value(elsewhere(parameters), *data)
+        code.value(point, *data)
 
 
 def with_taps(function: Callable[..., Any], taps: Taps) -> Callable[..., Any]:

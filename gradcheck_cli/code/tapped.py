@@ -8,13 +8,14 @@ the gradient that backward has at that line.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from gradcheck_cli.code.failures import RefusedError, may_fail
 from gradcheck_cli.code.load import Callee, a
-from gradcheck_cli.code.objective import is_refusal
 from gradcheck_cli.code.returned import described, plain
 from gradcheck_cli.code.tap import watching
 from gradcheck_cli.types import Array
@@ -211,13 +212,10 @@ class Search:
 
     def _tried(self, name: str, held: Mapping[str, Array], by: float) -> tuple[Watching, Array] | None:
         """Return the result of `moved`; None if the code fails at the perturbed value."""
-        try:
+        with suppress(RefusedError), may_fail(Exception):
             watch, losses = self.moved(name, held, by)
-        except Exception as error:
-            if not is_refusal(error):
-                raise
-            return None
-        return (watch, losses) if np.isfinite(losses).all() else None
+            return (watch, losses) if np.isfinite(losses).all() else None
+        return None
 
     def moved(self, name: str, held: Mapping[str, Array], by: float) -> tuple[Watching, Array]:
         """Perturb a tensor while some taps are held fixed. Return the watch and the S loss terms, (S,).

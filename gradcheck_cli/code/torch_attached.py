@@ -11,9 +11,9 @@ from types import FrameType
 from typing import Any, NamedTuple
 
 from gradcheck_cli.arrays.shapes import listed
+from gradcheck_cli.code.failures import RefusedError, may_fail
 from gradcheck_cli.code.findings import Attached
 from gradcheck_cli.code.load import Callee
-from gradcheck_cli.errors import InputError
 from gradcheck_cli.types import Array
 
 _MOST_ALONE = 8
@@ -63,7 +63,12 @@ def _run_without(
     seen: a dict that receives the calls that had no effect.
     only: the calls; None for all calls that detach a tensor.
     """
-    with suppress(InputError), code.running("with nothing detached"), _mode(torch, seen, only):
+    with (
+        suppress(RefusedError),  # code may change a tensor in place after detaching it
+        may_fail(),
+        code.running("with nothing detached"),
+        _mode(torch, seen, only),
+    ):
         return run()
     return None
 

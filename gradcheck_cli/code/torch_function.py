@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import ClassVar
@@ -22,7 +21,6 @@ from gradcheck_cli.code.torch_modules import Modules
 from gradcheck_cli.code.torch_runs import wide_gradients
 from gradcheck_cli.code.torch_searched import Searched
 from gradcheck_cli.code.torch_upstream import Upstream
-from gradcheck_cli.errors import InputError
 from gradcheck_cli.types import Array
 
 _WIDE_TYPES = ("torch.float64", "torch.complex128")
@@ -124,9 +122,8 @@ class TorchFunction:
         if self.kernels or not self.graph.loss.is_first or not isinstance(root, self.graph.torch.nn.Module):
             return ()
         modules = Modules(self.graph, root, self.parameters, self.upstream)
-        with suppress(InputError), self.code.running("with its modules watched"):
+        with self.code.running("with its modules watched"):
             return tuple(modules.faults(wrong))
-        return ()
 
     def wide_gradients(self) -> WideGradients | None:
         """Return the gradients that backward computes in float64.

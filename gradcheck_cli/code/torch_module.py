@@ -11,6 +11,7 @@ import numpy as np
 
 from gradcheck_cli.arrays.named_arrays import Dialect
 from gradcheck_cli.code.evaluation import Evaluation
+from gradcheck_cli.code.failures import RefusedError, may_fail
 from gradcheck_cli.code.load import Callee, Load, UserCode, load, referred
 from gradcheck_cli.code.objective import Function, Inputs
 from gradcheck_cli.code.returned import (
@@ -176,11 +177,11 @@ def _weighted(function: TorchFunction) -> tuple[Upstream, tuple[str, ...]]:
         arrived = graph.upstream_of_output(point)
     upstream = Upstream(random_weights(function.terms, arrived))
     try:
-        with function.code.running("with its loss weighted at random"):
+        with may_fail(), function.code.running("with its loss weighted at random"):
             graph.gradients(point, upstream)
             graph.losses(point, upstream.weights)
-    except InputError as error:
-        return function.upstream, tuple(complaint.message for complaint in error.complaints)
+    except RefusedError as refused:
+        return function.upstream, (str(refused),)
     return upstream, ()
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from gradcheck_cli.arrays.shapes import listed
+from gradcheck_cli.code.failures import RefusedError, may_fail
 from gradcheck_cli.code.findings import Finding
 from gradcheck_cli.code.load import Callee
 from gradcheck_cli.code.reruns import (
@@ -27,7 +28,6 @@ from gradcheck_cli.code.reruns import (
 )
 from gradcheck_cli.code.torch_graph import Graph
 from gradcheck_cli.code.torch_upstream import Node, Upstream, contiguous, strided
-from gradcheck_cli.errors import InputError
 
 Tensor = Any
 
@@ -154,10 +154,10 @@ class _Laboratory:
         """
         steps: list[_Step] = []
         try:
-            with self.code.running(circumstances):
+            with may_fail(), self.code.running(circumstances):
                 gradients = self.graph.gradients(self.point, upstream, watch=_recorder(steps))
-        except InputError as error:
-            self.remarks += [complaint.message for complaint in error.complaints]
+        except RefusedError as refused:
+            self.remarks.append(str(refused))
             return None
         return _Run(gradients, steps)
 

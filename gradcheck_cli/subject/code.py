@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradcheck_cli.arrays.shapes import listed
+from gradcheck_cli.code.failures import RefusedError, may_fail
 from gradcheck_cli.code.findings import Finding
 from gradcheck_cli.code.given_inputs import read_inputs
 from gradcheck_cli.code.load import load
@@ -161,13 +162,20 @@ class CodeSubject:
         wrong = {c.name for c in comparisons if c.verdict is Verdict.WRONG}
         right = {c.name for c in comparisons if c.verdict is Verdict.AGREES and not c.by_atol.any()}
         function = self.objective.function
-        places = tuple(function.places(wrong, right))
         shown = [finding.sentence for finding in self.findings if wrong & set(finding.tensors)]
         if shown:
-            return replace(diagnosis_of_trials(shown), places=places)
+            return self._located(diagnosis_of_trials(shown), wrong, right)
         found = self._recognised(comparisons, wrong)
         basis = "a layer" if function.stands_alone and found.basis == "arrays" else found.basis
-        return replace(found, places=places, basis=basis, may_tap=function.takes_taps)
+        return self._located(replace(found, basis=basis, may_tap=function.takes_taps), wrong, right)
+
+    def _located(self, found: Diagnosis, wrong: Collection[str], right: Collection[str]) -> Diagnosis:
+        """Return the diagnosis with the places of the faults, or with the reason why none can be found."""
+        try:
+            with may_fail(Exception):
+                return replace(found, places=tuple(self.objective.function.places(wrong, right)))
+        except RefusedError as refused:
+            return replace(found, observations=(*found.observations, _NO_PLACE.format(refused)))
 
     def _recognised(self, comparisons: Sequence[Comparison], wrong: Collection[str]) -> Diagnosis:
         """Return the mistakes that fit the wrong gradients, judged by the arrays or by rerunning the code."""
@@ -206,6 +214,9 @@ class CodeSubject:
         if known and not set(wrong) & {c.name for c in left}:
             return diagnosis_of_patterns(known)
         return replace(found, observations=(*sentences_of_patterns(known), *found.observations))
+
+
+_NO_PLACE = "gradcheck could not find the place of the mistake: {}"
 
 
 def _without(comparisons: Sequence[Comparison], made: Sequence[Made]) -> list[Comparison]:

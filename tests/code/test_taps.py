@@ -116,11 +116,14 @@ def test_a_gradient_of_what_the_loss_does_not_use_has_no_place():
     assert place == "∂L/∂v is wrong: it must be 0, since the loss does not depend on v"
 
 
-@pytest.mark.parametrize("error", [ValueError, ZeroDivisionError])
-def test_a_place_is_found_although_the_code_refuses_some_points(error):
+@pytest.mark.parametrize(
+    ("error", "largest"),
+    [(ValueError, 0.8 * (1.0 + 2.0**-12)), (ZeroDivisionError, 0.8 * (1.0 + 2.0**-12)), (IndexError, 1.6)],
+)
+def test_a_place_is_found_although_the_code_refuses_some_points(error, largest):
     def within(parameters):
         w = parameters["w"]
-        if np.abs(w).max() > 0.8 * (1.0 + 2.0**-12):
+        if np.abs(w).max() > largest:
             raise error("out of the domain")
         loss, gradients = simple(parameters)
         return loss, {**gradients, "w": gradients["h"]}
