@@ -16,7 +16,8 @@ import numpy as np
 from gradcheck_cli.arrays.shapes import listed
 from gradcheck_cli.compared.source import Source
 from gradcheck_cli.comparison import Comparison, compare
-from gradcheck_cli.diagnose import diagnose, diagnosis_of_trials
+from gradcheck_cli.diagnose import diagnosis_of_trials
+from gradcheck_cli.diagnose.arrays import diagnose_arrays
 from gradcheck_cli.diagnose.diagnosis import Diagnosis
 from gradcheck_cli.errors import Complaint, InputError
 from gradcheck_cli.numerical.estimate import ERROR_BARS, Estimate
@@ -80,13 +81,29 @@ def _matching(names: Sequence[str], only: Sequence[str]) -> Sequence[str]:
 
 def _refuse_misfits(first: Source, second: Source) -> None:
     complaints = [*_missing(first, second), *_missing(second, first)]
-    for name in first.values.keys() & second.values.keys():
-        shapes = [list(source.values[name].shape) for source in (first, second)]
-        if shapes[0] != shapes[1]:
-            message = f"'{name}' has shape {shapes[0]} in {first.name}, but {shapes[1]} in {second.name}"
-            complaints.append(Complaint(message))
+    complaints += [
+        _misshapen(name, first, second)
+        for name, value in first.values.items()
+        if name in second.values and second.values[name].shape != value.shape
+    ]
     if complaints:
         raise InputError(*complaints)
+
+
+def _misshapen(name: str, first: Source, second: Source) -> Complaint:
+    """Return a complaint about an array with two shapes, which says so if one is the other's transpose."""
+    one, other = first.values[name], second.values[name]
+    message = (
+        f"'{name}' has shape {list(one.shape)} in {first.name}, but {list(other.shape)} in {second.name}"
+    )
+    if one.ndim < 2 or one.shape != other.shape[::-1]:
+        return Complaint(message)
+    turned = Source(second.name, {name: other.T}, second.dtypes)
+    same = _compared(first, turned, name, None, 0.0).verdict is Verdict.AGREES
+    alike = f": {second.name} has the transpose, with the same values" if same else ""
+    unless = "" if same else "if one of them is transposed, "
+    help = f"{unless}save the array's .T in {second.name} instead"
+    return Complaint(f"{message}{alike}", help=help)
 
 
 def _missing(first: Source, second: Source) -> Iterator[Complaint]:
@@ -120,7 +137,7 @@ def _described(comparisons: Sequence[Comparison]) -> str:
 
 
 def _why(report: Report) -> Diagnosis:
-    found = diagnose(report.comparisons, None, is_its_loss=False, samples=None)
+    found = diagnose_arrays(report.comparisons, share_code=False)
     return replace(found, basis="two sources")
 
 

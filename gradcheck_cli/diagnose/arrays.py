@@ -36,10 +36,12 @@ def diagnose_arrays(
     samples: int | None = None,
     without: frozenset[str] = frozenset(),
     are_all: bool = True,
+    share_code: bool = True,
 ) -> Diagnosis:
     """Diagnose the wrong gradients from the arrays alone, as far as possible.
 
     are_all: whether `comparisons` covers all tensors. If not, no mistake in the gradient as a whole is named.
+    share_code: whether the gradients come from the same code, so that a right one clears what they share.
     """
     targets = {c.name: _target(c) for c in comparisons}
     setting = Setting(None, Sizes(samples), norms_of(targets), without)
@@ -53,7 +55,7 @@ def diagnose_arrays(
     return Diagnosis(
         tuple(with_overflow(answers, targets, None)),
         len(found) if answers else 0,
-        () if answers else tuple(_observed(ways, targets, comparisons, setting)),
+        () if answers else tuple(_observed(ways, targets, comparisons if share_code else (), setting)),
         (),
         "arrays",
     )

@@ -389,7 +389,8 @@ def _hiding(parameters: Mapping[str, Array]) -> Iterator[str]:
     for value, what in _HIDES.items():
         names = [name for name, array in parameters.items() if array.size and (array == value).all()]
         if names:
-            yield f"{listed(names)} {'is' if len(names) == 1 else 'are'} {value:g} in every entry: {what}"
+            entries = " in every entry" if any(parameters[name].size > 1 for name in names) else ""
+            yield f"{listed(names)} {'is' if len(names) == 1 else 'are'} {value:g}{entries}: {what}"
 
 
 def _other_loss(inputs: Inputs, loss: float) -> tuple[str, ...]:

@@ -129,6 +129,12 @@ def test_what_is_not_a_number_in_the_reference_cannot_be_decided(files, gradchec
         (("a.npz", "gone.npz"), "there is no file 'gone.npz'"),
         (("a.npz", "other.npz"), "other.npz has no w, which a.npz has"),
         (("a.npz", "long.npz"), "'b' has shape [5] in a.npz, but [6] in long.npz"),
+        (("a.npz", "turned.npz"), "in turned.npz: turned.npz has the transpose, with the same values"),
+        (("a.npz", "turned.npz"), "save the array's .T in turned.npz instead"),
+        (
+            ("a.npz", "other_turned.npz"),
+            "if one of them is transposed, save the array's .T in other_turned.npz",
+        ),
         (("a.npz", "text.npz"), "array 'b' of text.npz has dtype <U1; real numbers are needed"),
         (("a.npz", "a.npz", "--only", "v"), "'v' matches no parameter"),
         (("a.npz", "a.npz", "--name", "w"), "--name must be THIS=THAT, not 'w'"),
@@ -139,6 +145,8 @@ def test_sources_that_do_not_fit_are_refused(arguments, said, files, gradcheck):
     files(
         other={"W": GRADIENTS["w"], "b": GRADIENTS["b"]},
         long=changed(b=np.ones(6)),
+        turned=changed(w=GRADIENTS["w"].T),
+        other_turned=changed(w=2.5 + GRADIENTS["w"].T),
         text=changed(b=np.array(["x"])),
     )
     done = gradcheck("compare", *arguments)

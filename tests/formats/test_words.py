@@ -63,6 +63,11 @@ def test_a_constant_ratio_is_reported():
     assert describe(report(doubled), doubled)[-1] == "analytic / numerical is 2 in every entry."
 
 
+def test_a_ratio_of_a_single_entry_is_reported_without_the_word_every():
+    doubled = comparison("w", [2.0], [1.0])
+    assert describe(report(doubled), doubled)[-1] == "analytic / numerical is 2."
+
+
 def test_an_entry_without_a_numerical_value_says_why():
     assert describe(report(UNKNOWN), UNKNOWN)[1] == (
         "  hidden1.bias[0] is 1; every step crosses a kink or overflows (relative error –)"

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from gradcheck_cli.formats.words.coarse import too_narrow
 from gradcheck_cli.formats.words.numbers import count, count_true, listed
-from gradcheck_cli.formats.words.tensors import NO_DIFFERENCE, every_entry, quotient
+from gradcheck_cli.formats.words.tensors import NO_DIFFERENCE, in_every_entry, quotient
 from gradcheck_cli.formats.words.why import Said
 from gradcheck_cli.report import Outcome, Report, Resolution, resolution_of
 from gradcheck_cli.verdict import Verdict
@@ -80,9 +80,10 @@ def _hiding(report: Report) -> str:
 
 
 def _constant(report: Report, ratio: float) -> str:
-    wrong = [c.name for c in report.comparisons if c.verdict is Verdict.WRONG]
-    where = wrong[0] if len(wrong) == 1 else f"all {len(wrong)} wrong tensors"
-    return f"{quotient(report)} is {ratio:.6g} in {every_entry(report)} of {where}."
+    wrong = [c for c in report.comparisons if c.verdict is Verdict.WRONG]
+    where = wrong[0].name if len(wrong) == 1 else f"all {len(wrong)} wrong tensors"
+    entries = in_every_entry(report, wrong)
+    return f"{quotient(report)} is {ratio:.6g}{entries} {'of' if entries else 'in'} {where}."
 
 
 def _blind(report: Report) -> str:

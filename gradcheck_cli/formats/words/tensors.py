@@ -117,7 +117,7 @@ def describe(report: Report, comparison: Comparison, most: int = FEW) -> list[st
     wrong = comparison.verdict is Verdict.WRONG
     lines = [headline(report, comparison), *_worst_entries(report, comparison, most)]
     if wrong and comparison.ratio is not None:
-        lines.append(f"{quotient(report)} is {comparison.ratio:.6g} in {every_entry(report)}.")
+        lines.append(f"{quotient(report)} is {comparison.ratio:.6g}{in_every_entry(report, [comparison])}.")
     for said in diagnosed(report.diagnosis) if wrong else ():
         lines += [said.text, *(f"  {item}" for item in said.items)]
     return lines
@@ -132,6 +132,8 @@ def _worst_entries(report: Report, comparison: Comparison, most: int) -> Iterato
         yield f"  and {more:,} more"
 
 
-def every_entry(report: Report) -> str:
-    """Return words for the entries that share a constant ratio."""
-    return "every sampled entry" if report.suspect else "every entry"
+def in_every_entry(report: Report, comparisons: Sequence[Comparison]) -> str:
+    """Return words for the entries that share a constant ratio; empty if each tensor has a single entry."""
+    if all(c.analytic.size == 1 for c in comparisons):
+        return ""
+    return f" in every {'sampled ' if report.suspect else ''}entry"
