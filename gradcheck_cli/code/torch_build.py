@@ -14,6 +14,7 @@ from gradcheck_cli.code.returned import plain, takes
 from gradcheck_cli.code.torch_graph import Graph
 from gradcheck_cli.code.torch_leaf import Leaf, Tensor, widened
 from gradcheck_cli.code.torch_loss import OwnLoss, RandomUpstream, outputs_of
+from gradcheck_cli.code.torch_misbuilt import found, help_for, help_for_loss
 from gradcheck_cli.code.torch_storage import is_sparse, storage_of
 
 _Forward = Callable[..., Any]
@@ -57,17 +58,27 @@ def parts_of(torch: Any, code: Callee, built: Any) -> tuple[Any, Any, Any]:
     if isinstance(built, torch.nn.Module):
         return built, LEFT_OUT, None
     if not isinstance(built, tuple | list) or len(built) not in (2, 3):
-        found = f"{len(built)} values" if isinstance(built, tuple | list) else a(built)
-        raise code.complain(f"returns {found}; {_FORMS}")
+        several = isinstance(built, tuple | list)
+        what = f"{len(built)} values" if several else found(built)
+        raise code.complain(f"returns {what}; {_FORMS}", None if several else help_for(torch, built))
     if len(built) == 3:
         return tuple(built)
     subject, second = built
+    if _is_loss_first(torch, subject, second):
+        message = f"returns {a(subject)} without parameters first, and then {a(second)} with parameters"
+        raise code.complain(message, "return (module, loss), in this order")
     return (subject, LEFT_OUT, second) if isinstance(second, Mapping) else (subject, second, None)
+
+
+def _is_loss_first(torch: Any, subject: Any, second: Any) -> bool:
+    modules = isinstance(subject, torch.nn.Module) and isinstance(second, torch.nn.Module)
+    return modules and not any(True for _ in subject.parameters()) and any(True for _ in second.parameters())
 
 
 def _own_loss(torch: Any, code: Callee, loss: Any, y: Tensor | None) -> OwnLoss:
     if not callable(loss):
-        raise code.complain(f"returns {a(loss)} as the loss; a function of the output and y is needed")
+        message = f"returns {found(loss)} as the loss; a function of the output and y is needed"
+        raise code.complain(message, help_for_loss(torch, loss))
     return OwnLoss(torch, code, _without_y(loss) if y is None else loss)
 
 
@@ -134,7 +145,7 @@ def _of_module(torch: Any, code: Callee, module: Any) -> tuple[_Forward, _Forwar
     The first form takes x. The second form takes a mapping of parameters by name, then x.
     """
     if not isinstance(module, torch.nn.Module):
-        raise code.complain(f"returns {a(module)} for a module; {_FORMS}")
+        raise code.complain(f"returns {found(module)} for a module; {_FORMS}", help_for(torch, module))
 
     def functional(leaves: Mapping[str, Tensor], *x: Tensor) -> Any:
         return torch.func.functional_call(module, leaves, x)
@@ -150,6 +161,8 @@ def _of_function(
     function: a function of (x, *tensors), or a subclass of torch.autograd.Function.
     """
     is_function = isinstance(function, type) and issubclass(function, torch.autograd.Function)
+    if isinstance(function, torch.autograd.Function) or (isinstance(function, type) and not is_function):
+        raise code.complain(f"returns {found(function)} for a function; {_FORMS}", help_for(torch, function))
     function = getattr(function, "apply", None) if is_function else function
     tensors = _with_tensors(torch, tensors) if isinstance(tensors, Mapping) else tensors
     named = isinstance(tensors, Mapping) and all(isinstance(t, torch.Tensor) for t in tensors.values())

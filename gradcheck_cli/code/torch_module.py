@@ -55,6 +55,10 @@ def read(source: NetworkCode, inputs: Inputs, load: Load = load) -> Function:
     """
     torch = _torch(source.where)
     code, dialect = load(source.code, source.where), Dialect(source, "gradients")
+    if isinstance(code.value, torch.nn.Module):
+        raise code.complain(
+            "is a module; a function that returns it is needed", "write def build(): return …"
+        )
     x, y = _samples(torch, inputs, code)
     with code.running():
         built = code.value()

@@ -57,6 +57,61 @@ def test_what_cannot_be_checked_is_refused(built, build, message):
     assert refused(built(f"\ndef build(): return {build}")).startswith(f"build of net.py {message}")
 
 
+SQUARE = """
+class Square(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x): return x * x
+    @staticmethod
+    def backward(ctx, g): return g
+
+
+class Net(nn.Module):
+    def forward(self, x): return x
+
+
+mine = Net()
+"""
+
+
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
+@pytest.mark.parametrize(
+    ("build", "message", "help"),
+    [
+        ("Square", "returns the class Square; ", '(Square.apply, {"x": x})'),
+        ("Square.apply", "returns a method; ", '(Square.apply, {"x": x})'),
+        ("Square(), {'x': torch.ones(2)}", "returns a Square for a function; ", '(Square.apply, {"x": x})'),
+        ("Net", "returns the class Net; ", "return an object of the class: Net(…)"),
+        ("Net, {'x': torch.ones(2)}", "returns the class Net for a function; ", "Net(…)"),
+        ("abs", "returns a builtin_function_or_method; ", 'such as (function, {"x": x})'),
+        ("nn.Linear(3, 2).state_dict()", "returns an OrderedDict; ", "a dict of parameters"),
+        ("torch.ones(2)", "returns a Tensor; ", "a tensor has no forward pass"),
+        ("None", "returns None; ", "end build() with return module"),
+        ("nn.Linear(3, 2), 'mse'", "returns a str as the loss; ", "torch.nn.functional.mse_loss"),
+        ("nn.Linear(3, 2), torch.ones(())", "returns a Tensor as the loss; ", "not its value"),
+        (
+            "nn.Linear(3, 2), torch.optim.SGD([torch.ones(1)])",
+            "returns a SGD as the loss; ",
+            "leave the optimizer out",
+        ),
+        (
+            "nn.MSELoss(), nn.Linear(3, 2)",
+            "returns a MSELoss without parameters first, and then a Linear with parameters",
+            "return (module, loss), in this order",
+        ),
+    ],
+)
+def test_what_is_no_module_is_refused_with_what_to_return(built, build, message, help):
+    with pytest.raises(InputError) as caught:
+        read(built(f"{SQUARE}\ndef build(): return {build}"), DATA)
+    (complaint,) = caught.value.complaints
+    assert complaint.message.startswith(f"build of net.py {message}")
+    assert help in complaint.help
+
+
+def test_a_module_in_place_of_the_function_that_builds_it_is_refused(built):
+    assert "is a module; a function that returns it is needed" in refused(built(f"{SQUARE}\nbuild = mine"))
+
+
 def test_names_and_shapes_of_given_parameters_must_be_the_modules(built):
     with pytest.raises(InputError) as caught:
         read(built(LINEAR), Inputs({"weight": np.ones((3, 2)), "bais": np.ones(2)}, X, Y))
