@@ -9,6 +9,10 @@ import pytest
 from build import right_gradients, units_for
 
 from gradcheck_cli import Spec, Verdict, check
+from gradcheck_cli.diagnose.layer_backprop import LayerBackprop
+from gradcheck_cli.diagnose.site import Part
+from gradcheck_cli.diagnose.table import MISTAKES
+from gradcheck_cli.diagnose.words import planted_formula
 from gradcheck_cli.dump import dump
 from gradcheck_cli.explain.explain import explain
 from gradcheck_cli.formats.explanation import table
@@ -20,9 +24,11 @@ from gradcheck_cli.problem.problem import Problem, build_problem
 WEIGHTS = np.array([0.5, 2.0, 0.0, 3.0, 1.0, 0.25])
 
 
-def spec_of(loss: str, weights: np.ndarray | None = WEIGHTS, **more: Any) -> Spec:
+def spec_of(
+    loss: str, weights: np.ndarray | None = WEIGHTS, options: dict[str, Any] | None = None, **more: Any
+) -> Spec:
     last = {"units": units_for(loss, 4), "activation": "identity" if loss in ("nll", "kl_div") else "tanh"}
-    loss_spec: dict[str, Any] = {"name": loss, "reduction": "mean"}
+    loss_spec: dict[str, Any] = {"name": loss, "reduction": "mean", **(options or {})}
     if weights is not None:
         loss_spec["sample_weight"] = weights.tolist()
     raw = {
@@ -69,6 +75,38 @@ def test_weights_that_are_forgotten_or_used_twice_are_named(loss, power, tmp_pat
     assert kinds[0] == "sample weights", kinds
 
 
+OPTIONS: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("cross_entropy", {"label_smoothing": 0.1}),
+    ("cross_entropy", {"ignore_index": 1}),
+    ("bce_with_logits", {"pos_weight": 2.5}),
+)
+
+
+@pytest.mark.parametrize(("loss", "options"), [*((loss, {}) for loss in LOSSES), *OPTIONS])
+@np.errstate(all="ignore")
+def test_a_wrong_formula_shows_the_weights_that_the_wrong_gradient_has(loss, options):
+    plain, weighted = (build_problem(spec_of(loss, weights, options)) for weights in (None, WEIGHTS))
+    sites = [LayerBackprop(problem, {}).right[-1] for problem in (plain, weighted)]
+    spelt_out = [mistake for mistake in MISTAKES[Part.LOSS] if "{w" in mistake.wrong]
+    assert len(spelt_out) > 50
+    for mistake in spelt_out:
+        without, given = (mistake.made(site, mistake.planted) for site in sites)
+        assert (without is None) == (given is None)
+        if without is not None and given is not None:
+            np.testing.assert_allclose(given, WEIGHTS[:, None] * without, rtol=1e-12, atol=1e-14)
+            shown = planted_formula(mistake, weighted, "output", mistake.planted)
+            assert shown == planted_formula(mistake, plain, "output", mistake.planted).replace(
+                "· ", "· wₙ ", 1
+            )
+
+
+def test_a_formula_shows_the_weights_of_classes_too():
+    problem = build_problem(spec_of("cross_entropy", options={"weight": [1.0, 2.0, 0.5, 3.0]}))
+    shown = {planted_formula(mistake, problem, "output", 0.0) for mistake in MISTAKES[Part.LOSS]}
+    assert "∂L/∂a = c · wₙ w_y (softmax(softmax(a)) − y)" in shown
+    assert "∂L/∂a = 1/N · wₙ (softmax(a) − y)" in shown  # the class weights are forgotten
+
+
 @pytest.mark.parametrize("loss", ["mse", "huber", "cosine"])
 def test_the_weights_are_part_of_the_derivation_and_every_factor_agrees(loss):
     found = explain(spec_of(loss))
@@ -83,6 +121,7 @@ def test_mistakes_with_weighted_samples_are_caught_and_named():
     assert "sample weights" in {mutant.kind for mutant in found.visible}
     assert found.caught == len(found.visible) > 50
     assert found.named == found.caught
+    assert not any("{" in mutant.wrong for mutant in found.mutants)
 
 
 def test_a_dump_holds_targets_and_weights_apart():

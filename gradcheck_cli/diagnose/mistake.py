@@ -23,7 +23,8 @@ class Wrong:
         for the wrong gradient, {activation} for the activation's name, {loss} for the loss's name, {value}
         for the unknown, and {place} for the entries.
     wrong, right: the wrong formula and the correct one. {phi} stands for the derivative of the layer's
-        activation, {dloss} for the derivative of the loss.
+        activation, {dloss} for the derivative of the loss. In a formula that spells out this derivative, {w}
+        stands for the weights of the samples and classes, and {w_n} for those of the samples alone.
     factor: the wrong factor of the chain rule.
     unknown: the name of the number to solve for; empty if no number is unknown.
     code: the wrong statements in numpy, with the variables of docs/_generate/mistake_pages/programs.py.

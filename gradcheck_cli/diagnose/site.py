@@ -101,15 +101,22 @@ class Site:
         """The output `a` of the layer's activation, (N, out) for N samples."""
         return self.activity.outputs[self.i]
 
-    @property
+    @cached_property
     def target(self) -> Array:
-        """The targets, (N, out) for N samples, without a column of weights."""
-        return self.problem.network.loss.plain(self.problem.target)
+        """The targets, (N, out) for N samples, without the weights of the samples."""
+        problem = self.problem
+        if problem.sample_weight is None or problem.network.loss.has_weights:
+            return problem.network.loss.plain(problem.target)
+        of_classes = 1.0 if problem.class_weight is None else problem.class_weight
+        return smoothed(problem, problem.label_smoothing) * of_classes
 
     @property
     def c(self) -> Array | float:
         """The factor of each sample's ∂ℓ/∂a: the loss's coefficient, times the weight that the sample has."""
-        return self.problem.network.coefficient * self.problem.network.loss.weights(self.problem.target)
+        problem, weights = self.problem, self.problem.sample_weight
+        if problem.network.loss.has_weights:
+            return problem.network.coefficient * problem.network.loss.weights(problem.target)
+        return problem.network.coefficient * (1.0 if weights is None else weights)
 
     @property
     def a_h(self) -> Array:
@@ -156,6 +163,15 @@ class Site:
         return self.delta.sum(axis=0)
 
     @property
+    def weight_gradient(self) -> Array:
+        """The weight's gradient that the author has when δ is passed down, (out, in), with penalties.
+
+        If the check leaves out the weight, this is the gradient that follows from δ.
+        """
+        name = self.layer.weight
+        return self.found[name] if name in self.found else self.dL_dw + penalty_on(self.problem, name)
+
+    @property
     def samples(self) -> int:
         return len(self.problem.x)
 
@@ -172,6 +188,13 @@ class Site:
     def of_rows(self, of_samples: Array) -> Array:
         """Repeat each sample's entry, so that the array has one entry for each row of the layer."""
         return np.repeat(of_samples, self.rows // self.samples, axis=0)
+
+
+def smoothed(problem: Problem, by: float) -> Array:
+    """Return the targets, (N, out), smoothed by this label smoothing, without any weights."""
+    plain = problem.plain_target
+    counted = plain.any(axis=-1, keepdims=True)  # ignored samples have no target
+    return np.where(counted, (1.0 - by) * plain + by / plain.shape[-1], 0.0)
 
 
 def fitting(part: Part, site: Site, result: Array | None) -> Array | None:

@@ -15,7 +15,7 @@ import numpy as np
 
 from gradcheck_cli.diagnose.mistake import Mistake
 from gradcheck_cli.diagnose.rows import matrix
-from gradcheck_cli.diagnose.site import Part, Site
+from gradcheck_cli.diagnose.site import Part, Site, penalty_on
 from gradcheck_cli.diagnose.variant import Pass, Visit
 from gradcheck_cli.network.activations import ACTIVATIONS, Activation
 from gradcheck_cli.network.graph import Node
@@ -246,6 +246,20 @@ class AffineSite(NodeSite):
     @cached_property
     def dL_dw(self) -> Array:
         return matrix(self.visit.right[1]["weight"])
+
+    @property
+    def weight_gradient(self) -> Array:
+        """The weight's gradient that the author has when δ is passed down, as a matrix, with penalties.
+
+        If other uses of the weight depend on this one, as in a loop over time or with tied weights, this is
+        the sum so far: over this use and those above, which backprop visits first.
+        """
+        at, name, here = self.visit.at, self.layer.weight, self.visit.i
+        uses = [i for i, _ in at.graph.uses[name] if i != here]
+        if not any(max(i, here) in at.graph.above[min(i, here) + 1] for i in uses):
+            return super().weight_gradient
+        above = (self.visit.earlier(i).right[1][own] for i, own in at.graph.uses[name] if i > here)
+        return sum(map(matrix, above), self.dL_dw) + penalty_on(self.problem, name)
 
     def image(self, rows: Array) -> Array:
         """Turn rows of the output back into an array of the output's own shape."""

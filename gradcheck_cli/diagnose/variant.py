@@ -120,6 +120,10 @@ class Visit:
         """The result of the step's correct `vjp` on this visit."""
         return self.step.vjp(self.p, self.inputs, self.output, self.upstream)
 
+    def earlier(self, i: int) -> Visit:
+        """Return the visit to node i, which backprop visited before."""
+        return Visit(self.at, i, self.arrived[i], self.arrived)
+
     @property
     def feeder(self) -> int:
         """The index of the node that computes the first input; -1 if there is none or if the input is x."""

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from gradcheck_cli.diagnose.diagnosis import Cause
+from gradcheck_cli.diagnose.mistake import Wrong
 from gradcheck_cli.diagnose.state import Made
 from gradcheck_cli.diagnose.subsets import as_sentence, listed
 from gradcheck_cli.diagnose.table import SWAPPED
@@ -32,6 +33,15 @@ def cause_of(made: Sequence[Made], problem: Problem | None) -> Cause:
         first.wrong.unknown,
         first.value,
     )
+
+
+def planted_formula(wrong: Wrong, problem: Problem, layer: str, value: float) -> str:
+    """Return the wrong formula of a mistake that is planted in a layer.
+
+    value: the value of the mistake's unknown.
+    """
+    words = {"value": f"{value:.6g}", "place": "some entries", **_of_network(problem, [layer])}
+    return _filled(wrong.wrong, words)
 
 
 def _words(made: Sequence[Made], problem: Problem | None) -> dict[str, str]:
@@ -92,8 +102,16 @@ def _filled(text: str, words: Mapping[str, str]) -> str:
 def _of_network(problem: Problem, layers: Sequence[str]) -> dict[str, str]:
     """Return the words for the loss and for the activations of these layers. The activations may differ."""
     loss = problem.network.loss
-    formula = loss.formula if problem.class_weight is None else f"w_y {loss.formula}"
-    return {"loss": loss.name, "dloss": formula, **_activation(problem, layers)}
+    of_sample = "" if problem.sample_weight is None else "wₙ "
+    of_class = "" if problem.class_weight is None else "w_y "
+    formula = loss.formula.removeprefix(of_sample).removeprefix(of_class)
+    return {
+        "loss": loss.name,
+        "dloss": f"{of_sample}{of_class}{formula}",
+        "w": of_sample + of_class,
+        "w_n": of_sample,
+        **_activation(problem, layers),
+    }
 
 
 def _activation(problem: Problem, layers: Sequence[str]) -> dict[str, str]:

@@ -23,13 +23,10 @@ from gradcheck_cli.types import Array
 
 def _updated(with_penalty: bool) -> Step:
     def step(site: Site, rate: float) -> Array | None:
-        name = site.layer.weight
-        if name not in site.found:
-            return None
-        gradient = site.found[name]
-        terms = penalty_terms(site.problem, name)
+        terms = penalty_terms(site.problem, site.layer.weight)
         if not with_penalty and not terms:
             return None
+        gradient = site.weight_gradient
         used = gradient if with_penalty else gradient - sum(terms.values())
         return site.handed_down(site.delta, site.w - rate * used)
 

@@ -84,7 +84,7 @@ def _of_logits(
     def row(
         kind: str, gradient: Gradient, sentence: str, wrong: str, code: str = "", shown_by: str = ""
     ) -> Mistake:
-        return loss_row(kind, of_loss(gradient, loss), sentence, f"c · {wrong}", code, shown_by)
+        return loss_row(kind, of_loss(gradient, loss), sentence, f"c · {{w}}{wrong}", code, shown_by)
 
     yield row(
         twice,
@@ -145,13 +145,13 @@ LOGIT_MISTAKES: tuple[Mistake, ...] = (
         "output activation missing",
         of_loss(lambda a, t: -t / sigmoid(a) + (1.0 - t) / sigmoid(-a), "bce_with_logits"),
         "the gradient is ∂L/∂p: the derivative of p = σ(a) is missing",
-        "c · (−y / p + (1 − y) / (1 − p))",
+        "c · {w}(−y / p + (1 − y) / (1 − p))",
     ),
     loss_row(
         "softmax along the wrong axis",
         of_loss(_softmax_over_the_batch, "cross_entropy"),
         "softmax is taken over the samples, not over the outputs",
-        "c · (softmax over n − y)",
+        "c · {w}(softmax over n − y)",
         "p = np.exp(a) / np.exp(a).sum(axis=0)\ndL_da = (p - y) / N",
     ),
 )
@@ -207,7 +207,7 @@ def _another(name: str, formula: str, gradient: Gradient, code: str) -> Mistake:
         "another loss",
         step,
         f"this is the gradient of {name}, but the loss is {{loss}}",
-        f"c · {formula}",
+        f"c · {{w_n}}{formula}",
         f"dL_da = {code} / N",
     )
 

@@ -93,7 +93,7 @@ _HUBER = (
         "huber threshold",
         LOSS,
         "the Huber gradient is clipped at {value}, not at the loss's delta",
-        "∂L/∂a = c · clip(a − y, ± {value})",
+        "∂L/∂a = c · {w}clip(a − y, ± {value})",
         "∂L/∂a = c · {dloss}",
         "∂L/∂a",
         "delta",
@@ -108,7 +108,7 @@ _HUBER = (
         "huber sign",
         _signless,
         "beyond its threshold, the Huber gradient is + delta on both sides",
-        "c · delta where |a − y| > delta",
+        "c · {w}delta where |a − y| > delta",
         "dL_da = np.where(np.abs(a - y) <= 0.4, a - y, 0.4) / N",
         _FAR_BELOW,
     ),
@@ -116,14 +116,14 @@ _HUBER = (
         "huber sign",
         _one_sided,
         "the Huber gradient is not clipped below: delta is compared with a − y, not with |a − y|",
-        "c · min(a − y, delta)",
+        "c · {w}min(a − y, delta)",
         shown_by=_FAR_BELOW,
     ),
     loss_row(
         "huber slope",
         _unit_slope,
         "beyond its threshold, the Huber gradient is ± 1, not ± delta",
-        "c · sign(a − y) where |a − y| > delta",
+        "c · {w}sign(a − y) where |a − y| > delta",
         "dL_da = np.where(np.abs(a - y) <= 0.4, a - y, np.sign(a - y)) / N",
         "outputs more than delta away from their targets, and a delta other than 1",
     ),
@@ -155,7 +155,7 @@ def _largest_only(a: Array, target: Array) -> Array:
 def _hinge_row(
     kind: str, gradient: Gradient, sentence: str, wrong: str, code: str = "", shown_by: str = ""
 ) -> Mistake:
-    return loss_row(kind, of_loss(gradient, "hinge"), sentence, f"c · {wrong}", code, shown_by)
+    return loss_row(kind, of_loss(gradient, "hinge"), sentence, f"c · {{w}}{wrong}", code, shown_by)
 
 
 def _count_row(gradient: Gradient, sentence: str, wrong: str, code: str = "") -> Mistake:

@@ -41,7 +41,7 @@ Row = tuple[str, Slip, str, str, str]
 def slip_rows(loss: str, rows: tuple[Row, ...], shown_by: str) -> tuple[Mistake, ...]:
     """Return one table row for each slip in the gradient of a loss."""
     return tuple(
-        loss_row(kind, slip(loss, of), sentence, f"c · {wrong}", code, shown_by)
+        loss_row(kind, slip(loss, of), sentence, f"c · {{w}}{wrong}", code, shown_by)
         for kind, of, sentence, wrong, code in rows
     )
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from gradcheck_cli.diagnose.families import LOSS
 from gradcheck_cli.diagnose.mistake import Mistake, Step
-from gradcheck_cli.diagnose.site import RIGHT, Part, Site
+from gradcheck_cli.diagnose.site import RIGHT, Part, Site, smoothed
 from gradcheck_cli.diagnose.wrong_losses import NOT_ZERO, loss_row, of_loss, total_of
 from gradcheck_cli.network.functions import sigmoid, softmax
 from gradcheck_cli.types import Array
@@ -25,16 +25,18 @@ def _with_target(change: Callable[[Array], Array], *losses: str) -> Step:
     def step(site: Site, _: float) -> Array | None:
         if losses and site.problem.network.loss.name not in losses:
             return None
-        target = _with_weights(change(site.target), site.problem.target[..., site.target.shape[-1] :])
+        target = _with_weights(site, change(site.target))
         return RIGHT[Part.LOSS](replace(site, problem=replace(site.problem, target=target)))
 
     return step
 
 
-def _with_weights(target: Array, weights: Array) -> Array:
-    """Return the target with a column for the weights of the samples, (N, 1, …)."""
-    column = np.broadcast_to(weights, (*target.shape[:-1], weights.shape[-1]))
-    return np.concatenate([target, column], axis=-1)
+def _with_weights(site: Site, target: Array, power: int = 1) -> Array:
+    """Return the target with a power of the samples' weights: as a column, or as factors."""
+    if site.problem.network.loss.has_weights:
+        column = site.problem.network.loss.weights(site.problem.target) ** power
+        return np.concatenate([target, np.broadcast_to(column, (*target.shape[:-1], 1))], axis=-1)
+    return target * _of_samples(site) ** power
 
 
 _VALUES = ("mse", "l1", "huber")
@@ -90,12 +92,6 @@ def _distribution(site: Site, target: Array, coefficient: float) -> Array | None
     return coefficient * (softmax(site.a) * total_of(target) - target)
 
 
-def _smoothed(site: Site, by: float) -> Array:
-    plain = site.problem.plain_target
-    counted = plain.any(axis=-1, keepdims=True)  # ignored samples have no target
-    return np.where(counted, (1.0 - by) * plain + by / plain.shape[-1], 0.0)
-
-
 def _weights(site: Site) -> Array | None:
     return site.problem.class_weight
 
@@ -107,7 +103,7 @@ def _of_samples(site: Site) -> Array | float:
 
 def _other_smoothing(site: Site, by: float) -> Array | None:
     weights = _weights(site)
-    target = _smoothed(site, by) * (1.0 if weights is None else weights) * _of_samples(site)
+    target = smoothed(site.problem, by) * (1.0 if weights is None else weights) * _of_samples(site)
     return _distribution(site, target, site.problem.network.coefficient)
 
 
@@ -132,13 +128,7 @@ def _with_sample_weights(power: int) -> Step:
     def step(site: Site, _: float) -> Array | None:
         if site.problem.sample_weight is None:
             return None
-        weights, network, target = site.problem.sample_weight**power, site.problem.network, site.target
-        if network.loss.has_weights:
-            target = _with_weights(target, weights)
-        else:
-            of_classes = _weights(site)
-            smoothed = _smoothed(site, site.problem.label_smoothing)
-            target = smoothed * weights * (1.0 if of_classes is None else of_classes)
+        network, target = site.problem.network, _with_weights(site, site.target, power)
         return network.coefficient * network.loss.gradient(site.a, target)
 
     return step
@@ -167,7 +157,7 @@ def _unweighted(site: Site, normalised: bool) -> Array | None:
     if _weights(site) is None:
         return None
     c = site.problem.network.coefficient * (_weight_per_sample(site) if normalised else 1.0)
-    target = _smoothed(site, site.problem.label_smoothing) * _of_samples(site)
+    target = smoothed(site.problem, site.problem.label_smoothing) * _of_samples(site)
     return _distribution(site, target, c)
 
 
@@ -192,7 +182,7 @@ def _ignored_trained(site: Site, _: float) -> Array | None:
     ignored = np.isin(site.problem.y, site.problem.network.loss.ignored)
     if site.problem.network.loss.name != "cross_entropy" or not ignored.any():
         return None
-    untouched = site.problem.network.coefficient * softmax(site.a)
+    untouched = site.c * softmax(site.a)
     return np.where(ignored[..., None], untouched, RIGHT[Part.LOSS](site))
 
 
@@ -208,7 +198,7 @@ def _ignored_as_classes(mean_over_all: bool) -> Step:
         is_class = (y[ignored] >= 0) & (y[ignored] < plain.shape[-1])
         if loss.name != "cross_entropy" or not ignored.any() or not is_class.all():
             return None
-        c = site.problem.network.coefficient * (_weight_per_sample(site) if mean_over_all else 1.0)
+        c = site.c * (_weight_per_sample(site) if mean_over_all else 1.0)
         ones = np.eye(plain.shape[-1])[np.where(ignored, y, 0).astype(int)]
         return c * (softmax(site.a) - np.where(ignored[..., None], ones, plain))
 
@@ -220,7 +210,7 @@ CLASS_MISTAKES: tuple[Mistake, ...] = (
         "label smoothing",
         _no_smoothing,
         "the labels are not smoothed",
-        "c · (softmax(a) − one-hot y)",
+        "c · {w}(softmax(a) − one-hot y)",
         "q = weight * y\ndL_da = (p * q.sum(axis=1, keepdims=True) - q) / total",
         freedom=1,
     ),
@@ -228,7 +218,7 @@ CLASS_MISTAKES: tuple[Mistake, ...] = (
         "label smoothing",
         LOSS,
         "the labels are smoothed by {value}, not by the loss's label_smoothing",
-        "∂L/∂a = c · (softmax(a) − y smoothed by {value})",
+        "∂L/∂a = c · {w}(softmax(a) − y smoothed by {value})",
         "∂L/∂a = c · {dloss}",
         "∂L/∂a",
         "label_smoothing",
@@ -241,34 +231,34 @@ CLASS_MISTAKES: tuple[Mistake, ...] = (
         "class weights",
         lambda site, _: _unweighted(site, True),
         "the class weights are forgotten",
-        "1/N (softmax(a) − y)",
+        "1/N · {w_n}(softmax(a) − y)",
         "dL_da = (p - smooth) / N",
     ),
     loss_row(
         "class weights",
         lambda site, _: _unweighted(site, False),
         "the class weights are forgotten, except in the divisor",
-        "c · (softmax(a) − y)",
+        "c · {w_n}(softmax(a) − y)",
     ),
     loss_row(
         "class weights",
         _with_pos_weight(lambda a, t, _: sigmoid(a) - t),
         "the weights of positive targets (pos_weight) are forgotten",
-        "c · (σ(a) − y)",
+        "c · {w}(σ(a) − y)",
         shown_by="positive targets whose pos_weight is not 1",
     ),
     loss_row(
         "class weights",
         _with_pos_weight(lambda a, t, weight: weight * (sigmoid(a) - t)),
         "the weights of positive targets (pos_weight) multiply the terms of negative targets, too",
-        "c · pos_weight (σ(a) − y)",
+        "c · {w}pos_weight (σ(a) − y)",
         shown_by="negative targets whose pos_weight is not 1",
     ),
     loss_row(
         "class weights",
         _with_pos_weight(lambda a, t, weight: sigmoid(a) - weight * t),
         "the weights of positive targets (pos_weight) multiply only y, not σ(a) − y",
-        "c · (σ(a) − pos_weight y)",
+        "c · {w}(σ(a) − pos_weight y)",
         shown_by="positive targets whose pos_weight is not 1",
     ),
     loss_row(
@@ -290,7 +280,7 @@ CLASS_MISTAKES: tuple[Mistake, ...] = (
         "sample weights",
         _with_sample_weights(2),
         "the weights of the samples are used twice",
-        "c · wₙ {dloss}",
+        "c · {dloss} with wₙ² in place of wₙ",
         "dL_da = weight**2 * (p - y) / N",
         "samples whose weights are neither 0 nor 1",
     ),
@@ -314,7 +304,7 @@ CLASS_MISTAKES: tuple[Mistake, ...] = (
         "ignored labels",
         _ignored_trained,
         "samples whose label is ignored have a gradient: they are not masked",
-        "c · softmax(a) where the label is ignored",
+        "c · {w_n}softmax(a) where the label is ignored",
         "dL_da = (p - y) / counts.sum()",
         "samples whose label is ignore_index",
     ),
@@ -323,7 +313,7 @@ CLASS_MISTAKES: tuple[Mistake, ...] = (
             "ignored labels",
             _ignored_as_classes(mean_over_all),
             f"samples whose label is ignored count like all others{more}",
-            f"{c} · (softmax(a) − y), for ignored labels too",
+            f"{c} · {{w_n}}(softmax(a) − y), for ignored labels too",
             shown_by="samples whose label is ignore_index",
         )
         for mean_over_all, c, more in ((True, "1/N", ""), (False, "c", ", except in the mean"))
@@ -348,27 +338,27 @@ ENTRY_MISTAKES: tuple[Mistake, ...] = (
         "target's entry alone",
         _at_the_target,
         "only the label's entry has a gradient; the other entries of the same softmax have none",
-        "c · (softmax(a) − y) at y, else 0",
+        "c · {w}(softmax(a) − y) at y, else 0",
         "dL_da = (p - y) * y / N",
     ),
     loss_row(
         "positive targets alone",
         of_loss(lambda a, t: -t * sigmoid(-a), _BCE),
         "the gradient lacks the loss's second term, (1 − y) log(1 − p)",
-        "−c · y (1 − σ(a))",
+        "−c · {w}y (1 − σ(a))",
         "dL_da = -y * (1 - p) / N",
     ),
     loss_row(
         "positive targets alone",
         of_loss(lambda a, t: np.where(t > 0, sigmoid(a) - t, 0.0), _BCE),
         "only outputs with a positive target have a gradient",
-        "c · (σ(a) − y) where y > 0, else 0",
+        "c · {w}(σ(a) − y) where y > 0, else 0",
     ),
     loss_row(
         "negative targets alone",
         of_loss(lambda a, t: (1.0 - t) * sigmoid(a), _BCE),
         "the gradient lacks the loss's first term, y log p",
-        "c · (1 − y) σ(a)",
+        "c · {w}(1 − y) σ(a)",
         "dL_da = (1 - y) * p / N",
     ),
 )

@@ -322,7 +322,7 @@ def _mutant(subject: Mutated, how: CheckSpec, looks: Looks, plant: Plant) -> Mut
     values = {name: plant.gradients[name].astype(subject.analytic.dtypes[name]) for name in right}
     effect = max(_effect(values[name], right[name]) for name in right)
     wrong = plant.wrong
-    mutant = Mutant(wrong.kind, wrong.family.name, plant.where, wrong.wrong, effect)
+    mutant = Mutant(wrong.kind, wrong.family.name, plant.where, plant.formula(subject.problem), effect)
     if not effect > NOTICEABLE or not any(_is_visible(subject, name, values[name]) for name in right):
         return replace(mutant, shown_by=_shown_by(plant, subject))
     analytic = Analytic(values, subject.analytic.dtypes, "a planted mistake")

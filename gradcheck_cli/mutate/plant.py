@@ -13,6 +13,7 @@ from gradcheck_cli.diagnose.rows import has_rows, in_rows, matrices
 from gradcheck_cli.diagnose.site import RIGHT, TENSORS, Part, Site, penalty_on
 from gradcheck_cli.diagnose.steps.conv2d import CONV2D
 from gradcheck_cli.diagnose.table import PLANTABLE
+from gradcheck_cli.diagnose.words import planted_formula
 from gradcheck_cli.mutate.plant_in_graph import Planted, planted_in_graph, planted_in_steps
 from gradcheck_cli.network.graph import INPUT
 from gradcheck_cli.network.network import backprop, gradients
@@ -34,6 +35,11 @@ class Plant:
     wrong: Wrong
     where: str
     gradients: Mapping[str, Array]
+
+    def formula(self, problem: Problem) -> str:
+        """Return the wrong formula for the problem's network."""
+        value = self.wrong.planted if isinstance(self.wrong, Mistake | WrongPenalty) else 0.0
+        return planted_formula(self.wrong, problem, self.where, value)
 
 
 @np.errstate(all="ignore")

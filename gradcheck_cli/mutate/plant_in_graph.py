@@ -12,7 +12,7 @@ from gradcheck_cli.diagnose.branches import ONE_USE, lost_variants, owners
 from gradcheck_cli.diagnose.loops import Repeated, everywhere, statements
 from gradcheck_cli.diagnose.mistake import Mistake, Wrong
 from gradcheck_cli.diagnose.rows import matrix
-from gradcheck_cli.diagnose.site import RIGHT, Part
+from gradcheck_cli.diagnose.site import RIGHT, Part, penalty_on
 from gradcheck_cli.diagnose.sites import loss_site, result_of
 from gradcheck_cli.diagnose.steps import VARIANTS
 from gradcheck_cli.diagnose.table import MISTAKES
@@ -55,7 +55,8 @@ def planted_in_steps(problem: Problem, kinds: Collection[type]) -> Iterator[Plan
 
 def _backprop(problem: Problem) -> _Backprop:
     right = gradients(problem.network, problem.parameters, problem.x, problem.target)
-    return _Backprop(pass_through(problem, {name: matrix(value) for name, value in right.items()}))
+    found = {name: matrix(value) + penalty_on(problem, name) for name, value in right.items()}
+    return _Backprop(pass_through(problem, found))
 
 
 @dataclass(frozen=True)

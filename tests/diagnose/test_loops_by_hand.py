@@ -21,6 +21,7 @@ def rnn(
     multiplied: int = 0,
     past: bool = False,
     calls: int = 1,
+    rate: float = 0.0,
 ) -> dict:
     """Return the gradients of h = tanh(w_ih x + b_ih + w_hh h + b_hh).
 
@@ -29,7 +30,8 @@ def rnn(
     the outputs before the last have no gradient of their own.  slope_of: which state tanh's derivative takes,
     counted from hₜ₋₁.  multiplied: which state the recurrent weight's gradient takes, counted the same way.
     past: whether the gradient from the step after is added below tanh.  calls: how often the loop has run,
-    if it changes the outputs' gradients in place.
+    if it changes the outputs' gradients in place.  rate: how much of each step's gradient is taken off the
+    recurrent weight before dh flows through it.
     """
     p = {name.removeprefix("rnn1."): value for name, value in RNN.parameters.items()}
     x, up, h = RNN.x, RNN.target.copy(), [np.zeros((3, 3))]
@@ -52,6 +54,7 @@ def rnn(
         found["weight_hh_l0"] += dz.T @ h[t + multiplied]
         for name in ("bias_ih_l0", "bias_hh_l0"):
             found[name] += dz.sum(axis=0)
+        p["weight_hh_l0"] = p["weight_hh_l0"] - rate * dz.T @ h[t]
         dx[:, t] = dz @ p["weight_ih_l0"]
         dh = dz @ p["weight_hh_l0"] if carried else np.zeros_like(dh)
         if ends_early:
@@ -76,6 +79,7 @@ def test_the_loop_by_hand_is_right():
         ("state of another step", {"multiplied": 1}),
         ("carried gradient past the activation", {"past": True}),
         ("upstream changed in place", {"calls": 2}),
+        ("weights updated first", {"rate": 0.03}),
     ],
 )
 def test_a_mistake_in_the_loop_is_named_first(kind, wrong):

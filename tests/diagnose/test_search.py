@@ -26,6 +26,14 @@ def test_the_learning_rate_is_solved_for():
         assert f"{rate:g}" in cause.sentence
 
 
+def test_weights_updated_first_are_named_without_their_own_gradient():
+    wrong = Backprop(below=lambda d, w, layer, g: d @ (w - 0.37 * g[layer.weight]))(SIGMOID)
+    below = {name: gradient for name, gradient in wrong.items() if not name.startswith("output")}
+    (cause,) = why(SIGMOID, below).answers[0].causes
+    assert (cause.kind, cause.where) == ("weights updated first", ("output", "hidden3", "hidden2"))
+    assert cause.value == pytest.approx(0.37, rel=1e-6)
+
+
 def test_the_slope_of_a_leaky_relu_is_solved_for():
     of = problem("tanh", {"name": "leaky_relu", "negative_slope": 0.1}, "identity")
 

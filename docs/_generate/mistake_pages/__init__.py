@@ -325,7 +325,15 @@ def _line(kind: Kind | KindOfPattern) -> str:
 # --- words -------------------------------------------------------------------------------------------------
 
 
-_NAMES = {"phi": "φ'(z)", "dloss": "∂ℓ/∂a", "value": "v", "activation": "φ", "loss": "the loss"}
+_NAMES = {
+    "phi": "φ'(z)",
+    "dloss": "∂ℓ/∂a",
+    "w": "",
+    "w_n": "",
+    "value": "v",
+    "activation": "φ",
+    "loss": "the loss",
+}
 """What each placeholder in a formula becomes on a page, where no particular network is meant."""
 
 
