@@ -9,7 +9,8 @@ from functools import cached_property, partial
 import numpy as np
 
 from gradcheck_cli.moving.at_rest import AtRest, Evaluate
-from gradcheck_cli.moving.movables import Moves, deviation_of, fitting, near_rounding, rounded
+from gradcheck_cli.moving.blocks import fitting
+from gradcheck_cli.moving.movables import Moves, deviation_of, near_rounding, rounded
 from gradcheck_cli.moving.normalised import normalised_columns
 from gradcheck_cli.moving.part_moves import PartMoves
 from gradcheck_cli.moving.short_moves import Near

@@ -6,7 +6,6 @@ through dense layers; `at_rest.AtRest.above` evaluates all others.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,11 +14,11 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 
 from gradcheck_cli.moving.at_rest import LONG_BLOCK_BYTES, NEAR, PART_BLOCK_BYTES, AtRest
+from gradcheck_cli.moving.blocks import by_length, fitting, in_blocks, widest_above
 from gradcheck_cli.moving.normalised import normalised_columns
 from gradcheck_cli.moving.part_moves import PartMoves
 from gradcheck_cli.moving.short_moves import Near, NearLosses
 from gradcheck_cli.moving.small_products import short_inner_loops
-from gradcheck_cli.network.graph import Graph
 from gradcheck_cli.network.loss_rounding import loss_and_rounding
 from gradcheck_cli.network.row_rounding import FUNCTION_ULPS
 from gradcheck_cli.network.steps.normalise import Normalise
@@ -28,30 +27,6 @@ from gradcheck_cli.numerical.objective import Moved, Spread
 from gradcheck_cli.types import Array
 
 Result = TypeVar("Result")
-
-
-def widest_above(graph: Graph, value: int) -> int:
-    """Return the largest number of features among the value itself and all values that depend on it."""
-    values = [value, *(i + 1 for i in graph.above[value])]
-    return max(math.prod(graph.value_features[each]) for each in values)
-
-
-def fitting(block: int, numbers: int) -> int:
-    """Return the number of perturbations that fit into a block, at least 1.
-
-    block: the size of the block in bytes.
-    numbers: the number of floats that each perturbation needs.
-    """
-    return max(1, block // (8 * numbers))
-
-
-def _in_blocks(move: Callable[[Array, Array], Moved], size: int, which: Array, to: Array) -> Moved:
-    """Evaluate `move` in blocks of `size` perturbations. Long steps need more memory than short steps."""
-    if len(which) <= size:
-        return move(which, to)
-    parts = [slice(start, start + size) for start in range(0, len(which), size)]
-    moved = [move(which[part], to[part]) for part in parts]
-    return Moved(*(np.concatenate(each) for each in zip(*moved, strict=True)))
 
 
 def near_rounding(objective: AtRest, output_rounding: Array) -> Array:
@@ -165,15 +140,20 @@ class Moves:
 
     def move(self, which: Array, to: Array) -> Moved:
         with np.errstate(all="ignore"):
-            if self._are_short(which, to):
-                with short_inner_loops():
-                    return self._move_near(which, to)
-            return _in_blocks(self._move_far, self._long_batch, which, to)
+            return by_length(self._are_short(which, to), self._move_shortly, self._move_longer, which, to)
 
-    def _are_short(self, which: Array, to: Array) -> bool:
+    def _are_short(self, which: Array, to: Array) -> Array:
+        """Return a mask of the steps that `near` evaluates, (B,)."""
         if not self._is_short or to.dtype != np.float64:
-            return False
-        return bool((np.abs(to - self.position[which]) <= NEAR * self.unit[which]).all())
+            return np.zeros(len(which), dtype=bool)
+        return np.abs(to - self.position[which]) <= NEAR * self.unit[which]
+
+    def _move_shortly(self, which: Array, to: Array) -> Moved:
+        with short_inner_loops():
+            return self._move_near(which, to)
+
+    def _move_longer(self, which: Array, to: Array) -> Moved:
+        return in_blocks(self._move_far, self._long_batch, which, to)
 
     def _move_near(self, which: Array, to: Array) -> Moved:
         raise NotImplementedError
@@ -266,7 +246,7 @@ class UnitMoves(Moves):
         samples = len(self.objective.target)
         first, count = int(which[0]), len(which)
         feature, sample = divmod(first, samples)
-        in_order = int(which[-1]) - first + 1 == count  # consecutive, since indices are ascending
+        in_order = int(which[-1]) - first + 1 == count and bool((np.diff(which) == 1).all())
         if in_order and count % samples == 0 and sample == 0:
             here = slice(None)
             features = np.arange(feature, feature + count // samples)

@@ -10,7 +10,7 @@ import numpy as np
 
 from gradcheck_cli.numerical.extrapolate import best_of
 from gradcheck_cli.numerical.narrow import CHANGES, is_narrow, keep_rising, still_change
-from gradcheck_cli.numerical.objective import Movable, RisingMovable
+from gradcheck_cli.numerical.objective import Movable, RisingMovable, can_rise
 from gradcheck_cli.numerical.schemes import Scheme
 from gradcheck_cli.numerical.slopes import slopes_at_steps, slopes_by_rises, uncrossed
 from gradcheck_cli.types import Array
@@ -267,7 +267,7 @@ def certify(
 
 def _can_rise(movable: Movable, scheme: Scheme, step: float | None) -> TypeGuard[RisingMovable]:
     """Return whether rises can replace a ladder of steps. Plain schemes and given steps are as they are."""
-    return step is None and scheme.extrapolate and isinstance(movable, RisingMovable)
+    return step is None and scheme.extrapolate and can_rise(movable)
 
 
 def _by_rises(movable: RisingMovable, which: Array, progress: Progress | None) -> Estimate:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, TypeGuard
 
 import numpy as np
 
@@ -54,6 +54,22 @@ class Spread(Protocol):
         """
 
 
+FEW = 64
+"""Up to this many perturbations of a network are evaluated in one call. More calls would take longer."""
+
+
+def together_if_few(movable: Movable, which: Array, points: Points) -> Move:
+    """Return a `Move` as in `Spread.mover`, which evaluates few perturbations of a network in one call."""
+    if len(which) > FEW:
+        return movable.move
+    to = points()
+    if len(which) * len(to) > min(FEW, movable.batch) or any(np.iscomplexobj(point) for point in to):
+        return movable.move
+    moved = movable.move(np.tile(which, len(to)), np.concatenate(to))
+    each = zip(*(np.split(part, len(to)) for part in moved), strict=True)
+    return lambda *_: Moved(*next(each))
+
+
 class _Alone:
     def empty(self, size: int, dtype: Any = float) -> Array:
         return np.empty(size, dtype)
@@ -62,7 +78,7 @@ class _Alone:
         return map(batch, starts)
 
     def mover(self, movable: Movable, which: Array, points: Points) -> Move:
-        return movable.move
+        return together_if_few(movable, which, points)
 
 
 ALONE: Spread = _Alone()
@@ -102,7 +118,6 @@ class Movable(Protocol):
         """
 
 
-@runtime_checkable
 class RisingMovable(Movable, Protocol):
     """Variables for which the change of the losses is also known directly, without subtracting losses.
 
@@ -118,6 +133,11 @@ class RisingMovable(Movable, Protocol):
 
         which, by: (B,).
         """
+
+
+def can_rise(movable: Movable) -> TypeGuard[RisingMovable]:
+    """Return whether the change of the losses is known directly. `isinstance` would take much longer."""
+    return hasattr(movable, "rise")
 
 
 class Direction(NamedTuple):
@@ -211,12 +231,16 @@ class Factors(Protocol):
         """Return the indices of the features that belong to the given rows of the parameter."""
 
 
-@runtime_checkable
 class InexactFactors(Factors, Protocol):
     """Factors in which J itself comes from finite differences, and so has errors."""
 
     def own_error(self, d: Array) -> Array:
         """Return the largest possible error of Jᵀ d that is due to the errors of J. d is as in `sums`."""
+
+
+def is_inexact(factors: Factors) -> TypeGuard[InexactFactors]:
+    """Return whether J has errors of its own. `isinstance` would take much longer."""
+    return hasattr(factors, "own_error")
 
 
 class Use(NamedTuple):

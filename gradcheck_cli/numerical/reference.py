@@ -30,7 +30,7 @@ from gradcheck_cli.numerical.corners import Corners, unbounded
 from gradcheck_cli.numerical.estimate import Estimate, Progress, certify, differentiate
 from gradcheck_cli.numerical.looks import Look, Looks, Wanted, taken
 from gradcheck_cli.numerical.mixtures import Mixtures
-from gradcheck_cli.numerical.objective import Factors, InexactFactors, Objective, Site, UnitObjective
+from gradcheck_cli.numerical.objective import Factors, Objective, Site, UnitObjective, is_inexact
 from gradcheck_cli.numerical.schemes import Scheme, escalated
 from gradcheck_cli.types import EPS, Array
 
@@ -267,7 +267,7 @@ def _share(factors: Factors, pairs: Estimate, independent: bool) -> Estimate:
         d, u = np.where(known, d, 0.0), np.where(known, u, 0.0)
     value, rounded = factors.sums(d), np.hypot(u, EPS * d)
     error = 2.0 * factors.squares(rounded) if independent else factors.sizes(rounded)
-    if isinstance(factors, InexactFactors):
+    if is_inexact(factors):
         error = error + factors.own_error(d)
     if not known.all():
         unknown = factors.sizes((~known).astype(float)) > 0

@@ -48,15 +48,14 @@ def slopes_at(
     move: the function that evaluates the perturbed losses; `movable.move` by default.
     """
     move = move or movable.move
-    x = movable.position[which]
     h = step * movable.unit[which]
+    points = points_at(movable, scheme, which, step)
     rise: Any = 0.0
     run: Any = 0.0
     rounding: Any = 0.0
     bend: Any = 0.0
     crossed = np.zeros(len(which), dtype=bool)
-    for offset, weight in zip(scheme.offsets, scheme.weights, strict=True):
-        point = x + offset * h
+    for weight, point in zip(scheme.weights, points, strict=False):
         moved = move(which, point)
         rise = rise + weight * moved.losses
         if movable.rest is not None:
@@ -64,9 +63,8 @@ def slopes_at(
         run = run + weight * point
         rounding = rounding + abs(weight) * moved.rounding
         crossed |= moved.crossed
-    if scheme.to_the_sides and not scheme.cancels:  # an imaginary step crosses no kink
-        for nearby in (x - NEARBY * movable.unit[which], x + NEARBY * movable.unit[which]):
-            crossed |= move(which, nearby).crossed
+    for nearby in points[len(scheme.offsets) :]:
+        crossed |= move(which, nearby).crossed
     rise, run = np.real(rise), np.real(run)
     if rise.ndim == 2:  # rounding errors of the terms are independent and add in quadrature
         rise, rounding = rise.sum(axis=1), np.sqrt((rounding * rounding).sum(axis=1))
@@ -79,6 +77,18 @@ def slopes_at(
         return Slopes(slope, noise, np.asarray(bend) / np.reshape(h, (-1, 1)), crossed)
 
 
+def points_at(movable: Movable, scheme: Scheme, which: Array, step: float | Array) -> list[Array]:
+    """Return the values of the B variables `which` at each offset of the scheme, (B,).
+
+    If the offsets are imaginary, and so cross no kink, two more points show whether one is near.
+    """
+    x, unit = movable.position[which], movable.unit[which]
+    h = step * unit
+    points = [x + offset * h for offset in scheme.offsets]
+    beside = scheme.to_the_sides and not scheme.cancels
+    return [*points, x - NEARBY * unit, x + NEARBY * unit] if beside else points
+
+
 def slopes_at_steps(
     movable: Movable, scheme: Scheme, which: Array, steps: Sequence[float | Array]
 ) -> list[Slopes]:
@@ -88,8 +98,7 @@ def slopes_at_steps(
     """
 
     def points() -> list[Array]:
-        x, unit = movable.position[which], movable.unit[which]
-        return [x + offset * (step * unit) for step in steps for offset in scheme.offsets]
+        return [point for step in steps for point in points_at(movable, scheme, which, step)]
 
     move = movable.spread.mover(movable, which, points)
     return [slopes_at(movable, scheme, which, step, move) for step in steps]

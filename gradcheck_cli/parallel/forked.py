@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from gradcheck_cli.moving.objective import NetworkObjective
-from gradcheck_cli.numerical.objective import ALONE, Movable, Move, Points
+from gradcheck_cli.numerical.objective import ALONE, Movable, Move, Points, together_if_few
 from gradcheck_cli.parallel.clock import Clock, cores
 from gradcheck_cli.spec.check import Jobs
 from gradcheck_cli.types import Array
@@ -110,7 +110,7 @@ class Forked:
         return np.frombuffer(mmap.mmap(-1, length), dtype=dtype, count=size)
 
     def mover(self, movable: Movable, which: Array, points: Points) -> Move:
-        return movable.move
+        return together_if_few(movable, which, points)
 
     def __call__(self, batch: Callable[[int], int], starts: Sequence[int]) -> Iterator[int]:
         began = self.clock().processor

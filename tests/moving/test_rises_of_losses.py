@@ -13,7 +13,7 @@ from gradcheck_cli import InputError
 from gradcheck_cli.network.activations import ACTIVATIONS
 from gradcheck_cli.network.losses import LOSSES
 from gradcheck_cli.numerical.estimate import differentiate
-from gradcheck_cli.numerical.objective import RisingMovable
+from gradcheck_cli.numerical.objective import can_rise
 from gradcheck_cli.numerical.schemes import SCHEMES
 from gradcheck_cli.numerical.slopes import RISE, slopes_by_rises
 from gradcheck_cli.types import EPS
@@ -64,7 +64,7 @@ def test_slopes_from_rises_are_as_exact_as_their_bounds_say(activation, loss):
     problem = finite_network(np.random.default_rng(seed_of(activation, loss)), activation, loss)
     for layer in ("hidden1", "output"):
         units, wide = (units_of(each, layer) for each in (problem.objective, problem.objective.widest))
-        assert isinstance(units, RisingMovable)
+        assert can_rise(units)
         slopes, exact = slopes_by_rises(units, np.arange(len(units.position))), exact_slopes(wide)
         known = np.isfinite(slopes.value) & ~slopes.crossed
         off = np.abs(slopes.value - exact)[known].astype(float)
@@ -118,7 +118,7 @@ def test_a_unit_that_is_off_has_a_slope_of_exactly_0():
 )
 def test_a_network_with_a_function_that_has_no_rise_is_differenced_as_before(layers, loss):
     problem = problem_of(*layers, loss=loss, samples=7)
-    assert not isinstance(units_of(problem.objective, "hidden1"), RisingMovable)
+    assert not can_rise(units_of(problem.objective, "hidden1"))
 
 
 class Lying:

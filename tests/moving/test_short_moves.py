@@ -105,6 +105,18 @@ def test_a_unit_that_is_off_changes_nothing_and_is_silent():
     np.testing.assert_array_equal(moved.losses, problem.objective.losses[off % 9])
 
 
+@pytest.mark.parametrize("of", [lambda at: units_of(at, "hidden1"), lambda at: at.entries("hidden1.weight")])
+def test_short_and_long_steps_in_one_call_are_evaluated_as_if_alone(of):
+    problem = problem_of((5, "tanh"), (3, "identity"), samples=7)
+    moves = of(problem.objective)
+    which, far = np.tile([2, 9], 4), np.array([0, 0, 1, 1, 1, 0, 0, 1], dtype=bool)
+    to = moves.position[which] + np.where(far, 0.25, STEP) * moves.unit[which]
+    together = moves.move(which, to)
+    for each in (far, ~far):
+        for one, other in zip(together, moves.move(which[each], to[each]), strict=True):
+            np.testing.assert_array_equal(one[each], other)
+
+
 def test_a_layer_below_two_normalisations_is_left_to_whole_batches():
     problem = problem_of((5, "tanh"), NORMED, NORMED, (3, "identity"), samples=7)
     near = [units_of(problem.objective, f"hidden{i}").near.plain for i in (1, 2, 3)]

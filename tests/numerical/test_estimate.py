@@ -5,7 +5,7 @@ import pytest
 
 from gradcheck_cli.numerical.confirm import confirm
 from gradcheck_cli.numerical.estimate import certify, differentiate
-from gradcheck_cli.numerical.objective import ALONE, Moved
+from gradcheck_cli.numerical.objective import ALONE, FEW, Moved
 from gradcheck_cli.numerical.schemes import SCHEMES
 
 ADAPTIVE = SCHEMES["adaptive"]
@@ -114,6 +114,15 @@ def test_certifying_takes_two_steps_confirming_one_and_the_whole_ladder_all():
     assert few.calls == 12 + 3 * 2 + 1  # plus one unperturbed, for the noise
     differentiate(whole, ADAPTIVE)
     assert whole.calls == 3 * 2 * len(ADAPTIVE.ladder)
+
+
+def test_all_steps_of_few_numbers_are_evaluated_in_one_call():
+    points = np.linspace(-2, 2, FEW // 4)
+    together, apart = Function(np.tanh, points), Function(np.tanh, points, batch=len(points))
+    one, other = certify(together, ADAPTIVE), certify(apart, ADAPTIVE)
+    assert (together.calls, apart.calls) == (1, 4)
+    np.testing.assert_array_equal(one.value, other.value)
+    np.testing.assert_array_equal(one.error, other.error)
 
 
 def confirmed(function, position, kinks=()):
