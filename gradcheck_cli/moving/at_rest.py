@@ -22,8 +22,7 @@ from gradcheck_cli.network.graph import INPUT, heard, run
 from gradcheck_cli.network.loss_rounding import loss_and_rounding
 from gradcheck_cli.network.network import Activity, Network, sample_losses
 from gradcheck_cli.network.rounding import errors_from
-from gradcheck_cli.network.step import Arrays, Inputs
-from gradcheck_cli.network.steps.pointwise import Pointwise
+from gradcheck_cli.network.step import Arrays, Inputs, SeparatelyRounded
 from gradcheck_cli.numerical.objective import ALONE, Moved, Spread
 from gradcheck_cli.types import EPS, Array
 
@@ -366,14 +365,19 @@ class AtRest:
     def _error(self, i: int, inputs: Inputs, errors: Inputs) -> Array:
         """Return a bound on the error of the output of node i, given the errors of its inputs."""
         step = self.graph.nodes[i].step
-        if isinstance(step, Pointwise):
-            return step.carried(inputs[0], errors[0], NUDGED) + self._own_error(i, step, inputs[0])
+        if isinstance(step, SeparatelyRounded):
+            return step.carried(self.own[i], inputs, errors, NUDGED) + self.error_if_moved(i)
         return step.error(self.own[i], inputs, self.values[i + 1], errors, NUDGED)
 
-    def _own_error(self, i: int, step: Pointwise, y: Array) -> Array:
-        """Return the activation's own rounding error, which is cached because it takes long to compute."""
+    def error_if_moved(self, i: int) -> Array:
+        """Return a bound on the rounding error of node i after a parameter's entry is perturbed.
+
+        The bound is in `NUDGED` arithmetic, and it is cached because it takes long to compute.
+        """
         if i not in self._own_errors:
-            self._own_errors[i] = step.own_error(y, NUDGED)
+            node = self.graph.nodes[i]
+            at_rest = self.own[i], tuple(self.values[k] for k in node.inputs), self.values[i + 1]
+            self._own_errors[i] = node.step.error_if_moved(*at_rest, NUDGED)
         return self._own_errors[i]
 
 

@@ -88,10 +88,7 @@ class EntryMoves(Moves):
     @property
     def _own_rounding(self) -> Array:
         """The rounding error of the step's output for exact inputs, in units of machine epsilon."""
-        step, p = self.objective.graph.nodes[self._node].step, self.objective.own[self._node]
-        error = step.error_if_moved(p, self._inputs, self.objective.values[self.at], NUDGED)
-        rounding: Array = error / NUDGED.eps
-        return rounding
+        return self.objective.error_if_moved(self._node) / NUDGED.eps
 
     def _move_far(self, which: Array, to: Array) -> Moved:
         node, own = self.objective.graph.nodes[self._node], self.objective.own[self._node]

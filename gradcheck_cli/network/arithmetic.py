@@ -52,7 +52,12 @@ class Arithmetic:
         terms: the sum of the terms' absolute values.
         total: the sum itself.
         """
-        error: Array = self.eps * (terms + max(np.sqrt(count), count / 16.0) * np.abs(total))
+        error: Array = self.eps * terms + self.accumulated(total, count)
+        return error
+
+    def accumulated(self, total: Array, count: int) -> Array:
+        """Return the part of the bound in `summed` that is due to partial sums of one sign."""
+        error: Array = self.eps * max(np.sqrt(count), count / 16.0) * np.abs(total)
         return error
 
 
@@ -67,9 +72,8 @@ class Nudged(Arithmetic):
     times the size of its terms, because numpy does the summing.
     """
 
-    def summed(self, terms: Array, total: Array, count: int) -> Array:
-        error: Array = self.eps * terms
-        return error
+    def accumulated(self, total: Array, count: int) -> Array:
+        return np.zeros(1)
 
 
 NUDGED = Nudged(eps=2.0**-40, tiny=0.0, others_formulas=False)

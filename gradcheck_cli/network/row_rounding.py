@@ -79,8 +79,18 @@ class ActivationRounding:
 
     def derivative(self, row: ActivationRow, z: Array, z_error: Array, eps: float) -> Array:
         """Return a bound on the error of ∂a/∂z, with the shape of ∂a/∂z."""
-        carried = largest_change(row.derivative, z, z_error, row.coupled, row.pieces)
-        error = carried + eps * own_rounding(row.derivative, z)
+        return self._of_slope(row, z, row.derivative(z), z_error, eps)
+
+    def own_slope(self, row: ActivationRow, z: Array, slope: Array) -> Array:
+        """Return a bound on the rounding error of ∂a/∂z at an exact z, in units of machine epsilon.
+
+        slope: ∂a/∂z.
+        """
+        return own_rounding(row.derivative, z)
+
+    def _of_slope(self, row: ActivationRow, z: Array, slope: Array, z_error: Array, eps: float) -> Array:
+        carried = largest_change(row.derivative, z, z_error, row.coupled, row.pieces, slope)
+        error = carried + eps * self.own_slope(row, z, slope)
         # The error of a (1 − a) and the like is the rounding error of numbers near 1.
         error = error + eps if row.bounded else error
         if row.absolute is None:
@@ -94,8 +104,9 @@ class ActivationRounding:
         """Return a bound on the error of δ = ∂L/∂a · ∂a/∂z, (…, units)."""
         size = np.abs(dL_da)
         if not row.coupled:
-            slope = np.abs(row.derivative(z))
-            return dL_da_error * slope + size * (self.derivative(row, z, z_error, eps) + eps * slope)
+            slope = row.derivative(z)
+            error = self._of_slope(row, z, slope, z_error, eps) + eps * np.abs(slope)
+            return dL_da_error * np.abs(slope) + size * error
         carried = largest_change(lambda moved: row.vjp(moved, dL_da), z, z_error, True, row.pieces)
         terms = (FUNCTION_ULPS + np.sqrt(z.shape[-1])) * self.at_most(row, z, size)
         own = np.maximum(terms, own_rounding(lambda z: row.vjp(z, dL_da.astype(z.dtype)), z))
@@ -112,10 +123,16 @@ class ActivationRounding:
 
 
 class CloseRounding(ActivationRounding):
-    """Bounds for an activation that is exact to a few units in the last place, such as tanh."""
+    """Bounds for an activation that is exact to a few units in the last place, such as tanh.
+
+    The same holds for its slope.
+    """
 
     def own_value(self, row: ActivationRow, z: Array) -> Array:
         return FUNCTION_ULPS * np.abs(row.value(z))
+
+    def own_slope(self, row: ActivationRow, z: Array, slope: Array) -> Array:
+        return FUNCTION_ULPS * np.abs(slope)
 
 
 class SoftmaxRounding(CloseRounding):

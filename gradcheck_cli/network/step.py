@@ -308,7 +308,38 @@ class Step:
         return tuple(np.full(each, bool(above.any())) for each in features)
 
 
-__all__ = ["Arrays", "Couples", "Inputs", "Known", "Sides", "Step", "UnfitError", "Upstream", "columns"]
+class SeparatelyRounded:
+    """A step whose error bound is the sum of its own rounding error and of what its inputs' errors cause."""
+
+    def own_error(self, p: Arrays, inputs: Inputs, output: Array, arithmetic: Arithmetic) -> Array:
+        """Return a bound on the rounding error of the output if the inputs are exact."""
+        raise NotImplementedError
+
+    def carried(self, p: Arrays, inputs: Inputs, errors: Inputs, arithmetic: Arithmetic) -> Array:
+        """Return a bound on the error of the output that the inputs' errors cause, broadcast to its shape."""
+        raise NotImplementedError
+
+    def error(
+        self, p: Arrays, inputs: Inputs, output: Array, errors: Inputs, arithmetic: Arithmetic
+    ) -> Array:
+        return self.carried(p, inputs, errors, arithmetic) + self.own_error(p, inputs, output, arithmetic)
+
+    def error_if_moved(self, p: Arrays, inputs: Inputs, output: Array, arithmetic: Arithmetic) -> Array:
+        return self.own_error(p, inputs, output, arithmetic)
+
+
+__all__ = [
+    "Arrays",
+    "Couples",
+    "Inputs",
+    "Known",
+    "SeparatelyRounded",
+    "Sides",
+    "Step",
+    "UnfitError",
+    "Upstream",
+    "columns",
+]
 
 
 def columns(array: Array, channel: int) -> Array:

@@ -25,14 +25,14 @@ from gradcheck_cli.network.arithmetic import Arithmetic
 from gradcheck_cli.network.factors import Channels, Factors, Ones, Rows
 from gradcheck_cli.network.formulas import Argument, Formulas
 from gradcheck_cli.network.part import Input, Part, Resting, Risen, only
-from gradcheck_cli.network.step import Arrays, Inputs, Known, Step, Upstream, columns
+from gradcheck_cli.network.step import Arrays, Inputs, Known, SeparatelyRounded, Step, Upstream, columns
 from gradcheck_cli.network.sums import sum_error
 from gradcheck_cli.network.windows import Windows
 from gradcheck_cli.types import Array, Shape
 
 
 @dataclass(frozen=True)
-class Convolution(Step):
+class Convolution(SeparatelyRounded, Step):
     """A convolution over any number of position axes.
 
     The parameters are `weight`, (channels, in / groups, *kernel), and `bias`, (channels,).
@@ -165,38 +165,31 @@ class Convolution(Step):
             there += windows[(slice(None), slice(None), *index)]
         return self.windows.cropped(padded)
 
-    def error(
-        self, p: Arrays, inputs: Inputs, output: Array, errors: Inputs, arithmetic: Arithmetic
-    ) -> Array:
+    def own_error(self, p: Arrays, inputs: Inputs, output: Array, arithmetic: Arithmetic) -> Array:
         w = np.abs(p["weight"])
         terms = self.convolved(np.abs(inputs[0]), w) + np.abs(self._spread(p["bias"]))
-        carried = self.convolved(errors[0], w) + arithmetic.input_eps * terms
-        return carried + arithmetic.summed(terms, output, w[0].size)
+        return arithmetic.input_eps * terms + arithmetic.summed(terms, output, w[0].size)
+
+    def carried(self, p: Arrays, inputs: Inputs, errors: Inputs, arithmetic: Arithmetic) -> Array:
+        return self.convolved(errors[0], np.abs(p["weight"])) if errors[0].any() else np.zeros(1)
 
     def vjp_error(
         self, p: Arrays, known: Known, upstream: Upstream, arithmetic: Arithmetic
     ) -> tuple[tuple[Upstream, ...], dict[str, Array]]:
         delta, error, hidden = upstream.value, upstream.error, np.maximum(upstream.hidden, 0.0)
         (x,), (x_error,), size = known.inputs, known.input_errors, np.abs(delta) + hidden
-        rows, w = self.patches(x), p["weight"]
-        of_weight = (
-            self.over_rows(error, np.abs(rows))
-            + self.over_rows(size + error, self.patches(x_error))
-            + arithmetic.summed(
-                self.over_rows(size, np.abs(rows)), self.over_rows(delta, rows), len(x) * rows.shape[-2]
-            )
-            + arithmetic.tiny
-        )
+        rows, w, w_size = self.patches(x), p["weight"], np.abs(p["weight"])
+        of_weight = self.over_rows(error + arithmetic.eps * size, np.abs(rows)) + arithmetic.tiny
+        of_weight += arithmetic.accumulated(self.over_rows(delta, rows), len(x) * rows.shape[-2])
+        if x_error.any():
+            of_weight += self.over_rows(size + error, self.patches(x_error))
         of_bias = sum_error(columns(delta, 0), columns(error, 0), arithmetic) + arithmetic.tiny
-        terms, handed = self.handed_down(size, np.abs(w), x.shape), self.handed_down(delta, w, x.shape)
-        carried = self.handed_down(error, np.abs(w), x.shape) + arithmetic.input_eps * terms
-        count = self.channels // self.groups * w[0, 0].size
-        below = Upstream(
-            handed,
-            carried + arithmetic.summed(terms, handed, count),
-            self.handed_down(hidden, np.abs(w), x.shape),
-        )
-        return (below,), {"weight": of_weight, "bias": of_bias}
+        handed = self.handed_down(delta, w, x.shape)
+        terms = error + (arithmetic.input_eps + arithmetic.eps) * size
+        handed_error = self.handed_down(terms, w_size, x.shape)
+        handed_error += arithmetic.accumulated(handed, self.channels // self.groups * w[0, 0].size)
+        may_hide = self.handed_down(hidden, w_size, x.shape) if hidden.any() else np.zeros(x.shape)
+        return (Upstream(handed, handed_error, may_hide),), {"weight": of_weight, "bias": of_bias}
 
     @property
     def has_rows(self) -> bool:

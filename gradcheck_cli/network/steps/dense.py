@@ -20,13 +20,13 @@ from gradcheck_cli.network.arithmetic import Arithmetic
 from gradcheck_cli.network.factors import Channels, Factors, Ones, Rows
 from gradcheck_cli.network.formulas import Argument, Formulas
 from gradcheck_cli.network.part import Input, Part, Resting, Risen, only
-from gradcheck_cli.network.step import Arrays, Inputs, Known, Step, Upstream
+from gradcheck_cli.network.step import Arrays, Inputs, Known, SeparatelyRounded, Step, Upstream
 from gradcheck_cli.network.sums import sum_error
 from gradcheck_cli.types import Array, Shape
 
 
 @dataclass(frozen=True)
-class Dense(Step):
+class Dense(SeparatelyRounded, Step):
     """A dense step.
 
     The parameters are `weight`, (units, inputs), and, unless `bias` is False, `bias`, (units,).
@@ -89,13 +89,12 @@ class Dense(Step):
         gradients = {"weight": rows.T @ a, "bias": rows.sum(axis=0)}
         return ((rows @ p["weight"]).reshape(inputs[0].shape),), self._own(gradients)
 
-    def error(
-        self, p: Arrays, inputs: Inputs, output: Array, errors: Inputs, arithmetic: Arithmetic
-    ) -> Array:
-        w = np.abs(p["weight"])
-        terms = product(np.abs(inputs[0]), w) + np.abs(self._bias(p))
-        carried = product(errors[0], w) + arithmetic.input_eps * terms
-        return carried + arithmetic.summed(terms, output, self.inputs)
+    def own_error(self, p: Arrays, inputs: Inputs, output: Array, arithmetic: Arithmetic) -> Array:
+        terms = product(np.abs(inputs[0]), np.abs(p["weight"])) + np.abs(self._bias(p))
+        return arithmetic.input_eps * terms + arithmetic.summed(terms, output, self.inputs)
+
+    def carried(self, p: Arrays, inputs: Inputs, errors: Inputs, arithmetic: Arithmetic) -> Array:
+        return product(errors[0], np.abs(p["weight"])) if errors[0].any() else np.zeros(1)
 
     def vjp_error(
         self, p: Arrays, known: Known, upstream: Upstream, arithmetic: Arithmetic
@@ -103,19 +102,17 @@ class Dense(Step):
         delta, error = _rows(upstream.value), _rows(upstream.error)
         hidden = np.maximum(_rows(upstream.hidden), 0.0)
         a, a_error = _rows(known.inputs[0]), _rows(known.input_errors[0])
-        size, a_h, w = np.abs(delta) + hidden, np.abs(a), p["weight"]
-        of_weight = (
-            error.T @ a_h
-            + (size + error).T @ a_error
-            + arithmetic.summed(size.T @ a_h, delta.T @ a, len(delta))
-            + arithmetic.tiny
-        )
+        size, w, w_size = np.abs(delta) + hidden, p["weight"], np.abs(p["weight"])
+        of_weight = (error + arithmetic.eps * size).T @ np.abs(a) + arithmetic.tiny
+        of_weight += arithmetic.accumulated(delta.T @ a, len(delta))
+        if a_error.any():
+            of_weight += (size + error).T @ a_error
         of_bias = sum_error(delta, error, arithmetic) + arithmetic.tiny
-        terms, handed = size @ np.abs(w), delta @ w
-        carried = error @ np.abs(w) + arithmetic.input_eps * terms
-        handed_error = carried + arithmetic.summed(terms, handed, self.units)
+        handed = delta @ w
+        handed_error = (error + (arithmetic.input_eps + arithmetic.eps) * size) @ w_size
+        handed_error += arithmetic.accumulated(handed, self.units)
         shape = known.inputs[0].shape
-        below = (handed, handed_error, hidden @ np.abs(w))
+        below = (handed, handed_error, hidden @ w_size if hidden.any() else np.zeros(handed.shape))
         gradients = self._own({"weight": of_weight, "bias": of_bias})
         return (Upstream(*(each.reshape(shape) for each in below)),), gradients
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 
@@ -14,7 +13,7 @@ from gradcheck_cli.network.arithmetic import Arithmetic
 from gradcheck_cli.network.formulas import Argument, Formulas
 from gradcheck_cli.network.local_curve import LocalCurve, is_near
 from gradcheck_cli.network.part import Input, Part, Resting, Risen, elementwise, only
-from gradcheck_cli.network.step import Arrays, Couples, Inputs, Known, Step, Upstream
+from gradcheck_cli.network.step import Arrays, Couples, Inputs, Known, SeparatelyRounded, Step, Upstream
 from gradcheck_cli.types import Array, Shape
 
 _A, _Z = (re.compile(rf"(?<![A-Za-z]){letter}(?![A-Za-z])") for letter in "az")
@@ -25,7 +24,7 @@ SAFETY = 3.0
 
 
 @dataclass(frozen=True)
-class Pointwise(Step):
+class Pointwise(SeparatelyRounded, Step):
     """An activation as a step: a row of `ACTIVATIONS`."""
 
     row: Activation
@@ -96,18 +95,12 @@ class Pointwise(Step):
     ) -> tuple[Inputs, dict[str, Array]]:
         return (self.row.vjp(inputs[0], upstream),), {}
 
-    def error(
-        self, p: Arrays, inputs: Inputs, output: Array, errors: Inputs, arithmetic: Arithmetic
-    ) -> Array:
-        return self.carried(inputs[0], errors[0], arithmetic) + self.own_error(inputs[0], arithmetic)
-
-    def carried(self, y: Array, y_error: Array, arithmetic: Arithmetic) -> Array:
-        """Return a bound on the error that an error of y causes in the output."""
-        carried: Array = self.row.rounding.value(self.row, y, y_error) + arithmetic.tiny
+    def carried(self, p: Arrays, inputs: Inputs, errors: Inputs, arithmetic: Arithmetic) -> Array:
+        carried: Array = self.row.rounding.value(self.row, inputs[0], errors[0]) + arithmetic.tiny
         return carried
 
-    def own_error(self, y: Array, arithmetic: Arithmetic) -> Array:
-        """Return a bound on the rounding error of the activation for an exact y."""
+    def own_error(self, p: Arrays, inputs: Inputs, output: Array, arithmetic: Arithmetic) -> Array:
+        (y,) = inputs
         own = self.row.rounding.own_value(self.row, y)
         if self.row.absolute is not None and arithmetic.others_formulas:
             own = own + self.row.absolute(y)
@@ -120,22 +113,27 @@ class Pointwise(Step):
         (y,), (y_error,), row = known.inputs, known.input_errors, self.row
         delta = row.vjp(y, upstream.value)
         # A rounding error that one side of a kink multiplies by 0 may count on the other side.
-        at_most = partial(self._at_most, y, y_error)
+        at_most = self._at_most(y, y_error)
         hidden = at_most(np.abs(upstream.value) + upstream.hidden) - np.abs(delta)
         error = row.rounding.delta(row, y, y_error, upstream.value, upstream.error, arithmetic.eps)
         error = np.maximum(error + arithmetic.tiny, at_most(upstream.error))
         return (Upstream(delta, error, hidden),), {}
 
-    def _at_most(self, y: Array, y_error: Array, sizes: Array) -> Array:
-        """Return the largest |∂L/∂z| for |∂L/∂a| up to `sizes`, on both sides of each kink that z may cross.
+    def _at_most(self, y: Array, y_error: Array) -> Callable[[Array], Array]:
+        """Return a function of sizes: the largest |∂L/∂z| for |∂L/∂a| up to these sizes.
+
+        The largest is taken over both sides of each kink that z may cross.
 
         y, y_error: the argument z of the activation, and a bound on its error.
         """
         # A z of exactly 0 is on the kink even without an error: code may take either slope.
         reach = SAFETY * y_error + np.finfo(np.float64).tiny if self.row.pieces else None
         sides = [y] if reach is None else [y, y - reach, y + reach]
-        largest: Array = np.maximum.reduce([self.row.rounding.at_most(self.row, z, sizes) for z in sides])
-        return largest
+        if not self.row.coupled:
+            steepest = np.maximum.reduce([np.abs(self.row.derivative(z)) for z in sides])
+            return lambda sizes: sizes * steepest
+        of_side = self.row.rounding.at_most
+        return lambda sizes: np.maximum.reduce([of_side(self.row, z, sizes) for z in sides])
 
     def heard(self, p: Arrays, features: tuple[Shape, ...], above: Array) -> tuple[Array, ...]:
         return super().heard(p, features, above) if self.row.coupled else (above,)
