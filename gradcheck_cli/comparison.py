@@ -93,8 +93,9 @@ class Comparison(Judged):
     def worst_wrong(self) -> Array:
         """A mask of the worst entry if it is wrong and its numerical value is too rough to display."""
         mask = np.zeros(self.shape, dtype=bool)
-        if self.wrong.any():
-            mask[self.worst(1)[0].index] = True
+        if not self.wrong.any():
+            return mask
+        mask[self.worst(1)[0].index] = True
         return mask & ~(self.error <= SHOWN * np.abs(self.numerical))
 
     # --- the tensor as a whole -----------------------------------------------------------------------------

@@ -213,12 +213,12 @@ class Judged:
         with np.errstate(invalid="ignore"):
             return self._own_tolerance + self.rounding
 
-    @property
+    @cached_property
     def _own_tolerance(self) -> Array:
         """The part of the tolerance that the user sets: rtol · max(|a|, |n|) + atol."""
         return self.rtol * self.scale + self.atol
 
-    @property
+    @cached_property
     def bar(self) -> Array:
         """The error bar of each numerical value: three times its estimated error."""
         return ERROR_BARS * self.error
@@ -279,8 +279,10 @@ class Judged:
         example is φ' = 1 − tanh² far in its tail. In these two cases, the analytic value and its rounding
         must be small next to the largest entry anywhere. In the third case, both values vanish next to it.
         """
-        bar, size = self.bar, np.abs(self.numerical)
         within_rounding = np.abs(self.analytic) <= self.rounding
+        if not within_rounding.any():
+            return within_rounding
+        bar, size = self.bar, np.abs(self.numerical)
         both = (size <= bar) & (bar <= TRIFLE * np.minimum(self._compared_with, self.largest))
         nothing = size + bar <= FAR_BELOW * self.rounding
         limited = np.isfinite(self.rounding) & (self.rounding <= SAYS_NOTHING * self.largest)
@@ -342,6 +344,8 @@ class Judged:
 
         Such entries are the unresolved ones, and the zeros that are known only roughly.
         """
+        if not self.zero.any():
+            return self.unresolved
         return self.unresolved | (self.zero & (self.bar > self.rounding))
 
     @property
@@ -351,6 +355,8 @@ class Judged:
         Such entries are the unresolved ones, the zeros whose error is too large, and the zeros that may be
         more than noise.
         """
+        if not self.zero.any():
+            return self.unresolved
         is_rough = self.error > KNOWN_TO_BE_A_TRIFLE * TRIFLE * self._compared_with
         is_visible = np.minimum(self.bar, self._terms) > self._vanishing
         stands_out = is_visible & (np.abs(self.numerical) > STANDS_OUT * self.bar)
@@ -359,6 +365,8 @@ class Judged:
     @property
     def doubtful(self) -> Array:
         """A mask of the entries that are wrong by only a small margin and therefore need a closer look."""
+        if not self.wrong.any():
+            return self.wrong
         by_far = self.difference > self.tolerance + BY_FAR * self.bar
         return self.wrong & ~by_far & np.isfinite(self.analytic)
 
