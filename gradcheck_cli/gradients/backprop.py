@@ -23,15 +23,22 @@ def read(source: Backprop, problem: Problem) -> Analytic:
     fault, not a gradient.
     """
     dtype, whole = problem.dtype, problem.with_shifts(problem.checked_values)
-    parameters = {name: value.astype(dtype) for name, value in whole.parameters.items()}
-    x, target = problem.x.astype(dtype), problem.target.astype(dtype)
     with np.errstate(all="ignore"):  # numbers that are not finite are refused
-        refuse_overflow(NetworkObjective(whole.network, parameters, x, target))
-        values = gradients(whole.network, parameters, x, target)
+        at = whole.objective if dtype == np.float64 else _narrow(whole, dtype)
+        refuse_overflow(at)
+        values = gradients(at.network, at.parameters, at.x, at.target, at.values)
     checked = {name: values[name] for name in (*problem.checked, *problem.checked_values)}
     _refuse_infinite(checked, dtype)
     origin = "backprop" if dtype == np.float64 else f"backprop in {dtype.name}"
     return Analytic(checked, dict.fromkeys(checked, dtype), origin)
+
+
+def _narrow(problem: Problem, dtype: np.dtype[np.floating]) -> NetworkObjective:
+    """Return the network with its forward pass in another floating-point type."""
+    parameters = {name: value.astype(dtype) for name, value in problem.parameters.items()}
+    return NetworkObjective(
+        problem.network, parameters, problem.x.astype(dtype), problem.target.astype(dtype)
+    )
 
 
 def _refuse_infinite(values: Mapping[str, Array], dtype: np.dtype[np.floating]) -> None:

@@ -78,7 +78,7 @@ class Convention:
 class AtRest:
     """A network at fixed parameters and data, which can be evaluated with perturbations.
 
-    values: x and the output of every step, each (N, *features), for N samples.
+    values: x and the output of every step, each (N, *features), for N samples; computed if not given.
     losses: the loss of every sample, (N,).
     spread: the way to distribute batches of perturbations.
     block: the size of the largest temporary array of a batch, in bytes.
@@ -97,6 +97,7 @@ class AtRest:
         target: Array,
         arithmetic: Arithmetic = FLOAT64,
         convention: Convention | None = None,
+        values: tuple[Array, ...] | None = None,
     ) -> None:
         keep_freed_memory()
         self.network = network
@@ -111,7 +112,7 @@ class AtRest:
         self.roundings_if_added: dict[int, Array] = {}
         self.roundings_if_moved: dict[int, Array] = {}
         self.block = BLOCK_BYTES
-        self.values: tuple[Array, ...] = run(network.graph, parameters, x)
+        self.values: tuple[Array, ...] = run(network.graph, parameters, x) if values is None else values
         self.losses: Array = sample_losses(network, self.output, target)
 
     @property

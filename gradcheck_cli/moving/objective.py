@@ -311,4 +311,4 @@ class NetworkObjective(AtRest):
 
     def _under(self, convention: Convention) -> NetworkObjective:
         at = (self.network, self.parameters, self.x, self.target, self.arithmetic)
-        return NetworkObjective(*at, convention)
+        return NetworkObjective(*at, convention, self.values)

@@ -231,9 +231,18 @@ def backprop(network: Network, parameters: Arrays, x: Array, target: Array) -> I
         yield ChainRule(layer, upstream[at.a], y, upstream[at.y], delta, values[at.input], gradients)
 
 
-def gradients(network: Network, parameters: Arrays, x: Array, target: Array) -> dict[str, Array]:
-    """Return the gradient of every parameter, in that parameter's shape, with the penalties included."""
-    values = run(network.graph, parameters, x)
+def gradients(
+    network: Network,
+    parameters: Arrays,
+    x: Array,
+    target: Array,
+    values: tuple[Array, ...] | None = None,
+) -> dict[str, Array]:
+    """Return the gradient of every parameter, in that parameter's shape, with the penalties included.
+
+    values: x and the output of every step, if they are known already.
+    """
+    values = run(network.graph, parameters, x) if values is None else values
     dL_dout = network.coefficient * network.loss.gradient(values[-1], target)
     found: dict[str, Array] = {}
     for at_node in sweep(network.graph, parameters, values, dL_dout):

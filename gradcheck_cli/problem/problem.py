@@ -87,6 +87,8 @@ class Problem:
 
         values: the index of each value, by the name of its shift.
         """
+        if not values:
+            return self
         network, parameters = shifted(self.network, self.parameters, len(self.x), values)
         return replace(self, network=network, parameters=parameters)
 
@@ -103,8 +105,9 @@ class Problem:
         """
         coarsest = max(dtypes, key=lambda dtype: precision_of(dtype).eps, default=np.dtype(np.float64))
         arithmetic = Arithmetic.of(coarsest, held=self.dtype)
+        at, values = (self.network, self.parameters, self.x, self.target), self.objective.values
         with np.errstate(all="ignore"):
-            return NetworkObjective(self.network, self.parameters, self.x, self.target, arithmetic)
+            return NetworkObjective(*at, arithmetic, values=values)
 
 
 def build_problem(spec: Spec, own: OwnParameters | None = None) -> Problem:
