@@ -15,7 +15,7 @@ from functools import cached_property
 import numpy as np
 
 from gradcheck_cli.network.rise import length
-from gradcheck_cli.types import Array
+from gradcheck_cli.types import EPS, Array
 
 RADIUS = 2.0**-6
 """The longest change d of an argument for which a polynomial is used."""
@@ -56,7 +56,7 @@ class LocalCurve:
             in a shape that broadcasts to theirs.
         """
         rise, size = np.empty_like(d), max(1, _BLOCK * len(d) // max(1, d.size))
-        *lower, highest = self._each
+        *lower, highest = self._each[: _terms(length(d))]
         for start in range(0, len(d), size):
             part = slice(start, start + size)
             total = pick(highest, part) * d[part]
@@ -66,6 +66,11 @@ class LocalCurve:
             total += pick(lower[0], part)
             np.multiply(total, d[part], out=rise[part])
         return rise
+
+
+def _terms(longest: float) -> int:
+    """Return the number of terms that changes up to a length need. All further terms are below rounding."""
+    return next((k for k in range(2, len(_POINTS)) if longest ** (k + 1) < EPS / 2.0), len(_POINTS))
 
 
 def is_near(d: Array) -> bool:

@@ -66,7 +66,7 @@ def together_if_few(movable: Movable, which: Array, points: Points) -> Move:
     if len(which) * len(to) > min(FEW, movable.batch) or any(np.iscomplexobj(point) for point in to):
         return movable.move
     moved = movable.move(np.tile(which, len(to)), np.concatenate(to))
-    each = zip(*(np.split(part, len(to)) for part in moved), strict=True)
+    each = zip(*(part.reshape(len(to), -1, *part.shape[1:]) for part in moved), strict=True)
     return lambda *_: Moved(*next(each))
 
 

@@ -200,7 +200,7 @@ def _samples(spec: Spec, described: NetworkSpec, network: Network) -> tuple[Batc
 
 def _held_by(dtype: np.dtype[np.floating], array: Array) -> Array:
     with np.errstate(over="ignore"):
-        return np.ascontiguousarray(array.astype(dtype).astype(np.float64))
+        return np.ascontiguousarray(array.astype(dtype, copy=False).astype(np.float64, copy=False))
 
 
 def _weighted(target: Array, labels: Array | None, loss: LossSpec) -> tuple[Array, float]:

@@ -13,9 +13,10 @@ SMOOTH = [row for row in ACTIVATIONS.values() if row.pieces is None and not row.
 
 @pytest.mark.parametrize("row", SMOOTH, ids=lambda row: row.name)
 @pytest.mark.parametrize("size", [0.1, 1.0, 5.0, 40.0])
-def test_rises_are_exact_to_the_rounding_of_the_activation(row, size):
+@pytest.mark.parametrize("longest", [RADIUS, 2.0**-9, 2.0**-11, 2.0**-20])
+def test_rises_are_exact_to_the_rounding_of_the_activation(row, size, longest):
     rng, value = np.random.default_rng(3), row.with_options().value
-    z, d = size * rng.normal(size=(2, 300)), RADIUS * rng.uniform(-1.0, 1.0, size=(2, 300))
+    z, d = size * rng.normal(size=(2, 300)), longest * rng.uniform(-1.0, 1.0, size=(2, 300))
     found = LocalCurve.of(value, z).rise(lambda array, part: array[part], d)
     wide = z.astype(np.longdouble)
     exact = value(wide + d) - value(wide)
