@@ -46,9 +46,14 @@ POISSON = Rise(
 
 
 def _cross_entropy_at_rest(a: Array, target: Array) -> AtRest:
-    """Return the probabilities of the outputs, the target, and a mask of each sample's likeliest label."""
-    labelled = np.arange(a.shape[-1]) == target.argmax(axis=-1)[..., None]
-    return softmax(a), np.broadcast_to(target, a.shape), labelled.astype(np.float64)
+    """Return the probabilities of the outputs, the target, and a mask of each sample's likeliest label.
+
+    The last two arrays are the target without these labels, and its sum over the outputs.
+    """
+    target = np.broadcast_to(target, a.shape)
+    labelled = (np.arange(a.shape[-1]) == target.argmax(axis=-1)[..., None]).astype(np.float64)
+    total = np.broadcast_to(target.sum(axis=-1, keepdims=True), a.shape)
+    return softmax(a), target, labelled, target * (1.0 - labelled), total
 
 
 def _cross_entropy_rise(at_rest: AtRest, d: Array) -> Array:
@@ -58,15 +63,15 @@ def _cross_entropy_rise(at_rest: AtRest, d: Array) -> Array:
     subtracted from all changes, and the term of the label in the sum over k does not change. Then nothing
     cancels, even if the label has nearly all the probability.
     """
-    p, target, labelled = at_rest
+    p, _, labelled, others, total = at_rest
     d = d - row_sums(d * labelled)[..., None]
-    linear = row_sums(target * d)
+    linear = row_sums(others * d) if others.any() else 0.0
     sums = LOG1P(row_sums(p * EXPM1(d)))
-    return target.sum(axis=-1) * sums - linear
+    return total[..., 0] * sums - linear
 
 
 def _cross_entropy_sizes(at_rest: AtRest) -> Array:
-    p, target, labelled = at_rest
+    p, target, labelled, *_ = at_rest
     others = (target.sum(axis=-1, keepdims=True) * p + np.abs(target)) * (1.0 - labelled)
     return others + labelled * others.sum(axis=-1, keepdims=True)
 
