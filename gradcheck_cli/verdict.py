@@ -71,10 +71,7 @@ EXCUSABLE = 1e-5
 """A tensor is unresolved if an undecided entry's error may exceed this share of the largest entry."""
 
 EXCUSED_BY_ROUNDING = 1e-4
-"""Rounding can excuse an undecided entry's error up to this share of the tensor's largest entry.
-
-Larger rounding bounds are capped at this share.
-"""
+"""Rounding can excuse an undecided entry's error up to this share of the tensor's largest entry."""
 
 EXCUSED_EPS = 2.0
 """The same share in units of ε, for types so narrow that this is more."""
@@ -195,8 +192,7 @@ class Judged:
     def relative_error(self) -> Array:
         """The relative error |a − n| / max(|a|, |n|) of each entry, with 0/0 = 0.
 
-        Here a is the analytic value, and n is the numerical value. The error is infinite if a is not finite,
-        and NaN if only n is unknown.
+        The error is infinite if a is not finite, and NaN if only n is unknown.
         """
         with np.errstate(invalid="ignore", divide="ignore"):
             ratio = self.difference / self.scale
@@ -205,11 +201,7 @@ class Judged:
 
     @cached_property
     def tolerance(self) -> Array:
-        """The largest difference that is allowed for a correct gradient.
-
-        The tolerance is rtol · max(|a|, |n|) + atol + rounding, for the analytic value a and the numerical
-        value n of an entry.
-        """
+        """The largest difference allowed for a correct gradient: rtol · max(|a|, |n|) + atol + rounding."""
         with np.errstate(invalid="ignore"):
             return self._own_tolerance + self.rounding
 
