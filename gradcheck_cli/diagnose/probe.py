@@ -50,9 +50,20 @@ class Trial:
         """The values at which to try the mistake's unknown. Gradients are affine in the unknown."""
         return (0.0, 1.0) if self.variant.wrong.unknown else (0.0,)
 
-    @cached_property
+    @property
     def handed(self) -> list[Handed]:
         """The results of the wrong `vjp`, one for each value of the unknown to which the mistake applies."""
+        handed, is_read = self._watched
+        if is_read:
+            self.visit.at.found.notice()
+        return handed
+
+    @cached_property
+    def _watched(self) -> tuple[list[Handed], bool]:
+        """The results of the wrong `vjp`, and whether they depend on the author's gradients."""
+        return self.visit.at.found.watched(self._handed)
+
+    def _handed(self) -> list[Handed]:
         every = (self.variant.backward(self.visit, value) for value in self.unknowns)
         return [each for each in every if each is not None]
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from diagnose.alone import alone, exact
+from diagnose.alone import alone, exact, why_alone
 from diagnose.graphs import why_drawn
 
 from gradcheck_cli.diagnose.memory import FORGETFUL, Lasting, Memory, Watched
@@ -30,6 +30,16 @@ def test_diagnoses_that_share_a_memory_say_the_same_as_diagnoses_that_do_not(kin
         found = {name: matrix(plant.gradients[name]) for name in of.parameters}
         together, apart = (why_drawn(of, found, right, most=1, memory=each) for each in (memory, FORGETFUL))
         assert together == apart
+
+
+def test_a_mask_that_one_gradient_shows_does_not_explain_the_next():
+    of, memory = alone([{"units": 4}, DROPOUT], 6, seed=14), Lasting()
+    (mask,) = (node.step.mask for node in of.network.graph.nodes if hasattr(node.step, "mask"))
+    for by in (1, 2, 3):
+        delta = of.target * np.roll(mask, by)
+        found = {"hidden1.weight": delta.T @ of.x, "hidden1.bias": delta.sum(axis=0)}
+        (answer, *_) = why_alone(of, found, most=1, memory=memory).answers
+        assert [cause.kind for cause in answer.causes] == ["dropout: mask drawn again"]
 
 
 def read_any(found: Watched) -> Array:
