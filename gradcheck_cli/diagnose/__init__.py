@@ -45,6 +45,7 @@ def diagnose(
     in_out: bool = False,
     loss: float | None = None,
     memory: Memory = FORGETFUL,
+    most: int = MOST,
 ) -> Diagnosis:
     """Return a diagnosis of the wrong gradients.
 
@@ -57,8 +58,9 @@ def diagnose(
         column here.
     loss: the author's loss, if known.
     memory: the results that diagnoses of this problem share.
+    most: the largest number of simultaneous mistakes to search for in a network's backprop.
     """
-    found = _diagnosed(comparisons, problem, is_its_loss, samples, without, loss, memory)
+    found = _diagnosed(comparisons, problem, is_its_loss, samples, without, loss, memory, most)
     return turned(found) if in_out else found
 
 
@@ -70,21 +72,22 @@ def _diagnosed(
     without: frozenset[str],
     loss: float | None,
     memory: Memory,
+    most: int,
 ) -> Diagnosis:
     if problem is None:
         return diagnose_arrays(comparisons, samples, without)
     parameters = [c for c in comparisons if c.name in problem.network.shapes]
     of_inputs = [c for c in comparisons if c.name == INPUTS and is_its_loss]
     if of_inputs and not (has_rows(problem) and _any_wrong(parameters)):
-        found = _with_inputs(problem, [*parameters, *of_inputs], without)
+        found = _with_inputs(problem, [*parameters, *of_inputs], without, memory, most)
         if found.answers or _any_wrong(parameters):
             return found
     if not _any_wrong(parameters) and len(parameters) < len(comparisons):
         return diagnose_values(comparisons, problem)
-    found = _of_parameters(problem, parameters, is_its_loss, samples, without, loss, memory)
+    found = _of_parameters(problem, parameters, is_its_loss, samples, without, loss, memory, most)
     if found.answers or not _any_wrong(of_inputs):
         return found
-    whole = _with_inputs(problem, [*parameters, *of_inputs], without)
+    whole = _with_inputs(problem, [*parameters, *of_inputs], without, memory, most)
     return whole if whole.answers else found
 
 
@@ -92,12 +95,18 @@ def _any_wrong(comparisons: Sequence[Comparison]) -> bool:
     return any(c.wrong.any() for c in comparisons)
 
 
-def _with_inputs(problem: Problem, comparisons: Sequence[Comparison], without: frozenset[str]) -> Diagnosis:
+def _with_inputs(
+    problem: Problem,
+    comparisons: Sequence[Comparison],
+    without: frozenset[str],
+    memory: Memory,
+    most: int,
+) -> Diagnosis:
     """Return a diagnosis of the gradients of x and of the parameters, with x as one more parameter."""
     whole = problem.with_shifts({INPUTS: INPUT})
     with np.errstate(all="ignore"):
         right = gradients(whole.network, whole.parameters, whole.x, whole.target)
-        return diagnose_graph(whole, right, comparisons, without)
+        return diagnose_graph(whole, right, comparisons, without, most, memory.of(INPUTS))
 
 
 def _of_parameters(
@@ -108,17 +117,18 @@ def _of_parameters(
     without: frozenset[str],
     loss: float | None,
     memory: Memory,
+    most: int,
 ) -> Diagnosis:
     with np.errstate(all="ignore"):
         whole = gradients(problem.network, problem.parameters, problem.x, problem.target)
         if not has_rows(problem):
-            return _of_graph(problem, whole, comparisons, is_its_loss, samples, without, memory)
+            return _of_graph(problem, whole, comparisons, is_its_loss, samples, without, memory, most)
         right, given, comparisons = matrices(whole), comparisons, compared(comparisons)
         if is_its_loss:
-            found = _of_network(problem, right, comparisons, without, loss)
-            return _or_of_its_steps(found, problem, whole, given, without)
+            found = _of_network(problem, right, comparisons, without, loss, most)
+            return _or_of_its_steps(found, problem, whole, given, without, most)
         if are_measured(right.items(), {c.name: c for c in comparisons}):
-            return diagnose_network(problem, right, comparisons, without)
+            return diagnose_network(problem, right, comparisons, without, most)
         return _of_another_loss(problem, right, comparisons, samples, without, loss)
 
 
@@ -138,9 +148,10 @@ def _of_graph(
     samples: int | None,
     without: frozenset[str],
     memory: Memory,
+    most: int,
 ) -> Diagnosis:
     if is_its_loss:
-        return diagnose_graph(problem, right, comparisons, without, memory=memory)
+        return diagnose_graph(problem, right, comparisons, without, most, memory)
     return diagnose_arrays(comparisons, samples, without)
 
 
@@ -150,6 +161,7 @@ def _or_of_its_steps(
     right: Mapping[str, Array],
     comparisons: Sequence[Comparison],
     without: frozenset[str],
+    most: int,
 ) -> Diagnosis:
     """Return the simpler of two diagnoses: `found`, or the one that treats the network as a graph of steps.
 
@@ -162,7 +174,7 @@ def _or_of_its_steps(
     if plain or any(len(answer.causes) == 1 and not _is_factor(answer) for answer in found.answers):
         return found
     is_between = not found.answers and any(layer.before for layer in problem.network.layers)
-    of_graph = diagnose_graph(problem, right, comparisons, without, MOST if is_between else 1)
+    of_graph = diagnose_graph(problem, right, comparisons, without, most if is_between else 1)
     if not of_graph.answers or (found.answers and all(map(_is_factor, of_graph.answers))):
         return found
     factors = [answer for answer in found.answers if _is_factor(answer)]
@@ -191,6 +203,7 @@ def _of_network(
     comparisons: Sequence[Comparison],
     without: frozenset[str],
     loss: float | None,
+    most: int,
 ) -> Diagnosis:
     """Return the diagnosis of gradients that were checked against the network's own loss.
 
@@ -202,7 +215,7 @@ def _of_network(
     targets = {c.name: target_of(c, right[c.name]) for c in comparisons}
     if is_another and (answers := _other_networks(problem, targets, loss, eps, without)):
         return Diagnosis(tuple(answers), 0, (), _layers(answers), "network")
-    found = diagnose_network(problem, right, comparisons, without)
+    found = diagnose_network(problem, right, comparisons, without, most)
     if all(target.is_right for target in targets.values()):
         return found
     if all(len(answer.causes) > 1 for answer in found.answers) and (

@@ -29,6 +29,9 @@ class Memory(Protocol):
         found: the author's gradients. A result that depends on them is not kept.
         """
 
+    def of(self, problem: str) -> Memory:
+        """Return the memory of a problem that follows from this one, by the name of that problem."""
+
 
 class Forgetful:
     """Keeps nothing. This is the memory of a single diagnosis."""
@@ -37,6 +40,9 @@ class Forgetful:
 
     def once(self, key: Hashable, compute: Callable[[], T], found: Watched) -> T:
         return compute()
+
+    def of(self, problem: str) -> Memory:
+        return self
 
 
 FORGETFUL = Forgetful()
@@ -50,6 +56,7 @@ class Lasting:
     def __init__(self) -> None:
         self._kept: dict[Hashable, Any] = {}
         self._room = _ROOM
+        self._others: dict[str, Lasting] = {}
 
     def once(self, key: Hashable, compute: Callable[[], T], found: Watched) -> T:
         if key in self._kept:
@@ -61,6 +68,9 @@ class Lasting:
             self._kept[key] = result
             self._room -= size
         return result
+
+    def of(self, problem: str) -> Memory:
+        return self._others.setdefault(problem, Lasting())
 
 
 def _size(result: Any) -> int:
@@ -84,6 +94,10 @@ class Watched(Mapping[str, Array]):
         result, is_read = compute(), self._is_read
         self._is_read = before or is_read
         return result, is_read
+
+    def notice(self) -> None:
+        """Take note that a result is used which depends on the gradients."""
+        self._is_read = True
 
     def __getitem__(self, name: str) -> Array:
         self._is_read = True

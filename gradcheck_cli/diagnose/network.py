@@ -39,17 +39,19 @@ def diagnose_network(
     right: Mapping[str, Array],
     comparisons: Sequence[Comparison],
     without: frozenset[str] = frozenset(),
+    most: int = MOST,
 ) -> Diagnosis:
     """Return a diagnosis: the mistakes that, if made in our own backprop, reproduce the author's gradients.
 
     comparisons: the author's gradients.
     right: the correct gradients, by parameter name.
     without: the kinds of mistakes to leave out, as if they were unknown.
+    most: the largest number of simultaneous mistakes to search for.
     """
     targets = {c.name: target_of(c, right[c.name]) for c in comparisons}
     targets = {name: replace(target, silent=silent_units(name, targets)) for name, target in targets.items()}
     nothing = all_zero(targets, problem, without)
-    answers, tried = (nothing, 0) if nothing else _answers(problem, targets, without)
+    answers, tried = (nothing, 0) if nothing else _answers(problem, targets, without, most)
     return Diagnosis(
         tuple(with_overflow(answers, targets, problem)),
         tried,
@@ -84,7 +86,7 @@ _DOUBLE = 2.0**-50
 
 
 def _answers(
-    problem: Problem, targets: Mapping[str, Target], without: frozenset[str]
+    problem: Problem, targets: Mapping[str, Target], without: frozenset[str], limit: int
 ) -> tuple[list[Answer], int]:
     """Return the answers and the number of wrong formulas tried.
 
@@ -95,7 +97,7 @@ def _answers(
         return [], 0
     setting = Setting(problem, Sizes.of(problem), norms_of(targets), without)
     search = Search(problem, targets, without)
-    for most in range(1, MOST + 1):
+    for most in range(1, limit + 1):
         states = search.run(most)
         fair = [state for state in states if is_fair(state.made, problem, targets)]
         if answers := in_words(fair, setting):

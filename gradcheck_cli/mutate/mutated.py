@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from typing import Self
 
 from gradcheck_cli.comparison import Comparison
 from gradcheck_cli.diagnose import diagnose
@@ -22,7 +23,7 @@ class Mutated(NetworkSubject):
     memory: Memory
 
     @classmethod
-    def of(cls, subject: NetworkSubject) -> Mutated:
+    def of(cls, subject: NetworkSubject) -> Self:
         """Return the subject with a memory for its diagnoses."""
         known = {each.name: getattr(subject, each.name) for each in fields(subject)}
         return cls(**known, memory=Lasting())
