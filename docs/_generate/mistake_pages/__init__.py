@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 
 from gradcheck_cli.diagnose.mistake import Mistake, Wrong
 from gradcheck_cli.diagnose.nameable import NAMEABLE
@@ -131,13 +131,17 @@ def _output(shown: Shown) -> Iterator[str]:
     yield (
         f"The example is {shown.example.words}. [A script](#try-it) with the mistake computes its gradients:"
     )
-    text = render("table", Run((Outcome("network.yaml", shown.report),)), View(width=WIDTH))
-    yield _fenced(f"$ {CHECK}\n{text.rstrip()}", "console")
+    yield _fenced(f"$ {CHECK}\n{_printed(shown).rstrip()}", "console")
     if shown.answer:
         yield (
             "This mistake is not the first answer, because here it gives the same gradients as "
             f"'{shown.first.kind}'."
         )
+
+
+@cache
+def _printed(shown: Shown) -> str:
+    return render("table", Run((Outcome("network.yaml", shown.report),)), View(width=WIDTH))
 
 
 def _visibility(shown: Shown) -> Iterator[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from textwrap import dedent, indent
 
 
@@ -22,15 +22,12 @@ class Edit:
 
     @cached_property
     def _name(self) -> str:
-        return [name for statement in ast.parse(self.code).body for name in _assigned(statement)][-1]
+        return [name for statement in _statements(self.code) for name in _assigned(statement)][-1]
 
     @cached_property
     def _place(self) -> ast.stmt | None:
         """The right program's last statement that assigns the variable, inside a loop or outside."""
-        outside = ast.parse(self.program).body
-        inside = (each.body if isinstance(each, ast.For) else [each] for each in outside)
-        statements = reversed([each for statements in inside for each in statements])
-        return next((each for each in statements if self._name in _assigned(each)), None)
+        return _last_assignments(self.program).get(self._name)
 
     @property
     def _indent(self) -> str:
@@ -39,7 +36,7 @@ class Edit:
 
     @cached_property
     def _follows(self) -> bool:
-        first = next(each for each in ast.parse(self.code).body if self._name in _assigned(each))
+        first = next(each for each in _statements(self.code) if self._name in _assigned(each))
         if isinstance(first, ast.AugAssign) and isinstance(self._place, ast.AugAssign):
             return False
         return self._name in _read(first)
@@ -77,6 +74,18 @@ class Edit:
         """The first and the last line of the wrong statements in `result`, counted from 1."""
         last = len(self._around[0]) + self.wrong.count("\n") + 1
         return last - self.code.count("\n"), last
+
+
+@cache
+def _statements(code: str) -> list[ast.stmt]:
+    return ast.parse(code).body
+
+
+@cache
+def _last_assignments(program: str) -> dict[str, ast.stmt]:
+    """Return the last statement that assigns each variable, inside a loop or outside."""
+    inside = (each.body if isinstance(each, ast.For) else [each] for each in _statements(program))
+    return {name: each for statements in inside for each in statements for name in _assigned(each)}
 
 
 def _assigned(statement: ast.stmt) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
@@ -137,6 +138,7 @@ class Visibility:
     networks: tuple[str, ...]
 
 
+@cache
 def visibility_of(shown: Shown) -> Visibility:
     """Run the right and the wrong program in every situation that applies to the example."""
     example = shown.example

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from types import CodeType
 
 import numpy as np
 
@@ -20,7 +21,7 @@ from mistake_pages.examples import EXAMPLES
 from mistake_pages.program import Arrays, Program
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Shown:
     """A mistake in an example in which the diagnosis names it.
 
@@ -54,13 +55,18 @@ def run(example: Program, program: str, arrays: Arrays) -> dict[str, np.ndarray]
     namespace = {name: array.copy() for name, array in arrays.items()}
     try:
         with np.errstate(all="ignore"), warnings.catch_warnings(action="ignore"):
-            exec(program, namespace)
+            exec(_compiled(program), namespace)
     except (NameError, ValueError, IndexError, TypeError):
         return None
     own = example.names.values()
     gradients = {name: np.asarray(namespace[f"dL_d{name}"], np.float64) for name in own}
     fits = all(gradient.shape == arrays[name].shape for name, gradient in gradients.items())
     return namespace | {f"dL_d{name}": gradient for name, gradient in gradients.items()} if fits else None
+
+
+@cache
+def _compiled(program: str) -> CodeType:
+    return compile(program, "<program>", "exec")
 
 
 def differ(example: Program, one: Mapping[str, np.ndarray], other: Mapping[str, np.ndarray]) -> bool:
