@@ -19,6 +19,7 @@ from gradcheck_cli.code.torch_attached import attached
 from gradcheck_cli.code.torch_graph import Graph
 from gradcheck_cli.code.torch_modules import Modules
 from gradcheck_cli.code.torch_runs import wide_gradients
+from gradcheck_cli.code.torch_saved import constants_saved
 from gradcheck_cli.code.torch_searched import Searched
 from gradcheck_cli.code.torch_upstream import Upstream
 from gradcheck_cli.types import Array
@@ -117,13 +118,23 @@ class TorchFunction:
         return self.searched.sites(self.graph.differenced, self.parameters, self.upstream.weights, names)
 
     def places(self, wrong: Collection[str], right: Collection[str]) -> tuple[str, ...]:
-        """Return a sentence for each module whose backward pass is wrong; empty if none is found."""
+        """Return a sentence for each module whose backward pass is wrong; empty if none is found.
+
+        If second derivatives are wrong, each sentence names a function that saves intermediate results.
+        """
+        if self.before:
+            return self._constants_saved()
         root = self.graph.forward
         if self.kernels or not self.graph.loss.is_first or not isinstance(root, self.graph.torch.nn.Module):
             return ()
         modules = Modules(self.graph, root, self.parameters, self.upstream)
         with self.code.running("with its modules watched"):
             return tuple(modules.faults(wrong))
+
+    def _constants_saved(self) -> tuple[str, ...]:
+        run = partial(self.graph.gradients, self.parameters, self.upstream)
+        with self.code.running("with its functions watched"):
+            return tuple(constants_saved(self.graph.torch, run))
 
     def wide_gradients(self) -> WideGradients | None:
         """Return the gradients that backward computes in float64.

@@ -11,6 +11,7 @@ from module_source import HEAD
 from gradcheck_cli import InputError, Verdict, check, load_spec
 from gradcheck_cli.code.objective import Inputs
 from gradcheck_cli.code.torch_module import read
+from gradcheck_cli.code.torch_saved import constants_saved
 
 torch = pytest.importorskip("torch")
 
@@ -173,3 +174,59 @@ def test_other_sources_have_no_second_order(tmp_path, spec, message):
         message,
         ("check", "order"),
     )
+
+
+SAVING = """
+    class Product(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x, factor):
+            e = torch.exp(x)
+            ctx.factor, ctx.two = factor, torch.tensor(2.0)
+            SAVE
+            return factor * x * e
+
+        @staticmethod
+        def backward(ctx, up):
+            x, *saved = ctx.saved_tensors
+            e = BACK
+            return up * ctx.factor * (e + x * e), None
+
+    def build():
+        x, factor = torch.randn(3, dtype=torch.float64), torch.full((3,), 2.0, dtype=torch.float64)
+        return (lambda x: Product.apply(x, factor)), {"x": x}
+    """
+
+
+@pytest.mark.parametrize(
+    ("save", "back", "named"),
+    [
+        ("ctx.save_for_backward(x, e)", "saved[0]", "argument 2 of save_for_backward"),
+        ("ctx.save_for_backward(x); ctx.e = e", "ctx.e", "ctx.e"),
+    ],
+)
+def test_an_intermediate_result_that_forward_saves_is_named(second, save, back, named):
+    report = second(SAVING.replace("SAVE", save).replace("BACK", back))
+    assert report.verdict is Verdict.WRONG
+    (where,) = report.diagnosis.places
+    assert f"saves an intermediate result, {named}, which double backward sees as a constant" in where
+
+
+def test_saved_constants_and_inputs_are_not_named(second):
+    wrong = "torch.exp(x.detach())"
+    report = second(SAVING.replace("SAVE", "ctx.save_for_backward(x)").replace("BACK", wrong))
+    assert report.verdict is Verdict.WRONG
+    assert report.diagnosis.places == ()
+
+
+def test_a_function_keeps_its_own_forward_after_it_was_watched():
+    class Exp(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            ctx.e = torch.exp(x)
+            return 2 * ctx.e
+
+    own = vars(Exp)["forward"]
+    x = torch.ones(2, requires_grad=True)
+    (sentence,) = constants_saved(torch, lambda: Exp.apply(x))
+    assert sentence.startswith("Exp.forward (test_second_order.py:")
+    assert vars(Exp)["forward"] is own
