@@ -1,8 +1,8 @@
 """A dropout mask that the backward pass draws again, so that it differs from the forward pass's mask.
 
 The other mask is unknown, but it follows from the gradients of the dense layer below the dropout: the row of
-a unit's weights is Σ mₙ eₙ a⁽ʰ⁾ₙ, where mₙ is 0 or 1 and eₙ is that unit's δ without a mask. This can be
-solved for m if the layer has at least as many inputs as the mask has elements for one unit.
+a unit's weights is Σ mₙ eₙ a⁽ʰ⁾ₙ, where mₙ is 0 or 1 and eₙ is that unit's δ without a mask. `zeros_and_ones`
+solves this for m.
 """
 
 from __future__ import annotations
@@ -14,13 +14,11 @@ import numpy as np
 from gradcheck_cli.diagnose.families import DROPOUT as DROPOUT_FAMILY
 from gradcheck_cli.diagnose.site import penalty_on
 from gradcheck_cli.diagnose.variant import Variant, Visit, share, variant
+from gradcheck_cli.diagnose.zeros_and_ones import are_determined, solves, zeros_and_ones
 from gradcheck_cli.network.step import Step
 from gradcheck_cli.network.steps.dense import Dense
 from gradcheck_cli.network.steps.dropout import Dropout, SampleDropout
 from gradcheck_cli.types import Array
-
-_NEARLY = 0.1
-"""The largest distance from 0 or 1 of an element that counts as solved."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +51,16 @@ class _Below:
         parts = [rows if own == "weight" else np.ones((len(rows), 1)) for own in visit.node.names]
         terms = delta.T[:, :, None] * np.concatenate(parts, axis=1)
         return terms.reshape(len(terms), samples, -1, terms.shape[-1]).sum(axis=1)
+
+    def can_tell(self, mask: Array, shape: tuple[int, ...]) -> bool:
+        """Return whether the gradients of every unit can be expected to determine its mask."""
+        every = self.design(_sharing(mask, shape))
+        return all(are_determined(terms[terms.any(axis=1)]) for terms in every if terms.any())
+
+
+def _sharing(mask: Array, shape: tuple[int, ...]) -> int:
+    """Return the number of samples that share a mask element."""
+    return shape[0] if mask.ndim < len(shape) else 1
 
 
 def _below(visit: Visit, upstream: Array) -> _Below | None:
@@ -92,10 +100,10 @@ def _drawn_again(visit: Visit) -> Array | None:
     mask, scale = _mask(visit), _scale(visit)
     below = _below(visit, scale * visit.upstream)
     solved = None if below is None else _solved(below, mask, visit.upstream.shape)
-    if solved is None:
+    if below is None or solved is None:
         return None
     if not (solved != mask).any():
-        return scale * _random(mask) * visit.upstream
+        return scale * _random(mask) * visit.upstream if below.can_tell(mask, visit.upstream.shape) else None
     is_drawn = (solved > mask).any() and (solved < mask).any()  # a lost sample only drops more
     return scale * solved * visit.upstream if is_drawn else None
 
@@ -105,19 +113,17 @@ def _solved(below: _Below, mask: Array, shape: tuple[int, ...]) -> Array | None:
     found, units = below.found, shape[-1]
     if found is None or not np.isfinite(found).all():
         return None
-    shared = shape[0] if mask.ndim < len(shape) else 1
-    known = mask.reshape(-1, units).T.copy()
-    for unit, (terms, target) in enumerate(zip(below.design(shared), found, strict=True)):
+    known, design = mask.reshape(-1, units).T.copy(), below.design(_sharing(mask, shape))
+    for unit, (terms, target) in enumerate(zip(design, found, strict=True)):
+        if solves(known[unit], terms, target):
+            continue
         active = terms.any(axis=1)
         if not active.any():
-            continue
-        elements, _, rank, _ = np.linalg.lstsq(terms[active].T, target, rcond=None)
-        nearest = np.rint(elements)
-        if rank < active.sum() or not ((nearest == 0) | (nearest == 1)).all():
             return None
-        if np.abs(elements - nearest).max() > _NEARLY:
+        elements = zeros_and_ones(terms[active], target)
+        if elements is None:
             return None
-        known[unit, active] = nearest
+        known[unit, active] = elements
     return known.T.reshape(mask.shape)
 
 
