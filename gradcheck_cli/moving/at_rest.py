@@ -109,6 +109,7 @@ class AtRest:
         self.x = x
         self.spread: Spread = ALONE
         self._own_errors: dict[int, Array] = {}
+        self._last_rounding: tuple[Array, Array] | None = None
         self.roundings_if_added: dict[int, Array] = {}
         self.roundings_if_moved: dict[int, Array] = {}
         self.block = BLOCK_BYTES
@@ -336,8 +337,18 @@ class AtRest:
         if not np.abs(a - self.output[samples]).max(initial=0.0) <= NEAR:
             return loss_and_rounding(loss, a, target, output_rounding[samples])
         losses = loss.value(a, target)
-        _, at_rest = loss_and_rounding(loss, self.output, self.target, output_rounding)
+        at_rest = self.loss_rounding(output_rounding)
         return losses, np.maximum(at_rest[samples], np.abs(np.real(losses)))
+
+    def loss_rounding(self, output_rounding: Array) -> Array:
+        """Return the rounding error of the unperturbed losses, (N,), in units of machine epsilon.
+
+        The coefficient is left out. The last result is kept, since all batches of a movable need the same.
+        """
+        if self._last_rounding is None or self._last_rounding[0] is not output_rounding:
+            _, at_rest = loss_and_rounding(self.network.loss, self.output, self.target, output_rounding)
+            self._last_rounding = output_rounding, at_rest
+        return self._last_rounding[1]
 
     def output_rounding(self, at: int, rounding: Array) -> Array:
         """Return the rounding error that the rounding error of one value causes in the outputs.
@@ -371,10 +382,7 @@ class AtRest:
         return step.error(self.own[i], inputs, self.values[i + 1], errors, NUDGED)
 
     def error_if_moved(self, i: int) -> Array:
-        """Return a bound on the rounding error of node i after a parameter's entry is perturbed.
-
-        The bound is in `NUDGED` arithmetic, and it is cached because it takes long to compute.
-        """
+        """Return node i's `Step.error_if_moved` in `NUDGED` arithmetic, which takes long and is cached."""
         if i not in self._own_errors:
             node = self.graph.nodes[i]
             at_rest = self.own[i], tuple(self.values[k] for k in node.inputs), self.values[i + 1]

@@ -19,7 +19,6 @@ from gradcheck_cli.moving.normalised import normalised_columns
 from gradcheck_cli.moving.part_moves import PartMoves
 from gradcheck_cli.moving.short_moves import Near, NearLosses
 from gradcheck_cli.moving.small_products import short_inner_loops
-from gradcheck_cli.network.loss_rounding import loss_and_rounding
 from gradcheck_cli.network.row_rounding import FUNCTION_ULPS
 from gradcheck_cli.network.steps.normalise import Normalise
 from gradcheck_cli.network.steps.shift import Shift
@@ -36,10 +35,7 @@ def near_rounding(objective: AtRest, output_rounding: Array) -> Array:
 
     output_rounding: the rounding error of the network's outputs, (N, *outputs), in units of machine epsilon.
     """
-    _, rounding = loss_and_rounding(
-        objective.network.loss, objective.output, objective.target, output_rounding
-    )
-    return abs(objective.network.coefficient) * rounding
+    return abs(objective.network.coefficient) * objective.loss_rounding(output_rounding)
 
 
 def rounded(near: NearLosses, rounding: Array) -> Array:

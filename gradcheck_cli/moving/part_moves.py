@@ -15,7 +15,6 @@ import numpy as np
 from gradcheck_cli.moving.affine_end import AffineEnd
 from gradcheck_cli.moving.at_rest import NEAR, AtRest
 from gradcheck_cli.moving.position_losses import PositionLosses, is_at_one_position, position_losses
-from gradcheck_cli.network.loss_rounding import loss_and_rounding
 from gradcheck_cli.network.part import Fixed, Input, Part, Resting, Valued
 from gradcheck_cli.numerical.objective import Moved
 from gradcheck_cli.types import Array
@@ -105,9 +104,7 @@ class PartMoves:
     def _rounding_at_rest(self) -> Array:
         """The rounding error of the unperturbed losses, (N,), in units of machine epsilon."""
         objective = self.objective
-        loss, output, target = objective.network.loss, objective.output, objective.target
-        _, rounding = loss_and_rounding(loss, output, target, self.output_rounding)
-        return abs(objective.network.coefficient) * rounding
+        return abs(objective.network.coefficient) * objective.loss_rounding(self.output_rounding)
 
     @cached_property
     def _positions(self) -> PositionLosses | None:

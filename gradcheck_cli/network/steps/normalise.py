@@ -100,8 +100,8 @@ class Normalise(Step):
     def forward(self, p: Arrays, *inputs: Array) -> Array:
         (z,) = inputs
         centred = z - self.mean_of(z)
-        normalised: Array = centred / np.sqrt(self.of_variance(centred * centred) + self.eps)
-        return normalised
+        centred /= np.sqrt(self.of_variance(centred * centred) + self.eps)
+        return centred
 
     def part(self, p: Arrays, inputs: Sequence[Input], output: Resting) -> Part | None:
         x = only(inputs)
@@ -249,8 +249,9 @@ class Scale(Step):
 
     def forward(self, p: Arrays, *inputs: Array) -> Array:
         gamma, beta = self._both(p)
-        y: Array = gamma * inputs[0] + beta
-        return y
+        y: Array = gamma * inputs[0]
+        in_place = np.result_type(y, beta) == y.dtype
+        return np.add(y, beta, out=y if in_place else None)
 
     def part(self, p: Arrays, inputs: Sequence[Input], output: Resting) -> Part | None:
         x = only(inputs)
