@@ -85,6 +85,7 @@ class AtRest:
     arithmetic: the arithmetic of the gradients. Its precision decides which elements count as on a kink.
     roundings_if_added, roundings_if_moved: caches of the outputs' rounding errors, by the index of the value
         that a change is added to, or that is computed from a perturbed parameter.
+    roundings_near: a cache of the losses' rounding errors after short steps in a value, by its index.
     convention: the side on which elements on a kink stay under every perturbation. Elements next to a kink
         can still cross it, and crossings are reported. With None, no element is held on a side.
     """
@@ -112,6 +113,7 @@ class AtRest:
         self._last_rounding: tuple[Array, Array] | None = None
         self.roundings_if_added: dict[int, Array] = {}
         self.roundings_if_moved: dict[int, Array] = {}
+        self.roundings_near: dict[int, Array] = {}
         self.block = BLOCK_BYTES
         self.values: tuple[Array, ...] = run(network.graph, parameters, x) if values is None else values
         self.losses: Array = sample_losses(network, self.output, target)
@@ -391,9 +393,5 @@ class AtRest:
 
 
 def _any(changed: Array, rows: int) -> Array:
-    """Return a mask of the rows in which anything has changed.
-
-    changed: a mask of the elements that have changed.
-    rows: the number of leading axes, which count rows.
-    """
+    """Return a mask of the rows, the first `rows` axes, in which any element has changed."""
     return np.asarray(changed.reshape(*changed.shape[:rows], -1).any(axis=-1))

@@ -195,10 +195,14 @@ class UnitMoves(Moves):
             return widest
         return max(widest // 8, widest_above(self.objective.graph, self.near.stretch.output))
 
-    @cached_property
+    @property
     def _near_rounding(self) -> Array:
-        in_row = self.near.in_rows or self.near.is_output
-        return near_rounding(self.objective, self._row_rounding if in_row else self._raised_rounding)
+        known = self.objective.roundings_near
+        if self.at not in known:
+            in_row = self.near.in_rows or self.near.is_output
+            of_outputs = self._row_rounding if in_row else self._raised_rounding
+            known[self.at] = near_rounding(self.objective, of_outputs)
+        return known[self.at]
 
     @cached_property
     def _raised_rounding(self) -> Array:
