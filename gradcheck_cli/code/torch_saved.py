@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from gradcheck_cli.arrays.shapes import listed
+from gradcheck_cli.code.failures import RefusedError, may_fail
 
 _INSTEAD = (
     "save only inputs and outputs, and compute it again in backward, or return it as a further output "
@@ -72,7 +73,7 @@ def _takes_context(torch: Any, function: type) -> bool:
 
 def _watched(torch: Any, function: type, forward: Callable[..., Any], seen: Saved) -> Callable[..., Any]:
     def watched(ctx: Any, *arguments: Any) -> Any:
-        with suppress(Exception):
+        with suppress(RefusedError), may_fail(Exception):  # forward may not run with autograd enabled
             found = _recorded(torch, forward, ctx, arguments)
             if found:
                 seen[function] = {**seen.get(function, {}), **dict.fromkeys(found)}
