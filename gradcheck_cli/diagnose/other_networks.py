@@ -184,24 +184,17 @@ def _penalty(problem: Problem) -> float:
 
 
 def _pairs_of_this_bias(problem: Problem, targets: Mapping[str, Target]) -> Iterator[OtherNetwork]:
-    """Yield the networks with two changes that reproduce the gradient of the output layer's bias.
-
-    If the output layer has batch normalisation, the networks reproduce the gradient of β instead.
-    """
+    """Yield the networks with two changes that reproduce the gradient of the output layer's bias or β."""
     output = problem.network.output
     target = targets.get(output.bias if output.batch_norm is None else output.beta)
-
     totals: dict[tuple[str, int], Array] = {}  # losses that differ only by a factor share a backward step
-
-    def unscaled(of: Problem, activity: Activity) -> Array:
-        dL_da = of.network.loss.gradient(activity.output, of.target)
-        return np.asarray(activity.network.output.activation.vjp(activity.y[-1], dL_da).sum(axis=0))
 
     def fits(of: Problem, activity: Activity) -> bool:
         key = of.network.loss.name, id(activity)
         if key not in totals:
             totals.clear()
-            totals[key] = unscaled(of, activity)
+            dL_da = of.network.loss.gradient(activity.output, of.target)
+            totals[key] = activity.network.output.activation.vjp(activity.y[-1], dL_da).sum(axis=0)
         return target is not None and target.matches(of.network.coefficient * totals[key] + penalty)
 
     penalty = sum(penalty_terms(problem, target.name).values(), np.zeros(output.units)) if target else 0.0
