@@ -1,7 +1,7 @@
 """With `--dist loadgroup`, tests that share an expensive fixture run in one process.
 
-Making the pages on mistakes, or starting a cluster, takes longer than any test that uses them. The marker
-`xdist_group` of pytest-xdist 3.8 would do the same, but has no effect with pytest 9.
+Making the pages on mistakes or a wheel, or starting a cluster or a browser, takes longer than any test that
+uses them. The marker `xdist_group` of pytest-xdist 3.8 would do the same, but has no effect with pytest 9.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ TOGETHER = {
         "tests/test_mistake_pages.py::test_the_mistake_is_in_the_lines_that_the_page_marks",
     ),
     "cluster": ("tests/parallel/test_dask.py::",),
+    "browser": ("tests/formats/test_html_in_browser.py::",),
+    "wheel": ("tests/test_distributions.py::",),
 }
 """For each group, what the names of its tests begin with."""
 
