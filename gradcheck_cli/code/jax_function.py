@@ -149,7 +149,8 @@ def _compiled(jax: Any, function: PythonFunction, terms: Terms) -> PythonFunctio
     fast, point = replace(function, code=function.code.calling(pair)), function.parameters
     first, losses = function.gradients(point), function.losses(point)
     try:
-        with may_fail(Exception):
+        with may_fail(Exception), function.code.running("compiled by jax.jit"):
+            pair(dict(point), function.x, function.y)  # if this fails, the message says that it was compiled
             second, others = fast.gradients(point), fast.losses(point)
     except RefusedError as refused:
         return replace(function, remarks=(*function.remarks, _NOT_COMPILED.format(refused)))

@@ -174,7 +174,9 @@ def test_a_report_says_why_a_function_of_jax_is_not_compiled(tmp_path):
     report = check(jax_spec(tmp_path, "w[0] < 0"))
     (note,) = report.unusual
     assert report.verdict is Verdict.AGREES
-    assert note.startswith("jax.jit cannot compile the function, so the check takes longer: ")
+    assert note.startswith(
+        "jax.jit cannot compile the function, so the check takes longer: compiled by jax.jit, f of net.py "
+    )
     assert "TracerBoolConversionError at net.py:9" in note
 
 
