@@ -45,7 +45,7 @@ INPUTS_LEFT_OUT = "check: {inputs: true}; this check leaves ∂L/∂x out"
 UNCHECKED = frozenset({LEFT_OUT, INPUTS_LEFT_OUT})
 """What would reveal the mistakes in tensors that a check leaves out."""
 
-NO_MISTAKE = "nothing: it is not a mistake with this activation"
+NO_MISTAKE = "nothing: this formula is right for this activation"
 """The remark on a mistake that has no effect with this activation, such as relu'(a) for relu'(z)."""
 
 NOTICEABLE = 1e-5

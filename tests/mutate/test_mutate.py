@@ -122,6 +122,15 @@ def test_no_data_are_promised_for_what_is_no_mistake_of_this_activation(activati
     assert at_a.shown_by == NO_MISTAKE
 
 
+def test_right_formulas_are_not_counted_among_the_mistakes_that_other_data_would_show(planting):
+    planting("activation derivative at a")
+    layers = [{"units": 4, "activation": name} for name in ("relu", "leaky_relu", "tanh")]
+    told = render("table", mutate(spec(*layers, {"units": 3}, samples=9)), View(), "net.yaml")
+    sentence = "With the activation of layers hidden1 and hidden2, this formula is right: "
+    assert f"{sentence}activation derivative at a." in " ".join(told.split())
+    assert "would make no difference" not in told
+
+
 def test_what_other_parameters_would_show_is_a_mistake(planting):
     planting("activation derivative missing")
     zeros = spec().model_copy(update={"parameters": InitialisedParameters(init="zeros")})

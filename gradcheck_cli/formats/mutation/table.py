@@ -9,7 +9,7 @@ from gradcheck_cli.formats.text import INDENT, STYLES, Cell, Column, Page
 from gradcheck_cli.formats.view import View
 from gradcheck_cli.formats.words.numbers import count, listed
 from gradcheck_cli.formats.words.verdicts import MARKS
-from gradcheck_cli.mutate.mutate import UNCHECKED, Mutant, Mutation, by_kind
+from gradcheck_cli.mutate.mutate import NO_MISTAKE, UNCHECKED, Mutant, Mutation, by_kind
 from gradcheck_cli.verdict import Verdict
 
 
@@ -34,7 +34,8 @@ def render(mutation: Mutation, view: View, spec: str) -> str:
     if folded := len(kinds) - len(shown):
         page.line(f"{_other(folded, bool(shown))} caught and named in every visible case; -v lists them.")
         page.line()
-    hidden = [mutant for mutant in mutation.mutants if not mutant.visible]
+    right = [mutant for mutant in mutation.mutants if mutant.shown_by == NO_MISTAKE]
+    hidden = [mutant for mutant in mutation.mutants if not mutant.visible and mutant not in right]
     if hidden:
         page.line(
             f"{count(len(hidden), 'mistake')} would make no difference on these data. To make such mistakes "
@@ -42,6 +43,10 @@ def render(mutation: Mutation, view: View, spec: str) -> str:
         )
         for line in _shown_by(hidden, view.level > 0):
             page.item(line)
+        page.line()
+    if right:
+        for line in _no_mistakes(right):
+            page.line(line)
         page.line()
     for mutant in mutation.passed:
         page.line(f"{MARKS[Verdict.WRONG]} passed: {mutant.kind}{_where(mutant)}.", STYLES[Verdict.WRONG])
@@ -120,6 +125,20 @@ def _shown_by(hidden: Sequence[Mutant], in_full: bool) -> Iterator[str]:
     for reason, kinds in reasons.items():
         of_kinds = listed(list(dict.fromkeys(kinds)))
         yield f"{reason}: {of_kinds if in_full or reason not in UNCHECKED else count(len(kinds), 'mistake')}"
+
+
+def _no_mistakes(right: Sequence[Mutant]) -> Iterator[str]:
+    """Yield a sentence about the layers in which planted formulas are right."""
+    kinds: dict[str, list[str]] = {}
+    for mutant in right:
+        kinds.setdefault(mutant.where, []).append(mutant.kind)
+    layers: dict[tuple[str, ...], list[str]] = {}
+    for layer, found in kinds.items():
+        layers.setdefault(tuple(dict.fromkeys(found)), []).append(layer)
+    for formulas, names in layers.items():
+        where = f"layer{'s' if len(names) > 1 else ''} {listed(names)}"
+        are = "these formulas are right" if len(formulas) > 1 else "this formula is right"
+        yield f"With the activation of {where}, {are}: {listed(formulas)}."
 
 
 def _where(mutant: Mutant) -> str:
