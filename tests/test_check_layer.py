@@ -254,3 +254,35 @@ def test_only_and_fast_are_those_of_check_gradients():
     )
     assert [c.name for c in report.comparisons] == ["w"]
     assert report.differences == "directions"
+
+
+def affine(x, w, b):
+    return x @ w.T + b, (x, w)
+
+
+def affine_backward(axes):
+    """Return the backward of `affine` with the bias's gradient summed over these axes."""
+
+    def backward(dout, cache):
+        x, w = cache
+        dw = dout.reshape(-1, dout.shape[-1]).T @ x.reshape(-1, x.shape[-1])
+        return dout @ w, dw, dout.sum(axis=axes)
+
+    return backward
+
+
+@pytest.mark.parametrize(
+    ("shape", "axes", "told"),
+    [
+        ((4, 4), 1, "axis 1; the sum over axis 0 has"),
+        ((4, 3, 4), (1, 2), "axes 1, 2; the sum over axes 0, 1 has"),
+        ((4, 4, 4), (0, 2), "axes 0, 2; the sum over axes 0, 1 or axes 1, 2 has"),
+    ],
+)
+def test_a_bias_summed_over_other_axes_of_the_same_length_is_named(shape, axes, told):
+    rng = np.random.default_rng(len(shape))
+    inputs = {"x": rng.normal(size=(*shape[:-1], 3)), "w": rng.normal(size=(shape[-1], 3)), "b": np.ones(4)}
+    sentence = f"The gradient of b is the upstream gradient, summed over {told}"
+    assert sentence in " ".join(why(affine, affine_backward(axes), inputs).split())
+    right = tuple(range(len(shape) - 1))
+    assert "summed over" not in str(check_layer(affine, affine_backward(right), inputs))

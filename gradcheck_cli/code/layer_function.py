@@ -30,6 +30,7 @@ from gradcheck_cli.code.layer import (
     in_the_form_of,
     in_the_type_of,
 )
+from gradcheck_cli.code.layer_sums import sums_of_upstream
 from gradcheck_cli.code.layer_upstream import Upstream, drawn_for, strided, weights_of
 from gradcheck_cli.code.load import Callee
 from gradcheck_cli.code.objective import Function
@@ -320,7 +321,9 @@ def _tried(function: LayerFunction) -> LayerFunction:
         types = [gradient.dtype for gradient in function.gradients(function.parameters).values()]
     eps = max(precision_of(dtype).eps for dtype in types)
     found = {finding.sentence: (finding, upstream) for finding, upstream in _trials(function, eps)}
-    function = replace(function, findings=tuple(finding for finding, _ in found.values()))
+    gradients = _run(function, function.upstream) or {}
+    sums = sums_of_upstream(gradients, function.upstream.weights, eps)
+    function = replace(function, findings=(*(finding for finding, _ in found.values()), *sums))
     return replace(
         function, others=tuple(replace(function, upstream=upstream) for _, upstream in found.values())
     )
