@@ -174,9 +174,13 @@ def in_words(found: Sequence[State], setting: Setting) -> list[Answer]:
 
 
 def sentences_of(made: Sequence[Made], setting: Setting) -> Iterator[str]:
-    """Yield one sentence for each mistake in a single tensor, using the mistake's most likely name."""
+    """Yield one sentence for each mistake in a single tensor.
+
+    If a factor may have several names, such as 2 in a batch of two samples, it is only called a factor.
+    """
     for group in _grouped(made):
-        yield cause_of(_names(group, False, setting)[0], setting.problem).sentence
+        names = _names(group, False, setting)
+        yield cause_of(names[0] if len(names) == 1 else group, setting.problem).sentence
 
 
 def likeliest(made: Sequence[Made]) -> Made:

@@ -155,6 +155,13 @@ def test_explained_and_unexplained_tensors_are_both_reported():
     assert texts[2] == "v is wrong in another way."
 
 
+def test_a_factor_that_may_have_two_names_gets_none_if_it_does_not_explain_everything():
+    changed = {"w": 2 * RIGHT["w"], "v": RIGHT["v"] * np.cos(RIGHT["v"])}
+    for samples, name in ((2, "2 times what it should be"), (9, "twice what it should be")):
+        sentences = said(samples, **changed).observations
+        assert f"The gradient of w is {name}." in sentences
+
+
 def test_gradients_in_each_others_place_are_swapped():
     (cause,) = said(b=RIGHT["c"], c=RIGHT["b"]).answers[0].causes
     assert cause.sentence == "The gradients of b and c are swapped."
