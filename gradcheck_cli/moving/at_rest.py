@@ -322,13 +322,15 @@ class AtRest:
         if self.convention is None or not self.kinks.of_loss.any():
             return losses, rounding, changed
         kept = self.kinks.of_loss[samples]
-        side: Any = self.convention.loss
-        if self.convention.others:
-            switched = [number for number, piece in self.convention.others if piece > 0]
-            other = np.isin(self.numbered.of_loss[samples], switched)
-            side = np.where(other, loss.sides[-1], side)
-        losses = loss.branch(a, target, np.where(kept, side, pieces))
+        losses = loss.branch(a, target, np.where(kept, self._sides_of_loss[samples], pieces))
         return losses, rounding, changed & ~kept
+
+    @cached_property
+    def _sides_of_loss(self) -> Array:
+        """The side of the loss for each output on a kink, under the convention."""
+        assert self.convention is not None
+        last, convention = self.network.loss.sides[-1], self.convention
+        return self.kinks.sides_of_loss(self.numbered, convention.loss, last, convention.others)
 
     def _rounded(self, a: Array, target: Array, samples: Any, output_rounding: Array) -> tuple[Array, Array]:
         """Return the losses and their rounding errors.

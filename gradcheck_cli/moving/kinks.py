@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from gradcheck_cli.network.arithmetic import ROUNDING_SAFETY, Arithmetic
 from gradcheck_cli.network.graph import Statement
+from gradcheck_cli.network.loss_functions.per_sample import FIRST_PLANE
 from gradcheck_cli.network.network import Network
 from gradcheck_cli.network.penalties import PENALTIES
 from gradcheck_cli.network.rounding import forward_errors
@@ -104,14 +105,15 @@ class Kinks:
     of_loss: a mask of the outputs on a kink of the loss, (N, *outputs), for N samples.
     of_parameters: masks of the entries on a kink of a penalty, by the parameter's name.
     exact_of_loss: a mask of the outputs that are on a kink of the loss, whatever the arithmetic.
-    at_tips: whether any vector of outputs is at the tip of a cone, where slopes in all directions meet.
+    tips: a mask, (N, *outputs), of the vectors of outputs that are at the tip of a cone, where slopes in all
+        directions meet.
     """
 
     of_nodes: Mapping[int, OnKink]
     of_loss: Array
     of_parameters: Mapping[str, Array]
     exact_of_loss: Array
-    at_tips: bool = False
+    tips: Array
 
     @cached_property
     def in_activations(self) -> bool:
@@ -152,7 +154,7 @@ class Kinks:
         coupled: whether the samples are coupled. If not, single kinks are numbered within their sample.
         """
         each = [_by_sample(kink.mask) for kink in self.of_nodes.values()]
-        masks = np.concatenate([*each, _by_sample(self.of_loss)], axis=1)
+        masks = np.concatenate([*each, _by_sample(self._sided)], axis=1)
         one_side = [_by_sample(kink.exact & kink.alike) for kink in self.of_nodes.values()]
         alike = np.concatenate([*one_side, _by_sample(self.exact_of_loss)], axis=1)
         edges = np.cumsum([mask.shape[1] for mask in each])
@@ -170,12 +172,35 @@ class Kinks:
             for (i, kink), part in zip(self.of_nodes.items(), of_nodes, strict=True)
         }
         meeting = [*(_by_sample(kink.distinct.sum(axis=0)) for kink in self.of_nodes.values())]
-        meeting.append(np.full(_by_sample(self.of_loss).shape, 2))
+        meeting.append(_by_sample(np.where(self.tips, 1 + self.tips.shape[-1], 2)))
         pieces = np.ones(int(numbers.max(initial=-1)) + 1, dtype=int)
         np.maximum.at(pieces, numbers[masks], np.concatenate(meeting, axis=1)[masks])
         of_loss = of_loss.reshape(self.of_loss.shape)
         most_pieces = tuple(int(count) for count in pieces)
         return Numbered(in_shape, of_loss, most_pieces, len(shared), bool(most <= 1), not coupled)
+
+    @property
+    def _sided(self) -> Array:
+        """A mask of the outputs that are on a kink of the loss. The first output stands for a whole cone."""
+        sided: Array = self.of_loss & ~self.tips
+        sided[..., 0] |= self.tips[..., 0]
+        return sided
+
+    def sides_of_loss(
+        self, numbered: Numbered, first: float, last: float, others: Iterable[tuple[int, int]]
+    ) -> Array:
+        """Return the side of the loss for each output, (N, *outputs). It matters only for those on a kink.
+
+        first: the side on the first piece.
+        last: the side on any other piece, except at the tip of a cone, where each piece is another plane.
+        others: a piece for some groups of kinks, by the group's number.
+        """
+        sides = np.full(self.of_loss.shape, float(first))
+        for number, piece in others:
+            if piece > 0:
+                other = np.where(self.tips, FIRST_PLANE - 1 + piece, float(last))
+                sides = np.where(numbered.of_loss == number, other, sides)
+        return sides
 
     def told(self, network: Network) -> Iterator[str]:
         """Yield one short line for each step, loss or parameter that has elements on a kink."""
@@ -214,7 +239,7 @@ def find_kinks(
     of_penalties = _of_penalties(network, parameters)
     if network.loss.pieces is None and not kinked:
         nowhere = np.zeros(values[-1].shape, dtype=bool)
-        return Kinks({}, nowhere, of_penalties, nowhere)
+        return Kinks({}, nowhere, of_penalties, nowhere, nowhere)
     errors = forward_errors(graph, parameters, values, arithmetic)
     of_nodes = {i: _on(graph.nodes[i].step, values[k], errors[k], arithmetic) for i, k in kinked.items()}
     output = values[-1]
@@ -222,7 +247,7 @@ def find_kinks(
     tips = _tips(network, output, target, ROUNDING_SAFETY * errors[-1])
     reach = errors[-1] + np.abs(output) + np.abs(network.loss.plain(target))
     exact = reach < _EXACT * arithmetic.tiny
-    return Kinks(of_nodes, of_loss | tips, of_penalties, exact, bool(tips.any()))
+    return Kinks(of_nodes, of_loss | tips, of_penalties, exact, tips)
 
 
 def _on(step: Step, y: Array, y_error: Array, arithmetic: Arithmetic) -> OnKink:

@@ -31,7 +31,7 @@ from gradcheck_cli.network.steps.add import Add
 from gradcheck_cli.numerical.objective import Corner, Movable, Site, Use
 from gradcheck_cli.types import EPS, Array, Shape
 
-_MOST_CHOICES = 96
+_MOST_CHOICES = 128
 """The largest number of choices of pieces to try at kinks. More would take too many evaluations."""
 
 Choice = tuple[tuple[int, int], ...]
@@ -270,11 +270,9 @@ class NetworkObjective(AtRest):
 
         A shared group is on the same side in all samples. A single kink has a side of its own.
 
-        The result is empty if there are too many choices to evaluate. At the tip of a cone, there are
-        infinitely many.
+        The result is empty if there are too many choices to evaluate. At the tip of a cone, planes that
+        enclose the cone are the sides.
         """
-        if self.kinks.at_tips:
-            return ()
         pieces, shared = self.numbered.pieces, self.numbered.shared
         single = self._single_choices()
         corners = math.prod(pieces[:shared])

@@ -38,7 +38,9 @@ class Loss:
     sides:      for a loss with kinks, the pieces whose slopes are common choices at the kink.
     margin:     for a loss with one kink per sample, a number that is positive on one side of the kink and
                 negative on the other, (…, N).
-    tip:        for a loss with a cone, the length of a vector that is 0 at the cone's tip, shape (…, N).
+    tip:        for a loss with a cone, the length of a vector that is 0 at the cone's tip, shape (…, N). Its
+                branch has one plane for each of the C outputs, on the sides from `FIRST_PLANE` on. The slopes
+                of the cone lie between those of the planes.
     per_output: whether ℓ is a sum of one term per output. If so, the reduction `mean` also divides by C.
     per_entry:  whether ℓ is a sum of one term per entry of a vector. If so, `mean` also divides by the number
                 of these entries.

@@ -14,6 +14,9 @@ import numpy as np
 from gradcheck_cli.network.functions import row_sums, sigmoid
 from gradcheck_cli.types import Array
 
+FIRST_PLANE = 2
+"""The side on which the first plane replaces a length, at the tip of a cone."""
+
 
 def in_first_column(on: Array, outputs: int) -> Array:
     """Return pieces, (…, N, C), whose first column holds the pieces of the N samples.
@@ -230,11 +233,28 @@ def contrastive_branch(a: Array, target: Array, side: Array, margin: float) -> A
     """Return the contrastive loss on the side of the kink that `side` names.
 
     With d the distance of the embeddings, max(0, margin − d) is replaced by margin − d where `side` is 1, and
-    by 0 elsewhere.
+    by 0 where it is 0. At the tip d = 0, the sides from 2 on replace d by planes: the slopes of d in every
+    direction lie between the slopes of these planes.
     """
-    apart, alike = _apart(a), target[..., 0]
-    short = np.where(side[..., 0] > 0, margin - _norm(apart), 0.0)
+    apart, alike, chosen = _apart(a), target[..., 0], side[..., 0]
+    short = np.where(chosen > 0, margin - _norm(apart), 0.0)
+    if (chosen >= FIRST_PLANE).any():
+        short = np.where(chosen >= FIRST_PLANE, margin - _on_plane(apart, chosen - FIRST_PLANE), short)
     return alike * row_sums(apart * apart) + (1.0 - alike) * short * short
+
+
+def _on_plane(apart: Array, number: Array) -> Array:
+    """Return the height, (…, N), of one of 2 W planes over each vector of W entries, (…, N, W).
+
+    The planes are ± √W times an entry, so every slope of the vector's length is a mixture of theirs.
+
+    number: the number of the plane, (…, N). A negative number gives any height.
+    """
+    width = apart.shape[-1]
+    entry, is_down = np.divmod(np.maximum(number, 0).astype(np.intp), 2)
+    entry = np.broadcast_to(entry, apart.shape[:-1])[..., None]
+    height = np.take_along_axis(apart, entry, axis=-1)[..., 0]
+    return np.sqrt(width) * np.where(is_down, -height, height)
 
 
 def contrastive_gradient(a: Array, target: Array, margin: float) -> Array:
