@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from gradcheck_cli.network.functions import in_blocks, normal_cdf, normal_pdf, sigmoid, softmax, softplus
-from gradcheck_cli.network.rise import EXPM1, LOG1P, TANH, AtRest, Rise, is_short, without_division
+from gradcheck_cli.network.rise import EXPM1, LOG1P, SHORT, TANH, AtRest, Rise, length, without_division
 from gradcheck_cli.network.row_rounding import (
     CLOSE_ACTIVATION,
     NUDGED_ACTIVATION,
@@ -182,7 +182,7 @@ def _tanh_at_rest(z: Array) -> AtRest:
 def _tanh_rise(at_rest: AtRest, d: Array) -> Array:
     """Return tanh(z + d) − tanh(z) = τ q / (1 + t τ), with τ = tanh d."""
     t, q, product = at_rest
-    if is_short(d):
+    if length(d) <= SHORT:
         return without_division(q, product, d)
     tau = TANH(d)
     divisor = t * tau
@@ -200,7 +200,7 @@ def _sigmoid_at_rest(z: Array) -> AtRest:
 def _sigmoid_rise(at_rest: AtRest, d: Array) -> Array:
     """Return σ(z + d) − σ(z) = σ (1 − σ) e / (1 + σ e), with e = exp(d) − 1."""
     s, slope, product = at_rest
-    if is_short(d):  # e is d + ½ d²
+    if length(d) <= SHORT:  # e is d + ½ d²
         return without_division(slope, product, d)
     e = EXPM1(d)
     divisor = s * e

@@ -62,15 +62,6 @@ SHORT = 2.0**-27
 """A change d is short if 1 + d² rounds to 1, so that 1 / (1 + d) is 1 − d to within rounding."""
 
 
-def is_short(d: Array) -> bool:
-    """Return whether no element of d is longer than `SHORT`.
-
-    If even the norm is not, which is the usual case, no pass over the elements with numpy's loops is needed.
-    """
-    flat = d.ravel()
-    return bool(flat @ flat <= SHORT * SHORT) or length(d) <= SHORT
-
-
 def without_division(q: Array, product: Array, d: Array) -> Array:
     """Return q d / (1 + c d) for a short d, as (q − c q d) d. The result overwrites d.
 
