@@ -73,11 +73,13 @@ class PartMoves:
         """
         objective, crossed = self.objective, np.zeros(len(to), dtype=bool)
         outputs, through_end = list[Part](), list[Array]()
+        last, end = len(objective.values) - 1, self._end
         for value, part, beyond in self._parts(samples, fixed, to):
-            crossed |= beyond
-            if value == len(objective.values) - 1:
+            if beyond is not None:
+                crossed |= beyond
+            if value == last:
                 outputs.append(part)
-            elif (rise := self._end.rise(value, part)) is not None:
+            elif (rise := end.rise(value, part)) is not None:
                 through_end.append(rise)
         if outputs and not through_end and self._positions and is_at_one_position(outputs[0]):
             return self._positions.move(outputs[0], crossed)
@@ -114,17 +116,18 @@ class PartMoves:
     def _end(self) -> AffineEnd:
         return self.objective.affine_end
 
-    def _parts(self, samples: Array, fixed: Fixed, to: Array) -> Iterator[tuple[int, Part, Array]]:
+    def _parts(self, samples: Array, fixed: Fixed, to: Array) -> Iterator[tuple[int, Part, Array | None]]:
         """Yield, for every value that changes, the value's index, its changed part, and a mask of copies.
 
-        The mask marks the copies in which the step that computes the value crosses a kink.
+        The mask marks the copies in which the step that computes the value crosses a kink. It is None if the
+        step has no kinks.
         """
-        graph, resting = self.objective.graph, self._resting(samples)
+        graph, resting, end = self.objective.graph, self._resting(samples), self._end.nodes
         parts: dict[int, Part] = {self.at: Valued(resting[self.at], fixed, to)}
-        yield self.at, parts[self.at], np.zeros(len(to), dtype=bool)
+        yield self.at, parts[self.at], None
         for i in graph.above[self.at]:
             node = graph.nodes[i]
-            if i in self._end.nodes or parts.keys().isdisjoint(node.inputs):
+            if i in end or parts.keys().isdisjoint(node.inputs):
                 continue
             inputs = [parts.get(k, resting[k]) for k in node.inputs]
             found = node.step.part(self.objective.own[i], inputs, resting[i + 1])
@@ -141,11 +144,11 @@ class PartMoves:
             for value, memory in zip(self.objective.values, self.objective.memories, strict=True)
         ]
 
-    def _crossed(self, i: int, x: Input) -> Array:
-        """Return a mask, (B,), of the B copies in which the first input x of node i crosses a kink."""
+    def _crossed(self, i: int, x: Input) -> Array | None:
+        """Return a mask, (B,), of the copies in which the first input x of node i crosses a kink, if any."""
         step = self.objective.graph.nodes[i].step
         if not step.has_pieces or not isinstance(x, Part):
-            return np.zeros(1, dtype=bool)
+            return None
         rest, samples = self.objective.pieces[i], x.rest.samples
         if step.couples == "nothing":
             changed = step.pieces(x.value) != Resting(rest, samples).at(x.fixed)
