@@ -161,6 +161,16 @@ class Checked:
         below = is_zero and change <= _ROUNDINGS * max(self.rounding.values())
         return bool(below or real <= _OF_ITSELF * change)
 
+    def is_rounding(self, name: str) -> bool:
+        """Return whether the right gradient of a tensor is nothing but rounding."""
+        size = np.abs(self.right[name]).max()
+        exact = np.abs(self._exact[name]).max()
+        return bool(size <= _ROUNDINGS * self.rounding[name] or exact <= _OF_ITSELF * size)
+
+    @cached_property
+    def _exact(self) -> Gradients:
+        return _gradients(self.whole, self.whole.parameters, np.longdouble)
+
     @property
     def hull(self) -> Hull:
         """The gradients under all choices of sides at kinks."""
@@ -286,8 +296,7 @@ def _mistakes(checked: Checked, rng: np.random.Generator) -> Iterator[tuple[str,
     A tensor that is nothing but rounding, as a bias below batch normalisation is, is not spoilt.
     """
     right = {name: value.astype(np.float64) for name, value in checked.right.items()}
-    rounding = checked.rounding
-    telling = [name for name, value in right.items() if np.abs(value).max() > _ROUNDINGS * rounding[name]]
+    telling = [name for name in right if not checked.is_rounding(name)]
     for how, spoil in SPOILS.items() if telling else ():
         name = str(rng.choice(telling))
         wrong = {**right, name: spoil(right[name], rng)}
