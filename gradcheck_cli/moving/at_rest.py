@@ -329,8 +329,8 @@ class AtRest:
     def _sides_of_loss(self) -> Array:
         """The side of the loss for each output on a kink, under the convention."""
         assert self.convention is not None
-        last, convention = self.network.loss.sides[-1], self.convention
-        return self.kinks.sides_of_loss(self.numbered, convention.loss, last, convention.others)
+        first, others = self.convention.loss, self.convention.others
+        return self.kinks.sides_of_loss(self.network, self.numbered, first, others)
 
     def _rounded(self, a: Array, target: Array, samples: Any, output_rounding: Array) -> tuple[Array, Array]:
         """Return the losses and their rounding errors.

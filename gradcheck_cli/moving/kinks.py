@@ -10,7 +10,6 @@ import numpy as np
 
 from gradcheck_cli.network.arithmetic import ROUNDING_SAFETY, Arithmetic
 from gradcheck_cli.network.graph import Statement
-from gradcheck_cli.network.loss_functions.per_sample import FIRST_PLANE
 from gradcheck_cli.network.network import Network
 from gradcheck_cli.network.penalties import PENALTIES
 from gradcheck_cli.network.rounding import forward_errors
@@ -187,18 +186,18 @@ class Kinks:
         return sided
 
     def sides_of_loss(
-        self, numbered: Numbered, first: float, last: float, others: Iterable[tuple[int, int]]
+        self, network: Network, numbered: Numbered, first: float, others: Iterable[tuple[int, int]]
     ) -> Array:
         """Return the side of the loss for each output, (N, *outputs). It matters only for those on a kink.
 
-        first: the side on the first piece.
-        last: the side on any other piece, except at the tip of a cone, where each piece is another plane.
+        first: the side on the first piece. Any other piece is on the last side of the loss, except at the tip
+            of a cone, where each piece is another plane.
         others: a piece for some groups of kinks, by the group's number.
         """
-        sides = np.full(self.of_loss.shape, float(first))
+        sides, loss = np.full(self.of_loss.shape, float(first)), network.loss
         for number, piece in others:
             if piece > 0:
-                other = np.where(self.tips, FIRST_PLANE - 1 + piece, float(last))
+                other = np.where(self.tips, loss.first_plane - 1 + piece, float(loss.sides[-1]))
                 sides = np.where(numbered.of_loss == number, other, sides)
         return sides
 

@@ -39,7 +39,7 @@ class Loss:
     margin:     for a loss with one kink per sample, a number that is positive on one side of the kink and
                 negative on the other, (…, N).
     tip:        for a loss with a cone, the length of a vector that is 0 at the cone's tip, shape (…, N). Its
-                branch has one plane for each of the C outputs, on the sides from `FIRST_PLANE` on. The slopes
+                branch has one plane for each of the C outputs, on the sides from `first_plane` on. The slopes
                 of the cone lie between those of the planes.
     per_output: whether ℓ is a sum of one term per output. If so, the reduction `mean` also divides by C.
     per_entry:  whether ℓ is a sum of one term per entry of a vector. If so, `mean` also divides by the number
@@ -75,6 +75,7 @@ class Loss:
     sides: tuple[float, ...] = ()
     margin: Function | None = None
     tip: Function | None = None
+    first_plane: int = 0
     per_output: bool = True
     per_entry: bool = False
     target: Target = "values"

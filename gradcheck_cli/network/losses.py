@@ -232,6 +232,7 @@ _ROWS: tuple[Loss, ...] = (
         sides=(False,),
         margin=per_sample.contrastive_margin,
         tip=per_sample.contrastive_tip,
+        first_plane=per_sample.FIRST_PLANE,
         per_output=False,
         target="pairs",
         vectors=("first", "second"),

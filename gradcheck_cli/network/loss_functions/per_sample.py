@@ -246,7 +246,7 @@ def contrastive_branch(a: Array, target: Array, side: Array, margin: float) -> A
 def _on_plane(apart: Array, number: Array) -> Array:
     """Return the height, (…, N), of one of 2 W planes over each vector of W entries, (…, N, W).
 
-    The planes are ± √W times an entry, so every slope of the vector's length is a mixture of theirs.
+    The planes are ± √W times an entry, so their slopes enclose every slope of the vector's length.
 
     number: the number of the plane, (…, N). A negative number gives any height.
     """
