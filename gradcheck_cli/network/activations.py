@@ -16,7 +16,15 @@ from typing import Any
 
 import numpy as np
 
-from gradcheck_cli.network.functions import in_blocks, normal_cdf, normal_pdf, sigmoid, softmax, softplus
+from gradcheck_cli.network.functions import (
+    in_blocks,
+    normal_cdf,
+    normal_pdf,
+    sigmoid,
+    sigmoid_slope,
+    softmax,
+    softplus,
+)
 from gradcheck_cli.network.rise import EXPM1, LOG1P, SHORT, TANH, AtRest, Rise, length, without_division
 from gradcheck_cli.network.row_rounding import (
     CLOSE_ACTIVATION,
@@ -175,7 +183,7 @@ LINEAR = Rise(_slopes_at_rest, _linear_rise, lambda at_rest: np.abs(at_rest[0]),
 
 def _tanh_at_rest(z: Array) -> AtRest:
     """Return t = tanh z, and q = 1 − t² = 4 σ(2z) σ(−2z), which keeps its digits where t is near ±1."""
-    t, q = np.tanh(z), 4.0 * sigmoid(2.0 * z) * sigmoid(-2.0 * z)
+    t, q = np.tanh(z), 4.0 * sigmoid_slope(2.0 * z)
     return t, q, t * q
 
 
@@ -192,8 +200,7 @@ def _tanh_rise(at_rest: AtRest, d: Array) -> Array:
 
 
 def _sigmoid_at_rest(z: Array) -> AtRest:
-    s = sigmoid(z)
-    slope = s * sigmoid(-z)
+    s, slope = sigmoid(z), sigmoid_slope(z)
     return s, slope, (s - 0.5) * slope
 
 
@@ -280,7 +287,7 @@ _ROWS: tuple[Activation, ...] = (
     Activation(
         "sigmoid",
         sigmoid,
-        lambda z: sigmoid(z) * sigmoid(-z),
+        sigmoid_slope,
         in_place=lambda z: sigmoid(z, out=z),
         bounded=True,
         shares=True,
@@ -292,7 +299,7 @@ _ROWS: tuple[Activation, ...] = (
     Activation(
         "tanh",
         np.tanh,
-        lambda z: 4.0 * sigmoid(2.0 * z) * sigmoid(-2.0 * z),
+        lambda z: 4.0 * sigmoid_slope(2.0 * z),
         in_place=lambda z: np.tanh(z, out=z),
         bounded=True,
         rounding=CLOSE_ACTIVATION,

@@ -54,6 +54,12 @@ def sigmoid(z: Array, out: Array | None = None) -> Array:
     return np.where(right, 1.0, e) / (1.0 + e)
 
 
+def sigmoid_slope(z: Array) -> Array:
+    """Return σ(z) σ(−z), the derivative of the sigmoid σ, with full relative accuracy, for a real z."""
+    e = np.exp(-np.abs(z))
+    return e / np.square(1.0 + e)
+
+
 def softplus(z: Array) -> Array:
     """Return log(1 + eᶻ) = max(z, 0) + log(1 + e^−|z|), which cannot overflow."""
     if not np.iscomplexobj(z):
