@@ -6,7 +6,7 @@ import mpmath
 import numpy as np
 import pytest
 
-from gradcheck_cli.network.functions import erfc, log1p, normal_cdf, sigmoid, softmax, softplus
+from gradcheck_cli.network.functions import erfc, log1p, normal_cdf, sigmoid, sigmoid_slope, softmax, softplus
 
 POINTS = np.concatenate(
     [np.linspace(-6, 6, 97), [-700.0, -30.0, -12.5, 12.5, 26.0, 30.0, 700.0, 0.46875, 4.0]]
@@ -24,9 +24,12 @@ REFERENCES = [
     (erfc, mpmath.erfc),
     (normal_cdf, mpmath.ncdf),
 ]
+REAL_ALONE = [(sigmoid_slope, lambda x: mpmath.exp(-x) / (1 + mpmath.exp(-x)) ** 2)]
 
 
-@pytest.mark.parametrize(("function", "reference"), REFERENCES, ids=lambda f: getattr(f, "__name__", ""))
+@pytest.mark.parametrize(
+    ("function", "reference"), REFERENCES + REAL_ALONE, ids=lambda f: getattr(f, "__name__", "")
+)
 def test_is_relatively_accurate_everywhere(function, reference):
     expected = np.array([exact(reference, x) for x in POINTS])
     conditioning = 1 + POINTS**2 / 10  # a tail like e^(−z²/2) magnifies the rounding of its argument
