@@ -161,7 +161,7 @@ def named(
     without: the kinds of mistakes to leave out.
     """
     names = [each for each in _factors(sizes) if each.value != 1.0 and is_same(factor, each.value)]
-    if 2 < factor <= _MOST_TIMES and is_same(factor, round(factor)):
+    if 2.5 < factor <= _MOST_TIMES and is_same(factor, round(factor)):
         names.append(Named(factor, _accumulated(round(factor))))
     if not names:
         names += (Named(factor, wrong) for wrong in _of_another_count(factor, sizes))

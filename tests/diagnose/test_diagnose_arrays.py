@@ -162,6 +162,11 @@ def test_a_factor_that_may_have_two_names_gets_none_if_it_does_not_explain_every
         assert f"The gradient of w is {name}." in sentences
 
 
+def test_twice_is_not_also_called_accumulated():
+    kinds = [answer.causes[0].kind for answer in said(**everything(2.0 * (1 + 1e-12))).answers]
+    assert kinds == ["factor 2"]
+
+
 def test_gradients_in_each_others_place_are_swapped():
     (cause,) = said(b=RIGHT["c"], c=RIGHT["b"]).answers[0].causes
     assert cause.sentence == "The gradients of b and c are swapped."

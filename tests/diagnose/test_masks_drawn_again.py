@@ -86,3 +86,10 @@ def test_a_factor_is_no_other_mask(factor):
     for wrong in (factor * mask, factor * noise * mask):
         named = kinds(why(problem, with_mask(problem, 2.0 * wrong)))
         assert KIND not in {kind for answer in named for kind in answer}
+
+
+def test_an_inverted_mask_is_not_also_called_another_mask():
+    mask, _ = masks(20, False)
+    problem = network(20, 30, 6, mask)
+    named = kinds(why(problem, with_mask(problem, 2.0 * (1 - mask))))
+    assert named == [("dropout: mask inverted",)]

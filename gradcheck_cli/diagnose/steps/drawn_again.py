@@ -7,7 +7,7 @@ solves this for m.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -133,8 +133,11 @@ def _random(mask: Array) -> Array:
     return drawn
 
 
-DRAWN_AGAIN: tuple[Variant, ...] = tuple(
-    variant(
+_SAID_MORE_PRECISELY = frozenset({"dropout: mask inverted", "dropout: mask of another sample"})
+
+
+def _row(step: type[Step]) -> Variant:
+    row = variant(
         step,
         "dropout: mask drawn again",
         DROPOUT_FAMILY,
@@ -145,5 +148,7 @@ DRAWN_AGAIN: tuple[Variant, ...] = tuple(
         "again = 2 * np.array([1, 0, 0, 1, 1, 0])  # drawn again\ndL_dkept = again * y",
         "a mask that drops some values and keeps others",
     )
-    for step in (Dropout, SampleDropout)
-)
+    return replace(row, wrong=replace(row.wrong, refined_by=_SAID_MORE_PRECISELY))
+
+
+DRAWN_AGAIN: tuple[Variant, ...] = (_row(Dropout), _row(SampleDropout))
