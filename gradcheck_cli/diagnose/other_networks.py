@@ -19,6 +19,7 @@ from gradcheck_cli.comparison import Comparison
 from gradcheck_cli.diagnose.diagnosis import Answer, Cause
 from gradcheck_cli.diagnose.families import ANOTHER_NETWORK
 from gradcheck_cli.diagnose.mistake import Wrong
+from gradcheck_cli.diagnose.output_bias import OutputBias
 from gradcheck_cli.diagnose.rows import matrix
 from gradcheck_cli.diagnose.site import penalty_on, penalty_terms
 from gradcheck_cli.diagnose.subsets import as_sentence, listed
@@ -187,15 +188,10 @@ def _pairs_of_this_bias(problem: Problem, targets: Mapping[str, Target]) -> Iter
     """Yield the networks with two changes that reproduce the gradient of the output layer's bias or β."""
     output = problem.network.output
     target = targets.get(output.bias if output.batch_norm is None else output.beta)
-    totals: dict[tuple[str, int], Array] = {}  # losses that differ only by a factor share a backward step
+    bias = OutputBias()
 
     def fits(of: Problem, activity: Activity) -> bool:
-        key = of.network.loss.name, id(activity)
-        if key not in totals:
-            totals.clear()
-            dL_da = of.network.loss.gradient(activity.output, of.target)
-            totals[key] = activity.network.output.activation.vjp(activity.y[-1], dL_da).sum(axis=0)
-        return target is not None and target.matches(of.network.coefficient * totals[key] + penalty)
+        return target is not None and target.matches(bias.gradient(of, activity) + penalty)
 
     penalty = sum(penalty_terms(problem, target.name).values(), np.zeros(output.units)) if target else 0.0
     return _pairs(problem, fits) if target is not None else iter(())
