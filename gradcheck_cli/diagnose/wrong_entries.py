@@ -19,6 +19,9 @@ Fits = Callable[[Target, Array], Spoilt | None]
 UNIT_ZEROED = "unit zeroed"
 """The kind of mistake that sets all gradients of some units to 0."""
 
+ROW = "row"
+"""The kind of mistake that is confined to one row of a gradient."""
+
 _MOST_ENTRIES = 3
 """The largest number of wrong entries that are listed one by one."""
 
@@ -185,7 +188,7 @@ ZEROED_MISTAKES: tuple[WrongTensor, ...] = (
         of_units=True,
     ),
     tensor_row(
-        "row",
+        ROW,
         ENTRIES,
         "the gradient of {tensor} is 0 in {place}",
         "0",
@@ -217,7 +220,7 @@ ENTRY_MISTAKES: tuple[WrongTensor, ...] = (
         describes=True,
     ),
     tensor_row(
-        "row",
+        ROW,
         ENTRIES,
         "the gradient of {tensor} is right except for {place}",
         "",

@@ -11,7 +11,7 @@ from gradcheck_cli.diagnose.branches import shares_parameters
 from gradcheck_cli.diagnose.families import LOOPS
 from gradcheck_cli.diagnose.mistake import Wrong
 from gradcheck_cli.diagnose.variant import Backward, Handed, Variant, Visit
-from gradcheck_cli.diagnose.wrong_entries import UNIT_ZEROED
+from gradcheck_cli.diagnose.wrong_entries import ROW, UNIT_ZEROED
 from gradcheck_cli.network.step import Step
 from gradcheck_cli.network.steps.conv_transpose2d import ConvTranspose2d
 from gradcheck_cli.network.steps.convolution import Convolution
@@ -83,7 +83,7 @@ def _wrong(which: str) -> Wrong:
         f"Σ over {which} alone",
         "Σ over all iterations of the loop",
         "δ",
-        refined_by=frozenset({UNIT_ZEROED}) if which == _CHANNEL else frozenset(),
+        refined_by=frozenset({UNIT_ZEROED, ROW}) if which == _CHANNEL else frozenset(),
     )
 
 
