@@ -53,7 +53,8 @@ class Place:
 
     @classmethod
     def of(cls, sentence: str) -> Place:
-        *above, below = _NAMED.findall(sentence)
+        place, _, _ = sentence.partition(";")  # another cause may follow
+        *above, below = _NAMED.findall(place)
         return cls(frozenset(above), below, not above or "on a path without taps" in sentence)
 
 

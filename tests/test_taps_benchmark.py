@@ -51,12 +51,18 @@ CHAIN = programs.Program(
     parameters={},
 )
 BETWEEN = "∂L/∂t3 (p.py:1) is right, but ∂L/∂t1 (p.py:1) is wrong: the fault lies between them"
+OR_IN_PLACE = "; or backward changes ∂L/∂t1 in place after using it, since ∂L/∂g is right"
 
 
 @pytest.mark.parametrize(
     ("sentence", "edge", "held"),
     [
         (BETWEEN, (2, 0), True),
+        (
+            BETWEEN + OR_IN_PLACE,
+            (2, 0),
+            True,
+        ),
         (BETWEEN, (3, 0), True),
         (BETWEEN, (1, 0), False),
         (BETWEEN, (3, 1), False),
