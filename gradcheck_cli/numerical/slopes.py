@@ -85,8 +85,9 @@ def points_at(movable: Movable, scheme: Scheme, which: Array, step: float | Arra
     x, unit = movable.position[which], movable.unit[which]
     h = step * unit
     points = [x + offset * h for offset in scheme.offsets]
-    beside = scheme.to_the_sides and not scheme.cancels
-    return [*points, x - NEARBY * unit, x + NEARBY * unit] if beside else points
+    if scheme.cancels or not scheme.to_the_sides:
+        return points
+    return [*points, x - NEARBY * unit, x + NEARBY * unit]
 
 
 def slopes_at_steps(

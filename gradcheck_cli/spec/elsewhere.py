@@ -109,8 +109,8 @@ def help_for_key(key: object, keys: Collection[str]) -> str | None:
 
     keys: the keys that are allowed at the same place.
     """
-    beside, hint = _KEYS.get(str(key), ("", ""))
-    if beside in keys:
+    allowed_too, hint = _KEYS.get(str(key), ("", ""))
+    if allowed_too in keys:
         return hint
     ours = renamed(key, keys)
     return _meant(ours) if ours else None

@@ -201,7 +201,7 @@ def other_elu_alpha(p: Pass, i: int, rng: Rng) -> Array | None:
     return _elu(p, i, lambda y, a: alpha * np.exp(np.minimum(y, 0.0)))
 
 
-def other_alpha_beside_a(p: Pass, i: int, rng: Rng) -> Array | None:
+def other_alpha_next_to_a(p: Pass, i: int, rng: Rng) -> Array | None:
     alpha = rng.uniform(0.2, 3.0)
     return _elu(p, i, lambda y, a: a + alpha)
 

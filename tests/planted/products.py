@@ -176,7 +176,7 @@ LAYERED: Mapping[str, Mapping[str, Parts]] = {
     "activation option": {
         "another slope": {"activation": activations.other_leaky_slope},
         "another alpha": {"activation": activations.other_elu_alpha},
-        "another alpha, beside a": {"activation": activations.other_alpha_beside_a},
+        "another alpha, next to a": {"activation": activations.other_alpha_next_to_a},
         "the default": {"activation": activations.default_option},
     },
     "softmax diagonal only": {"": {"activation": activations.softmax_diagonal}},

@@ -211,3 +211,24 @@ def test_a_misspelt_name_is_answered_with_the_names(place, misspelt, known):
 
 def test_a_copy_says_of_which_version_it_is():
     assert SCHEMA["$id"].endswith(f":{gradcheck_cli.__version__}")
+
+
+def test_the_schema_lists_every_name_and_lets_activation_and_loss_be_a_word():
+    schema = Spec.model_json_schema()
+    definitions = schema["$defs"]
+    for table, definition, field in (
+        (ACTIVATIONS, "ActivationSpec", "name"),
+        (LOSSES, "LossSpec", "name"),
+        (INITIALISERS, "InitialisedParameters", "init"),
+        (SCHEMES, "CheckSpec", "scheme"),
+    ):
+        assert definitions[definition]["properties"][field]["enum"] == list(table)
+    for table, definition, field in (
+        (ACTIVATIONS, "LayerSpec", "activation"),
+        (LOSSES, "NetworkSpec", "loss"),
+    ):
+        assert {"enum": list(table), "type": "string"} in definitions[definition]["properties"][field][
+            "anyOf"
+        ]
+    assert "required" not in schema  # gradients from code need neither network nor data
+    assert schema["additionalProperties"] is False

@@ -437,27 +437,3 @@ def test_the_parameters_to_check_are_patterns_one_or_many(written, meant):
 def test_a_spec_cannot_be_changed():
     with pytest.raises(ValidationError, match="frozen"):
         spec_with().dtype = "float32"
-
-
-# --- the schema ------------------------------------------------------------------------------------------
-
-
-def test_the_schema_lists_every_name_and_lets_activation_and_loss_be_a_word():
-    schema = Spec.model_json_schema()
-    definitions = schema["$defs"]
-    for table, definition, field in (
-        (ACTIVATIONS, "ActivationSpec", "name"),
-        (LOSSES, "LossSpec", "name"),
-        (INITIALISERS, "InitialisedParameters", "init"),
-        (SCHEMES, "CheckSpec", "scheme"),
-    ):
-        assert definitions[definition]["properties"][field]["enum"] == list(table)
-    for table, definition, field in (
-        (ACTIVATIONS, "LayerSpec", "activation"),
-        (LOSSES, "NetworkSpec", "loss"),
-    ):
-        assert {"enum": list(table), "type": "string"} in definitions[definition]["properties"][field][
-            "anyOf"
-        ]
-    assert "required" not in schema  # gradients from code need neither network nor data
-    assert schema["additionalProperties"] is False
