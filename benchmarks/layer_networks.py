@@ -18,9 +18,10 @@ from typing import Any
 
 import numpy as np
 from conventions import OWN, USUAL, Hull, by_textbook, choices, gradients_under
+from drawn_layers import FEATURES
 from judged import Undiagnosed
 from mistakes import VISIBLE, effect
-from random_layers import FEATURES, TWISTS, kinds_of, random_layers
+from random_layers import TWISTS, kinds_of, random_layers
 from spoilt import SPOILS
 from wrong_steps import Effect, wrong_steps
 

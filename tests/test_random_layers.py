@@ -8,8 +8,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from build import problem_of, spec_of
+from drawn_layers import FEATURES
 from paths import ROOT
-from random_layers import FEATURES, TWISTS, kinds_of, random_layers
+from random_layers import TWISTS, kinds_of, random_layers
 from shares import first
 
 from gradcheck_cli.numerical.looks import Remembered
