@@ -26,7 +26,8 @@ from paths import ROOT
 
 POSIX = pytest.mark.skipif(os.name != "posix", reason="needs POSIX streams, signals or terminals")
 
-COMMAND = [sys.executable, "-W", "error", "-m", "gradcheck_cli"]
+COMMAND = [sys.executable, "-W", "error", "-W", "default:resource_tracker", "-m", "gradcheck_cli"]
+"""The command with every warning as an error, but for those that Python's resource tracker can only print."""
 
 LAUNCH = [sys.executable, "-I", "-S", str(ROOT / "tests" / "launch.py")]
 """The launcher that gives the command default signals and its own terminal."""

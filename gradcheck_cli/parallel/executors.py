@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass
 from functools import partial
+from threading import Thread
 from typing import TYPE_CHECKING, Any, Protocol
 
 from gradcheck_cli.errors import InputError, bad_input, closest
@@ -137,7 +138,7 @@ class LocalPool:
 
         context = multiprocessing.get_context("spawn")
         executor = ProcessPoolExecutor(self.jobs, context, initializer=_settle)
-        with _ended(executor, wait=False):  # these workers end with this process
+        with _ended(executor):
             yield Opened(executor, "the pool", "--jobs 1 runs the code without worker processes")
 
 
@@ -190,6 +191,10 @@ CONNECTING = 5.0
 """The number of seconds to wait for a scheduler, and then for its first worker."""
 
 _CLOSING = 2.0
+"""The number of seconds to wait for an engine that has been asked to end."""
+
+_CANCELLING = 0.1
+"""The number of seconds in which an executor cancels what it has not begun."""
 
 
 def _connected(client: Callable[..., Any], address: str) -> Any:
@@ -300,11 +305,10 @@ def _distributed() -> Any:
 
 
 @contextmanager
-def _ended(executor: Executor, wait: bool = True) -> Iterator[None]:
+def _ended(executor: Executor) -> Iterator[None]:
     """Shut the executor down on exit. After an interruption or a failure, end its processes at once.
 
-    wait: whether to wait until the workers have ended. Otherwise, workers that do not notice the end of this
-        process would go on waiting for work.
+    Exit waits for the executor, since Python warns about semaphores that a pool has had no time to free.
     """
     import multiprocessing
 
@@ -312,11 +316,14 @@ def _ended(executor: Executor, wait: bool = True) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        executor.shutdown(wait=False, cancel_futures=True)
+        shutdown = Thread(target=executor.shutdown, kwargs={"cancel_futures": True}, daemon=True)
+        shutdown.start()
+        shutdown.join(_CANCELLING)  # a pool that has cancelled its work expects that its processes end
         for process in set(multiprocessing.active_children()) - others:
             process.terminate()
+        shutdown.join(_CLOSING)
         raise
-    executor.shutdown(wait=wait, cancel_futures=True)
+    executor.shutdown(cancel_futures=True)
 
 
 def engine_of(jobs: int | str | Executor) -> Engine | None:

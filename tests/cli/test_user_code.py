@@ -138,6 +138,15 @@ def test_impossible_jobs_are_refused(my_net, gradcheck, jobs):
 
 
 @POSIX
+def test_processes_end_without_a_warning(my_net):
+    (my_net / "slow.py").write_text(SLOW.replace("(30, 40)", "(4, 5)"))
+    (my_net / "slow.yaml").write_text("gradients: {python: slow.py:f}\n")
+    done = run("check", "slow.yaml", "--jobs", "2", "--differences", "literal")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(list(my_net.glob("pid-*"))) == 3
+
+
+@POSIX
 def test_ctrl_c_ends_the_processes_too(my_net):
     (my_net / "slow.py").write_text(SLOW)
     (my_net / "slow.yaml").write_text(
