@@ -229,6 +229,7 @@ MAY_IMPORT = {
         "problem.layers",  # the names of layers and parameters, for shell completion
         "report",
         "spec",
+        "subject.several",
         "sweep",
     },
     "__main__": {"cli", "errors"},

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import sys
-from collections.abc import Sequence
-from time import perf_counter
+from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
-from gradcheck_cli.cli.changes import changed, executor_of, expand, located, refuse_code, run_apart
+from gradcheck_cli.cli.changes import expand
 from gradcheck_cli.cli.completion import complete_specs
+from gradcheck_cli.cli.each_spec import Asked, asked_of, attempt, checked, named
 from gradcheck_cli.cli.grouped import GroupedCommand, Heading, option
 from gradcheck_cli.cli.options import (
     EXIT_CODES_HELP,
@@ -35,18 +35,16 @@ from gradcheck_cli.cli.options import (
     timeout_option,
     whole,
 )
-from gradcheck_cli.cli.progress import Activity, Progress
 from gradcheck_cli.cli.reports import add_to_summary, report_files, write_reports
-from gradcheck_cli.cli.terminal import DEFECT, complain, print_traceback, say, write_result
-from gradcheck_cli.errors import Complaint, ExitCode, InputError, UntrustedReferenceError, is_interruption
+from gradcheck_cli.cli.terminal import complain, say, write_result
+from gradcheck_cli.errors import Complaint, ExitCode, InputError
 from gradcheck_cli.formats import FORMATS, refuse_missing, render
 from gradcheck_cli.formats.view import view_of, wants_color
 from gradcheck_cli.spec.allowed import MEMORY, SEED, Differences
 from gradcheck_cli.spec.code_sources import names_of_sources
 
 if TYPE_CHECKING:
-    from gradcheck_cli.report import Outcome, Report
-    from gradcheck_cli.spec.spec import Spec
+    from gradcheck_cli.report import Outcome
 
 
 @click.command(cls=GroupedCommand, epilog=EXIT_CODES_HELP, short_help="Check the gradients of specs.")
@@ -171,77 +169,34 @@ def _outcomes(
     After an interruption, the remaining specs count as interrupted. If no spec has been checked yet, the
     `KeyboardInterrupt` is raised again.
     """
-    outcomes: list[Outcome] = []
+    outcomes: dict[int, Outcome] = {}
     try:
-        for path in paths:
-            outcome = _check_one(path, changes, no_code, timeout, wants_color(color, sys.stderr))
-            outcomes.append(outcome)
+        for number, outcome in _each(paths, changes, no_code, timeout, color):
+            outcomes[number] = outcome
             complain(*outcome.complaints)
     except KeyboardInterrupt:
         if not outcomes:
             raise
         say("", f"interrupted: {len(outcomes)} of {len(paths)} specs were checked")
-        outcomes += map(_not_reached, paths[len(outcomes) :])
-    return tuple(outcomes)
+    return tuple(outcomes.get(number) or _not_reached(path) for number, path in enumerate(paths))
 
 
-def _check_one(
-    path: str, changes: dict[str, Any], no_code: bool, timeout: float | None, color: bool
-) -> Outcome:
-    """Read and check one spec. Errors become part of the outcome, so that the other specs still run."""
-    from gradcheck_cli.report import Outcome
-    from gradcheck_cli.spec.file import read_spec
-
-    start, name = perf_counter(), _named(path)
-
-    def failed(code: ExitCode, *complaints: Complaint) -> Outcome:
-        return Outcome(name, complaints=complaints, failure=code, seconds=perf_counter() - start)
-
-    try:
-        refuse_empty_folder(path)
-        read = read_spec(path)
-        with located(read, changes):
-            spec = changed(read.spec, changes)
-            if no_code:
-                refuse_code(spec)
-            executor = executor_of(spec, changes, no_code)
-            bar = (Activity if spec.names_code else Progress)(name, color)
-            report = run_apart(spec, timeout, _checked, spec, bar, executor)
-    except InputError as error:
-        return failed(error.exit_code, *error.complaints)
-    except UntrustedReferenceError as error:
-        return failed(error.exit_code, Complaint(f"{name}: {error}", help=DEFECT))
-    except Exception as error:
-        if is_interruption(error):
-            raise KeyboardInterrupt from None
-        print_traceback()
-        return failed(ExitCode.DEFECT, Complaint(f"{name}: gradcheck failed; see above", help=DEFECT))
-    places = {comparison.name: read.place_of(comparison.name) for comparison in report.comparisons}
-    return Outcome(name, report, seconds=perf_counter() - start, places=places)
-
-
-def _checked(spec: Spec, bar: Progress | Activity, executor: str | None) -> Report:
-    from gradcheck_cli.checker import check as check_spec
-
-    with bar as progress:
-        return check_spec(spec, progress, executor=executor)
+def _each(
+    paths: Sequence[str], changes: dict[str, Any], no_code: bool, timeout: float | None, color: str
+) -> Iterator[tuple[int, Outcome]]:
+    """Yield the number and the outcome of each spec, as soon as it is known."""
+    asked: dict[int, Asked] = {}
+    for number, path in enumerate(paths):
+        read = attempt(path, partial(asked_of, path, changes, no_code, timeout))
+        if isinstance(read, Asked):
+            asked[number] = read
+        else:
+            yield number, read
+    yield from checked(asked, wants_color(color, sys.stderr))
 
 
 def _not_reached(path: str) -> Outcome:
     from gradcheck_cli.report import Outcome
 
     what = Complaint("interrupted before it was checked")
-    return Outcome(_named(path), complaints=(what,), failure=ExitCode.INTERRUPTED)
-
-
-def _named(path: str) -> str:
-    return "<stdin>" if path == "-" else path
-
-
-def refuse_empty_folder(path: str) -> None:
-    """Raise an `InputError` if the path is a folder.
-
-    Such a folder contains no specs; otherwise `expand` would have replaced the folder with its specs.
-    """
-    if os.path.isdir(path):
-        raise InputError(Complaint(f"folder '{path}' contains no spec (.yaml or .yml)"))
+    return Outcome(named(path), complaints=(what,), failure=ExitCode.INTERRUPTED)

@@ -16,7 +16,6 @@ import pickle
 import re
 import signal
 import sys
-import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -26,10 +25,11 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from os import _exit  # keep the original: code may replace it
 from time import monotonic
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 from gradcheck_cli.code.failures import place_among
 from gradcheck_cli.errors import InputError, bad_input, is_interruption
+from gradcheck_cli.parallel.elsewhere import Raised, Returned, raised
 from gradcheck_cli.parallel.ends import end_with_parent
 from gradcheck_cli.spec.gradients import Code
 
@@ -62,33 +62,6 @@ def in_own_process(code: Code | None, limit: float | None, work: Callable[..., T
     with _started(code, work, arguments) as child:
         answer = child.answer(limit)
     return answer.given()
-
-
-# --- the answer --------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Returned:
-    value: Any
-
-    def given(self) -> Any:
-        return self.value
-
-
-@dataclass(frozen=True)
-class _Raised:
-    error: BaseException
-    trace: str
-
-    def given(self) -> NoReturn:
-        raise self.error from _ElsewhereError(self.trace)
-
-
-class _ElsewhereError(Exception):
-    """The cause of an exception from the other process: that process's traceback as text."""
-
-    def __str__(self) -> str:
-        return f"\n{self.args[0]}"
 
 
 # --- in this process ---------------------------------------------------------------------------------------
@@ -178,7 +151,7 @@ class _Child:
     answers: Connection
     last_words: Connection
 
-    def answer(self, limit: float | None) -> _Returned | _Raised:
+    def answer(self, limit: float | None) -> Returned | Raised:
         give_up = monotonic() + (inf if limit is None else limit)
         while not self.answers.poll(max(0.0, min(_LOOK, give_up - monotonic()))):
             if self.process.exitcode is not None and not self.answers.poll(0):
@@ -187,7 +160,7 @@ class _Child:
                 message = f"there is no verdict after {limit:g} s; {self._what} is still running"
                 raise bad_input(message, *_WHERE, help="--timeout SECONDS sets the limit")
         try:
-            answer: _Returned | _Raised = pickle.loads(self.answers.recv_bytes())
+            answer: Returned | Raised = pickle.loads(self.answers.recv_bytes())
         except (EOFError, OSError, pickle.UnpicklingError):
             raise self._no_answer() from None
         return answer
@@ -268,7 +241,7 @@ def _answer(
 ) -> bytes:
     try:
         _settle(crash, stdin)
-        answer = pickle.dumps(_Returned(work(*arguments)))
+        answer = pickle.dumps(Returned(work(*arguments)))
     except BaseException as error:
         answer = _failed(error)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -276,17 +249,12 @@ def _answer(
 
 
 def _failed(error: BaseException) -> bytes:
-    trace = "".join(traceback.format_exception(error))
+    instead: BaseException | None = None
     if is_interruption(error) and not isinstance(error, InputError):
-        error = KeyboardInterrupt()
+        instead = KeyboardInterrupt()
     elif not isinstance(error, InputError) and _out_of_files():
-        error = bad_input("the code leaves too many files open: no more can be opened", *_WHERE)
-    try:
-        answer = pickle.dumps(_Raised(error, trace))
-        pickle.loads(answer)
-    except Exception:  # some exceptions cannot be pickled or unpickled
-        return pickle.dumps(_Raised(RuntimeError(repr(error)), trace))
-    return answer
+        instead = bad_input("the code leaves too many files open: no more can be opened", *_WHERE)
+    return pickle.dumps(raised(error, instead))
 
 
 def _out_of_files() -> bool:

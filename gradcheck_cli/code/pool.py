@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import Protocol
 
@@ -21,6 +20,7 @@ from gradcheck_cli.errors import bad_input
 from gradcheck_cli.numerical.estimate import Progress
 from gradcheck_cli.parallel.executors import Opened
 from gradcheck_cli.parallel.parts import Shared, at_once, cuts
+from gradcheck_cli.parallel.same_files import hashes_of, refuse_other_files
 from gradcheck_cli.spec.gradients import Code, FromCode
 from gradcheck_cli.types import Array
 
@@ -55,26 +55,12 @@ class InFile:
         """Return the code with absolute paths, and with the hashes of its files."""
         named = {key: value for key, value in source if isinstance(value, Code)}
         absolute = {key: Code(code.file.absolute(), code.name) for key, code in named.items()}
-        hashes = {code.file: _hash(code.file) for code in absolute.values()}
+        hashes = hashes_of(code.file for code in absolute.values())
         return InFile(source.model_copy(update=absolute), inputs, hashes)
 
     def function(self) -> Function:
-        for file, expected in self.hashes.items():
-            if not (found := _hash(file)):
-                help = "use a folder that all machines share, or copy the file to the same place on each"
-                raise bad_input(f"there is no file '{file}'", *_WHERE, help=help)
-            if found != expected:
-                help = "copy the same file to every machine"
-                raise bad_input(f"the content of '{file}' differs", *_WHERE, help=help)
+        refuse_other_files(self.hashes, _WHERE)
         return read_code(self.source, self.inputs)
-
-
-def _hash(file: Path) -> str:
-    """Return the SHA-256 of a file; empty if the file cannot be read."""
-    try:
-        return sha256(file.read_bytes()).hexdigest()
-    except OSError:
-        return ""
 
 
 @dataclass(frozen=True)

@@ -137,12 +137,13 @@ class LocalPool:
         from concurrent.futures import ProcessPoolExecutor
 
         context = multiprocessing.get_context("spawn")
-        executor = ProcessPoolExecutor(self.jobs, context, initializer=_settle)
-        with _ended(executor):
+        executor = ProcessPoolExecutor(self.jobs, context, initializer=settle)
+        with ended(executor):
             yield Opened(executor, "the pool", "--jobs 1 runs the code without worker processes")
 
 
-def _settle() -> None:
+def settle() -> None:
+    """Set up this process as a worker: it ignores Ctrl-C, and ends when its parent ends."""
     from gradcheck_cli.parallel.ends import end_with_parent
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent process handles Ctrl-C
@@ -266,7 +267,7 @@ class Factory:
         if not all(callable(getattr(executor, name, None)) for name in ("submit", "shutdown")):
             message = f"{self} returned {type(executor).__name__}, which has no submit and shutdown"
             raise _refusal(message, help="return a concurrent.futures.Executor")
-        with _ended(executor):
+        with ended(executor):
             yield Opened(executor, f"the executor of {self}", "check the executor and its workers")
 
     def _made(self) -> Executor:
@@ -305,7 +306,7 @@ def _distributed() -> Any:
 
 
 @contextmanager
-def _ended(executor: Executor) -> Iterator[None]:
+def ended(executor: Executor) -> Iterator[None]:
     """Shut the executor down on exit. After an interruption or a failure, end its processes at once.
 
     Exit waits for the executor, since Python warns about semaphores that a pool has had no time to free.

@@ -14,14 +14,17 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import BrokenExecutor, Future
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import numpy as np
 
+from gradcheck_cli.errors import bad_input
 from gradcheck_cli.moving.objective import NetworkObjective
 from gradcheck_cli.numerical.objective import ALONE, Movable, Move, Points, together_if_few
 from gradcheck_cli.parallel.clock import Clock, cores
+from gradcheck_cli.parallel.executors import PLACE, ended, settle
 from gradcheck_cli.spec.check import Jobs
 from gradcheck_cli.types import Array
 
@@ -69,14 +72,21 @@ def each_in_processes(
     from multiprocessing import get_context
 
     pool = ProcessPoolExecutor(count, get_context("fork"), _share, (work, items))
-    try:
+    with ended(pool):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # warnings about threads, as in `_fork`
             numbers = [pool.submit(_one_of_shared, i) for i in range(len(items))]
         for done in as_completed(numbers):
-            yield done.result()
-    finally:
-        pool.shutdown(cancel_futures=True)
+            yield _result_of(done)
+
+
+def _result_of(done: Future[_Done]) -> _Done:
+    """Return the result of work that is done. Raises `InputError` if its process died."""
+    try:
+        return done.result()
+    except BrokenExecutor as error:
+        help = "this can happen if the system runs out of memory; use fewer processes"
+        raise bad_input("a process that shared the work died", *PLACE, help=help) from error
 
 
 _shared: tuple[Callable[[Any], Any], Sequence[Any]]
@@ -86,7 +96,7 @@ _shared: tuple[Callable[[Any], Any], Sequence[Any]]
 def _share(work: Callable[[Any], Any], items: Sequence[Any]) -> None:
     global _shared
     _shared = work, items
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles interruptions
+    settle()
 
 
 def _one_of_shared(number: int) -> tuple[int, Any]:

@@ -15,6 +15,7 @@ from time import monotonic
 from typing import Any
 
 from gradcheck_cli.errors import InputError, bad_input
+from gradcheck_cli.parallel.elsewhere import ElsewhereError
 from gradcheck_cli.parallel.executors import PLACE, Opened
 from gradcheck_cli.parallel.remote import (
     Answer,
@@ -159,7 +160,7 @@ class Shared:
     def _done(self, answer: Answer) -> Done:
         """Return the answer if the part is done. Otherwise, raise what kept the worker from doing it."""
         if isinstance(answer, Failed):
-            raise _error_of(answer, self._on(answer.node)) from _ElsewhereError(answer.trace)
+            raise _error_of(answer, self._on(answer.node)) from ElsewhereError(answer.trace)
         if isinstance(answer, OtherVersions):
             there, here = _listed(answer.found), _listed(own_versions())
             message = f"a worker{self._on(answer.node)} has {there}, but this process has {here}"
@@ -190,13 +191,6 @@ _DEATHS = ("KilledWorker", "ExecutorlibSocketError", "EngineError")
 
 _TRUST = 4
 """The number of times that a worker may lack the task, per worker. Parts that wait in a queue count, too."""
-
-
-class _ElsewhereError(Exception):
-    """The cause of an exception from a worker: that worker's traceback as text."""
-
-    def __str__(self) -> str:
-        return f"\n{self.args[0]}"
 
 
 def _error_of(failed: Failed, on: str) -> BaseException:

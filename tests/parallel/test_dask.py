@@ -20,9 +20,10 @@ from in_json import json_of, without_seconds
 from processes import PATIENCE
 from quick_engines import everything_is_shared_out
 
-from gradcheck_cli import InputError, check, check_gradients
+from gradcheck_cli import InputError, check, check_gradients, load_spec
 from gradcheck_cli.parallel import executors
 from gradcheck_cli.parallel.executors import Dask
+from gradcheck_cli.subject.several import by_workers
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
 
@@ -124,6 +125,14 @@ def test_the_command_prints_the_same_json_as_with_one_process(net, workers):
     shared = subprocess.run([*program, *options], capture_output=True, encoding="utf-8", timeout=PATIENCE)
     assert shared.returncode == 0, shared.stderr
     assert without_seconds(shared.stdout) == json_of(alone)
+
+
+def test_several_networks_are_checked_by_the_workers(workers, configs):
+    paths = [str(configs / name) for name in ("output_layer.yaml", "wrong_gradient.yaml")]
+    specs = list(map(load_spec, paths))
+    answers = dict(by_workers(specs, Dask(workers.address)))
+    for number, path in enumerate(paths):
+        assert json_of(answers[number].given().report) == json_of(check(path))
 
 
 def test_a_function_of_a_test_can_be_shared_out_and_the_given_executor_stays_open(workers):
