@@ -66,7 +66,7 @@ class Corners:
         Returns None if the gradients are unknown or too many to store.
         """
         corners = [self._mixed(corner, name, undecided) for corner in self.objective.corners]
-        known = [corner for corner in corners if corner is not None and np.isfinite(corner.base).all()]
+        known = [corner for corner in corners if corner is not None and corner.is_known]
         if not known or len(known) < len(corners):
             return None
         each = [_penalty_slopes(each, name, self.scheme) for each in self.objective.conventions]

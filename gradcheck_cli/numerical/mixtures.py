@@ -42,6 +42,11 @@ class MixedCorner:
     base: Array
     shares: tuple[Array, ...]
 
+    @property
+    def is_known(self) -> bool:
+        """Whether every gradient is a number. The differences may leave the slopes of some pieces unknown."""
+        return all(np.isfinite(each).all() for each in (self.base, *self.shares))
+
     def choices(self) -> Array:
         """Return the gradient under every choice of one piece at each single kink, (choices, E).
 

@@ -140,3 +140,19 @@ def test_an_arbitrary_choice_at_each_tie_agrees_below_a_steep_normalisation():
         of_x[sample, [0, chosen]] = of_x[sample, [chosen, 0]]
     analytic = Analytic(values, of.analytic.dtypes, "a test")
     assert replace(of, analytic=analytic).check(spec.check).verdict is Verdict.AGREES
+
+
+@pytest.mark.parametrize("slope", [0.5, 1.0])
+def test_a_slope_that_is_too_steep_for_differences_is_not_called_wrong(slope):
+    """Differences see only the side of relu whose slope is 0; on the other side, the loss bends at 1e-16."""
+    data = {"x": [[0.0, 0.0], [1.0, -2.0]], "y": [[1.0, 2.0], [-1.0, 0.5]]}
+    layers = {"units": 2}, {"rms_norm": True, "elementwise_affine": False}, {"units": 2, "activation": "relu"}
+    rest = {"parameters": {"init": "xavier", "seed": 3, "bias": "zeros"}, "loss": "cosine"}
+    problem, spec = problem_of(*layers, inputs=2, data=data, **rest), spec_of(*layers, data=data, **rest)
+    of = Undiagnosed.of(network_subject(spec, problem))
+    right = right_gradients(problem)
+    lifted = {**problem.parameters, "output.bias": np.full(2, 1e-20)}
+    on = right_gradients(replace(problem, parameters=lifted))["hidden1.bias"]
+    assert np.abs(on).max() > 1e10
+    bias = (1.0 - slope) * right["hidden1.bias"] + slope * on
+    assert verdict(of, spec, problem, **{"hidden1.bias": bias}) is not Verdict.WRONG
