@@ -189,12 +189,17 @@ def pooled(weight, bias=0.0):
     return replace(problem, x=x, parameters=parameters)
 
 
+def numbered(problem):
+    kinks = problem.objective.kinks
+    return kinks.numbered(False, kinks.of_nodes)
+
+
 def test_a_tie_of_two_is_a_kink_whose_usual_choices_are_all_right():
     """x₀ + x₁ is 3 at the first two positions: either may be the largest, with another gradient."""
     problem = pooled([1.0, 1.0])
     kinks = problem.objective.kinks
     assert kinks.in_activations
-    assert problem.objective.numbered.pieces == (2,)
+    assert numbered(problem).pieces == (2,)
     right = right_gradients(problem)
     subject = network_subject(spec_of({"units": 1}), problem)
     delta = right["hidden1.weight"].ravel()[0] / 3.0  # the first position, (3, 0), gets all of it
@@ -221,7 +226,7 @@ def test_a_tie_of_three_is_never_called_wrong_for_an_unusual_choice():
     x = problem.x.copy()
     x[:, :, 1, 0] = [2.0, 1.0]  # 3 in all
     problem = replace(problem, x=x)
-    assert problem.objective.numbered.pieces == (3,)
+    assert numbered(problem).pieces == (3,)
     right = right_gradients(problem)
     delta = right["hidden1.weight"].ravel()[0] / 3.0
     thirds = delta * np.array([3.0 + 1.0 + 2.0, 0.0 + 2.0 + 1.0]) / 3.0

@@ -29,10 +29,13 @@ class SiteObjective(ForeignObjective):
     site_noise: Mapping[str, Array] = field(default_factory=dict)
 
     conventions: ClassVar[tuple[SiteObjective, ...]] = ()
-    corners: ClassVar[tuple[Corner, ...]] = ()
 
     def uses(self, name: str) -> Sequence[Use]:
         return self.sites.uses[name]
+
+    def corners(self, name: str) -> Sequence[Corner]:
+        """Return nothing, because the kinks of the user's code are unknown."""
+        return ()
 
     def literally(self, name: str) -> bool:
         return name not in self.sites.uses

@@ -8,7 +8,6 @@ through dense layers.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -16,7 +15,7 @@ import numpy as np
 
 from gradcheck_cli.moving.affine_end import AffineEnd
 from gradcheck_cli.moving.freed_memory import keep_freed_memory
-from gradcheck_cli.moving.kinks import Kinks, Numbered, find_kinks
+from gradcheck_cli.moving.kinks import NONE_CHOSEN, Convention, Kinks, find_kinks
 from gradcheck_cli.network.arithmetic import FLOAT64, NUDGED, Arithmetic
 from gradcheck_cli.network.graph import INPUT, heard, run
 from gradcheck_cli.network.loss_rounding import loss_and_rounding
@@ -55,24 +54,6 @@ Evaluate = Callable[[Sequence[Array]], Array]
 """A function from a node's inputs to its output, with perturbed parameters."""
 
 _NO_NODES: Mapping[int, Evaluate] = {}
-
-
-@dataclass(frozen=True)
-class Convention:
-    """A choice of side for elements on a kink. Every implementation of backprop makes such a choice.
-
-    right:   the weight of the piece above an activation's kink (relu'(0) ∈ {0, ½, 1}).
-    tie:     the weight of the last of the values that tie for a maximum; ½ gives all equal weights.
-    loss:    the piece of the loss (sign(0) ∈ {−1, 0, 1}; hinge with ≥ or >).
-    penalty: the slope of |w| at 0.
-    others:  a piece for each group of kinks that does not follow the fields above, by the group's number.
-    """
-
-    right: float = 0.0
-    tie: float = 0.0
-    loss: float = 0.0
-    penalty: float = 0.0
-    others: tuple[tuple[int, int], ...] = ()
 
 
 class AtRest:
@@ -145,10 +126,6 @@ class AtRest:
     def kinks(self) -> Kinks:
         """The elements of the network's values that are on a kink, to within rounding."""
         return find_kinks(self.network, self.parameters, self.values, self.target, self.arithmetic)
-
-    @cached_property
-    def numbered(self) -> Numbered:
-        return self.kinks.numbered(self.graph.couples_above(0))
 
     @property
     def _closest(self) -> bool:
@@ -306,9 +283,9 @@ class AtRest:
     def _shares(self) -> dict[int, Array]:
         """For each node that has kinks, the weights of the pieces that meet at each element."""
         assert self.convention is not None
-        right, tie, others = self.convention.right, self.convention.tie, dict(self.convention.others)
+        right, tie, chosen = self.convention.right, self.convention.tie, self.convention.pieces
         return {
-            i: kink.shares(right if kink.alike else tie, others, self.numbered.of_nodes[i])
+            i: kink.shares(right if kink.alike else tie, chosen.get(i, NONE_CHOSEN))
             for i, kink in self.kinks.of_nodes.items()
         }
 
@@ -329,8 +306,7 @@ class AtRest:
     def _sides_of_loss(self) -> Array:
         """The side of the loss for each output on a kink, under the convention."""
         assert self.convention is not None
-        first, others = self.convention.loss, self.convention.others
-        return self.kinks.sides_of_loss(self.network, self.numbered, first, others)
+        return self.kinks.sides_of_loss(self.network, self.convention.loss, self.convention.of_loss)
 
     def _rounded(self, a: Array, target: Array, samples: Any, output_rounding: Array) -> tuple[Array, Array]:
         """Return the losses and their rounding errors.

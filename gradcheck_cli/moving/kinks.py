@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -27,6 +27,31 @@ _EQUALLY = 0.5
 """The weight that stands for equal weights of all pieces that meet at a kink."""
 
 
+NONE_CHOSEN = np.array(-1)
+"""Stands for the pieces of all elements of a value if none of them is chosen."""
+
+
+@dataclass(frozen=True)
+class Convention:
+    """A choice of side for elements on a kink. Every implementation of backprop makes such a choice.
+
+    right:   the weight of the piece above an activation's kink (relu'(0) ∈ {0, ½, 1}).
+    tie:     the weight of the last of the values that tie for a maximum; ½ gives all equal weights.
+    loss:    the piece of the loss (sign(0) ∈ {−1, 0, 1}; hinge with ≥ or >).
+    penalty: the slope of |w| at 0.
+    pieces:  for some nodes, by the node's index, the piece of each element that does not follow `right` or
+             `tie`; −1 for all other elements.
+    of_loss: in the same way, the piece of each output that does not follow `loss`.
+    """
+
+    right: float = 0.0
+    tie: float = 0.0
+    loss: float = 0.0
+    penalty: float = 0.0
+    pieces: Mapping[int, Array] = field(default_factory=dict)
+    of_loss: Array = field(default_factory=lambda: NONE_CHOSEN)
+
+
 @dataclass(frozen=True)
 class OnKink:
     """The elements on a kink in an array of smooth pieces, as `Step.pieces` returns it.
@@ -35,11 +60,13 @@ class OnKink:
     exact: the elements that are on a kink in any arithmetic.
     alike: whether code chooses the same side for equal inputs, as in relu'(0). In a tied maximum, code may
         choose differently.
+    turns: whether the slope changes at the kink.
     """
 
     pieces: Array
     exact: Array
     alike: bool
+    turns: bool
 
     @cached_property
     def mask(self) -> Array:
@@ -52,24 +79,21 @@ class OnKink:
         """A mask of the pieces that differ from the preceding piece, (K, *shape)."""
         return np.concatenate([np.ones_like(self.pieces[:1], dtype=bool), np.diff(self.pieces, axis=0) != 0])
 
-    def shares(self, last: float, others: Mapping[int, int], numbers: Array) -> Array:
+    def shares(self, last: float, chosen: Array) -> Array:
         """Return the weight of each piece, (K, *shape).
 
         last: the weight of the last piece; the first piece has the rest of the weight. With ½, all pieces
             have equal weights.
-        others: the piece that has all the weight instead, for some groups of kinks, by the group's number.
-        numbers: the group of each element.
+        chosen: the piece that has all the weight instead, for each element; −1 if none is chosen.
         """
         shares: Array = self.distinct / self.distinct.sum(axis=0)
         if last != _EQUALLY:
             shares = np.zeros(self.pieces.shape)
             shares[0] = np.where(self.mask, 1.0 - last, 1.0)
             shares[-1] += np.where(self.mask, last, 0.0)
-        for number, piece in others.items():
-            only = np.zeros(len(shares))
-            only[min(piece, len(shares) - 1)] = 1.0
-            shares = np.where(numbers == number, only.reshape(-1, *(1,) * numbers.ndim), shares)
-        return shares
+        places = np.arange(len(shares)).reshape(-1, *(1,) * self.mask.ndim)
+        only = places == np.minimum(chosen, len(shares) - 1)
+        return np.where(chosen >= 0, only, shares)
 
 
 @dataclass(frozen=True)
@@ -106,6 +130,7 @@ class Kinks:
     exact_of_loss: a mask of the outputs that are on a kink of the loss, whatever the arithmetic.
     tips: a mask, (N, *outputs), of the vectors of outputs that are at the tip of a cone, where slopes in all
         directions meet.
+    loss_turns: whether the slope of the loss changes at its kinks, tips aside.
     """
 
     of_nodes: Mapping[int, OnKink]
@@ -113,6 +138,7 @@ class Kinks:
     of_parameters: Mapping[str, Array]
     exact_of_loss: Array
     tips: Array
+    loss_turns: bool
 
     @cached_property
     def in_activations(self) -> bool:
@@ -140,8 +166,10 @@ class Kinks:
     def any(self) -> bool:
         return self.in_activations or self.in_loss or self.in_penalty
 
-    def numbered(self, coupled: bool) -> Numbered:
+    def numbered(self, coupled: bool, nodes: Collection[int]) -> Numbered:
         """Number the groups of kinks that are on the same side under every correct gradient.
+
+        Only kinks of the loss and of the given nodes are numbered, and only if the slope changes there.
 
         The exact kinks of a node form one group if the code's own convention chooses their side. Rounding,
         or the order in which code looks for a maximum, chooses the side of every other kink, so each of
@@ -152,7 +180,7 @@ class Kinks:
 
         coupled: whether the samples are coupled. If not, single kinks are numbered within their sample.
         """
-        each = [_by_sample(kink.mask) for kink in self.of_nodes.values()]
+        each = [_by_sample(kink.mask & (kink.turns and i in nodes)) for i, kink in self.of_nodes.items()]
         masks = np.concatenate([*each, _by_sample(self._sided)], axis=1)
         one_side = [_by_sample(kink.exact & kink.alike) for kink in self.of_nodes.values()]
         alike = np.concatenate([*one_side, _by_sample(self.exact_of_loss)], axis=1)
@@ -180,25 +208,21 @@ class Kinks:
 
     @property
     def _sided(self) -> Array:
-        """A mask of the outputs that are on a kink of the loss. The first output stands for a whole cone."""
-        sided: Array = self.of_loss & ~self.tips
+        """A mask of the outputs at which the loss turns. The first output stands for a whole cone."""
+        sided: Array = self.of_loss & self.loss_turns & ~self.tips
         sided[..., 0] |= self.tips[..., 0]
         return sided
 
-    def sides_of_loss(
-        self, network: Network, numbered: Numbered, first: float, others: Iterable[tuple[int, int]]
-    ) -> Array:
+    def sides_of_loss(self, network: Network, first: float, chosen: Array) -> Array:
         """Return the side of the loss for each output, (N, *outputs). It matters only for those on a kink.
 
         first: the side on the first piece. Any other piece is on the last side of the loss, except at the tip
             of a cone, where each piece is another plane.
-        others: a piece for some groups of kinks, by the group's number.
+        chosen: the piece of each output; −1 for the first piece.
         """
-        sides, loss = np.full(self.of_loss.shape, float(first)), network.loss
-        for number, piece in others:
-            if piece > 0:
-                other = np.where(self.tips, loss.first_plane - 1 + piece, float(loss.sides[-1]))
-                sides = np.where(numbered.of_loss == number, other, sides)
+        last = network.loss.sides[-1] if network.loss.sides else first
+        other = np.where(self.tips, network.loss.first_plane - 1.0 + chosen, float(last))
+        sides: Array = np.where(chosen > 0, other, float(first))
         return sides
 
     def told(self, network: Network) -> Iterator[str]:
@@ -238,7 +262,7 @@ def find_kinks(
     of_penalties = _of_penalties(network, parameters)
     if network.loss.pieces is None and not kinked:
         nowhere = np.zeros(values[-1].shape, dtype=bool)
-        return Kinks({}, nowhere, of_penalties, nowhere, nowhere)
+        return Kinks({}, nowhere, of_penalties, nowhere, nowhere, False)
     errors = forward_errors(graph, parameters, values, arithmetic)
     of_nodes = {i: _on(graph.nodes[i].step, values[k], errors[k], arithmetic) for i, k in kinked.items()}
     output = values[-1]
@@ -246,14 +270,14 @@ def find_kinks(
     tips = _tips(network, output, target, ROUNDING_SAFETY * errors[-1])
     reach = errors[-1] + np.abs(output) + np.abs(network.loss.plain(target))
     exact = reach < _EXACT * arithmetic.tiny
-    return Kinks(of_nodes, of_loss | tips, of_penalties, exact, tips)
+    return Kinks(of_nodes, of_loss | tips, of_penalties, exact, tips, len(network.loss.sides) > 1)
 
 
 def _on(step: Step, y: Array, y_error: Array, arithmetic: Arithmetic) -> OnKink:
     sides = step.sides(y, ROUNDING_SAFETY * y_error + _LEAST)
     exact = sides.reach < ROUNDING_SAFETY * _EXACT * arithmetic.tiny
     alike = step.couples == "nothing"
-    return OnKink(sides.pieces, exact, alike)
+    return OnKink(sides.pieces, exact, alike, step.turns)
 
 
 def _by_sample(array: Array) -> Array:

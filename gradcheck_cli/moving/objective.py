@@ -7,7 +7,7 @@ but never a derivative.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cached_property
 from itertools import combinations, product
 from typing import cast
@@ -15,8 +15,10 @@ from weakref import proxy
 
 import numpy as np
 
-from gradcheck_cli.moving.at_rest import AtRest, Convention
+from gradcheck_cli.moving.at_rest import AtRest
+from gradcheck_cli.moving.choices import Choices, choices_at
 from gradcheck_cli.moving.entry_moves import SharedEntryMoves, entry_moves
+from gradcheck_cli.moving.kinks import Convention, Numbered
 from gradcheck_cli.moving.movables import BatchMoves, UnitMoves
 from gradcheck_cli.moving.normalised import scaled_value
 from gradcheck_cli.moving.penalty_moves import PenaltyMoves
@@ -30,12 +32,6 @@ from gradcheck_cli.network.penalties import PENALTIES
 from gradcheck_cli.network.steps.add import Add
 from gradcheck_cli.numerical.objective import Corner, Movable, Site, Use
 from gradcheck_cli.types import EPS, Array, Shape
-
-_MOST_CHOICES = 128
-"""The largest number of choices of pieces to try at kinks. More would take too many evaluations."""
-
-Choice = tuple[tuple[int, int], ...]
-"""A choice of pieces for groups of kinks, as pairs: the number of a group and the number of its piece."""
 
 _MOST_WIDE = 2**25
 """The largest number of multiplications per step in wide floats. This many take well under a second."""
@@ -264,48 +260,39 @@ class NetworkObjective(AtRest):
         )
         return tuple(self._under(Convention(*side)) for side in sides)
 
-    @cached_property
-    def corners(self) -> tuple[Corner, ...]:
-        """Every choice of sides for the shared groups of kinks, paired with the sides of the single kinks.
+    def corners(self, name: str) -> tuple[Corner, ...]:
+        """Return every choice of sides for the shared groups of kinks, with the sides of the single kinks.
 
-        A shared group is on the same side in all samples. A single kink has a side of its own.
+        A shared group is on the same side in all samples. A single kink has a side of its own. Only the kinks
+        that affect the parameter's gradient count: those in steps that depend on a site of the parameter.
 
         The result is empty if there are too many choices to evaluate. At the tip of a cone, planes that
         enclose the cone are the sides.
         """
-        pieces, shared = self.numbered.pieces, self.numbered.shared
-        single = self._single_choices()
-        corners = math.prod(pieces[:shared])
-        if single is None or corners * (1 + sum(map(len, single))) > _MOST_CHOICES:
-            return ()
-        return tuple(self._corner(on, single) for on in product(*(range(count) for count in pieces[:shared])))
+        sites = self._perturbed(name)
+        above = frozenset(i for site in sites for i in self.graph.above[site])
+        key = above.intersection(self.kinks.of_nodes), any(map(self.graph.couples_above, sites))
+        if key not in self._corners:
+            self._corners[key] = self._corners_at(self.kinks.numbered(nodes=key[0], coupled=key[1]))
+        return self._corners[key]
 
-    def _corner(self, on: tuple[int, ...], single: Sequence[Sequence[Choice]]) -> Corner:
-        """Return the corner at which shared group i of the kinks is on piece `on[i]`."""
-        shared = tuple(enumerate(on))
-        each = tuple(tuple(self._choosing(shared + choice) for choice in choices) for choices in single)
-        return Corner(self._choosing(shared), each, self.numbered.in_sample)
+    def _corners_at(self, numbered: Numbered) -> tuple[Corner, ...]:
+        sides = self.network.loss.sides or (0.0,)
+        found = choices_at(numbered, float(sides[0]))
+        return tuple(self._corner(each, numbered.in_sample) for each in found)
 
-    def _single_choices(self) -> Sequence[Sequence[Choice]] | None:
-        """Return the choices of pieces for single kinks in which not every kink is on its first piece.
+    @cached_property
+    def _corners(self) -> dict[tuple[frozenset[int], bool], tuple[Corner, ...]]:
+        return {}
 
-        Returns None if there are too many choices.
+    def _perturbed(self, name: str) -> set[Site]:
+        """Return the values that are perturbed to differentiate with respect to a parameter."""
+        sites = {use.site for use in self.uses(name)}
+        return sites or {i + 1 for i, _ in self.graph.uses[name]}
 
-        Each item lists choices that exclude each other. Choices from different items can be combined, and
-        their effects add up.
-        """
-        numbers = range(self.numbered.shared, len(self.numbered.pieces))
-        pieces = [range(self.numbered.pieces[number]) for number in numbers]
-        if self.numbered.parallel:
-            return [[((number, k),) for k in of[1:]] for number, of in zip(numbers, pieces, strict=True)]
-        if math.prod(map(len, pieces)) > _MOST_CHOICES:
-            return None
-        _, *choices = (tuple(zip(numbers, on, strict=True)) for on in product(*pieces))
-        return [choices]
-
-    def _choosing(self, choice: Choice) -> NetworkObjective:
-        first = self.network.loss.sides[0] if self.network.loss.sides else 0.0
-        return self._under(Convention(loss=first, others=choice))
+    def _corner(self, choices: Choices, in_sample: bool) -> Corner:
+        single = tuple(tuple(map(self._under, of)) for of in choices.single)
+        return Corner(self._under(choices.base), single, in_sample)
 
     def _under(self, convention: Convention) -> NetworkObjective:
         at = (self.network, self.parameters, self.x, self.target, self.arithmetic)

@@ -38,6 +38,13 @@ from gradcheck_cli.types import Array
 Function = Callable[..., Array]
 
 
+_CLOSE = 2.0**-40
+"""The distance from a kink at which slopes are compared."""
+
+_ALIKE = 1e-9
+"""Slopes that differ by less than this share of their size count as equal. Tolerances are far larger."""
+
+
 @dataclass(frozen=True)
 class Activation:
     """An activation a = φ(z) with its derivative and its smooth pieces.
@@ -93,6 +100,15 @@ class Activation:
         options = {**self.options, **given}
         functions = bound(self, options, "value", "derivative", "pieces", "branch")
         return replace(self, **functions, rise=self.rise and self.rise.with_options(options))
+
+    @property
+    def turns(self) -> bool:
+        """Whether the slopes of φ on the two sides of its kink at 0 differ, as they do for relu."""
+        if self.branch is None:
+            return False
+        values = self.branch(np.array([-_CLOSE, _CLOSE]), np.array([False, True]))
+        left, right = values / [-_CLOSE, _CLOSE]
+        return bool(abs(right - left) > _ALIKE * max(abs(left), abs(right)))
 
     def overwrite(self, z: Array) -> Array:
         """Return the activation φ(z) of a real array z. The result may overwrite z."""

@@ -68,6 +68,7 @@ class Step:
     is_affine: whether the output is affine in the inputs, taken together.
     is_activation: whether the step is an activation, elementwise or over rows.
     has_pieces: whether the step has kinks.
+    turns: whether the slope changes at the kinks. If not, only the curvature does.
     flat_below: whether the step is constant below its kink.
     channel: the axis of a sample's output that holds the units or channels.
     makes_images: whether the output is an image [channels, height, width].
@@ -82,6 +83,7 @@ class Step:
     is_affine: bool = False
     is_activation: bool = False
     has_pieces: bool = False
+    turns: bool = True
     flat_below: bool = False
     channel: int = 0
     makes_images: bool = False

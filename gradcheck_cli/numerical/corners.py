@@ -41,7 +41,7 @@ class Corners:
         """Return the least and the greatest gradient of each entry over all choices of sides at kinks."""
         own = [_penalty_slopes(each, name, self.scheme) for each in self.objective.conventions]
         bounds = self._literally_within if not self.objective.uses(name) else self._within
-        each = [bounds(corner, name, undecided) for corner in self.objective.corners]
+        each = [bounds(corner, name, undecided) for corner in self.objective.corners(name)]
         if not each:
             return unbounded(undecided.shape)
         low, high = zip(*each, strict=True)
@@ -65,7 +65,7 @@ class Corners:
 
         Returns None if the gradients are unknown or too many to store.
         """
-        corners = [self._mixed(corner, name, undecided) for corner in self.objective.corners]
+        corners = [self._mixed(corner, name, undecided) for corner in self.objective.corners(name)]
         known = [corner for corner in corners if corner is not None and corner.is_known]
         if not known or len(known) < len(corners):
             return None

@@ -297,6 +297,8 @@ class UnitObjective(Objective, Protocol):
     def conventions(self) -> Sequence[UnitObjective]:
         """The network under each usual convention for elements on a kink; empty if no element is on one."""
 
-    @property
-    def corners(self) -> Sequence[Corner]:
-        """The network under every choice of pieces at its kinks; empty if there are too many choices."""
+    def corners(self, name: str) -> Sequence[Corner]:
+        """Return the network under every choice of pieces at the kinks that affect the parameter's gradient.
+
+        The result is empty if there are too many choices.
+        """

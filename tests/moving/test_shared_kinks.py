@@ -65,7 +65,8 @@ def test_a_tie_of_maxima_may_go_to_any_number_of_each_window():
     tied = {**problem.parameters, "hidden1.weight": np.array([1.0, 1.0]).reshape(1, 2, 1, 1)}
     x = np.array([[[[3.0, 1.0], [2.0, 0.0]], [[0.0, 2.0], [1.0, 3.0]]]] * 2)
     network = replace(problem, parameters=tied, x=x)
-    assert network.objective.numbered.shared == 0
+    objective = network.objective
+    assert objective.kinks.numbered(False, objective.kinks.of_nodes).shared == 0
 
 
 @pytest.mark.parametrize("slope", [0.2, 0.8])

@@ -48,6 +48,10 @@ class Pointwise(SeparatelyRounded, Step):
         return self.row.pieces is not None
 
     @property
+    def turns(self) -> bool:  # type: ignore[override]
+        return self.row.turns
+
+    @property
     def flat_below(self) -> bool:  # type: ignore[override]
         return self.row.flat_left
 
