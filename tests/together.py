@@ -13,6 +13,7 @@ import pytest
 TOGETHER = {
     "site": (
         "tests/test_site.py::",
+        "tests/test_mistake_pages.py::test_the_wrong_code_is_called_wrong_and_named",
         "tests/test_mistake_pages.py::test_a_page_is_what_its_program_and_its_spec_lead_to",
         "tests/test_mistake_pages.py::test_the_index_links_to_every_page_and_every_link_has_a_target",
         "tests/test_mistake_pages.py::test_the_mistake_is_in_the_lines_that_the_page_marks",
