@@ -22,12 +22,13 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from textwrap import indent
 
+import warm
 from paths import ROOT
 from shown import outline, settled
 
@@ -87,16 +88,21 @@ def environment(**changed: str) -> dict[str, str]:
 
 
 class Session:
-    """A reader at a terminal of 80 columns, in a folder with the example specs."""
+    """A reader at a terminal of 80 columns, in a folder with the example specs.
 
-    def __init__(self, folder: Path) -> None:
+    modules: those that gradcheck loads for each of the reader's specs.
+    """
+
+    def __init__(self, folder: Path, modules: Sequence[str] = ()) -> None:
         self.folder = folder / "here"
         self.folder.mkdir()
         (self.folder / "configs").symlink_to(ROOT / "configs")
         programs = folder / "bin"
         programs.mkdir()
-        for name, words in {"gradcheck": "-m gradcheck_cli", "pytest": "-m pytest", "python": ""}.items():
-            (programs / name).write_text(f'#!/bin/sh\nexec "{sys.executable}" {words} "$@"\n')
+        python = f'"{sys.executable}"'
+        lines = {"gradcheck": warm.command(*modules), "pytest": f"{python} -m pytest", "python": python}
+        for name, line in lines.items():
+            (programs / name).write_text(f'#!/bin/sh\nexec {line} "$@"\n')
             (programs / name).chmod(0o755)
         self.environment = environment(
             COLUMNS="80",

@@ -50,7 +50,7 @@ def slow_if(condition):
 def test_a_page_can_be_followed_from_top_to_bottom(page, tmp_path):
     for missing in filter(is_missing, needs(TEXTS[page])):
         pytest.skip(f"{missing} is not installed")
-    session = Session(tmp_path)
+    session = Session(tmp_path, [name for name in needs(TEXTS[page]) if name == "torch"])
     for block in blocks(TEXTS[page]):
         if block.language != "console":
             do(session, block)
