@@ -52,8 +52,8 @@ class Nested:
             found = {str(name): value for name, value in gradients.items() if str(name) in extra}
         else:
             found = {}
-        for path, value in _leaves("", self.example):
-            if path not in found and (gradient := _at(self.example, gradients, path)) is not _MISSING:
+        for path, value, gradient in _leaves_of_both("", self.example, gradients):
+            if path not in found and gradient is not _MISSING:
                 found[path or ALONE] = np.zeros(np.shape(plain(value))) if gradient is None else gradient
         return found or gradients
 
@@ -93,19 +93,21 @@ def _filled(path: str, value: Any, arrays: Mapping[str, Any]) -> Any:
     return _rebuilt(value, [name for name, _ in children], filled)
 
 
-def _at(example: Any, gradients: Any, path: str) -> Any:
-    """Return the gradient at a path, or `_MISSING` if there is none.
+def _leaves_of_both(path: str, value: Any, gradients: Any) -> Iterator[tuple[str, Any, Any]]:
+    """Yield the path of each array with its gradient, which is `_MISSING` if there is none.
 
-    If a container on the path is None, the gradient is None.
+    If a container of gradients is None, so are all gradients in it.
     """
-    for name in path.split(".") if path else ():
-        if gradients is None:
-            return None
-        children = dict(_children(gradients) or ())
-        if name not in children:
-            return _MISSING
-        gradients = children[name]
-    return gradients
+    children = _children(value)
+    if children is None:
+        yield path, value, gradients
+        return
+    is_whole = gradients is None or gradients is _MISSING
+    theirs = {} if is_whole else dict(_children(gradients) or ())
+    for name, child in children:
+        if _is_parameter(value, child):
+            gradient = gradients if is_whole else theirs.get(name, _MISSING)
+            yield from _leaves_of_both(f"{path}.{name}" if path else name, child, gradient)
 
 
 def _is_parameter(parent: Any, child: Any) -> bool:
@@ -116,6 +118,8 @@ def _is_parameter(parent: Any, child: Any) -> bool:
     """
     if child is None:
         return False
+    if isinstance(parent, dict):
+        return True
     is_settings = dataclasses.is_dataclass(parent) or _is_pytree(parent)
     return not is_settings or _children(child) is not None or plain(child).dtype.kind in "fc"
 

@@ -107,9 +107,9 @@ def _filled_by_numpy(number: float) -> Iterator[None]:
     places = [
         (module, name)
         for module in list(sys.modules.values())
-        if not getattr(module, "__name__", "").startswith("numpy.")
         for name, original in originals.items()
         if getattr(module, "__dict__", {}).get(name) is original
+        and not getattr(module, "__name__", "").startswith("numpy.")
     ]
     try:
         for module, name in places:

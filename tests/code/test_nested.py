@@ -84,6 +84,11 @@ def squares(p):
     return (p["a"] ** 2).sum(), {"a": 2.0 * p["a"], "b": None}
 
 
+def test_a_name_may_contain_a_dot():
+    example = {"layer.w": np.ones(2), "rest": {"b": np.ones(3)}}
+    assert list(Nested(example).by_path(example)) == ["layer.w", "rest.b"]
+
+
 def test_none_is_a_gradient_of_zero():
     report = check_gradients(squares, {"a": np.ones(2), "b": {"c": np.ones(3)}}, allow_undecided=True)
     assert report.wrong == 0
