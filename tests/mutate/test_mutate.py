@@ -73,14 +73,15 @@ def test_the_smooth_config_of_an_output_layer_catches_all_it_can_see(configs):
     assert found.exit_code is ExitCode.AGREES
 
 
-LONG = ("deep_tanh_cross_entropy", "digits_gru", "digits_lstm", "raschka_mnist")
+LONG = {"digits_gru": 5, "digits_lstm": 5, "raschka_mnist": 8}
+"""Configs whose mistakes take seconds each, with the size of the sample."""
 
 
 @pytest.mark.parametrize(
     ("name", "sample"),
     [
         ("deep_tanh_cross_entropy", 20),
-        *(pytest.param(name, 8, marks=pytest.mark.slow) for name in LONG),
+        *(pytest.param(name, sample, marks=pytest.mark.slow) for name, sample in LONG.items()),
     ],
 )
 def test_the_mistakes_in_a_config_are_caught_and_nearly_all_are_named(name, sample, configs):
