@@ -31,6 +31,7 @@ from gradcheck_cli.code.failures import place_among
 from gradcheck_cli.errors import InputError, bad_input, is_interruption
 from gradcheck_cli.parallel.elsewhere import Raised, Returned, raised
 from gradcheck_cli.parallel.ends import end_with_parent
+from gradcheck_cli.parallel.interruptions import no_interruption
 from gradcheck_cli.spec.gradients import Code
 
 START = (
@@ -72,7 +73,7 @@ def _started(code: Code | None, work: Callable[..., Any], arguments: tuple[Any, 
     context: Any = multiprocessing.get_context(START)
     with _pipe(context) as (answers, to), _pipe(context) as (last_words, crash), _stdin() as stdin:
         process = context.Process(target=_serve, args=(to, crash, stdin, work, arguments))
-        with _no_interruption(), warnings.catch_warnings():
+        with no_interruption(), warnings.catch_warnings():
             warnings.simplefilter(
                 "ignore"
             )  # Python warns about threads, which are those of BLAS; see `shared_work`
@@ -129,19 +130,6 @@ def _stdin() -> Iterator[int | None]:
     finally:
         if descriptor is not None:
             os.close(descriptor)
-
-
-@contextmanager
-def _no_interruption() -> Iterator[None]:
-    """Delay Ctrl-C until the new process has started and is able to handle it."""
-    if os.name != "posix":
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @dataclass(frozen=True)

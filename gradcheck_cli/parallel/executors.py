@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from gradcheck_cli.errors import InputError, bad_input, closest
 from gradcheck_cli.parallel.clock import cores
+from gradcheck_cli.parallel.interruptions import no_interruption
 from gradcheck_cli.spec.allowed import JOBS
 
 if TYPE_CHECKING:
@@ -139,12 +140,14 @@ class LocalPool:
         context = multiprocessing.get_context("spawn")
         executor = ProcessPoolExecutor(self.jobs, context, initializer=settle)
         with ended(executor):
+            with no_interruption():
+                executor.submit(int)  # starts the processes
             yield Opened(executor, "the pool", "--jobs 1 runs the code without worker processes")
 
 
 def settle() -> None:
     """Set up this process as a worker: it ignores Ctrl-C, and ends when its parent ends."""
-    from gradcheck_cli.parallel.ends import end_with_parent
+    from gradcheck_cli.parallel.ends import end_with_parent  # ctypes takes long to load
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent process handles Ctrl-C
     end_with_parent()

@@ -14,9 +14,8 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import BrokenExecutor, Future
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -25,8 +24,12 @@ from gradcheck_cli.moving.objective import NetworkObjective
 from gradcheck_cli.numerical.objective import ALONE, Movable, Move, Points, together_if_few
 from gradcheck_cli.parallel.clock import Clock, cores
 from gradcheck_cli.parallel.executors import PLACE, ended, settle
+from gradcheck_cli.parallel.interruptions import no_interruption
 from gradcheck_cli.spec.check import Jobs
 from gradcheck_cli.types import Array
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 _Item = TypeVar("_Item")
 _Done = TypeVar("_Done")
@@ -73,7 +76,7 @@ def each_in_processes(
 
     pool = ProcessPoolExecutor(count, get_context("fork"), _share, (work, items))
     with ended(pool):
-        with warnings.catch_warnings():
+        with no_interruption(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # warnings about threads, as in `_fork`
             numbers = [pool.submit(_one_of_shared, i) for i in range(len(items))]
         for done in as_completed(numbers):
@@ -82,6 +85,8 @@ def each_in_processes(
 
 def _result_of(done: Future[_Done]) -> _Done:
     """Return the result of work that is done. Raises `InputError` if its process died."""
+    from concurrent.futures import BrokenExecutor
+
     try:
         return done.result()
     except BrokenExecutor as error:
@@ -150,7 +155,7 @@ def _fork(batch: Callable[[int], int], share: Sequence[int]) -> int:
 
     The exit status of the process is 0 on success.
     """
-    with warnings.catch_warnings():
+    with no_interruption(), warnings.catch_warnings():
         # Python and jax warn about threads. The threads here belong to BLAS, which stops them for a fork, and
         # to a progress bar or jax, whose locks a child that only computes with numpy does not need.
         warnings.simplefilter("ignore")
