@@ -100,6 +100,8 @@ MAY_IMPORT = {
         "spec.check",
         "verdict",
     },
+    # A layer given by its functions, recognised as one of ours.
+    "known_layers": {"code.call", "comparison", "diagnose", "network", "problem"},
     # What is checked, and which of the two ways is for it: a network, or code.
     "subject": {
         "arrays",
@@ -110,6 +112,7 @@ MAY_IMPORT = {
         "entries",
         "errors",
         "gradients",
+        "known_layers",
         "moving.objective",
         "network",
         "numerical",

@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from gradcheck_cli.arrays.shapes import listed
+from gradcheck_cli.code.call import Call
 from gradcheck_cli.code.convention import as_results, convention_of
 from gradcheck_cli.code.drawn import MOST_TERMS, WEIGHTED_OUTPUTS
 from gradcheck_cli.code.evaluation import Evaluation, elsewhere
@@ -218,6 +219,18 @@ class LayerFunction:
 
     def wide_gradients(self) -> None:
         """Return None, since the code chooses its own dtypes and cannot be made to use wider ones."""
+
+    @property
+    def calls(self) -> tuple[Call, ...]:
+        """The call of forward at the point; empty if it has taps."""
+        layer = self.layer
+        if layer.taps.at:
+            return ()
+        with layer.forward.running():
+            passed = layer.passed(self.parameters)
+        others = {name: value for name, value in passed.given.items() if name not in self.parameters}
+        outputs = tuple(plain(out).astype(np.float64) for out in passed.outputs)
+        return (Call(self.parameters, others, outputs, self.upstream.weights),)
 
     def attached(self) -> tuple[Attached, ...]:
         """Return an empty tuple, since plain code detaches nothing."""

@@ -13,6 +13,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from gradcheck_cli.code.call import Call
 from gradcheck_cli.code.evaluation import WideGradients
 from gradcheck_cli.code.findings import Attached, Finding
 from gradcheck_cli.code.kernel import Kernel
@@ -115,6 +116,10 @@ class Function(Protocol):
 
         wrong, right: the names of the tensors whose gradients are wrong, and of those whose gradients agree.
         """
+
+    @property
+    def calls(self) -> Sequence[Call]:
+        """A call of a layer's forward function, which may show the kind of layer; empty for other code."""
 
     @property
     def before(self) -> Sequence[Function]:

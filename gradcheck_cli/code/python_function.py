@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from gradcheck_cli.arrays.shapes import listed
+from gradcheck_cli.code.call import Call
 from gradcheck_cli.code.evaluation import Evaluation, elsewhere
 from gradcheck_cli.code.findings import Attached, Finding
 from gradcheck_cli.code.jax_remarks import narrow_jax
@@ -121,6 +122,7 @@ class PythonFunction:
     others: tuple[Function, ...] = ()
     attached: Callable[[], Iterable[Attached]] = tuple
 
+    calls: ClassVar[tuple[Call, ...]] = ()
     kernels: ClassVar[tuple[Kernel, ...]] = ()
     is_wide: ClassVar[bool] = False  # the code chooses its types
 

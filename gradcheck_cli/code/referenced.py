@@ -8,6 +8,7 @@ from typing import ClassVar, Protocol
 
 import numpy as np
 
+from gradcheck_cli.code.call import Call
 from gradcheck_cli.code.findings import Attached, Finding
 from gradcheck_cli.code.kernel import Kernel
 from gradcheck_cli.code.load import Callee
@@ -103,6 +104,10 @@ class Referenced:
 
     def wide_gradients(self) -> None:
         """Return None, since the kernel knows only its own type."""
+
+    @property
+    def calls(self) -> tuple[Call, ...]:
+        return ()
 
     def attached(self) -> tuple[Attached, ...]:
         """Return no runs, since only torch modules can run without their calls of detach()."""

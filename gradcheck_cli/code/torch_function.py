@@ -9,6 +9,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from gradcheck_cli.code.call import Call
 from gradcheck_cli.code.evaluation import WideGradients
 from gradcheck_cli.code.findings import Attached, Finding
 from gradcheck_cli.code.kernel import Kernel
@@ -144,6 +145,10 @@ class TorchFunction:
         if self.kernels or all(str(dtype) in _WIDE_TYPES for dtype in self.graph.types):
             return None
         return wide_gradients(self.code, self.graph, self.parameters, self.upstream)
+
+    @property
+    def calls(self) -> tuple[Call, ...]:
+        return ()
 
     def attached(self) -> Iterable[Attached]:
         run = partial(self.graph.gradients, self.parameters, self.upstream)

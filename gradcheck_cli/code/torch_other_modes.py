@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gradcheck_cli.arrays.shapes import listed
+from gradcheck_cli.code.call import Call
 from gradcheck_cli.code.drawn import drawn
 from gradcheck_cli.code.evaluation import Evaluation
 from gradcheck_cli.code.findings import Attached, Finding
@@ -58,6 +59,10 @@ class _OtherMode(TorchFunction):
         return tuple(replace(kernel, run=partial(run, kernel)) for kernel in super().kernels)
 
     def places(self, wrong: Collection[str], right: Collection[str]) -> tuple[str, ...]:
+        return ()
+
+    @property
+    def calls(self) -> tuple[Call, ...]:
         return ()
 
     def attached(self) -> tuple[Attached, ...]:

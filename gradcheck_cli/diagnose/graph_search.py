@@ -25,7 +25,7 @@ from gradcheck_cli.diagnose.site import RIGHT, Part
 from gradcheck_cli.diagnose.sites import loss_site, result_of
 from gradcheck_cli.diagnose.state import State, number_of
 from gradcheck_cli.diagnose.steps import VARIANTS
-from gradcheck_cli.diagnose.swept import MadeAt, Swept
+from gradcheck_cli.diagnose.swept import MadeAt, Swept, made_at
 from gradcheck_cli.diagnose.table import MISTAKES
 from gradcheck_cli.diagnose.target import Target
 from gradcheck_cli.diagnose.variant import Handed, Pass, Variant, Visit, changed
@@ -195,7 +195,7 @@ class GraphSearch:
             if handed is None or not shows:
                 return None
             solved = value if variant.wrong.unknown else None
-            made = MadeAt(variant.wrong, visit.node.layer, value=solved, shows_in=shows)
+            made = made_at(visit, variant.wrong, solved, shows)
             return self._after(swept.with_made(made), visit, handed)
 
         straight = self._after(swept, visit, visit.right)
@@ -307,7 +307,7 @@ class GraphSearch:
             return
         wrong, value = repeated_mistake.variant.wrong, repeated_mistake.value
         solved = value if wrong.unknown else None
-        made = swept.with_made(MadeAt(wrong, visit.node.layer, value=solved, shows_in=shows))
+        made = swept.with_made(made_at(visit, wrong, solved, shows))
         if number_of(made.made) <= self.most:
             yield from self._settled(made, visit, handed)
 

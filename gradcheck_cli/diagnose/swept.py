@@ -6,7 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from gradcheck_cli.diagnose.loops import Repeated
+from gradcheck_cli.diagnose.mistake import Wrong
+from gradcheck_cli.diagnose.one_of_several import place_of
 from gradcheck_cli.diagnose.state import Made, State
+from gradcheck_cli.diagnose.variant import Visit
 from gradcheck_cli.types import Array
 
 
@@ -18,6 +21,11 @@ class MadeAt(Made):
     """
 
     shows_in: tuple[str, ...] = ()
+
+
+def made_at(visit: Visit, wrong: Wrong, value: float | None, shows_in: tuple[str, ...]) -> MadeAt:
+    """Return a mistake made at the visited node."""
+    return MadeAt(wrong, visit.node.layer, value=value, place=place_of(visit), shows_in=shows_in)
 
 
 @dataclass(frozen=True)

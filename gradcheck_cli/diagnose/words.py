@@ -26,7 +26,7 @@ def cause_of(made: Sequence[Made], problem: Problem | None) -> Cause:
         first.wrong.kind,
         first.wrong.family.name,
         tuple(filter(None, _layers(made))) or tuple(each.tensor for each in made if each.tensor),
-        " ".join(map(as_sentence, _sentences(made, problem))),
+        " ".join(as_sentence(text, [each.tensor for each in made]) for text in _sentences(made, problem)),
         wrong,
         "" if wrong == right else right,
         first.wrong.factor,

@@ -179,11 +179,10 @@ class CodeSubject:
 
     def _recognised(self, comparisons: Sequence[Comparison], wrong: Collection[str]) -> Diagnosis:
         """Return the mistakes that fit the wrong gradients, judged by the arrays or by rerunning the code."""
-        from gradcheck_cli.diagnose import diagnose  # load it only if needed
+        from gradcheck_cli.subject.known import diagnosis_by_network  # only wrong gradients need it
 
-        problem, function = self.inputs.problem, self.objective.function
-        loss = self.analytic.loss
-        of_network = diagnose(comparisons, problem, False, function.samples, loss=loss) if problem else None
+        function, inputs = self.objective.function, self.inputs
+        of_network = diagnosis_by_network(function, inputs, self.analytic.loss, comparisons)
         if of_network and of_network.answers:
             return of_network
         return self._in_patterns(comparisons, wrong, of_network)

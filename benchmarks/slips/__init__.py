@@ -1,0 +1,1 @@
+"""Layers by hand, and the slips that people make in them."""
