@@ -8,14 +8,15 @@ that is known at rest. A matrix is computed with the steps' own forward pass, fr
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
+from gradcheck_cli.moving.small_products import product
 from gradcheck_cli.network.graph import Graph
-from gradcheck_cli.network.part import Input, Part, Resting, Risen
+from gradcheck_cli.network.part import Input, Part, Resting, Risen, alike, shared_index
 from gradcheck_cli.network.step import Arrays
 from gradcheck_cli.types import Array
 
@@ -28,16 +29,6 @@ _ELEMENT = 16
 
 _FEWEST = 8
 """A group of copies with one position is multiplied alone if the groups have this many copies on average."""
-
-
-def _alike(part: Part) -> list[slice]:
-    """Return the groups of adjacent copies in which a part has the same position."""
-    fixed = [index for index in part.fixed if index is not None]
-    changes = (
-        np.logical_or.reduce([index[1:] != index[:-1] for index in fixed]) if fixed else np.zeros(0, bool)
-    )
-    ends = [*(np.flatnonzero(changes) + 1), len(part.held)]
-    return [slice(start, end) for start, end in zip([0, *ends], ends, strict=False)]
 
 
 @dataclass(frozen=True)
@@ -103,28 +94,12 @@ class AffineEnd:
             return None
         if value not in self._matrices:
             matrix = self._matrix(value)
-            self._matrices[value] = matrix if matrix.any() else None
+            self._matrices[value] = _without_copies(matrix) if matrix.any() else None
         matrix_or_none = self._matrices[value]
-        if matrix_or_none is None:
-            return None
-        shape = self.graph.value_features[value]
-        if not part.free:
-            rows = np.ravel_multi_index(part.fixed, shape)  # type: ignore[arg-type]
-            taken: Array = matrix_or_none.take(rows, axis=0)
-            taken *= part.rise[:, None]
-            return taken
-        groups = _alike(part)
-        if len(groups) > max(1, len(part.held) // _FEWEST):
-            part, groups = part.freed(range(len(part.fixed))), [slice(None)]
-        rise, result = part.rise.reshape(len(part.held), -1), np.empty((len(part.held), self._outputs))
-        in_shape = matrix_or_none.reshape(*shape, -1)
-        for group in groups:
-            at = tuple(slice(None) if index is None else index[group][0] for index in part.fixed)
-            np.matmul(rise[group], in_shape[at].reshape(rise.shape[1], -1), out=result[group])
-        return result
+        return None if matrix_or_none is None else _times(part, matrix_or_none)
 
     def _matrix(self, value: int) -> Array:
-        """Return the rises of the outputs after a rise of 1 in each of F features, (F, outputs)."""
+        """Return the rises of the outputs after a rise of 1 in each feature, (*features, outputs)."""
         features = self.graph.value_features[value]
         size = math.prod(features)
         matrix = np.zeros((size, self._outputs))
@@ -133,7 +108,7 @@ class AffineEnd:
             rows = np.eye(min(block, size - start), size, start).reshape(-1, *features)
             for part in self._outputs_of(value, rows):
                 matrix[start : start + block] = part.whole_rise.reshape(len(rows), -1)
-        return matrix
+        return matrix.reshape(*features, -1)
 
     def _outputs_of(self, value: int, rise: Array) -> Iterator[Part]:
         """Yield the part of the outputs that changes after a rise of a whole value, if any changes."""
@@ -150,3 +125,39 @@ class AffineEnd:
                 parts[i + 1] = part
         if len(self.values) - 1 in parts:
             yield parts[len(self.values) - 1]
+
+
+def _without_copies(matrix: Array) -> Array:
+    """Return the matrix, (*features, outputs), with one row along each axis on which it does not depend."""
+    for axis in range(matrix.ndim - 1):
+        first = matrix.take([0], axis)
+        matrix = first if (matrix == first).all() else matrix
+    return matrix
+
+
+def _times(part: Part, matrix: Array) -> Array:
+    """Return the products of the changes of B copies with a matrix, (B, outputs).
+
+    matrix: the matrix, (*features, outputs), without copies.
+    """
+    same = tuple(axis for axis, size in enumerate(matrix.shape[:-1]) if size == 1)
+    kept = tuple(index for axis, index in enumerate(part.fixed) if axis not in same)
+    rows = matrix.squeeze(same)
+    if not part.free:
+        return rows[kept] * part.rise[:, None]
+    groups = alike(kept, len(part.held))
+    if len(groups) > max(1, len(part.held) // _FEWEST):
+        return _times(part.freed(set(range(len(part.fixed))).difference(same)), matrix)
+    rise = _summed(part, same)
+    products = [
+        product(rise[group], rows[shared_index(kept, group)].reshape(rise.shape[1], -1)) for group in groups
+    ]
+    return products[0] if len(products) == 1 else np.concatenate(products)
+
+
+def _summed(part: Part, axes: Collection[int]) -> Array:
+    """Return the changes of B copies, (B, elements), summed over those of the axes that are free."""
+    left = [0, *(part.along(axis) for axis in part.free if axis not in axes)]
+    rise = part.rise
+    summed = rise if len(left) == rise.ndim else np.einsum(rise, list(range(rise.ndim)), left)
+    return summed.reshape(len(rise), -1)

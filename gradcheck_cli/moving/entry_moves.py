@@ -8,7 +8,7 @@ from functools import cached_property, partial
 
 import numpy as np
 
-from gradcheck_cli.moving.at_rest import AtRest, Evaluate
+from gradcheck_cli.moving.at_rest import PART_BLOCK_BYTES, AtRest, Evaluate
 from gradcheck_cli.moving.blocks import fitting
 from gradcheck_cli.moving.movables import Moves, deviation_of, near_rounding, rounded
 from gradcheck_cli.moving.normalised import normalised_columns
@@ -159,7 +159,7 @@ class ChannelEntryMoves(EntryMoves):
             for axis in range(len(self._channels.features))
         )
         numbers = self._parts.widest_of(fixed) * len(self.objective.target)
-        return fitting(self._long_block, numbers)
+        return fitting(min(self.objective.block, PART_BLOCK_BYTES), numbers)
 
     def _move_far(self, which: Array, to: Array) -> Moved:
         channels, samples = self._channels, len(self.objective.target)

@@ -26,6 +26,15 @@ _POINTS = np.cos(np.pi * (2 * np.arange(6) + 1) / 12)
 _BLOCK = 2**15
 """The number of elements to evaluate at once. A block of this size stays in the cache."""
 
+Pick = Callable[[Array, slice], Array]
+"""A function that returns the elements that some copies change, in a shape that broadcasts to theirs.
+
+It takes them from an array like the arguments.
+"""
+
+Exact = Callable[[slice, Array], Array]
+"""A function that returns the rises of some copies at the elements of a mask, without the curve."""
+
 
 @dataclass(frozen=True)
 class LocalCurve:
@@ -49,22 +58,22 @@ class LocalCurve:
     def _each(self) -> tuple[Array, ...]:
         return tuple(self.coefficients)
 
-    def rise(self, pick: Callable[[Array, slice], Array], d: Array) -> Array:
-        """Return the rises after changes d, (B, …), of B copies.
-
-        pick: a function that returns, from an array like the arguments, the elements that some copies change,
-            in a shape that broadcasts to theirs.
-        """
+    def rise(self, pick: Pick, d: Array, exact: Exact) -> Array:
+        """Return the rises after changes d, (B, …), of B copies."""
         rise, size = np.empty_like(d), max(1, _BLOCK * len(d) // max(1, d.size))
-        *lower, highest = self._each[: _terms(length(d))]
         for start in range(0, len(d), size):
             part = slice(start, start + size)
+            longest = length(d[part])
+            *lower, highest = self._each[: _terms(longest)]
             total = pick(highest, part) * d[part]
             for coefficient in reversed(lower[1:]):
                 total += pick(coefficient, part)
                 total *= d[part]
             total += pick(lower[0], part)
             np.multiply(total, d[part], out=rise[part])
+            if not longest <= RADIUS:
+                far = ~(np.abs(d[part]) <= RADIUS)
+                rise[part][far] = exact(part, far)
         return rise
 
 

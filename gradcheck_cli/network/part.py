@@ -8,9 +8,9 @@ output that changes (`Step.part`), from the parts of its inputs that change.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import compress
 from typing import Any, Self, TypeVar
 
@@ -226,6 +226,21 @@ def _index(fixed: Sequence[Array | int | None]) -> tuple[Any, ...]:
     return tuple(slice(None) if index is None else index for index in fixed)
 
 
+def alike(fixed: Fixed, copies: int) -> list[slice]:
+    """Return the groups of adjacent copies, of all B copies, that have the same position."""
+    indices = [index for index in fixed if index is not None]
+    changes = np.zeros(max(0, copies - 1), dtype=bool)
+    for index in indices:
+        changes |= index[1:] != index[:-1]
+    ends = [*(np.flatnonzero(changes) + 1), copies]
+    return [slice(start, end) for start, end in zip([0, *ends], ends, strict=False)]
+
+
+def shared_index(fixed: Fixed, group: slice) -> tuple[Any, ...]:
+    """Return the position of a group of copies that have the same position, as an index of a sample."""
+    return tuple(slice(None) if index is None else index[group.start] for index in fixed)
+
+
 def aligned(inputs: Sequence[Input]) -> tuple[Fixed, list[Array]]:
     """Return a position that covers all perturbed elements, and the elements of each input at that position.
 
@@ -315,12 +330,14 @@ def _flat(indices: Sequence[Array | None], sizes: Sequence[int], copies: int) ->
     return np.asarray(place)
 
 
-def _groups(before: Shape, after: Shape) -> Iterator[tuple[range, Shape]]:
-    """Yield the smallest groups of axes that a reshape from shape `before` to shape `after` keeps together.
+@cache
+def _groups(before: Shape, after: Shape) -> tuple[tuple[range, Shape], ...]:
+    """Return the smallest groups of axes that a reshape from shape `before` to shape `after` keeps together.
 
     Each group consists of a range of axes before, and the sizes of the corresponding axes after.
     """
     i = j = 0
+    groups = []
     while i < len(before) or j < len(after):
         start, first, numbers, reached = i, j, 1, 1
         while i == start or j == first or numbers != reached:
@@ -330,4 +347,5 @@ def _groups(before: Shape, after: Shape) -> Iterator[tuple[range, Shape]]:
                 reached, j = reached * after[j], j + 1
             if i == len(before) and j == len(after):
                 break
-        yield range(start, i), after[first:j]
+        groups.append((range(start, i), after[first:j]))
+    return tuple(groups)

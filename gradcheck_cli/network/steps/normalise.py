@@ -24,6 +24,7 @@ import numpy as np
 from gradcheck_cli.network.arithmetic import Arithmetic
 from gradcheck_cli.network.factors import Channels, Factors, Ones, Own
 from gradcheck_cli.network.formulas import Argument, Formulas
+from gradcheck_cli.network.functions import row_sums
 from gradcheck_cli.network.part import Input, Part, Resting, Risen, Valued, only
 from gradcheck_cli.network.step import Arrays, Couples, Inputs, Known, Step, Upstream
 from gradcheck_cli.network.sums import sum_error
@@ -79,6 +80,8 @@ class Normalise(Step):
 
     def mean_of(self, array: Array) -> Array:
         """Return the mean over `axes`, in a shape that broadcasts to the shape of the array."""
+        if self.axes == (-1,):  # a product with ones is faster than numpy's mean over a short axis
+            return row_sums(array)[..., None] / array.shape[-1]
         mean: Array = array.mean(axis=self.axes, keepdims=True)
         return mean
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from gradcheck_cli.network.activations import Activation
 from gradcheck_cli.network.arithmetic import Arithmetic
 from gradcheck_cli.network.formulas import Argument, Formulas
-from gradcheck_cli.network.local_curve import LocalCurve, is_near
+from gradcheck_cli.network.local_curve import LocalCurve
 from gradcheck_cli.network.part import Input, Part, Resting, Risen, elementwise, only
 from gradcheck_cli.network.step import Arrays, Couples, Inputs, Known, SeparatelyRounded, Step, Upstream
 from gradcheck_cli.types import Array, Shape
@@ -74,22 +75,26 @@ class Pointwise(SeparatelyRounded, Step):
         x = only(inputs)
         if self.row.keeps:
             return x.placed(output, x.fixed)
-        if self.row.slow and is_near(x.rise):
-            return Risen(output, x.fixed, self._rise(x))
+        if self.row.slow:
+            return Risen(output, x.fixed, self._rise(x, output.value))
         row = x.freed((len(x.fixed) - 1,)) if self.row.coupled else x
         return elementwise(self.row.value, [row], output)
 
-    def _rise(self, x: Part) -> Array:
-        curve, samples = x.rest.once(self._curve), x.rest.samples
-        if x.rest.takes_turns and len(x.free) == len(x.fixed):  # then nothing needs to be gathered
-            in_turns = x.rise.reshape(-1, *x.rest.value.shape)
-            return curve.rise(lambda array, part: array, in_turns).reshape(x.rise.shape)
+    def _rise(self, x: Part, output: Array) -> Array:
+        """Return the rise of the part. Changes too long for the curve are evaluated by the function itself.
 
-        def pick(array: Array, part: slice) -> Array:
-            at = tuple(None if index is None else index[part] for index in x.fixed)
-            return Resting(array, samples[part]).at(at)
+        output: the unperturbed output of N samples.
+        """
+        in_turns = x.rest.takes_turns and len(x.free) == len(x.fixed)  # then nothing needs to be gathered
+        shape = (-1, *x.rest.value.shape) if in_turns else x.rise.shape
+        pick = _same_for_all if in_turns else partial(_gathered, x)
 
-        return curve.rise(pick, x.rise)
+        def exact(copies: slice, far: Array) -> Array:
+            before = np.broadcast_to(pick(output, copies), far.shape)
+            return self.row.value(x.value.reshape(shape)[copies][far]) - before[far]
+
+        rise = x.rest.once(self._curve).rise(pick, x.rise.reshape(shape), exact)
+        return rise.reshape(x.rise.shape)
 
     def _curve(self, z: Array) -> LocalCurve:
         return LocalCurve.of(self.row.value, z)
@@ -141,3 +146,13 @@ class Pointwise(SeparatelyRounded, Step):
 
     def heard(self, p: Arrays, features: tuple[Shape, ...], above: Array) -> tuple[Array, ...]:
         return super().heard(p, features, above) if self.row.coupled else (above,)
+
+
+def _same_for_all(array: Array, copies: slice) -> Array:
+    return array
+
+
+def _gathered(x: Part, array: Array, copies: slice) -> Array:
+    """Return the elements of an array, (N, *features), at the position of a part in some of its copies."""
+    at = tuple(None if index is None else index[copies] for index in x.fixed)
+    return Resting(array, x.rest.samples[copies]).at(at)
