@@ -15,7 +15,7 @@ from gradcheck_cli.problem.problem import Problem
 Rng = np.random.Generator
 Gradient = np.ndarray
 
-CASES, PARTS = 150, 6
+CASES, PARTS = 80, 4
 """How many cases there are, and how many tests they are split into."""
 
 HANDED_DOWN = "∂L/∂a⁽ʰ⁾"
