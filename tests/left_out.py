@@ -51,6 +51,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     skipped = set(config.cache.get(KEY, []))  # without the cache, the skipped tests are not known
     others = [item for item in items if not _is_left_out(item, skipped)]
     items[:] = [item for item in items if _is_left_out(item, skipped)]
+    # The longest tests are those of whole commands, in the files of the top folder. If they came last, as in
+    # pytest's order, one process would still run one of them while the others have nothing left to do.
+    items.sort(key=lambda item: item.nodeid.count("/"))
     config.hook.pytest_deselected(items=others)
 
 
