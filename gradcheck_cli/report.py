@@ -69,6 +69,10 @@ class Checked:
     notes: tuple[str, ...] = ()
 
 
+NOT_ESTIMATED = "every step crosses a kink or overflows"
+"""The reason why differences of a network can fail to estimate an entry."""
+
+
 RTOLS = (1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2)
 """The tolerances worth suggesting. A larger tolerance would let real mistakes pass."""
 
@@ -81,6 +85,7 @@ class Report:
 
     way: a sentence on how the user's code was checked and why; empty for a network.
     diagnosis: why the gradient is wrong; None if it is not wrong.
+    not_estimated: the reason why differences could not estimate some entries, if there are any.
     against: the other source, if the gradients of two sources were compared; empty if gradients were compared
         with finite differences.
     weighted: a sentence or two on how the loss that was checked differs from the loss in the user's code;
@@ -104,6 +109,7 @@ class Report:
     diagnosis: Diagnosis | None = None
     weighted: str = ""
     against: str = ""
+    not_estimated: str = NOT_ESTIMATED
 
     @property
     def passed(self) -> bool:

@@ -7,7 +7,7 @@ time or along directions, and the noise in its losses is measured (`numerical.no
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple, Protocol
 
@@ -17,9 +17,9 @@ from gradcheck_cli.code.call import Call
 from gradcheck_cli.code.evaluation import WideGradients
 from gradcheck_cli.code.findings import Attached, Finding
 from gradcheck_cli.code.kernel import Kernel
+from gradcheck_cli.code.refusals import Refusals, is_refusal
 from gradcheck_cli.code.sites import Sites
 from gradcheck_cli.code.together import Together
-from gradcheck_cli.errors import InputError
 from gradcheck_cli.numerical.objective import Direction, Movable, Moved, Spread
 from gradcheck_cli.problem.problem import Problem
 from gradcheck_cli.types import EPS, Array, Shape
@@ -178,6 +178,12 @@ class Change(NamedTuple):
     entries: Array
     values: Array
 
+    def at(self, parameters: Mapping[str, Array]) -> dict[str, Array]:
+        """Return a copy of the parameters with this change."""
+        point = {name: array.copy() for name, array in parameters.items()}
+        point[self.name].flat[self.entries] = self.values
+        return point
+
 
 class Evaluator(Protocol):
     """An object that evaluates a function at many points, in this process or in several others."""
@@ -232,7 +238,7 @@ def evaluate(function: Function, parameters: Mapping[str, Array], changes: Seque
     Every point is a copy, so the function may change it. The losses are NaN at a point that the function
     refuses, such as one outside its domain.
     """
-    points = [_point(parameters, change) for change in changes]
+    points = [change.at(parameters) for change in changes]
     if function.vectorized:  # compilers compile for every size, so use few sizes
         points += points[-1:] * (2 ** (len(points) - 1).bit_length() - len(points))
     try:
@@ -245,33 +251,19 @@ def evaluate(function: Function, parameters: Mapping[str, Array], changes: Seque
     return np.concatenate([evaluate(function, parameters, [change]) for change in changes])
 
 
-def is_refusal(error: Exception) -> bool:
-    """Return whether the error may mean that the code refuses this particular point."""
-    raised = error.__context__ if isinstance(error, InputError) else error  # the code's own error
-    return isinstance(raised, _REFUSALS) and not isinstance(raised, _FAILURES)
-
-
-_REFUSALS = (ValueError, ArithmeticError, AssertionError, RuntimeError)
-_FAILURES = (NotImplementedError, RecursionError, UnicodeError)
-
-
-def _point(parameters: Mapping[str, Array], change: Change) -> Mapping[str, Array]:
-    point = {name: array.copy() for name, array in parameters.items()}
-    point[change.name].flat[change.entries] = change.values
-    return point
-
-
 @dataclass(frozen=True)
 class ForeignObjective:
     """The user's function as finite differences see it: its losses, but never its gradients.
 
     noise: for each parameter, the noise in the S loss terms, (S,), while that parameter is perturbed.
     evaluator: the object that evaluates the function at many points; None to evaluate it in this process.
+    refusals: counts the points that the function refuses, so that calls to it end if it always fails.
     """
 
     function: Function
     noise: Mapping[str, Array]
     evaluator: Evaluator | None = None
+    refusals: Refusals = field(default_factory=Refusals, compare=False)
     tells_kinks: bool = False
     widest: None = None
 
@@ -307,9 +299,17 @@ class ForeignObjective:
         return ()
 
     def moved(self, name: str, changes: Sequence[Change]) -> Moved:
-        losses = self.evaluated_by.losses_at(changes)
+        losses = self._losses_at(name, changes)
         rounding = np.maximum(self.noise[name] / EPS, np.abs(losses))
         return Moved(losses, rounding, np.zeros(len(changes), dtype=bool))
+
+    def _losses_at(self, name: str, changes: Sequence[Change]) -> Array:
+        """Return the S loss terms at K points, (K, S); NaN if the code refused many points in a row."""
+        if self.refusals.give_up(name):
+            return np.full((len(changes), self.function.terms), np.nan)
+        losses = self.evaluated_by.losses_at(changes)
+        self.refusals.add(name, losses)
+        return losses
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from gradcheck_cli.code.objective import Function, is_refusal, length
+from gradcheck_cli.code.objective import Function, length
+from gradcheck_cli.code.refusals import is_refusal
 from gradcheck_cli.gradients.analytic import Analytic
+from gradcheck_cli.numerical.estimate import SMALL
 from gradcheck_cli.numerical.noise import (
     POINTS,
     changes,
@@ -117,11 +119,19 @@ def noise_of_terms(
         function's own terms.
     noise: the noise in the function's own terms.
     """
-    own, _ = _noise_everywhere(function, function.losses)
-    if any((noise[name] > own).any() for name in noise):
+    if in_jumps(function, noise):
         return None
     of_terms, _ = _noise_everywhere(function, losses)
     return dict.fromkeys(noise, of_terms)
+
+
+def in_jumps(function: Function, noise: Mapping[str, Array]) -> tuple[str, ...]:
+    """Return the names of the parameters along which the losses have stairs, which are jumps.
+
+    noise: the noise in the losses that `measured_noise` returned.
+    """
+    own, _ = _noise_everywhere(function, function.losses)
+    return tuple(name for name in noise if (noise[name] > own).any())
 
 
 def _noise_everywhere(function: Function, losses: Observe) -> tuple[Array, Array]:
@@ -320,8 +330,8 @@ def _along(
 def _lines(parameters: Mapping[str, Array], names: list[str], seed: int) -> Iterator[dict[str, Array]]:
     """Yield the direction of a random line and its reverse, and then shorter versions of both.
 
-    Each direction is a dict by parameter name. The shorter versions move every entry in proportion to its own
-    absolute value.
+    Each direction is a dict by parameter name. The lines move an entry that is far smaller than its tensor in
+    proportion to its own absolute value, and the shorter versions do so with every entry.
 
     names: the names of the parameters to move.
     """
@@ -330,7 +340,17 @@ def _lines(parameters: Mapping[str, Array], names: list[str], seed: int) -> Iter
         name: rng.uniform(0.5, 1.0, parameters[name].shape) * rng.choice([-1.0, 1.0], parameters[name].shape)
         for name in names
     }
-    sizes: list[tuple[Callable[[Array], Array], float]] = [(length, 1.0), *((np.abs, s) for s in _SHARES)]
+    sizes: list[tuple[Callable[[Array], Array], float]] = [(_reach, 1.0), *((np.abs, s) for s in _SHARES)]
     for size, share in sizes:
         for side in (share, -share):
             yield {name: side * size(parameters[name]) * signs[name] for name in names}
+
+
+def _reach(tensor: Array) -> Array:
+    """Return how far a line moves each entry of a tensor: as far as a step of one unit in `estimate`.
+
+    A longer move of a tiny entry could pass many waves of the loss, which would look like noise.
+    """
+    size, unit = np.abs(tensor), length(tensor)
+    own = np.where(size > 0.0, size, np.where(unit * SMALL > 1.0, 1.0, unit))
+    return np.where(own < SMALL * unit, own, unit)

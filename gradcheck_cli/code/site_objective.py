@@ -12,7 +12,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from gradcheck_cli.code.objective import ForeignObjective, is_refusal, length
+from gradcheck_cli.code.objective import ForeignObjective, length
+from gradcheck_cli.code.refusals import is_refusal
 from gradcheck_cli.code.sites import NO_SITES, Sites
 from gradcheck_cli.numerical.objective import ALONE, Corner, Movable, Moved, Site, Spread, Use
 from gradcheck_cli.types import EPS, Array

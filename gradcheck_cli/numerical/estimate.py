@@ -204,7 +204,7 @@ def _of_own_size(
 
     For a tiny variable, even the shortest step of the ladder may be too long.
     """
-    small = own_size(movable, which) < _SMALL
+    small = own_size(movable, which) < SMALL
     if not small.any():
         return found
     own_steps = step * own_size(movable, which[small])
@@ -212,7 +212,7 @@ def _of_own_size(
     return found.challenged(small, own, np.zeros(len(own.value))).improved(small, own)
 
 
-_SMALL = 2.0**-14
+SMALL = 2.0**-14
 """A variable below this share of its unit gets steps scaled to its own size.
 
 Random numbers are rarely this small.
@@ -222,11 +222,14 @@ Random numbers are rarely this small.
 def own_size(movable: Movable, which: Array) -> Array:
     """Return the factors that scale a step of one unit to the size of each of the M variables `which`, (M,).
 
-    The factor is 1 for a variable whose value is 0. The factor is also 1 for every variable in a network that
-    a spec describes, since the unit of such a variable is already its natural length.
+    A variable whose value is 0 has no size. Its factor is 1, or if its unit is very large, its step is 1. The
+    factor is 1 for every variable in a network that a spec describes, since the unit of such a variable is
+    already its natural length.
     """
-    size = np.abs(movable.position[which]) / movable.unit[which]
-    return np.where((size > 0) & (movable.rest is not None), size, 1.0)
+    unit = movable.unit[which]
+    size = np.abs(movable.position[which]) / unit
+    at_zero = np.where(unit * SMALL > 1.0, 1.0 / unit, 1.0)
+    return np.where(movable.rest is None, 1.0, np.where(size > 0, size, at_zero))
 
 
 def certify(

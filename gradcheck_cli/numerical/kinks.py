@@ -18,6 +18,7 @@ from gradcheck_cli.numerical.estimate import ERROR_BARS
 from gradcheck_cli.numerical.mixtures import Mixtures
 from gradcheck_cli.numerical.objective import Movable
 from gradcheck_cli.numerical.reference import Estimates, LiteralDifferences, Reference
+from gradcheck_cli.numerical.slopes import in_quadrature
 from gradcheck_cli.types import EPS, Array
 
 
@@ -92,6 +93,12 @@ _STEADY = 0.5
 Each step is an eighth of the step before. The gap shrinks as fast on a smooth function, but not at a kink.
 """
 
+_JUMPS = 4.0
+"""The loss jumps if the gap grows to more than this multiple from one step to the next.
+
+At a jump, the gap grows eightfold, and there is no slope on one of the sides.
+"""
+
 
 def _one_sided(reference: LiteralDifferences, name: str, mask: Array) -> Alternatives:
     """Return alternatives for the marked entries whose one-sided slopes stay apart until noise hides them."""
@@ -144,7 +151,8 @@ def _stay_apart(gap: Array, noise: Array) -> Array:
     steps, entries = np.arange(len(gap))[:, None], np.arange(gap.shape[1])
     finest = np.where(tells, steps, 0).max(axis=0)
     before = np.maximum(finest - 1, 0)
-    apart: Array = (finest > 0) & (gap[finest, entries] > _STEADY * gap[before, entries])
+    growth = gap[finest, entries] / np.maximum(gap[before, entries], np.finfo(np.float64).tiny)
+    apart: Array = (finest > 0) & (growth > _STEADY) & (growth < _JUMPS)
     return apart & (gap[finest, entries] > 4.0 * noise[finest, entries])
 
 
@@ -190,5 +198,5 @@ def _side(movable: Movable, part: Array, to: Array) -> tuple[Array, Array]:
     """
     moved = movable.move(part, to)
     rise = (moved.losses - movable.rest).reshape(len(to), -1).sum(axis=1)
-    rounding = np.sqrt(np.square(moved.rounding).reshape(len(to), -1).sum(axis=1))
+    rounding = in_quadrature(moved.rounding.reshape(len(to), -1))
     return rise / (to - movable.position[part]), rounding

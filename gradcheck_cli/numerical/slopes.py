@@ -67,7 +67,7 @@ def slopes_at(
         crossed |= move(which, nearby).crossed
     rise, run = np.real(rise), np.real(run)
     if rise.ndim == 2:  # rounding errors of the terms are independent and add in quadrature
-        rise, rounding = rise.sum(axis=1), np.sqrt((rounding * rounding).sum(axis=1))
+        rise, rounding = rise.sum(axis=1), in_quadrature(rounding)
     with np.errstate(all="ignore"):
         slope = np.where(run == 0, np.nan, rise / run).astype(np.float64)
         rounding = EPS * rounding
@@ -75,6 +75,24 @@ def slopes_at(
             rounding = rounding / np.abs(run)
         noise = (rounding + (1.0 if scheme.cancels else 8.0) * EPS * np.abs(slope)).astype(np.float64)
         return Slopes(slope, noise, np.asarray(bend) / np.reshape(h, (-1, 1)), crossed)
+
+
+def in_quadrature(terms: Array) -> Array:
+    """Return √(Σ t²) over the S terms of each of B rows, (B,), even where a square leaves the float range.
+
+    terms: the terms, (B, S). None is negative.
+    """
+    with np.errstate(all="ignore"):
+        squares = (terms * terms).sum(axis=1)
+        if squares.size and not (squares.min() > _SMALLEST_SQUARE and squares.max() < np.inf):
+            largest = terms.max(axis=1, initial=0.0)
+            shares = terms / np.where(largest > 0.0, largest, 1.0)[:, None]
+            return np.asarray(largest * np.sqrt((shares * shares).sum(axis=1)))
+        return np.asarray(np.sqrt(squares))
+
+
+_SMALLEST_SQUARE = 1e-290
+"""A sum of squares below this size may have lost terms to underflow."""
 
 
 def points_at(movable: Movable, scheme: Scheme, which: Array, step: float | Array) -> list[Array]:

@@ -112,18 +112,27 @@ class CodeSubject:
         claim = self._claim(how)
         through, left = checked_through_sites(self.objective, claim, how, progress, clock)
         if not left:
-            return report_of(self, through, how.strict)
+            return self._explained(report_of(self, through, how.strict))
         rest = self._without_sites(claim.only(left), how, progress, clock)
-        return self._with_stairs(report_of(self, joined(claim.names, through, rest), how.strict))
+        return self._explained(report_of(self, joined(claim.names, through, rest), how.strict))
 
-    def _with_stairs(self, report: Report) -> Report:
-        """Return an unresolved report with a note on the tensors in which the loss is a staircase."""
+    def _explained(self, report: Report) -> Report:
+        """Return the report with reasons why entries could not be decided."""
+        if any((c.unresolved & ~np.isfinite(c.error)).any() for c in report.comparisons):
+            from gradcheck_cli.subject.not_estimated import why_not_estimated  # few reports need it
+
+            why = why_not_estimated(self.objective, report.comparisons)
+            report = replace(report, not_estimated=why)
+        return self._with_jumps(report)
+
+    def _with_jumps(self, report: Report) -> Report:
+        """Return an unresolved report with notes on the tensors in which the loss jumps."""
         unresolved = [c for c in report.comparisons if c.verdict is Verdict.UNRESOLVED]
         if report.verdict is not Verdict.UNRESOLVED or not unresolved:
             return report
-        from gradcheck_cli.subject.patterns import in_stairs, notes_of  # few reports need it
+        from gradcheck_cli.subject.jumps import notes_on_jumps  # few reports need it
 
-        return replace(report, unusual=(*report.unusual, *notes_of(in_stairs(self.objective, unresolved))))
+        return replace(report, unusual=(*report.unusual, *notes_on_jumps(self.objective, unresolved)))
 
     def _without_sites(
         self, claim: Claim, how: CheckSpec, progress: Progress | None, clock: Clock
@@ -194,11 +203,15 @@ class CodeSubject:
 
         of_network: a diagnosis without an answer if the spec describes a network; else None.
         """
-        from gradcheck_cli.diagnose.arrays import diagnose_arrays  # load these only if needed
+        from gradcheck_cli.diagnose import diagnosis_of_trials  # load these only if needed
+        from gradcheck_cli.diagnose.arrays import diagnose_arrays
+        from gradcheck_cli.subject.constant_loss import sentence_on_constant_loss
         from gradcheck_cli.subject.patterns import diagnosis_of_patterns, patterns, sentences_of_patterns
         from gradcheck_cli.subject.products import conjugated, wrong_products
 
         function = self.objective.function
+        if constant := sentence_on_constant_loss(function, comparisons):
+            return diagnosis_of_trials([constant])
         wrong_ones = [c for c in comparisons if c.name in wrong]
         known = (
             *patterns(self.objective, wrong_ones, function.attached),

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from gradcheck_cli.formats.words.coarse import too_narrow
 from gradcheck_cli.formats.words.numbers import count, count_true, listed
-from gradcheck_cli.formats.words.tensors import NO_DIFFERENCE, in_every_entry, quotient
+from gradcheck_cli.formats.words.tensors import in_every_entry, quotient
 from gradcheck_cli.formats.words.why import Said
 from gradcheck_cli.report import Outcome, Report, Resolution, resolution_of
 from gradcheck_cli.verdict import Verdict
@@ -41,7 +41,7 @@ def _reasons(report: Report) -> Iterator[str]:
     more, unseen = (sum(count_true(mask) for mask in masks) for masks in _along_directions(report))
     noisy = report.unresolved - report.suspect - unknown - lost - more - unseen
     if unknown:
-        reason = f"{_are(unknown)} {_NO_CONVENTION}" if report.kinks else _not_differenced(unknown)
+        reason = f"{_are(unknown)} {_NO_CONVENTION}" if report.kinks else _not_differenced(report, unknown)
         yield f"{reason}."
     if lost:
         yield f"{_are(lost)} too close to decide: rounding alone could explain the difference."
@@ -99,8 +99,8 @@ def _blind(report: Report) -> str:
 _NO_CONVENTION = "on a kink and follow none of the usual conventions"
 
 
-def _not_differenced(entries: int) -> str:
-    return f"{count(entries, 'entry')} could not be estimated by differences: {NO_DIFFERENCE}"
+def _not_differenced(report: Report, entries: int) -> str:
+    return f"{count(entries, 'entry')} could not be estimated by differences: {report.not_estimated}"
 
 
 def _along_directions(report: Report) -> tuple[list[NDArray[np.bool_]], list[NDArray[np.bool_]]]:

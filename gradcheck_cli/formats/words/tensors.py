@@ -11,7 +11,7 @@ from gradcheck_cli.comparison import Comparison, Entry
 from gradcheck_cli.formats.view import View
 from gradcheck_cli.formats.words.numbers import count, count_true, index, measured, number, relative
 from gradcheck_cli.formats.words.why import diagnosed
-from gradcheck_cli.report import Report, resolution_of
+from gradcheck_cli.report import NOT_ESTIMATED, Report, resolution_of
 from gradcheck_cli.verdict import Verdict
 
 
@@ -29,18 +29,16 @@ def tensor_verdict(comparison: Comparison) -> str:
     return "agrees, all 0" if comparison.untested else "agrees"
 
 
-def against(entry: Entry, source: str = "") -> str:
+def against(entry: Entry, source: str = "", not_estimated: str = NOT_ESTIMATED) -> str:
     """Return an entry's two values: ``is 0.63; finite differences give 0.15 ± 9e-10``.
 
     source: the source of the second value, if it does not come from finite differences.
+    not_estimated: the words for an entry that differences could not estimate.
     """
     if source:
         return f"is {number(entry.analytic)}; {source} has {number(entry.numerical)}"
     says = f"finite differences give {measured(entry.numerical, entry.error)}"
-    return f"is {number(entry.analytic)}; {says if np.isfinite(entry.error) else NO_DIFFERENCE}"
-
-
-NO_DIFFERENCE = "every step crosses a kink or overflows"
+    return f"is {number(entry.analytic)}; {says if np.isfinite(entry.error) else not_estimated}"
 
 
 def detectable(comparison: Comparison) -> str:
@@ -126,7 +124,7 @@ def describe(report: Report, comparison: Comparison, most: int = FEW) -> list[st
 def _worst_entries(report: Report, comparison: Comparison, most: int) -> Iterator[str]:
     failed = [entry for entry in comparison.worst(most) if entry.verdict is not Verdict.AGREES]
     for entry in failed:
-        off, values = relative(entry.relative_error), against(entry, report.against)
+        off, values = relative(entry.relative_error), against(entry, report.against, report.not_estimated)
         yield f"  {comparison.name}{index(entry.index)} {values} (relative error {off})"
     if more := count_true(comparison.measured & ~comparison.agrees) - len(failed):
         yield f"  and {more:,} more"

@@ -85,7 +85,7 @@ def _worst(report: Report) -> str:
     """Return the name of the worst entry and its two values."""
     name, worst = report.worst(1)[0]
     which = "the worst" if np.isfinite(worst.analytic) else "the first that is not finite"
-    return f"{which}, {name}{index(worst.index)}, {against(worst, report.against)}"
+    return f"{which}, {name}{index(worst.index)}, {against(worst, report.against, report.not_estimated)}"
 
 
 def _untested(report: Report) -> str:
