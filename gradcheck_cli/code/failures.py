@@ -22,6 +22,13 @@ _CRASHES = (AttributeError, NameError, LookupError, TypeError, AssertionError)
 """The kinds of exceptions that only a defect raises at a line of gradcheck, if the code ran before."""
 
 
+_CRASHES_OF_OURS = (AttributeError, NameError, LookupError, AssertionError)
+"""The same kinds, even if the code has not run before.
+
+A `TypeError` may also mean that the code's function takes other arguments than gradcheck passes to it.
+"""
+
+
 class RefusedError(Exception):
     """Raised if the user's code fails in a run that gradcheck can do without. The message says how."""
 
@@ -38,16 +45,24 @@ def may_fail(kind: type[Exception] = InputError) -> Iterator[None]:
         yield
     except kind as error:
         raised = error.__context__ if isinstance(error, InputError) else error
-        if raised is not None and _is_crash(raised):
+        if raised is not None and _is_crash(raised, _CRASHES):
             raise raised from None
         raise RefusedError(_told(error)) from error
 
 
-def _is_crash(error: BaseException) -> bool:
-    """Return whether a line of gradcheck raised the error, rather than a line of the code or of a library."""
+def is_ours(error: BaseException) -> bool:
+    """Return whether the error is a defect of gradcheck, although it was raised while the code ran."""
+    return _is_crash(error, _CRASHES_OF_OURS)
+
+
+def _is_crash(error: BaseException, kinds: tuple[type[Exception], ...]) -> bool:
+    """Return whether a line of gradcheck raised the error, rather than a line of the code or of a library.
+
+    kinds: the kinds of exceptions that count as a defect.
+    """
     *_, (frame, _) = [(None, 0), *traceback.walk_tb(error.__traceback__)]
     is_ours = frame is not None and frame.f_code.co_filename.startswith(PACKAGE)
-    is_known = type(error).__module__ == "builtins" and isinstance(error, _CRASHES)
+    is_known = type(error).__module__ == "builtins" and isinstance(error, kinds)
     return is_ours and is_known and not any(map(_names_hidden_lines, getattr(error, "__notes__", ())))
 
 

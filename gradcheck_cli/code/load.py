@@ -17,7 +17,7 @@ from types import ModuleType
 from typing import Any, Protocol, Self, TextIO, cast
 
 from gradcheck_cli.arrays.shapes import listed
-from gradcheck_cli.code.failures import PACKAGE, failure, help_for
+from gradcheck_cli.code.failures import PACKAGE, failure, help_for, is_ours
 from gradcheck_cli.errors import InputError, Location, bad_input, did_you_mean, did_you_mean_file, shortened
 from gradcheck_cli.spec.gradients import Code, WithReference
 
@@ -145,7 +145,7 @@ def guard(file: Path, where: Location, what: str) -> Iterator[None]:
     """Prepare to run code from `file`: let it import modules from its folder, and send its output to stderr.
 
     Any exception from the code, and any call to sys.exit or os._exit, becomes an `InputError` that points at
-    `where`. Only Ctrl-C passes through.
+    `where`. Only Ctrl-C and the defects of gradcheck pass through.
 
     what: the name of the code in the error's message.
     """
@@ -162,12 +162,12 @@ def guard(file: Path, where: Location, what: str) -> Iterator[None]:
     except KeyboardInterrupt:
         raise
     except BaseException as error:
-        if isinstance(error, InputError) and _is_ours(error):
+        if is_ours(error) or (isinstance(error, InputError) and _is_of_gradcheck(error)):
             raise
         raise bad_input(f"{what} {failure(error, folder)}", *where, help=help_for(error)) from None
 
 
-def _is_ours(error: InputError) -> bool:
+def _is_of_gradcheck(error: InputError) -> bool:
     """Return whether gradcheck itself raised this `InputError`, since the user's code can also raise one."""
     *_, (frame, _) = traceback.walk_tb(error.__traceback__)
     return frame.f_code.co_filename.startswith(PACKAGE)

@@ -123,16 +123,19 @@ class CodeSubject:
 
             why = why_not_estimated(self.objective, report.comparisons)
             report = replace(report, not_estimated=why)
-        return self._with_jumps(report)
+        return self._with_notes(report)
 
-    def _with_jumps(self, report: Report) -> Report:
-        """Return an unresolved report with notes on the tensors in which the loss jumps."""
-        unresolved = [c for c in report.comparisons if c.verdict is Verdict.UNRESOLVED]
+    def _with_notes(self, report: Report) -> Report:
+        """Return an unresolved report with notes on gradients that agree in float64, or on jumps."""
+        unresolved = [c for c in report.comparisons if report.verdict_of(c) is Verdict.UNRESOLVED]
         if report.verdict is not Verdict.UNRESOLVED or not unresolved:
             return report
-        from gradcheck_cli.subject.jumps import notes_on_jumps  # few reports need it
+        from gradcheck_cli.subject.in_float64 import notes_on_float64  # few reports need these
+        from gradcheck_cli.subject.jumps import notes_on_jumps
 
-        return replace(report, unusual=(*report.unusual, *notes_on_jumps(self.objective, unresolved)))
+        narrow = tuple(notes_on_float64(self.objective.function, unresolved))
+        jumps = () if narrow else notes_on_jumps(self.objective, unresolved)
+        return replace(report, unusual=(*report.unusual, *narrow, *jumps))
 
     def _without_sites(
         self, claim: Claim, how: CheckSpec, progress: Progress | None, clock: Clock

@@ -112,13 +112,13 @@ def in_stairs(objective: ForeignObjective, comparisons: Sequence[Comparison]) ->
 
 
 def _staircase(objective: ForeignObjective, comparison: Comparison, among: Array) -> Iterator[Made]:
-    """Yield the pattern if the loss is a staircase in most entries that do not agree.
+    """Yield the pattern if the loss is a staircase in most entries that do not agree or test nothing.
 
     Only the entries with the largest analytic values are looked at.
 
     among: a mask of the entries to consider.
     """
-    candidates = ~comparison.agrees & among
+    candidates = (~comparison.agrees | comparison.zero) & among
     sizes = np.where(candidates, np.nan_to_num(np.abs(comparison.analytic)), -1.0).ravel()
     largest = np.argsort(-sizes, kind="stable")[: min(_LOOKED_AT, np.count_nonzero(candidates))]
     if not largest.size:

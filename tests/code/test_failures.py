@@ -10,7 +10,7 @@ import pytest
 from gradcheck_cli import Verdict, check, check_layer, load_spec
 from gradcheck_cli.code.failures import RefusedError, may_fail
 from gradcheck_cli.code.kernel import Kernel
-from gradcheck_cli.errors import bad_input
+from gradcheck_cli.errors import InputError, bad_input
 from gradcheck_cli.subject.code import read_function
 
 
@@ -71,6 +71,21 @@ def test_a_defect_passes_through_even_if_it_is_taken_for_a_failure_of_the_code(o
 
     with pytest.raises(kind), may_fail():
         fails()
+
+
+@pytest.mark.parametrize("name", ["read_losses", "read_gradients", "refuse_changed"])
+def test_a_defect_in_the_first_run_of_a_function_is_not_blamed_on_it(ours, monkeypatch, tmp_path, name):
+    breaks(monkeypatch, f"python_function.{name}")
+    f = "def parameters(): return {'w': [1.0]}\ndef f(p): return (p['w'] ** 2).sum(), {'w': 2 * p['w']}\n"
+    with pytest.raises(KeyError, match="missing"):
+        check(spec_of(tmp_path, f, "python: net.py:f"))
+
+
+@pytest.mark.parametrize("fails", ["{}['missing']", "missing", "[][0]", "p.missing", "p()", "1 / 0"])
+def test_a_failure_in_the_first_run_of_a_function_is_blamed_on_it(tmp_path, fails):
+    f = f"def parameters(): return {{'w': [1.0]}}\ndef f(p): return {fails}, p\n"
+    with pytest.raises(InputError, match=r"raises \w+ at net.py:2"):
+        check(spec_of(tmp_path, f, "python: net.py:f"))
 
 
 # --- torch --------------------------------------------------------------------------------------------------
