@@ -5,14 +5,13 @@ The gradients are checked by finite differences of the code's loss.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradcheck_cli.arrays.shapes import listed
 from gradcheck_cli.code.failures import RefusedError, may_fail
 from gradcheck_cli.code.findings import Finding
 from gradcheck_cli.code.given_inputs import read_inputs
@@ -35,14 +34,14 @@ from gradcheck_cli.numerical.schemes import SCHEMES
 from gradcheck_cli.parallel.clock import Clock, now
 from gradcheck_cli.parallel.executors import Engine, engine_of
 from gradcheck_cli.problem.problem import matching
-from gradcheck_cli.problem.unexercised import unexercised
 from gradcheck_cli.report import Checked, Report
 from gradcheck_cli.spec.check import CheckSpec
 from gradcheck_cli.spec.gradients import FromCode
 from gradcheck_cli.spec.spec import Spec
 from gradcheck_cli.subject.both_modes import of_both_modes
 from gradcheck_cli.subject.by_sites import checked_through_sites, joined
-from gradcheck_cli.subject.said import Said, describe, samples, unlike
+from gradcheck_cli.subject.said import Said
+from gradcheck_cli.subject.said_of_code import said_of
 from gradcheck_cli.subject.sharing import Sharing, alone, by_workers
 from gradcheck_cli.subject.subject import report_of
 from gradcheck_cli.types import Array
@@ -322,7 +321,7 @@ def subject_of_function(function: Function, inputs: Inputs, how: CheckSpec) -> C
         analytic=analytic,
         objective=objective,
         rounding=rounding,
-        said=_said(function, inputs, checked, len(objective.losses)),
+        said=said_of(function, inputs, checked, len(objective.losses)),
         inputs=inputs,
         findings=function.findings,
         before=[partial(subject_of_function, earlier, inputs, how) for earlier in function.before],
@@ -361,55 +360,3 @@ def analytic_of(function: Function, gradients: Mapping[str, Array], checked: Seq
 def _type_of(function: Function, name: str, gradient: Array) -> np.dtype[Any]:
     """Return the type in which a gradient was computed: that of the kernel, or that of the array."""
     return next((kernel.type_of(name) for kernel in function.kernels), dtype_of(gradient))
-
-
-# --- what the report says about the code -------------------------------------------------------------------
-
-
-def _said(function: Function, inputs: Inputs, checked: tuple[str, ...], terms: int) -> Said:
-    return Said(
-        described=_describe(function, inputs),
-        loss_name=f"{function.loss_name}{f', {terms} terms' if terms > 1 else ''}",
-        loss=function.loss,
-        unexercised=unexercised(replace(inputs.problem, checked=checked))
-        if inputs.problem
-        else tuple(_hiding(function.parameters)),
-        unusual=(*function.remarks, *_other_loss(inputs, function.loss)),
-        weighted=function.weighted,
-    )
-
-
-def _describe(function: Function, inputs: Inputs) -> str:
-    if inputs.problem:
-        return describe(inputs.problem)
-    numbers = sum(array.size for array in function.parameters.values())
-    tensors = len(function.parameters)
-    of = f"{numbers:,} parameter{'s' if numbers != 1 else ''}"
-    described = f"{tensors} tensor{'s' if tensors != 1 else ''} of {of}"
-    return described if function.samples is None else f"{described}, {samples(function.samples)}"
-
-
-_HIDES = {
-    1.0: "a missing factor in backward would not show",
-    0.0: "a missing term in backward would not show",
-}
-"""Maps a number to the mistake that no check can reveal if every entry of a parameter is that number."""
-
-
-def _hiding(parameters: Mapping[str, Array]) -> Iterator[str]:
-    """Yield a short note on tensors whose entries are all 1, and one on tensors whose entries are all 0.
-
-    Such tensors can hide mistakes.
-    """
-    for value, what in _HIDES.items():
-        names = [name for name, array in parameters.items() if array.size and (array == value).all()]
-        if names:
-            entries = " in every entry" if any(parameters[name].size > 1 for name in names) else ""
-            yield f"{listed(names)} {'is' if len(names) == 1 else 'are'} {value:g}{entries}: {what}"
-
-
-def _other_loss(inputs: Inputs, loss: float) -> tuple[str, ...]:
-    """Return a note if the code's loss differs from that of the spec's network; otherwise, ()."""
-    return (
-        () if inputs.problem is None else unlike(inputs.problem, loss, "the code's loss", "network section")
-    )
