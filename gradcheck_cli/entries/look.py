@@ -69,7 +69,8 @@ class Look:
         return self._marked(lambda c: c.worst_wrong)
 
     def _marked(self, mask: Callable[[Comparison], Array]) -> Masks:
-        masks = {name: mask(c) & self.among[name] for name, c in self.comparisons.items()}
+        every = ((name, mask(c)) for name, c in self.comparisons.items())
+        masks = {name: marked & self.among[name] for name, marked in every if marked.any()}
         return {name: marked for name, marked in masks.items() if marked.any()}
 
 

@@ -352,14 +352,14 @@ class AtRest:
     @cached_property
     def nudged_errors(self) -> tuple[Array, ...]:
         """Bounds on the rounding errors of all unperturbed values for an exact x, in `NUDGED` arithmetic."""
-        return errors_from(self.graph, self.values, {INPUT: np.zeros_like(self.values[INPUT])}, self._error)
+        return errors_from(self.graph, self.values, {INPUT: np.zeros(1)}, self._error)
 
     def _error(self, i: int, inputs: Inputs, errors: Inputs) -> Array:
         """Return a bound on the error of the output of node i, given the errors of its inputs."""
-        step = self.graph.nodes[i].step
+        step, at_rest = self.graph.nodes[i].step, (self.own[i], inputs, self.values[i + 1])
         if isinstance(step, SeparatelyRounded):
-            return step.carried(self.own[i], inputs, errors, NUDGED) + self.error_if_moved(i)
-        return step.error(self.own[i], inputs, self.values[i + 1], errors, NUDGED)
+            return step.carried(*at_rest, errors, NUDGED) + self.error_if_moved(i)
+        return step.error(*at_rest, errors, NUDGED)
 
     def error_if_moved(self, i: int) -> Array:
         """Return node i's `Step.error_if_moved` in `NUDGED` arithmetic, which takes long and is cached."""

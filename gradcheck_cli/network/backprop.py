@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gradcheck_cli.network.graph import Graph
-from gradcheck_cli.network.step import Arrays
+from gradcheck_cli.network.step import Arrays, Inputs
 from gradcheck_cli.types import Array
 
 
@@ -39,7 +39,12 @@ def sweep(graph: Graph, parameters: Arrays, values: tuple[Array, ...], dL_dout: 
         if arriving is None:  # no later node depends on this one
             arriving = np.zeros_like(values[i + 1])
         inputs = tuple(values[k] for k in node.inputs)
-        handed, own = node.step.vjp(node.own(parameters), inputs, values[i + 1], arriving)
+        at_node = node.own(parameters), inputs, values[i + 1], arriving
+        handed: Inputs = ()
+        if graph.reads_only_input(i):
+            own = node.step.gradients(*at_node)
+        else:
+            handed, own = node.step.vjp(*at_node)
         yield Swept(i, arriving, {node.names[name]: gradient for name, gradient in own.items()})
-        for k, share in zip(node.inputs, handed, strict=True):
+        for k, share in zip(node.inputs, handed, strict=False):  # nothing is handed to x alone
             upstream[k] = upstream[k] + share if k in upstream else share

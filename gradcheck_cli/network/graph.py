@@ -84,6 +84,10 @@ class Graph:
                 found.setdefault(name, []).append((i, own))
         return {name: tuple(places) for name, places in found.items()}
 
+    def reads_only_input(self, i: int) -> bool:
+        """Return whether node i takes nothing but x, whose gradient is rarely needed."""
+        return all(k == INPUT for k in self.nodes[i].inputs)
+
     @cached_property
     def readers(self) -> tuple[tuple[int, ...], ...]:
         """For each value, the indices of the nodes that take it as an input."""

@@ -25,7 +25,7 @@ def forward_errors(
     graph: Graph, parameters: Arrays, values: tuple[Array, ...], arithmetic: Arithmetic
 ) -> tuple[Array, ...]:
     """Return a bound on |computed − exact| for every value of a forward pass, x included."""
-    start = arithmetic.input_eps * np.abs(values[0])
+    start = arithmetic.input_eps * np.abs(values[0]) if arithmetic.input_eps else np.zeros(1)
 
     def error(i: int, inputs: Inputs, errors: Inputs) -> Array:
         node = graph.nodes[i]
@@ -62,7 +62,7 @@ def errors_from(
 class BackwardErrors:
     """Bounds on the rounding errors of a backward sweep.
 
-    upstream: ∂L/∂value with its error bound, by index of the value.
+    upstream: ∂L/∂value with its error bound, by index of the value; None for x if it was left out.
     gradients: a bound on the error of every parameter's gradient, by name.
     """
 
@@ -77,8 +77,11 @@ def backward_errors(
     errors: tuple[Array, ...],
     dL_dout: Upstream,
     arithmetic: Arithmetic,
+    input_too: bool,
 ) -> BackwardErrors:
     """Return first-order bounds on the rounding errors of a backward sweep.
+
+    input_too: whether ∂L/∂x is wanted. It takes as long as the gradient of the first weight.
 
     An element at a kink counts as being on the side that the computation chose, since the choice of side is a
     convention.
@@ -95,9 +98,13 @@ def backward_errors(
             tuple(np.broadcast_to(errors[k], values[k].shape) for k in node.inputs),
             errors[i + 1],
         )
-        handed, own = node.step.vjp_error(node.own(parameters), known, arriving, arithmetic)
-        for k, share in zip(node.inputs, handed, strict=True):
-            upstream[k] = _added(upstream[k], share, arithmetic)
+        at_node = node.own(parameters), known, arriving, arithmetic
+        if graph.reads_only_input(i) and not input_too:
+            own = node.step.gradient_errors(*at_node)
+        else:
+            handed, own = node.step.vjp_error(*at_node)
+            for k, share in zip(node.inputs, handed, strict=True):
+                upstream[k] = _added(upstream[k], share, arithmetic)
         for name, bound in own.items():
             full = node.names[name]
             bounds[full] = bounds[full] + bound if full in bounds else bound
@@ -139,18 +146,20 @@ def rounding_of(
     target: Array,
     arithmetic: Arithmetic,
     values: tuple[Array, ...] | None = None,
+    input_too: bool = True,
 ) -> Rounding:
     """Return first-order bounds on |computed − exact| in a correct forward pass and in correct backprop.
 
     The penalties are left out.
 
     values: x and the output of every step, if they are known already.
+    input_too: whether the bound of ∂L/∂x is wanted, too.
     """
     values = run(network.graph, parameters, x) if values is None else values
     errors = forward_errors(network.graph, parameters, values, arithmetic)
     at_output = values[-1], errors[-1], target, arithmetic
     dL_dout = loss_upstream(network.loss, network.coefficient, *at_output)
-    back = backward_errors(network.graph, parameters, values, errors, dL_dout, arithmetic)
+    back = backward_errors(network.graph, parameters, values, errors, dL_dout, arithmetic, input_too)
     return Rounding(errors, back.upstream, back.gradients)
 
 
@@ -168,7 +177,7 @@ def gradient_rounding(
 
     values: x and the output of every step, if they are known already.
     """
-    bounds = rounding_of(network, parameters, x, target, arithmetic, values).gradients
+    bounds = rounding_of(network, parameters, x, target, arithmetic, values, input_too=False).gradients
     held = 2 * (arithmetic.eps + arithmetic.input_eps)
     for name in bounds:
         for penalty, strength in network.penalties_on(name).items():

@@ -63,14 +63,14 @@ class ActivationRow(Protocol):
 class ActivationRounding:
     """Bounds on the rounding errors of an activation, found by nudging its argument z, (…, units).
 
-    z_error: a bound on the error of z.
+    z_error: a bound on the error of z.  a: φ(z).
     """
 
-    def value(self, row: ActivationRow, z: Array, z_error: Array) -> Array:
+    def value(self, row: ActivationRow, z: Array, z_error: Array, a: Array) -> Array:
         """Return a bound on the error that the error of z causes in a = φ(z), without using φ'."""
-        return largest_change(row.value, z, z_error, row.coupled)
+        return largest_change(row.value, z, z_error, row.coupled, here=a)
 
-    def own_value(self, row: ActivationRow, z: Array) -> Array:
+    def own_value(self, row: ActivationRow, z: Array, a: Array) -> Array:
         """Return a bound on the rounding error of the activation φ at an exact z, without using φ'.
 
         The bound is in units of machine epsilon.
@@ -128,8 +128,8 @@ class CloseRounding(ActivationRounding):
     The same holds for its slope.
     """
 
-    def own_value(self, row: ActivationRow, z: Array) -> Array:
-        return FUNCTION_ULPS * np.abs(row.value(z))
+    def own_value(self, row: ActivationRow, z: Array, a: Array) -> Array:
+        return FUNCTION_ULPS * np.abs(a)
 
     def own_slope(self, row: ActivationRow, z: Array, slope: Array) -> Array:
         return FUNCTION_ULPS * np.abs(slope)
@@ -142,8 +142,8 @@ class SoftmaxRounding(CloseRounding):
     Jacobian.
     """
 
-    def value(self, row: ActivationRow, z: Array, z_error: Array) -> Array:
-        return row.value(z) * 2.0 * z_error.max(axis=-1, keepdims=True)
+    def value(self, row: ActivationRow, z: Array, z_error: Array, a: Array) -> Array:
+        return a * 2.0 * z_error.max(axis=-1, keepdims=True)
 
     def derivative(self, row: ActivationRow, z: Array, z_error: Array, eps: float) -> Array:
         a, a_error = self._with_error(z, z_error, eps)

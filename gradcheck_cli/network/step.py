@@ -195,6 +195,10 @@ class Step:
         """
         raise NotImplementedError
 
+    def gradients(self, p: Arrays, inputs: Inputs, output: Array, upstream: Array) -> dict[str, Array]:
+        """Return the gradient of each parameter alone, as `vjp` does."""
+        return self.vjp(p, inputs, output, upstream)[1]
+
     def error(
         self, p: Arrays, inputs: Inputs, output: Array, errors: Inputs, arithmetic: Arithmetic
     ) -> Array:
@@ -221,6 +225,12 @@ class Step:
         The default works for every step: it nudges the arguments of `vjp` and observes the change.
         """
         return vjp_error(self, p, known, upstream, arithmetic)
+
+    def gradient_errors(
+        self, p: Arrays, known: Known, upstream: Upstream, arithmetic: Arithmetic
+    ) -> dict[str, Array]:
+        """Return the error bounds of the parameters' gradients alone, as `vjp_error` does."""
+        return self.vjp_error(p, known, upstream, arithmetic)[1]
 
     def rows(self, x: Array) -> Array | None:
         """Return the rows `a` of the input, (R, K), for which the step computes z = a wᵀ + b.
@@ -317,14 +327,17 @@ class SeparatelyRounded:
         """Return a bound on the rounding error of the output if the inputs are exact."""
         raise NotImplementedError
 
-    def carried(self, p: Arrays, inputs: Inputs, errors: Inputs, arithmetic: Arithmetic) -> Array:
+    def carried(
+        self, p: Arrays, inputs: Inputs, output: Array, errors: Inputs, arithmetic: Arithmetic
+    ) -> Array:
         """Return a bound on the error of the output that the inputs' errors cause, broadcast to its shape."""
         raise NotImplementedError
 
     def error(
         self, p: Arrays, inputs: Inputs, output: Array, errors: Inputs, arithmetic: Arithmetic
     ) -> Array:
-        return self.carried(p, inputs, errors, arithmetic) + self.own_error(p, inputs, output, arithmetic)
+        carried = self.carried(p, inputs, output, errors, arithmetic)
+        return carried + self.own_error(p, inputs, output, arithmetic)
 
     def error_if_moved(self, p: Arrays, inputs: Inputs, output: Array, arithmetic: Arithmetic) -> Array:
         return self.own_error(p, inputs, output, arithmetic)

@@ -10,7 +10,8 @@ import numpy as np
 from step_examples import EVERY, RANDOM, SAMPLES, on_every_step, upstream_of
 
 from gradcheck_cli.network import steps
-from gradcheck_cli.network.step import Step
+from gradcheck_cli.network.arithmetic import FLOAT64
+from gradcheck_cli.network.step import Known, Step, Upstream
 from gradcheck_cli.network.steps.given import Given
 from gradcheck_cli.network.steps.normalise import Scale
 from gradcheck_cli.network.steps.pointwise import Pointwise
@@ -159,6 +160,23 @@ def test_the_sides_of_a_kink_are_pieces_of_the_output(drawn):
 
 
 # --- gradients and factors ---------------------------------------------------------------------------------
+
+
+@on_every_step
+def test_the_gradients_alone_are_those_of_the_vjp(drawn):
+    out, upstream = upstream_of(drawn)
+    at = drawn.parameters, drawn.inputs, out, upstream
+    assert_same(drawn.step.gradients(*at), drawn.step.vjp(*at)[1])
+    nothing, exact = np.zeros(out.shape), tuple(np.zeros(x.shape) for x in drawn.inputs)
+    known = Known(drawn.inputs, out, exact, nothing)
+    bounds = drawn.parameters, known, Upstream(upstream, np.abs(upstream), nothing), FLOAT64
+    assert_same(drawn.step.gradient_errors(*bounds), drawn.step.vjp_error(*bounds)[1])
+
+
+def assert_same(found, expected):
+    assert found.keys() == expected.keys()
+    for name in expected:
+        np.testing.assert_array_equal(found[name], expected[name])
 
 
 @on_every_step

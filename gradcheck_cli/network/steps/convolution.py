@@ -24,6 +24,7 @@ import numpy as np
 from gradcheck_cli.network.arithmetic import Arithmetic
 from gradcheck_cli.network.factors import Channels, Factors, Ones, Rows
 from gradcheck_cli.network.formulas import Argument, Formulas
+from gradcheck_cli.network.known import is_exact
 from gradcheck_cli.network.part import Input, Part, Resting, Risen, only
 from gradcheck_cli.network.step import Arrays, Inputs, Known, SeparatelyRounded, Step, Upstream, columns
 from gradcheck_cli.network.sums import sum_error
@@ -170,8 +171,10 @@ class Convolution(SeparatelyRounded, Step):
         terms = self.convolved(np.abs(inputs[0]), w) + np.abs(self._spread(p["bias"]))
         return arithmetic.input_eps * terms + arithmetic.summed(terms, output, w[0].size)
 
-    def carried(self, p: Arrays, inputs: Inputs, errors: Inputs, arithmetic: Arithmetic) -> Array:
-        return self.convolved(errors[0], np.abs(p["weight"])) if errors[0].any() else np.zeros(1)
+    def carried(
+        self, p: Arrays, inputs: Inputs, output: Array, errors: Inputs, arithmetic: Arithmetic
+    ) -> Array:
+        return np.zeros(1) if is_exact(errors[0]) else self.convolved(errors[0], np.abs(p["weight"]))
 
     def vjp_error(
         self, p: Arrays, known: Known, upstream: Upstream, arithmetic: Arithmetic
@@ -181,7 +184,7 @@ class Convolution(SeparatelyRounded, Step):
         rows, w, w_size = self.patches(x), p["weight"], np.abs(p["weight"])
         of_weight = self.over_rows(error + arithmetic.eps * size, np.abs(rows)) + arithmetic.tiny
         of_weight += arithmetic.accumulated(self.over_rows(delta, rows), len(x) * rows.shape[-2])
-        if x_error.any():
+        if not is_exact(x_error):
             of_weight += self.over_rows(size + error, self.patches(x_error))
         of_bias = sum_error(columns(delta, 0), columns(error, 0), arithmetic) + arithmetic.tiny
         handed = self.handed_down(delta, w, x.shape)

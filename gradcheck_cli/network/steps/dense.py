@@ -19,6 +19,7 @@ import numpy as np
 from gradcheck_cli.network.arithmetic import Arithmetic
 from gradcheck_cli.network.factors import Channels, Factors, Ones, Rows
 from gradcheck_cli.network.formulas import Argument, Formulas
+from gradcheck_cli.network.known import is_exact
 from gradcheck_cli.network.part import Input, Part, Resting, Risen, only
 from gradcheck_cli.network.step import Arrays, Inputs, Known, SeparatelyRounded, Step, Upstream
 from gradcheck_cli.network.sums import sum_error
@@ -85,36 +86,46 @@ class Dense(SeparatelyRounded, Step):
     def vjp(
         self, p: Arrays, inputs: Inputs, output: Array, upstream: Array
     ) -> tuple[Inputs, dict[str, Array]]:
-        rows, a = _rows(upstream), _rows(inputs[0])
-        gradients = {"weight": rows.T @ a, "bias": rows.sum(axis=0)}
-        return ((rows @ p["weight"]).reshape(inputs[0].shape),), self._own(gradients)
+        handed = (_rows(upstream) @ p["weight"]).reshape(inputs[0].shape)
+        return (handed,), self.gradients(p, inputs, output, upstream)
+
+    def gradients(self, p: Arrays, inputs: Inputs, output: Array, upstream: Array) -> dict[str, Array]:
+        rows = _rows(upstream)
+        return self._own({"weight": rows.T @ _rows(inputs[0]), "bias": rows.sum(axis=0)})
 
     def own_error(self, p: Arrays, inputs: Inputs, output: Array, arithmetic: Arithmetic) -> Array:
         terms = product(np.abs(inputs[0]), np.abs(p["weight"])) + np.abs(self._bias(p))
         return arithmetic.input_eps * terms + arithmetic.summed(terms, output, self.inputs)
 
-    def carried(self, p: Arrays, inputs: Inputs, errors: Inputs, arithmetic: Arithmetic) -> Array:
-        return product(errors[0], np.abs(p["weight"])) if errors[0].any() else np.zeros(1)
+    def carried(
+        self, p: Arrays, inputs: Inputs, output: Array, errors: Inputs, arithmetic: Arithmetic
+    ) -> Array:
+        return np.zeros(1) if is_exact(errors[0]) else product(errors[0], np.abs(p["weight"]))
 
     def vjp_error(
         self, p: Arrays, known: Known, upstream: Upstream, arithmetic: Arithmetic
     ) -> tuple[tuple[Upstream, ...], dict[str, Array]]:
-        delta, error = _rows(upstream.value), _rows(upstream.error)
-        hidden = np.maximum(_rows(upstream.hidden), 0.0)
-        a, a_error = _rows(known.inputs[0]), _rows(known.input_errors[0])
+        delta, error, hidden = _rows(upstream.value), _rows(upstream.error), _hidden(upstream)
         size, w, w_size = np.abs(delta) + hidden, p["weight"], np.abs(p["weight"])
-        of_weight = (error + arithmetic.eps * size).T @ np.abs(a) + arithmetic.tiny
-        of_weight += arithmetic.accumulated(delta.T @ a, len(delta))
-        if a_error.any():
-            of_weight += (size + error).T @ a_error
-        of_bias = sum_error(delta, error, arithmetic) + arithmetic.tiny
         handed = delta @ w
         handed_error = (error + (arithmetic.input_eps + arithmetic.eps) * size) @ w_size
         handed_error += arithmetic.accumulated(handed, self.units)
         shape = known.inputs[0].shape
         below = (handed, handed_error, hidden @ w_size if hidden.any() else np.zeros(handed.shape))
-        gradients = self._own({"weight": of_weight, "bias": of_bias})
+        gradients = self.gradient_errors(p, known, upstream, arithmetic)
         return (Upstream(*(each.reshape(shape) for each in below)),), gradients
+
+    def gradient_errors(
+        self, p: Arrays, known: Known, upstream: Upstream, arithmetic: Arithmetic
+    ) -> dict[str, Array]:
+        delta, error = _rows(upstream.value), _rows(upstream.error)
+        a, size = _rows(known.inputs[0]), np.abs(delta) + _hidden(upstream)
+        of_weight = (error + arithmetic.eps * size).T @ np.abs(a) + arithmetic.tiny
+        of_weight += arithmetic.accumulated(delta.T @ a, len(delta))
+        if not is_exact(known.input_errors[0]):
+            of_weight += (size + error).T @ _rows(known.input_errors[0])
+        of_bias = sum_error(delta, error, arithmetic) + arithmetic.tiny
+        return self._own({"weight": of_weight, "bias": of_bias})
 
     def _own(self, of_each: dict[str, Any]) -> dict[str, Any]:
         """If the step has a bias, return `of_each`; otherwise, only the entry for the weight."""
@@ -145,7 +156,7 @@ class Dense(SeparatelyRounded, Step):
         moved = np.repeat(output[None].astype(to.dtype, copy=False), len(which), axis=0)
         rows, bias, units = self._moved(p, name, which, to)
         a = inputs[0].reshape(-1, self.inputs)
-        column = rows @ a.T + bias[:, None]  # (B, rows): no other unit changes
+        column = product(rows, a) + bias[:, None]  # (B, rows): no other unit changes
         moved[np.arange(len(which)), ..., units] = column.reshape(len(which), *output.shape[:-1])
         return moved
 
@@ -178,6 +189,10 @@ class Dense(SeparatelyRounded, Step):
 
 def _rows(array: Array) -> Array:
     return array.reshape(-1, array.shape[-1])
+
+
+def _hidden(upstream: Upstream) -> Array:
+    return np.maximum(_rows(upstream.hidden), 0.0)
 
 
 def product(a: Array, w: Array) -> Array:

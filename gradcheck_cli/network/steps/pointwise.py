@@ -104,13 +104,15 @@ class Pointwise(SeparatelyRounded, Step):
     ) -> tuple[Inputs, dict[str, Array]]:
         return (self.row.vjp(inputs[0], upstream),), {}
 
-    def carried(self, p: Arrays, inputs: Inputs, errors: Inputs, arithmetic: Arithmetic) -> Array:
-        carried: Array = self.row.rounding.value(self.row, inputs[0], errors[0]) + arithmetic.tiny
+    def carried(
+        self, p: Arrays, inputs: Inputs, output: Array, errors: Inputs, arithmetic: Arithmetic
+    ) -> Array:
+        carried: Array = self.row.rounding.value(self.row, inputs[0], errors[0], output) + arithmetic.tiny
         return carried
 
     def own_error(self, p: Arrays, inputs: Inputs, output: Array, arithmetic: Arithmetic) -> Array:
         (y,) = inputs
-        own = self.row.rounding.own_value(self.row, y)
+        own = self.row.rounding.own_value(self.row, y, output)
         if self.row.absolute is not None and arithmetic.others_formulas:
             own = own + self.row.absolute(y)
         bound: Array = arithmetic.eps * own
