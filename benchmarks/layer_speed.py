@@ -83,11 +83,13 @@ def ways(spec: Spec, problem: Problem, seed: int, quick: bool) -> Iterator[Way]:
         yield Way("torch gradcheck, slow", lambda _: torch_slow(problem), entries)
 
 
-def rows(seed: int, quick: bool, patience: float) -> Iterator[list[str]]:
+def rows(
+    networks: Mapping[str, Callable[[], Raw]], seed: int, quick: bool, patience: float
+) -> Iterator[list[str]]:
     """Yield a table's rows: per network, the time of the default verdict, and the others as multiples."""
     heads = ["numpy, one by one", "torch gradcheck, slow"]
     yield [f"{date.today()}, ratios", "entries", DEFAULT, *heads]
-    for name, raw in LAYERS.items():
+    for name, raw in networks.items():
         spec = Spec.model_validate(raw())
         each = list(ways(spec, build_problem(spec), seed, quick))
         found = side_by_side(each, patience, processor_seconds)

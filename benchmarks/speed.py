@@ -1,7 +1,6 @@
 """Compare gradcheck's speed with that of other tools in one run; only the ratios mean anything.
 
-    python benchmarks/speed.py [--parts networks layers growth process] [--networks 'PATTERN' ...] [--quick]
-                               [--patience SECONDS] [--seed N]
+    python benchmarks/speed.py [--parts PART ...] [--networks 'PATTERN' ...] [--quick] [--patience SECONDS]
 
 networks  for each of seven networks, the seconds of the default verdict (every entry with its error bar, and
           the witness), of plain central differences by units and literally, of the verdict on a gradient that
@@ -20,7 +19,7 @@ except `--jobs 2` runs on one thread, unless OPENBLAS_NUM_THREADS or a similar v
 method that would take longer than the patience is extrapolated from a random sample of the entries (for
 torch, from the biases) and marked with "~". Times of short methods are medians over rounds in which all
 methods take turns. `--quick` leaves out methods that perturb entries one by one. With the default patience,
-the benchmark takes about a quarter of an hour.
+the benchmark takes about a quarter of an hour. `--networks` chooses networks and layers by name.
 """
 
 from __future__ import annotations
@@ -355,11 +354,9 @@ def parsed() -> argparse.Namespace:
 
 def main() -> int:
     options = parsed()
-    chosen = {
-        name: raw for name, raw in NETWORKS.items() if any(fnmatchcase(name, p) for p in options.networks)
-    }
-    if not chosen:
-        print(f"no such network; there is {', '.join(NETWORKS)}", file=sys.stderr)
+    chosen, layers = matching(NETWORKS, options.networks), matching(layer_speed.LAYERS, options.networks)
+    if not (chosen or layers):
+        print(f"no such network; there is {', '.join([*NETWORKS, *layer_speed.LAYERS])}", file=sys.stderr)
         return 2
     print(versions())
     if "process" in options.parts:
@@ -371,14 +368,17 @@ def main() -> int:
     if "growth" in options.parts:
         for what, specs in GROWTH.items():
             print(f"\n{of_growth(what, specs, options.patience)}", flush=True)
-    if "layers" in options.parts:
+    if layers and "layers" in options.parts:
         torch_on_one_thread(options.seed)
-        print(
-            f"\n{markdown(list(layer_speed.rows(options.seed, options.quick, options.patience)))}", flush=True
-        )
-    if "networks" in options.parts:
+        rows = list(layer_speed.rows(layers, options.seed, options.quick, options.patience))
+        print(f"\n{markdown(rows)}", flush=True)
+    if chosen and "networks" in options.parts:
         networks(chosen, options)
     return 0
+
+
+def matching(named: Mapping[str, Any], patterns: Sequence[str]) -> dict[str, Any]:
+    return {name: each for name, each in named.items() if any(fnmatchcase(name, p) for p in patterns)}
 
 
 def networks(chosen: Mapping[str, Raw | Path], options: argparse.Namespace) -> None:
