@@ -16,6 +16,7 @@ from time import monotonic, sleep
 from typing import Any
 
 import pytest
+import warm
 from command_specs import Terminal, progress_of
 from processes import COMMAND, POSIX, each_in_shell, ended, everything, on_terminal, started
 
@@ -134,7 +135,7 @@ def test_a_reader_that_has_left_changes_no_exit_code(folder, unread):
 def test_head_gets_the_first_line(arguments, code, gradcheck):
     """The output is small or large: a pipe holds 64 KiB, and more may be written to it."""
     first = gradcheck(*arguments).out.splitlines(keepends=True)[0]
-    line = f"{{ {shlex.join([*COMMAND, *arguments])}; echo code $? >&2; }} | head -1"
+    line = f"{{ {warm.command()} {shlex.join(arguments)}; echo code $? >&2; }} | head -1"
     done = subprocess.run(["sh", "-c", line], capture_output=True, encoding="utf-8", env=dict(os.environ))
     assert (done.stdout, done.stderr) == (first, f"code {code}\n")
 
