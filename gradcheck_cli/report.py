@@ -73,6 +73,15 @@ NOT_ESTIMATED = "every step crosses a kink or overflows"
 """The reason why differences of a network can fail to estimate an entry."""
 
 
+def has_no_estimate(comparison: Comparison) -> bool:
+    """Return whether differences failed to estimate an entry, or the slope along a random direction."""
+    unknown = comparison.unresolved & ~np.isfinite(comparison.error)
+    if (unknown & comparison.measured).any() or comparison.projected is None:
+        return bool((unknown & comparison.measured).any())
+    slopes = [each.error for each in comparison.projected.directions]
+    return bool(unknown.any()) and not (slopes and np.isfinite(slopes).all())
+
+
 RTOLS = (1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2)
 """The tolerances worth suggesting. A larger tolerance would let real mistakes pass."""
 

@@ -99,7 +99,10 @@ def layer_function(
     taps = Taps(forward, watch.seen)
     layer = Layer(forward, backward, arguments, convention, taps, form)
     upstream = Upstream(drawn_for(as_results(result)[: convention.outputs], form))
-    return _tried(_observed(LayerFunction(layer, {**point, **taps.values}, upstream, 0.0, ())))
+    function = LayerFunction(layer, {**point, **taps.values}, upstream, 0.0, ())
+    with hinting_at_a_reference(arguments.values()):
+        observed = _observed(function)
+    return _tried(observed)
 
 
 def _run_elsewhere(

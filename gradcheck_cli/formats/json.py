@@ -13,7 +13,7 @@ from gradcheck_cli.errors import Complaint, ExitCode
 from gradcheck_cli.formats.files import Written
 from gradcheck_cli.formats.pages import page_of
 from gradcheck_cli.formats.view import View
-from gradcheck_cli.report import Outcome, Report, Resolution, Run, resolution_of
+from gradcheck_cli.report import Outcome, Report, Resolution, Run, has_no_estimate, resolution_of
 
 if TYPE_CHECKING:
     from gradcheck_cli.diagnose.diagnosis import Cause, Diagnosis
@@ -95,6 +95,7 @@ def _report(report: Report, view: View) -> dict[str, Any]:
         "differences": report.differences,
         "against": report.against,
         "way": report.way,
+        "not_estimated": report.not_estimated if any(map(has_no_estimate, report.comparisons)) else "",
         "strict": report.strict,
         "ratio": report.ratio,
         "resolution": _resolution(report.resolution),

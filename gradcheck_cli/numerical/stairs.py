@@ -56,6 +56,25 @@ def is_staircase(movable: Movable, number: int) -> bool:
     return any(_has_stairs(_Line(movable, number), distance) for distance in _DISTANCES)
 
 
+def jumps(movable: Movable, number: int, distance: float) -> bool:
+    """Return whether the loss jumps somewhere on a line, as a function of one number.
+
+    The loss may also change between its jumps. A jump keeps its size when it is enclosed; a kink does not.
+
+    distance: the half length of the line, in units of the number.
+    """
+    line, steps = _Line(movable, number), distance * _spread()
+    at, noise = line(steps)
+    slopes = np.diff(at) / np.diff(steps)
+    odd = np.abs(slopes - np.median(slopes)) * np.diff(steps)
+    most = [int(k) for k in np.argsort(-odd)[:_ENCLOSED] if odd[k] > _VISIBLE * 2.0 * noise]
+    return any(_jumps(line, steps[k], steps[k + 1], odd[k]) for k in most)
+
+
+_ENCLOSED = 3
+"""The number of intervals in which to look for a jump: those whose slopes are the oddest."""
+
+
 @dataclass(frozen=True)
 class _Line:
     movable: Movable

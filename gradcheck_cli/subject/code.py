@@ -34,7 +34,7 @@ from gradcheck_cli.numerical.schemes import SCHEMES
 from gradcheck_cli.parallel.clock import Clock, now
 from gradcheck_cli.parallel.executors import Engine, engine_of
 from gradcheck_cli.problem.problem import matching
-from gradcheck_cli.report import Checked, Report
+from gradcheck_cli.report import Checked, Report, has_no_estimate
 from gradcheck_cli.spec.check import CheckSpec
 from gradcheck_cli.spec.gradients import FromCode
 from gradcheck_cli.spec.spec import Spec
@@ -117,11 +117,12 @@ class CodeSubject:
 
     def _explained(self, report: Report) -> Report:
         """Return the report with reasons why entries could not be decided."""
-        if any((c.unresolved & ~np.isfinite(c.error)).any() for c in report.comparisons):
-            from gradcheck_cli.subject.not_estimated import why_not_estimated  # few reports need it
+        unknown = [c for c in report.comparisons if has_no_estimate(c)]
+        if unknown:
+            from gradcheck_cli.subject.not_estimated import UNSETTLED, why_not_estimated  # few need it
 
-            why = why_not_estimated(self.objective, report.comparisons)
-            report = replace(report, not_estimated=why)
+            why = why_not_estimated(self.objective, unknown) or ("" if report.kinks else UNSETTLED)
+            report = replace(report, not_estimated=why or report.not_estimated)
         return self._with_notes(report)
 
     def _with_notes(self, report: Report) -> Report:

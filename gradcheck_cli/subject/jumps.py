@@ -11,9 +11,16 @@ from gradcheck_cli.code.objective import ForeignObjective
 from gradcheck_cli.code.precision import in_jumps
 from gradcheck_cli.code.refusals import is_refusal
 from gradcheck_cli.comparison import Comparison
-from gradcheck_cli.numerical.objective import Movable
-from gradcheck_cli.subject.patterns import in_stairs, notes_of
+from gradcheck_cli.numerical.objective import Direction, Movable
+from gradcheck_cli.numerical.stairs import jumps
+from gradcheck_cli.subject.patterns import in_stairs, notes_of, without_measured_noise
 from gradcheck_cli.types import EPS, Array
+
+_LINES = 3
+"""The number of lines on which to look for jumps."""
+
+_REACH = 2.0**-2
+"""The half length of the line on which to look for jumps, relative to the tensor's entries."""
 
 _MOST = 6
 """The number of undecided entries of a tensor at which to look for a jump."""
@@ -32,6 +39,8 @@ _NEARBY = (
     "the loss jumps if {} changes, as if a part of it were rounded to few digits (float16, round) or "
     "switched (argmax, top-k, if). The error bars allow for these jumps"
 )
+_UNEVEN = "the loss has jumps or many kinks near the value of {}. The error bars allow for these"
+_ROUNDED = "{}. Rounding to few digits, as in float16 or bfloat16, makes such stairs, too"
 _ZERO = (
     "the loss is a staircase in {}, whose gradient is 0. That is right if the jumps are meant, as for argmax "
     "or round, but a loss that is rounded to few digits would look the same"
@@ -42,15 +51,17 @@ def notes_on_jumps(objective: ForeignObjective, unresolved: Sequence[Comparison]
     """Yield notes, without full stops, on the jumps in the loss along the unresolved tensors."""
     stairs = in_stairs(objective, unresolved)
     zero = {c.name for c in unresolved if not c.analytic.any()} & {made.tensor for made in stairs}
-    yield from notes_of([made for made in stairs if made.tensor not in zero])
+    yield from map(_ROUNDED.format, notes_of([made for made in stairs if made.tensor not in zero]))
     if zero:
         yield _ZERO.format(listed(sorted(zero)))
     left = [c for c in unresolved if c.name not in {made.tensor for made in stairs}]
     found = {c.name: at for c in left if (at := _at_entries(objective, c))}
     if found:
         yield _AT.format(listed(at for of in found.values() for at in of))
-    if names := _in_jumps(objective, [c.name for c in left if c.name not in found]):
-        yield _NEARBY.format(listed(names))
+    nearby = _in_jumps(objective, [c.name for c in left if c.name not in found])
+    jumping = [name for name in nearby if _jumps_along(objective, name)]
+    uneven = [name for name in nearby if name not in jumping]
+    yield from (text.format(listed(some)) for text, some in ((_NEARBY, jumping), (_UNEVEN, uneven)) if some)
 
 
 def _in_jumps(objective: ForeignObjective, names: Sequence[str]) -> list[str]:
@@ -64,6 +75,15 @@ def _in_jumps(objective: ForeignObjective, names: Sequence[str]) -> list[str]:
             raise
         return []
     return [name for name in names if name in found]
+
+
+def _jumps_along(objective: ForeignObjective, name: str) -> bool:
+    """Return whether the loss jumps along one of a few random lines, on which all entries change."""
+    size, rng = int(np.prod(objective.shapes[name])), np.random.default_rng(0)
+    every = np.arange(size)
+    lines = [Direction(every, rng.choice([-1.0, 1.0], size)) for _ in range(_LINES)]
+    along = without_measured_noise(objective).along(name, lines, np.ones(_LINES))
+    return any(jumps(along, line, _REACH) for line in range(_LINES))
 
 
 def _at_entries(objective: ForeignObjective, comparison: Comparison) -> list[str]:

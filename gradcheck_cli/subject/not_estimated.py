@@ -21,19 +21,17 @@ from gradcheck_cli.types import Array
 _STEPS = (2.0**-24, 2.0**-10, 2.0**-2)
 """The steps on both sides of an entry at which to evaluate the code again, in units of the entry."""
 
-_UNSETTLED = "the slopes of the loss do not settle as the steps get shorter"
+UNSETTLED = "the slopes of the loss do not settle as the steps get shorter"
+"""The reason if the code can be evaluated at all points nearby."""
 
 
 def why_not_estimated(objective: ForeignObjective, comparisons: Sequence[Comparison]) -> str:
-    """Return the reason why some entries have no estimate, in words without a full stop.
+    """Return the reason why these tensors have entries without an estimate; empty if it cannot be found.
 
-    The reason comes from the first such entry of the first tensor that has one.
+    The reason is in words without a full stop. It is what happens next to the first such entry.
     """
-    for comparison in comparisons:
-        unknown = np.flatnonzero(~np.isfinite(comparison.error) & comparison.unresolved)
-        if unknown.size:
-            return next(_failures(objective, comparison.name, int(unknown[0])), _UNSETTLED)
-    return _UNSETTLED
+    firsts = ((c.name, int(np.argmax(~np.isfinite(c.error) & c.unresolved))) for c in comparisons)
+    return next((failed for name, entry in firsts for failed in _failures(objective, name, entry)), "")
 
 
 def _failures(objective: ForeignObjective, name: str, entry: int) -> Iterator[str]:

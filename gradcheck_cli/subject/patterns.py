@@ -123,7 +123,7 @@ def _staircase(objective: ForeignObjective, comparison: Comparison, among: Array
     largest = np.argsort(-sizes, kind="stable")[: min(_LOOKED_AT, np.count_nonzero(candidates))]
     if not largest.size:
         return
-    entries = _without_measured_noise(objective).entries(comparison.name)
+    entries = without_measured_noise(objective).entries(comparison.name)
     flat = is_flat(entries, largest)
     examined = largest[flat][:_EXAMINED]
     stairs = sum(is_staircase(entries, int(k)) for k in examined) if 2 * flat.sum() > len(flat) else 0
@@ -138,7 +138,7 @@ def _follows(comparison: Comparison) -> Array:
     return known & (np.abs(comparison.numerical) > comparison.bar + comparison.rounding)
 
 
-def _without_measured_noise(objective: ForeignObjective) -> ForeignObjective:
+def without_measured_noise(objective: ForeignObjective) -> ForeignObjective:
     """Return the objective with little noise, since stairs may have been measured as noise."""
     noise = _LITTLE * np.abs(objective.losses)
     return replace(objective, noise=dict.fromkeys(objective.noise, noise), evaluator=None)

@@ -7,12 +7,14 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from gradcheck_cli.comparison import Comparison
 from gradcheck_cli.formats.words.coarse import too_narrow
 from gradcheck_cli.formats.words.numbers import count, count_true, listed
 from gradcheck_cli.formats.words.tensors import in_every_entry, quotient
 from gradcheck_cli.formats.words.why import Said
-from gradcheck_cli.report import Outcome, Report, Resolution, resolution_of
-from gradcheck_cli.verdict import Verdict
+from gradcheck_cli.report import NOT_ESTIMATED, Outcome, Report, Resolution, has_no_estimate, resolution_of
+from gradcheck_cli.types import Array
+from gradcheck_cli.verdict import MEANINGFUL, Verdict
 
 
 def remarks(report: Report) -> list[str]:
@@ -37,24 +39,35 @@ def _method(report: Report) -> Iterator[str]:
 def _reasons(report: Report) -> Iterator[str]:
     """Yield the reasons why entries could not be decided, one sentence per reason."""
     unknown = sum(count_true(c.unresolved & c.measured & ~np.isfinite(c.error)) for c in report.comparisons)
-    lost = sum(count_true(c.lost & c.measured & np.isfinite(c.error)) for c in report.comparisons)
+    wide = sum(count_true(_is_imprecise(c)) for c in report.comparisons)
+    lost = sum(count_true(c.lost & c.measured & np.isfinite(c.error)) for c in report.comparisons) - wide
     more, unseen = (sum(count_true(mask) for mask in masks) for masks in _along_directions(report))
-    noisy = report.unresolved - report.suspect - unknown - lost - more - unseen
+    noisy = report.unresolved - report.suspect - unknown - lost - wide - more - unseen
     if unknown:
-        reason = f"{_are(unknown)} {_NO_CONVENTION}" if report.kinks else _not_differenced(report, unknown)
+        on_kinks = report.kinks and report.not_estimated == NOT_ESTIMATED
+        reason = f"{_are(unknown)} {_NO_CONVENTION}" if on_kinks else _not_differenced(report, unknown)
         yield f"{reason}."
+    if wide:
+        yield f"{_are(wide)} too close to decide: error bars of the differences are wider than the gradient."
     if lost:
         yield f"{_are(lost)} too close to decide: rounding alone could explain the difference."
     if more:
         disagree = "disagrees" if more == 1 else "disagree as a group"
         yield f"{count(more, 'more entry')} {disagree} along the random directions."
     if unseen:
-        yield f"The random directions could not decide {count(unseen, 'entry')}."
+        why = f": {report.not_estimated}" if any(map(has_no_estimate, report.comparisons)) else ""
+        yield f"The random directions could not decide {count(unseen, 'entry')}{why}."
     if report.suspect:
         yield f"{count(report.suspect, 'more entry')} would be wrong, judging by the sampled ones."
     if noisy:
         exceed = "exceeds" if noisy == 1 else "exceed"
         yield f"{count(noisy, 'entry')} {exceed} the tolerance, but by less than 3 error bars."
+
+
+def _is_imprecise(comparison: Comparison) -> Array:
+    """Return a mask of entries that are within tolerance, but whose error bar exceeds the entry itself."""
+    is_far_off = comparison.bar > comparison.scale + MEANINGFUL * comparison.rounding
+    return comparison.lost & comparison.measured & np.isfinite(comparison.error) & is_far_off
 
 
 def _worth(report: Report) -> Iterator[str]:
