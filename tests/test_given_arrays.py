@@ -44,6 +44,28 @@ def test_a_file_and_a_list_give_the_same_array(tmp_path):
         np.testing.assert_array_equal(gradient, found[3][name])
 
 
+@pytest.mark.parametrize("kind", ["m.npy", "m.npz", "m.safetensors", "folder"])
+def test_a_mask_may_come_from_a_file_of_any_kind(tmp_path, kind):
+    mask, at = (np.random.default_rng(3).random((5, 4)) < 0.6).astype(float), tmp_path / kind
+    if kind == "m.safetensors":
+        pytest.importorskip("safetensors.numpy").save_file({"mask": mask}, at)
+    elif kind == "folder":
+        at.mkdir()
+        np.save(at / "mask.npy", mask)
+    else:
+        np.save(at, mask) if kind == "m.npy" else np.savez(at, mask=mask)
+    part = problem({"units": 4}, {"dropout": 0.5, "mask": {"file": str(at)}}, inputs=[4])
+    (given,) = (node.step for node in part.network.graph.nodes if isinstance(node.step, Given))
+    np.testing.assert_array_equal(given.value, mask)
+
+
+def test_the_only_array_of_an_npy_file_has_no_name(tmp_path):
+    np.save(tmp_path / "m.npy", np.ones((5, 4)))
+    source = {"file": str(tmp_path / "m.npy"), "array": "mask"}
+    with pytest.raises(InputError, match="holds a single array, which has no name"):
+        problem({"units": 4}, {"dropout": 0.5, "mask": source})
+
+
 def test_a_row_for_each_sample_of_the_data_file_goes_with_its_sample(tmp_path):
     rng = np.random.default_rng(0)
     masks = (rng.random((9, 4)) < 0.6).astype(float)

@@ -77,6 +77,19 @@ def read_npy_folder(folder: Path, where: Location, accept: Accept = as_they_are)
         return read_checked(members, place, accept)
 
 
+def read_npy(file: Path, where: Location) -> Array:
+    """Return the only array of an .npy file.
+
+    where: the place in the spec that names the file.
+    Raises an `InputError` that points at `where` if the file cannot be read.
+    """
+    place, help = Place(file, where), "write it with numpy.save(file, array)"
+    with reading(place, "an .npy file", help):
+        refuse_irregular(file, place, f"'{file}'", "an .npy file")
+        member = Npy(file.stem, _opener(file), os.path.getsize(file))
+        return read_checked({file.stem: member}, place, as_they_are)[file.stem]
+
+
 @dataclass(frozen=True)
 class Npy:
     """An .npy file in an archive or folder.

@@ -65,10 +65,10 @@ def read_added(source: Fixed, name: str, where: Location) -> Array:
 def _read(source: Fixed, name: str, where: Location) -> tuple[str, Array]:
     """Return the name of an array, which the spec may set, and the array."""
     if isinstance(source, ArrayInFile):
-        from gradcheck_cli.arrays.npy import read_npz  # only a spec that names a file needs it
+        from gradcheck_cli.arrays.one_array import read_one_array  # only a spec that names a file needs it
 
         name, at = source.array or name, (*where, "array") if source.array else (*where, "file")
-        array = read_npz(source.file, (*where, "file"), {name: at})[name]
+        array = read_one_array(source.file, name, (*where, "file"), at)
     else:
         array = _from_lists(source, where)
     if not array.ndim:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from typing import NamedTuple
 
 _CODE = "gradcheck does not know it; to check it as code, see `gradcheck init --source python`"
 _NO_TRAINING = "a check trains nothing: remove this key"
@@ -60,32 +61,89 @@ _RENAMED: Mapping[str, tuple[str, ...]] = {
     "step": ("eps", "epsilon", "h", "delta"),
     "inputs": ("input_gradients", "check_inputs", "input_size", "input_dim"),
     "network": ("model", "net", "architecture"),
-    "name": ("type", "kind", "class"),
+    "name": ("type", "kind", "class", "class_name", "_target_"),
+    "x": ("input", "inputs", "features", "data", "images", "tokens"),
+    "y": ("target", "targets", "label", "labels"),
     "penalty": ("regularization", "regularizer", "weight_decay"),
     "negative_slope": ("slope",),
 }
 """Maps a key of a spec to what other tools call it."""
 
-_KEYS: Mapping[str, tuple[str, str]] = {
-    **dict.fromkeys(
-        ("optimizer", "optim", "train", "training", "epochs", "lr", "learning_rate"),
-        ("network", _NO_TRAINING),
+
+class _Key(NamedTuple):
+    """Keys that other tools have.
+
+    allowed_too: a key that is allowed at the same place, which identifies the place.
+    hint: what to type instead.
+    """
+
+    keys: tuple[str, ...]
+    allowed_too: str
+    hint: str
+
+
+_UNDER_NETWORK = "it belongs under 'network'"
+_FROM_INPUT = "it follows from the layer's input: remove this key"
+
+_KEYS = (
+    _Key(
+        ("optimizer", "optim", "train", "training", "epochs", "lr", "learning_rate"), "network", _NO_TRAINING
     ),
-    **dict.fromkeys(("batch_size", "batch"), ("network", "write data: {file: FILE, batch: 100}")),
-    **dict.fromkeys(("penalty", "regularization", "weight_decay"), ("network", "it belongs under 'network'")),
-    "loss": ("network", "it belongs under 'network'"),
-    "layers": ("network", "it belongs under 'network'"),
-    "seed": ("network", "it belongs under 'parameters', 'data' or 'check'"),
-    "samples": ("rtol", "it belongs under 'data'"),
-    "dtype": ("rtol", "it belongs at the top of the spec, not under 'check'"),
-    "type": ("units", _IS_KEY),
-    "only": ("rtol", "write parameters: [PATTERN], such as ['hidden1.*']"),
-    "hidden_size": ("num_layers", "the number after the kind is the hidden size, as in {lstm: 8}"),
-    **dict.fromkeys(("heads", "num_heads"), ("kv_heads", "the number after 'attention' counts the heads")),
-    "p": ("inverted", "the number after 'dropout' is p"),
-    "units": ("inverted", "dropout is a layer of its own: add '- {dropout: 0.5}' after this layer"),
-}
-"""Maps a key to a key that is allowed at the same place, which identifies the place, and a hint."""
+    _Key(("batch_size", "batch"), "network", "write data: {file: FILE, batch: 100}"),
+    _Key(("penalty", "regularization", "weight_decay", "loss", "layers"), "network", _UNDER_NETWORK),
+    _Key(("seed",), "network", "it belongs under 'parameters', 'data' or 'check'"),
+    _Key(("rtol", "atol", "scheme", "step", "strict", "tolerance"), "network", "it belongs under 'check'"),
+    _Key(("device", "gpu", "cuda"), "network", "networks of a spec are checked on the CPU: remove this key"),
+    _Key(("defaults", "_self_", "hydra"), "network", "a spec is a single file: remove this key"),
+    _Key(("samples",), "rtol", "it belongs under 'data'"),
+    _Key(("dtype",), "rtol", "it belongs at the top of the spec, not under 'check'"),
+    _Key(("only",), "rtol", "write parameters: [PATTERN], such as ['hidden1.*']"),
+    _Key(
+        ("_target_", "_partial_"), "layers", "to check your own code, write gradients: {torch: FILE.py:NAME}"
+    ),
+    _Key(("activation", "act"), "layers", "it belongs to a layer: {units: 10, activation: relu}"),
+    _Key(
+        ("hidden", "hidden_size", "hidden_layers", "units"),
+        "layers",
+        "write layers: [{units: 5}, {units: 3}]",
+    ),
+    _Key(("type", "_target_", "class_name"), "units", _IS_KEY),
+    _Key(("in_features", "input_shape", "input_dim", "in_channels"), "activation", _FROM_INPUT),
+    _Key(("embed_dim", "d_model", "hidden_dim"), "kv_heads", _FROM_INPUT),
+    _Key(("input_size",), "num_layers", _FROM_INPUT),
+    _Key(("out_channels", "filters"), "conv1d", "the number after 'conv1d' counts the output channels"),
+    _Key(("out_channels", "filters"), "conv2d", "the number after 'conv2d' counts the output channels"),
+    _Key(
+        ("kernel_initializer", "bias_initializer", "kernel_init", "weight_init", "init", "initializer"),
+        "activation",
+        "write parameters: {init: NAME} at the top of the spec",
+    ),
+    _Key(("momentum", "track_running_stats", "affine"), "running_mean", "remove this key"),
+    _Key(("num_features",), "running_mean", "the number of features follows from the layer: remove this key"),
+    _Key(
+        ("normalized_shape",), "layer_norm", "the value of 'layer_norm' is the shape, as in {layer_norm: 8}"
+    ),
+    _Key(("normalized_shape",), "rms_norm", "the value of 'rms_norm' is the shape, as in {rms_norm: 8}"),
+    _Key(
+        ("hidden_size", "units"),
+        "num_layers",
+        "the number after the kind is the hidden size, as in {lstm: 8}",
+    ),
+    _Key(("batch_first", "time_major"), "num_layers", "samples always come first: remove this key"),
+    _Key(
+        ("return_sequences", "return_state"),
+        "num_layers",
+        "the output holds every step; for the last step alone, add '- {select: -1}' after this layer",
+    ),
+    _Key(("heads", "num_heads"), "kv_heads", "the number after 'attention' counts the heads"),
+    _Key(("num_embeddings", "input_dim"), "padding_idx", "the number after 'embedding' counts the tokens"),
+    _Key(
+        ("from_logits",), "label_smoothing", "cross_entropy and bce_with_logits take logits: remove this key"
+    ),
+    _Key(("p", "rate"), "inverted", "the number after 'dropout' is p"),
+    _Key(("training", "deterministic"), "inverted", "a check always drops entries: remove this key"),
+    _Key(("units",), "inverted", "dropout is a layer of its own: add '- {dropout: 0.5}' after this layer"),
+)
 
 
 def folded(word: str) -> str:
@@ -109,8 +167,6 @@ def help_for_key(key: object, keys: Collection[str]) -> str | None:
 
     keys: the keys that are allowed at the same place.
     """
-    allowed_too, hint = _KEYS.get(str(key), ("", ""))
-    if allowed_too in keys:
-        return hint
+    hint = next((row.hint for row in _KEYS if key in row.keys and row.allowed_too in keys), None)
     ours = renamed(key, keys)
-    return _meant(ours) if ours else None
+    return hint or (_meant(ours) if ours else None)

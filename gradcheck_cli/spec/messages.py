@@ -14,7 +14,10 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from gradcheck_cli.errors import Complaint, Location, closest, did_you_mean, shortened
+from gradcheck_cli.network.activations import ACTIVATIONS
+from gradcheck_cli.network.losses import LOSSES
 from gradcheck_cli.spec.elsewhere import help_for_key, help_for_name, renamed
+from gradcheck_cli.spec.forms import help_for_value
 from gradcheck_cli.spec.model import Kinds, keys_of
 from gradcheck_cli.spec.spec import Spec
 
@@ -33,6 +36,11 @@ class Place:
     other_kinds: tuple[str, ...] = ()
 
     @property
+    def key(self) -> str:
+        """The last key of the place, without the indices that follow it."""
+        return next((step for step in reversed(self.where) if isinstance(step, str)), "")
+
+    @property
     def name(self) -> str:
         """The last key of the place and the indices that follow it, such as `'x[0][3]'`."""
         last = max(i for i, step in enumerate(self.where) if isinstance(step, str))
@@ -47,12 +55,17 @@ def explain(errors: Sequence[ErrorDetails]) -> Iterator[tuple[Complaint, bool]]:
     """
     placed = [(details, _walk(details["loc"])) for details in errors]
     misspelt = {
-        (*place.where[:-1], renamed(place.where[-1], place.keys) or closest(place.where[-1], place.keys))
+        (*place.where[:-1], _meant(place))
         for details, place in placed
         if details["type"] == "extra_forbidden"
     }
+    nested = {
+        place.where[:-1]
+        for details, place in placed
+        if details["type"].startswith(("int_", "float_")) and isinstance(details["input"], Mapping)
+    }
     for details, place in placed:
-        if details["type"] == "missing" and place.where in misspelt:
+        if details["type"] == "missing" and (place.where in misspelt or place.where[:-1] in nested):
             continue
         if details["type"] == "too_short" and len(details["input"]) >= details["ctx"]["min_length"]:
             continue  # too short only because items with errors of their own are left out
@@ -64,7 +77,7 @@ def _complaints(details: ErrorDetails, place: Place) -> Iterator[tuple[Complaint
     if kind == "extra_forbidden":
         yield Complaint(f"unknown key {place.name}", place.where, _help_for_key(place)), True
     elif kind == "missing":
-        yield _missing(place), False
+        yield _missing(place, found if isinstance(found, Mapping) else {}), False
     elif kind == "from_elsewhere":
         yield Complaint(context["message"], (*place.where, *context["key"]), context["help"]), True
     elif kind == "foreign_option":
@@ -78,19 +91,26 @@ def _complaints(details: ErrorDetails, place: Place) -> Iterator[tuple[Complaint
         message = (
             template(place.name, _describe(found), context) if template else f"{place.name}: {details['msg']}"
         )
-        yield Complaint(message, place.where, _help_for_value(kind, found)), False
+        yield Complaint(message, place.where, help_for_value(kind, place.key, found)), False
+
+
+def _meant(place: Place) -> str | None:
+    """Return the allowed key that an unknown key stands for; None if it is unclear."""
+    key = place.where[-1]
+    return "name" if _is_name(place) else renamed(key, place.keys) or closest(key, place.keys)
+
+
+def _is_name(place: Place) -> bool:
+    """Return whether an unknown key is the name of a loss or an activation, whose key would be `name`."""
+    return {"name", "alpha"} <= set(place.keys) and place.where[-1] in (*LOSSES, *ACTIVATIONS)
 
 
 def _help_for_key(place: Place) -> str:
     key = place.where[-1]
+    if _is_name(place):
+        return f"write {{name: {key}}}; its options have names, too"
     known = help_for_key(key, place.keys) or did_you_mean(key, place.keys)
     return known or f"allowed here: {', '.join(place.keys)}"
-
-
-def _help_for_value(kind: str, found: object) -> str | None:
-    if kind == "array_type" and isinstance(found, str):
-        return f"write {{file: {found}}}" if "." in found else f"write {{file: FILE.npz, array: {found}}}"
-    return "without quotes it is a number" if _is_quoted_number(kind, found) else None
 
 
 _Template = Callable[[str, str, Mapping[str, Any]], str]
@@ -148,12 +168,20 @@ _OF_FIXED_LENGTH = {
 """Maps each key whose value is a list of fixed length to a phrase that describes the list."""
 
 
-def _missing(place: Place) -> Complaint:
+_FEW_KINDS = 6
+"""The largest number of other kinds whose keys are listed."""
+
+
+def _missing(place: Place, found: Mapping[str, object]) -> Complaint:
     *parent, step = place.where
     if isinstance(step, int):  # a list of a fixed length
         needed = _OF_FIXED_LENGTH.get(str(parent[-1]), "two numbers, [height, width], or one number for both")
         return Complaint(f"{Place(tuple(parent)).name} must be {needed}", tuple(parent))
-    others = f"; other kinds need {' or '.join(place.other_kinds)}" if place.other_kinds else ""
+    if set(found) <= {"activation", "name"} and step == "units":
+        help = "an activation belongs to a layer: {units: 10, activation: relu}"
+        return Complaint(f"missing key '{step}'", tuple(parent), help)
+    few = 0 < len(place.other_kinds) <= _FEW_KINDS
+    others = f"; other kinds need {' or '.join(place.other_kinds)}" if few else ""
     return Complaint(f"missing key '{step}'", tuple(parent), f"allowed here: {', '.join(place.keys)}{others}")
 
 
@@ -166,6 +194,7 @@ def _unknown_word(kind: str, place: Place, found: object, context: Mapping[str, 
     else:
         allowed = context["expected"].replace("'", "").replace(" or ", ", ").split(", ")
         message = f"{place.name} is {_describe(found)}; allowed: {', '.join(allowed)}"
+    known = known or help_for_value(kind, place.key, found)
     return Complaint(message, place.where, known or did_you_mean(found, allowed))
 
 
@@ -183,16 +212,6 @@ def _describe(value: object) -> str:
 
 def _number(limit: float) -> str:
     return f"{int(limit) if limit == int(limit) else limit:,}"
-
-
-def _is_quoted_number(kind: str, found: object) -> bool:
-    if not kind.startswith(("int_", "float_")) or not isinstance(found, str):
-        return False
-    try:
-        float(found)
-    except ValueError:
-        return False
-    return True
 
 
 # --- from an error's location to the place in the spec and the keys allowed there ------------------------

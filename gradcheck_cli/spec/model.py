@@ -78,10 +78,25 @@ def names_in_schema(table: Mapping[str, Any]) -> Any:
 
 
 def named(value: object) -> object:
-    """Expand a bare name such as `tanh` to a mapping, `{name: tanh}`."""
+    """Expand a bare name such as `tanh` to a mapping, `{name: tanh}`.
+
+    Raises a `PydanticCustomError` if the value is neither, or if it is a mapping with the name as a key.
+    """
     if not isinstance(value, (str, dict, Model)):
         raise PydanticCustomError("name_type", "expected a name or a mapping")
+    if isinstance(value, dict) and len(value) == 1 and "name" not in value:
+        _refuse_name_as_key(*value.items())
     return {"name": value} if isinstance(value, str) else value
+
+
+def _refuse_name_as_key(item: tuple[object, object]) -> None:
+    """Raise a `PydanticCustomError` if the only item of a mapping maps a name to its options."""
+    name, options = item
+    if options is None or isinstance(options, dict):
+        written = "".join(f", {key}: {value}" for key, value in (options or {}).items())
+        help = f"write {{name: {name}{written}}}" if written else f"write {name} alone"
+        found = {"message": f"'{name}' is not a key", "help": help, "key": (str(name),)}
+        raise PydanticCustomError("from_elsewhere", "{message}", found)
 
 
 def _resolve(value: object, info: ValidationInfo) -> object:

@@ -82,13 +82,17 @@ _NORMS = "batch_norm", "weight_norm"
 """Options of a layer that are layers elsewhere."""
 
 
+_KEYS_OF_KIND = "type", "_target_", "class_name"
+"""The keys under which other tools have the kind of a layer."""
+
+
 def _refuse_names_from_elsewhere(value: object) -> None:
     """Raise a `PydanticCustomError` if a layer is written as in PyTorch or Keras, to show how to write it."""
     if isinstance(value, dict) and not value.keys() & set(KINDS):
         for key, found in value.items():
             if help := _help_for_layer(key):
                 raise _from_elsewhere(f"unknown key '{key}'", help, key)
-            if key == "type" and (help := _help_for_kind(found) or _help_for_layer(found)):
+            if key in _KEYS_OF_KIND and (help := _help_for_kind(found) or _help_for_layer(found)):
                 raise _from_elsewhere(f"unknown key '{key}'", help, key)
     elif isinstance(value, str) and value not in KINDS:
         if help := _help_for_activation(value):

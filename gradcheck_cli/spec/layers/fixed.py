@@ -12,10 +12,11 @@ from gradcheck_cli.spec.model import File, Kinds, Model
 
 
 class ArrayInFile(Model):
-    """An array in an .npz file, a .safetensors file, or a folder of .npy files.
+    """An array in an .npy, .npz or .safetensors file, or in a folder of .npy files.
 
     file: The file or folder, relative to the spec.
-    array: The name of the array in the file. By default, the key in the spec, such as `mask`.
+    array: The name of the array in the file. By default, the key in the spec, such as `mask`. An .npy file
+        holds a single array, which has no name.
     """
 
     file: File

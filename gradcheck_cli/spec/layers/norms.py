@@ -13,7 +13,7 @@ from gradcheck_cli.network.steps.group_norm import GroupNormalise
 from gradcheck_cli.network.steps.normalise import Normalise, Scale
 from gradcheck_cli.network.steps.rms_norm import Gain, RootMeanSquare
 from gradcheck_cli.spec.layers.item import LayerItem
-from gradcheck_cli.spec.model import Positive, Size
+from gradcheck_cli.spec.model import Kinds, Positive, Size
 from gradcheck_cli.types import Shape
 
 _Shape = Annotated[tuple[Size, ...], Field(strict=False, min_length=1, max_length=4)]
@@ -24,8 +24,13 @@ def _shape(value: object) -> object:
     return (value,) if type(value) is int else value
 
 
+def _kind(value: object) -> str:
+    return "last axis" if value is True else "shape"
+
+
 LastAxes = Annotated[
     Literal[True] | _Shape,
+    Kinds({"last axis": Literal[True], "shape": _Shape}, _kind),
     BeforeValidator(_shape, json_schema_input_type=Literal[True] | int | list[int]),
 ]
 """The axes to normalise: the shape of the last axes of a sample, or true for the last axis alone."""
