@@ -14,11 +14,11 @@ import signal
 import subprocess
 import sys
 from codecs import getincrementaldecoder
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any
 
 import pytest
@@ -158,6 +158,15 @@ def on_terminal(
             yield process, texts_on(ours, typed or b"", after)
     finally:
         os.close(ours)
+
+
+def wait_until(is_so: Callable[[], bool]) -> None:
+    """Return as soon as something is so; fail if it is not so in time."""
+    give_up = monotonic() + PATIENCE
+    while not is_so():
+        if monotonic() > give_up:
+            pytest.fail(f"it is still not so after {PATIENCE:g} s")
+        sleep(0.02)
 
 
 def ended(process: subprocess.Popen[Any]) -> int:

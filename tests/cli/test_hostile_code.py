@@ -6,10 +6,9 @@ import os
 import shlex
 import signal
 import subprocess
-import time
 
 import pytest
-from processes import COMMAND, POSIX, started
+from processes import COMMAND, PATIENCE, POSIX, started, wait_until
 from test_own_process import checked, written
 
 __all__ = ["checked", "written"]
@@ -52,11 +51,9 @@ def test_ctrl_c_ends_code_that_catches_everything(written, tmp_path):
         except BaseException:
             pass"""
     with started("check", written(inside=catching)) as process:
-        give_up = time.monotonic() + 60
-        while not (tmp_path / "begun").exists() and time.monotonic() < give_up:
-            time.sleep(0.02)
+        wait_until((tmp_path / "begun").exists)
         os.killpg(process.pid, signal.SIGINT)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=PATIENCE)
     assert (process.returncode, out, err.strip()) == (130, "", "interrupted")
 
 

@@ -6,11 +6,10 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from time import monotonic, sleep
 
 import pytest
 from command_specs import SLOW, is_running
-from processes import COMMAND, POSIX
+from processes import COMMAND, PATIENCE, POSIX, wait_until
 
 from gradcheck_cli.errors import is_interruption
 
@@ -101,13 +100,8 @@ def test_whatever_ends_the_command_ends_its_processes(how, folder):
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
     )  # fmt: skip
-    give_up = monotonic() + 60
-    while len(pids_in(folder)) < 3 and monotonic() < give_up:
-        sleep(0.05)
+    wait_until(lambda: len(pids_in(folder)) == 3)
     process.send_signal(how)
-    process.communicate(timeout=30)
+    process.communicate(timeout=PATIENCE)
     assert process.returncode == -how
-    assert len(pids_in(folder)) == 3
-    while any(map(is_running, pids_in(folder))) and monotonic() < give_up:
-        sleep(0.05)
-    assert not any(map(is_running, pids_in(folder)))
+    wait_until(lambda: not any(map(is_running, pids_in(folder))))

@@ -6,11 +6,10 @@ import json
 import os
 import signal
 from pathlib import Path
-from time import monotonic, sleep
 
 import pytest
 from command_specs import GOOD, is_running
-from processes import POSIX, started
+from processes import PATIENCE, POSIX, started, wait_until
 
 POOLS = """\
 from concurrent.futures import Executor, Future
@@ -153,12 +152,9 @@ def test_ctrl_c_ends_the_processes(folder):
     with started("check", "large.yaml", "large.yaml", "--jobs", "2") as process:
         children = children_of(process.pid)
         os.killpg(process.pid, signal.SIGINT)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=PATIENCE)
     assert (process.returncode, out, err.strip()) == (130, "", "interrupted")
-    give_up = monotonic() + 60
-    while any(map(is_running, children)) and monotonic() < give_up:
-        sleep(0.05)
-    assert not any(map(is_running, children))
+    wait_until(lambda: not any(map(is_running, children)))
 
 
 def test_checks_that_ended_before_an_interruption_are_reported(gradcheck, monkeypatch):
@@ -183,7 +179,6 @@ def test_checks_that_ended_before_an_interruption_are_reported(gradcheck, monkey
 
 def children_of(process: int) -> list[int]:
     """Wait until the process has two children, and return their process ids."""
-    file, give_up = Path(f"/proc/{process}/task/{process}/children"), monotonic() + 60
-    while len(found := file.read_text().split()) < 2 and monotonic() < give_up:
-        sleep(0.02)
-    return list(map(int, found))
+    file = Path(f"/proc/{process}/task/{process}/children")
+    wait_until(lambda: len(file.read_text().split()) >= 2)
+    return list(map(int, file.read_text().split()))

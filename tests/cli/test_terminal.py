@@ -12,13 +12,23 @@ import signal
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
-from time import monotonic, sleep
+from time import sleep
 from typing import Any
 
 import pytest
 import warm
 from command_specs import Terminal, progress_of
-from processes import COMMAND, POSIX, each_in_shell, ended, everything, on_terminal, started
+from processes import (
+    COMMAND,
+    PATIENCE,
+    POSIX,
+    each_in_shell,
+    ended,
+    everything,
+    on_terminal,
+    started,
+    wait_until,
+)
 
 from gradcheck_cli import cli
 
@@ -204,12 +214,10 @@ def endless(folder):
 def interrupted(begun: Path, *arguments: str) -> tuple[int, str, str]:
     """Return the result of the command if Ctrl-C is pressed in the middle of its work."""
     with started(*arguments) as process:
-        give_up = monotonic() + 60
-        while not begun.exists() and monotonic() < give_up:
-            sleep(0.02)
+        wait_until(begun.exists)
         sleep(0.3)
         os.killpg(process.pid, signal.SIGINT)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=PATIENCE)
         return process.returncode, out, err
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 from pathlib import Path
-from time import monotonic, sleep
 
 import pytest
 from command_specs import (
@@ -14,7 +13,7 @@ from command_specs import (
     is_running,
     strict,
 )
-from processes import POSIX, run, started
+from processes import PATIENCE, POSIX, run, started, wait_until
 
 MY_NET = """\
 import numpy as np
@@ -153,18 +152,13 @@ def test_ctrl_c_ends_the_processes_too(my_net):
         "gradients: {python: slow.py:f}\ncheck: {jobs: 2, differences: literal}\n"
     )
     with started("check", "slow.yaml") as process:
-        give_up = monotonic() + 60
-        while len(list(my_net.glob("pid-*"))) < 3 and monotonic() < give_up:
-            sleep(0.05)
+        wait_until(lambda: len(list(my_net.glob("pid-*"))) == 3)
         os.killpg(process.pid, signal.SIGINT)
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
     assert err.strip() == "interrupted"
     pids = [int(path.name.removeprefix("pid-")) for path in my_net.glob("pid-*")]
-    assert len(pids) == 3
-    while any(map(is_running, pids)) and monotonic() < give_up:
-        sleep(0.05)
-    assert not any(map(is_running, pids))
+    wait_until(lambda: not any(map(is_running, pids)))
 
 
 def test_explain_and_dump_need_a_network(my_net, gradcheck):
