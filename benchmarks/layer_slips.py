@@ -38,9 +38,9 @@ def _count_slips(names: list[str], seed: int) -> None:
     wrong = named = total = 0
     for name in names:
         for slip, right, instead in SLIPS[name]:
-            source = _source(name)
+            source = source_of(name)
             assert right in source, (name, slip)
-            report = _checked(name, source.replace(right, instead), seed)
+            report = checked(name, source.replace(right, instead), seed)
             said = said_by(report)
             total, wrong, named = total + 1, wrong + (report.verdict == "wrong"), named + bool(said)
             print(f"{name:13} {slip:34} {report.verdict}  {' / '.join(said) or '-'}")
@@ -49,13 +49,13 @@ def _count_slips(names: list[str], seed: int) -> None:
 
 def _count_others(names: list[str], seed: int, count: int) -> None:
     rng = np.random.default_rng(seed)
-    trees = {name: list(mutants(_source(name))) for name in names}
+    trees = {name: list(mutants(source_of(name))) for name in names}
     wrong = named = 0
     for _ in range(count):
         name = names[rng.integers(len(names))]
         what, source = trees[name][rng.integers(len(trees[name]))]
         try:
-            report = _checked(name, source, seed)
+            report = checked(name, source, seed)
         except Exception:  # a random change may fail in any way
             continue
         if report.verdict == "wrong":
@@ -74,11 +74,11 @@ def said_by(report: Report) -> list[str]:
     return [*found.trials, *(f"[{cause.kind}] {cause.sentence}" for cause in answer)]
 
 
-def _source(name: str) -> str:
+def source_of(name: str) -> str:
     return textwrap.dedent(inspect.getsource(getattr(layers, f"{name}_backward")))
 
 
-def _checked(name: str, source: str, seed: int) -> Report:
+def checked(name: str, source: str, seed: int) -> Report:
     forward = getattr(layers, f"{name}_forward")
     from gradcheck_cli import WrongGradientError
 

@@ -85,6 +85,7 @@ def lost_variants(nodes: Sequence[Node]) -> Iterator[Variant]:
         yield Variant(SKIP_LOST if issubclass(kind, Add) else BRANCH_LOST, kind, _lost(slot, _branches))
     yield Variant(STATE_LOST, Step, _state_lost, everywhere=True)
     yield Variant(TIME_LOST, Dense, _lost(0, _multiplies_state))
+    yield Variant(TIME_LOST, Dense, _state_lost, everywhere=True)
 
 
 def _lost(slot: int, applies: Callable[[Visit, int], bool]) -> Backward:

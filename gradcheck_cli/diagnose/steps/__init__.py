@@ -18,6 +18,7 @@ from gradcheck_cli.diagnose.steps.learned_state import LEARNED_STATE
 from gradcheck_cli.diagnose.steps.leaving_loops import LEAVING_LOOPS
 from gradcheck_cli.diagnose.steps.matmul import MATMUL
 from gradcheck_cli.diagnose.steps.max_pooling import MAX_POOLING
+from gradcheck_cli.diagnose.steps.norm_terms import NORM_TERMS
 from gradcheck_cli.diagnose.steps.normalise import NORM_VARIANTS
 from gradcheck_cli.diagnose.steps.pointwise import POINTWISE
 from gradcheck_cli.diagnose.steps.pooling import POOLING
@@ -41,6 +42,7 @@ VARIANTS: tuple[Variant, ...] = (
     *CONV2D,
     *CONV_TRANSPOSE2D,
     *NORM_VARIANTS,
+    *NORM_TERMS,
     *SAMPLES_AS_VECTORS,
     *FIXED_NORM,
     *RMS_NORM,

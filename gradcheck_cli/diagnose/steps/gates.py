@@ -5,6 +5,7 @@ from __future__ import annotations
 from gradcheck_cli.diagnose.families import GATES as GATES_FAMILY
 from gradcheck_cli.diagnose.variant import Backward, Handed, Variant, Visit, share, variant
 from gradcheck_cli.network.steps.gates import Complement, Multiply
+from gradcheck_cli.network.steps.pointwise import Pointwise
 from gradcheck_cli.types import Array
 
 _RIGHT = "∂L/∂a = g ⊙ b, ∂L/∂b = g ⊙ a"
@@ -33,6 +34,27 @@ def _pre_activated(slot: int) -> Backward:
             return None
         product: Array = visit.upstream * visit.at.values[node.inputs[0]]
         return product
+
+    return share(of, slot)
+
+
+def _with_another_gate(slot: int, number: int) -> Backward:
+    """Return a `vjp` that multiplies g by another gate than the other factor.
+
+    number: which of the other gates, in the order of the nodes.
+    """
+
+    def of(visit: Visit) -> Array | None:
+        own, other = visit.at.values[visit.node.inputs[slot]], visit.at.values[visit.node.inputs[1 - slot]]
+        nodes = visit.at.graph.nodes
+        gates = {
+            node.symbol: visit.at.values[i + 1]
+            for i, node in enumerate(nodes[: visit.i])
+            if node.layer == visit.node.layer and node.symbol and isinstance(node.step, Pointwise)
+        }
+        fitting = [gate for gate in gates.values() if gate.shape == other.shape and gate is not other]
+        fitting = [gate for gate in fitting if gate is not own]
+        return visit.upstream * fitting[number] if number < len(fitting) else None
 
     return share(of, slot)
 
@@ -94,6 +116,20 @@ GATES: tuple[Variant, ...] = (
             (1, "second", "b", "dL_dsilu, dL_dup = dL_dproduct * up, dL_dproduct * gate"),
             (0, "first", "a", ""),
         )
+    ),
+    *(
+        variant(
+            Multiply,
+            "another gate",
+            GATES_FAMILY,
+            _with_another_gate(slot, number),
+            f"the gradient of the {which} factor of a ⊙ b uses another gate in place of {other}",
+            f"∂L/∂{name} = g ⊙ another gate",
+            _RIGHT,
+            code="dL_dh, dL_dc = dz_gates @ w_hh, dL_dc_t * i" if (slot, number) == (1, 0) else "",
+        )
+        for slot, which, name, other in ((0, "first", "a", "b"), (1, "second", "b", "a"))
+        for number in range(3)
     ),
     variant(
         Complement,

@@ -10,7 +10,7 @@ import numpy as np
 from gradcheck_cli.diagnose.branches import shares_parameters
 from gradcheck_cli.diagnose.families import LOOPS
 from gradcheck_cli.diagnose.mistake import Wrong
-from gradcheck_cli.diagnose.variant import Backward, Handed, Variant, Visit
+from gradcheck_cli.diagnose.variant import Backward, Handed, Variant, Visit, gradient
 from gradcheck_cli.diagnose.wrong_entries import ROW, UNIT_ZEROED
 from gradcheck_cli.network.step import Step
 from gradcheck_cli.network.steps.conv_transpose2d import ConvTranspose2d
@@ -95,6 +95,68 @@ def _of_windows() -> Iterator[Variant]:
             yield Variant(_wrong(which), affine, _first_round(kept, axes, with_bias=False))
 
 
+_LAST, _BUT_LAST = slice(-1, None), slice(0, -1)
+
+_LAST_ROUNDS: tuple[tuple[tuple[slice, ...], int, str], ...] = (
+    ((_LAST,), 0, "the last sample"),
+    ((_LAST, _ALL, _LAST), 3, "the last position of the last sample"),
+    ((_ALL, _ALL, _LAST), 3, "the last position"),
+    ((_LAST, _ALL, _LAST, _LAST), 4, "the last position of the last sample"),
+    ((_ALL, _ALL, _LAST, _LAST), 4, "the last position"),
+)
+"""The parts of δ that count if each iteration of a loop overwrites the result of the one before."""
+
+_WITHOUT_LAST: tuple[tuple[tuple[slice, ...], int, str], ...] = (
+    ((_ALL, _ALL, _BUT_LAST), 3, "the last position"),
+    ((_ALL, _ALL, _BUT_LAST), 4, "the last row"),
+    ((_ALL, _ALL, _ALL, _BUT_LAST), 4, "the last column"),
+)
+"""The parts of δ that a loop covers if it ends before its last iteration."""
+
+
+def _of_last_round(kept: tuple[slice, ...], axes: int) -> Backward:
+    def of(visit: Visit) -> Array | None:
+        part = _part(visit.upstream, kept, axes)
+        if part is None:
+            return None
+        return visit.step.vjp(visit.p, visit.inputs, visit.output, part)[1]["weight"]
+
+    return gradient("weight", of)
+
+
+def _overwritten(which: str) -> Wrong:
+    return Wrong(
+        "windows overwritten",
+        LOOPS,
+        f"in {{where}}, each iteration of a loop overwrites the kernel's gradient (= instead of +=): only "
+        f"{which} counts",
+        f"∂L/∂w = δᵀ a⁽ʰ⁾ of {which}",
+        "∂L/∂w = Σ δᵀ a⁽ʰ⁾",
+        "∂L/∂w",
+    )
+
+
+def _without(which: str) -> Wrong:
+    return Wrong(
+        ENDS_EARLY,
+        LOOPS,
+        f"in {{where}}, a loop of the backward pass ends before its last iteration: {which} is left out",
+        f"Σ without {which}",
+        "Σ over all iterations of the loop",
+        "δ",
+    )
+
+
+def _of_last_rounds() -> Iterator[Variant]:
+    for kept, axes, which in _LAST_ROUNDS:
+        yield Variant(_overwritten(which), Convolution, _of_last_round(kept, axes))
+    for kept, axes, which in _WITHOUT_LAST:
+        for kind in (Convolution, ConvTranspose2d, MaxPool2d, AvgPool):
+            yield Variant(_without(which), kind, _first_round(kept, axes, with_bias=True))
+        for affine in (Convolution, ConvTranspose2d):
+            yield Variant(_without(which), affine, _first_round(kept, axes, with_bias=False))
+
+
 # --- a loop over time --------------------------------------------------------------------------------------
 
 
@@ -125,4 +187,4 @@ def _of_time(step: type[Step]) -> Variant:
     return Variant(wrong, step, _last_step_alone, everywhere=True)
 
 
-LEAVING_LOOPS: tuple[Variant, ...] = (*_of_windows(), _of_time(Dense))
+LEAVING_LOOPS: tuple[Variant, ...] = (*_of_windows(), *_of_last_rounds(), _of_time(Dense))

@@ -67,6 +67,20 @@ def _with_own_factor(slot: int) -> Backward:
     return share(of, slot)
 
 
+def _with_factor_turned(slot: int) -> Backward:
+    """Return a `vjp` that transposes the other factor, which must be square."""
+
+    def of(visit: Visit) -> Array | None:
+        other = visit.inputs[1 - slot]
+        if other.shape[-1] != other.shape[-2]:
+            return None
+        turned = np.swapaxes(other, -1, -2)
+        inputs = (visit.inputs[0], turned) if slot == 0 else (turned, visit.inputs[1])
+        return visit.step.vjp(visit.p, inputs, visit.output, visit.upstream)[0][slot]
+
+    return share(of, slot)
+
+
 MATMUL: tuple[Variant, ...] = (
     variant(
         Matmul,
@@ -147,6 +161,27 @@ MATMUL: tuple[Variant, ...] = (
                 "a product's second factor",
                 "∂L/∂b = c aᵀ gᵀ",
                 "dL_dq, dL_dk = dL_ds @ k * scale, dL_ds @ q * scale",
+            ),
+        )
+    ),
+    *(
+        variant(
+            Matmul,
+            "factor not transposed",
+            ATTENTION,
+            _with_factor_turned(slot),
+            f"in the gradient of {which}, the other factor is not transposed, or transposed by mistake",
+            wrong,
+            _RIGHT,
+            code,
+        )
+        for slot, which, wrong, code in (
+            (0, "a product's first factor", "∂L/∂a = c g b", ""),
+            (
+                1,
+                "a product's second factor, such as the values,",
+                "∂L/∂b = c a g",
+                "dL_dv = p @ dL_dmixed",
             ),
         )
     ),

@@ -51,6 +51,17 @@ def _spread(shares: Shares, added: bool = True) -> Of:
     return of
 
 
+def _overwritten(visit: Visit) -> Array:
+    """Return ∂L/∂x as if each window overwrote all values in it, also those that are not the largest."""
+    pool = _pool(visit)
+    axes = tuple(range(-pool.axes, 0))
+    x = pool.padded(visit.inputs[0], -np.inf)
+    handed = np.zeros_like(x)
+    for at, window in pool.parts(visit.inputs[0].shape[-pool.axes :]):
+        handed[window] = _largest(x[window], axes) * np.expand_dims(visit.upstream[at], axes)
+    return pool.cropped(handed)
+
+
 def _equally(x: Array, axes: tuple[int, ...]) -> Array:
     return np.ones_like(x) / math.prod(x.shape[axis] for axis in axes)
 
@@ -141,6 +152,13 @@ _ROWS: tuple[tuple[str, Of, str, str, str], ...] = (
             "    here = dL_dz[:, :, 2 * r : 2 * r + 3, 2 * c : 2 * c + 3]\n"
             "    np.copyto(here, y[:, :, r, c, None, None], where=largest[:, :, r, c])"
         ),
+    ),
+    (
+        "windows overwritten",
+        _overwritten,
+        "a window of {pooling} overwrites the whole gradient of the windows before it (= instead of +=)",
+        "∂L/∂x = δ of the last window if x is the largest in it, else 0",
+        "",
     ),
     (
         "stride forgotten on the way down",

@@ -109,7 +109,8 @@ NORMS = (
 )
 
 
-def _step(visit: Visit) -> Normalise:
+def step_of(visit: Visit) -> Normalise:
+    """Return the step of the visited node, which is a normalisation."""
     assert isinstance(visit.step, Normalise)
     return visit.step
 
@@ -119,9 +120,9 @@ def _step(visit: Visit) -> Normalise:
 
 def _of_norm(mistake: Mistake, norm: Norm) -> Backward:
     def backward(visit: Visit, value: float) -> Handed | None:
-        if not norm.includes(_step(visit)):
+        if not norm.includes(step_of(visit)):
             return None
-        averaged = Averaged.of(_step(visit), visit.inputs[0])
+        averaged = Averaged.of(step_of(visit), visit.inputs[0])
         delta = result_of(mistake, norm_site(visit, averaged), value)
         return None if delta is None else ((averaged.array(delta),), {})
 
@@ -131,7 +132,7 @@ def _of_norm(mistake: Mistake, norm: Norm) -> Backward:
 def _of_scale(mistake: Mistake, norm: Norm) -> Backward:
     def backward(visit: Visit, value: float) -> Handed | None:
         below, site = norm_below(visit), scale_site(visit)
-        if below is None or site is None or not norm.includes(_step(below)):
+        if below is None or site is None or not norm.includes(step_of(below)):
             return None
         result, (shares, gradients) = result_of(mistake, site, value), visit.right
         gamma, beta = visit.step.shapes
@@ -146,7 +147,7 @@ def _of_scale(mistake: Mistake, norm: Norm) -> Backward:
 def _without_gamma(norm: Norm) -> Backward:
     def of(visit: Visit) -> Array | None:
         below = norm_below(visit)
-        return visit.upstream if below is not None and norm.includes(_step(below)) else None
+        return visit.upstream if below is not None and norm.includes(step_of(below)) else None
 
     return share(of)
 
@@ -181,7 +182,7 @@ Mean = Callable[[Visit, Array], Array | None]
 The means broadcast to the array's shape. The result is None if such means do not exist.
 """
 
-_RIGHT = "δ = (g − mean g − ẑ mean(g ẑ)) / √(var z + eps)"
+RIGHT_DELTA = "δ = (g − mean g − ẑ mean(g ẑ)) / √(var z + eps)"
 
 
 def _over(*axes: int) -> Mean:
@@ -220,18 +221,18 @@ def _over_next_channels(visit: Visit, array: Array) -> Array | None:
 
 def _with_mean(norm: Norm, mean: Mean) -> Backward:
     def of(visit: Visit) -> Array | None:
-        if not norm.includes(_step(visit)):
+        if not norm.includes(step_of(visit)):
             return None
         g, z_hat = visit.upstream, visit.output
         of_g, along = mean(visit, g), mean(visit, g * z_hat)
-        if of_g is None or along is None or np.array_equal(of_g, _step(visit).mean_of(g)):
+        if of_g is None or along is None or np.array_equal(of_g, step_of(visit).mean_of(g)):
             return None
-        return (g - of_g - z_hat * along) / _step(visit).deviation(visit.inputs[0])
+        return (g - of_g - z_hat * along) / step_of(visit).deviation(visit.inputs[0])
 
     return share(of)
 
 
-_MEANS: tuple[tuple[Mean, str, str], ...] = (
+MEANS: tuple[tuple[Mean, str, str], ...] = (
     (_over(0), "the samples", "0"),
     (_over(1), "the first axis of a sample", "1"),
     (_over(-2), "the last axis but one", ""),
@@ -251,7 +252,7 @@ def _code_over(norm: Norm, axis: str) -> str:
 
 
 def _over_wrong_axes(norm: Norm) -> Iterator[Variant]:
-    for mean, over, axis in _MEANS:
+    for mean, over, axis in MEANS:
         yield variant(
             Normalise,
             f"{norm.name}: over the wrong axis",
@@ -259,7 +260,7 @@ def _over_wrong_axes(norm: Norm) -> Iterator[Variant]:
             _with_mean(norm, mean),
             f"{norm.words}'s backward pass takes its means over {over}",
             f"δ = (g − mean g − ẑ mean(g ẑ)) / √(…), means over {over}",
-            _RIGHT,
+            RIGHT_DELTA,
             _code_over(norm, axis),
         )
 
@@ -327,7 +328,7 @@ _GROUPS = (
         share(_with_other_statistics),
         f"{_WORDS} backward pass takes a channel's mean and variance from another group",
         "δ = (g − mean g − ẑ mean(g ẑ)) / √(var of another group + eps)",
-        _RIGHT,
+        RIGHT_DELTA,
         f"{_OTHERS}dL_dx = (g - mean(g) - other * mean(g * other)) / deviation[:, first]",
     ),
     variant(
@@ -337,7 +338,7 @@ _GROUPS = (
         _with_mean(NORMS[2], _over_next_channels),
         f"{_WORDS} backward pass groups channels by channel % groups, not by blocks",
         "δ = (g − mean g − ẑ mean(g ẑ)) / √(…), means over other channels",
-        _RIGHT,
+        RIGHT_DELTA,
     ),
 )
 
@@ -346,7 +347,7 @@ _GROUPS = (
 
 
 def _biased(visit: Visit) -> Array | None:
-    step = _step(visit)
+    step = step_of(visit)
     if not step.unbiased:
         return None
     return replace(step, unbiased=False).handed(visit.upstream, visit.output, step.deviation(visit.inputs[0]))

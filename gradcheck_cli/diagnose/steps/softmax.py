@@ -99,6 +99,13 @@ _SOFTMAX = (
         "dL_ds = p * (dL_dp - dL_dp.sum(axis=-1, keepdims=True))",
     ),
     (
+        "softmax's sum averaged",
+        lambda v: v.output * (v.upstream - _row_sum(v.upstream * v.output) / v.output.shape[-1]),
+        "softmax's backward pass subtracts the mean of g a over the row, not the sum",
+        "∂L/∂z = a ⊙ (g − mean(g a))",
+        "dL_ds = p * (dL_dp - (dL_dp * p).mean(axis=-1, keepdims=True))",
+    ),
+    (
         "softmax left out",
         lambda v: v.upstream,
         "softmax is left out of the backward pass",
