@@ -32,7 +32,8 @@ import numpy as np
 from safetensors.numpy import save
 
 from gradcheck_cli import cli
-from gradcheck_cli.cli import check
+from gradcheck_cli.cli import each_spec
+from gradcheck_cli.errors import Complaint, InputError
 from gradcheck_cli.spec.data import SyntheticData
 from gradcheck_cli.spec.gradients import Backprop
 from gradcheck_cli.spec.spec import Spec
@@ -253,19 +254,19 @@ def _clock() -> Iterator[None]:
 @contextlib.contextmanager
 def _watched(specs: list[Spec]) -> Iterator[None]:
     """Record the specs that are checked, and refuse large ones."""
-    usual = check.run_apart
+    usual = each_spec.run_apart
 
     def run(spec: Spec, *arguments: Any) -> Any:
         specs.append(spec)
         if numbers(spec) > LARGEST:
-            raise check.InputError(check.Complaint("error: valid, and large"))
+            raise InputError(Complaint("error: valid, and large"))
         return usual(spec, *arguments)
 
-    check.run_apart = run
+    each_spec.run_apart = run
     try:
         yield
     finally:
-        check.run_apart = usual
+        each_spec.run_apart = usual
 
 
 def numbers(spec: Spec) -> int:
