@@ -352,7 +352,8 @@ class AtRest:
     @cached_property
     def nudged_errors(self) -> tuple[Array, ...]:
         """Bounds on the rounding errors of all unperturbed values for an exact x, in `NUDGED` arithmetic."""
-        return errors_from(self.graph, self.values, {INPUT: np.zeros(1)}, self._error)
+        exact = np.broadcast_to(0.0, self.values[INPUT].shape)
+        return errors_from(self.graph, self.values, {INPUT: exact}, self._error)
 
     def _error(self, i: int, inputs: Inputs, errors: Inputs) -> Array:
         """Return a bound on the error of the output of node i, given the errors of its inputs."""

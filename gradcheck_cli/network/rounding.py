@@ -25,7 +25,8 @@ def forward_errors(
     graph: Graph, parameters: Arrays, values: tuple[Array, ...], arithmetic: Arithmetic
 ) -> tuple[Array, ...]:
     """Return a bound on |computed − exact| for every value of a forward pass, x included."""
-    start = arithmetic.input_eps * np.abs(values[0]) if arithmetic.input_eps else np.zeros(1)
+    x = values[INPUT]
+    start = arithmetic.input_eps * np.abs(x) if arithmetic.input_eps else np.broadcast_to(0.0, x.shape)
 
     def error(i: int, inputs: Inputs, errors: Inputs) -> Array:
         node = graph.nodes[i]
