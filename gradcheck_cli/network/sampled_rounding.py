@@ -26,45 +26,82 @@ The distance is large enough for the rounding errors at these points to be indep
 _UNLIKE = 10.0
 """Other authors' formulas may have rounding errors this many times as large as gradcheck's formulas."""
 
+_STEADY = 0.5
+"""Samples say nothing if the gradient itself changes by more than this share of its size between them."""
+
 _FLOOR = 3e-6
 """No bound is reduced below this share of a tensor's largest entry, since bounds this small do no harm."""
 
 
 def capped(
-    bounds: Arrays, network: Network, parameters: Arrays, x: Array, target: Array, dtype: np.dtype[Any]
+    bounds: Arrays,
+    network: Network,
+    parameters: Arrays,
+    x: Array,
+    target: Array,
+    dtype: np.dtype[Any],
+    wider: np.dtype[Any],
 ) -> dict[str, Array]:
     """Return the bounds of the first-order analysis, limited to what observed rounding errors make plausible.
 
     The analysis assumes the worst case of every rounding. Through a stack of normalisations or attention, its
     bounds grow to the size of the gradients themselves and would excuse any mistake. If common formulas for
     an activation lose digits that gradcheck's formula keeps, the rounding error of such a formula is added.
+
+    dtype: the type of the gradients.
+    wider: a type with far smaller rounding errors.
     """
+    seen = _observed(network, parameters, x, target, dtype, wider)
+    return {name: np.fmin(bound, seen[name].cap) for name, bound in bounds.items()}
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """A gradient in a narrow type and in a wider one, at several points: (points, …).
+
+    The last point is the parameters. The others are nearby, where rounding is observed.
+    """
+
+    narrow: Array
+    wide: Array
+
+    @property
+    def cap(self) -> Array:
+        """The largest rounding error to expect in each entry; infinite if the points do not tell."""
+        error = np.fmax.reduce(np.abs(self.narrow - self.wide)[:-1], axis=0)
+        size = float(np.abs(self.wide[:-1]).max())
+        whole = np.sqrt(np.mean(np.square(error)))
+        cap = np.maximum(_UNLIKE * np.maximum(error, whole), _FLOOR * size)
+        change = float(np.abs(self.wide - self.wide[-1]).max())
+        steady = change <= max(_STEADY * float(np.abs(self.wide[-1]).max()), float(cap.max()))
+        # No rounding was observed if everything is exactly 0.
+        return np.where((cap > 0) & steady, cap, np.inf).astype(np.float64)
+
+
+def _observed(
+    network: Network,
+    parameters: Arrays,
+    x: Array,
+    target: Array,
+    dtype: np.dtype[Any],
+    wider: np.dtype[Any],
+) -> dict[str, _Seen]:
+    """Return every gradient in both types, with formulas in the narrow type that lose digits."""
     rng = np.random.default_rng(0)
-    rough = _with_common_formulas(network, rng)
-    seen = {name: np.zeros(bound.shape) for name, bound in bounds.items()}
-    size = dict.fromkeys(bounds, 0.0)
-    for _ in range(_SAMPLES):
-        nudged = {
-            name: (value * (1.0 + _NUDGE * rng.uniform(-1, 1, value.shape))).astype(dtype)
+    rough, both = _with_common_formulas(network, rng), []
+    for nudge in (*(_NUDGE,) * _SAMPLES, 0.0):
+        at = {
+            name: (value * (1.0 + nudge * rng.uniform(-1, 1, value.shape))).astype(dtype)
             for name, value in parameters.items()
         }
-        narrow = gradients(rough, nudged, x.astype(dtype), target.astype(dtype))
-        wide = gradients(
-            network,
-            {name: value.astype(np.float64) for name, value in nudged.items()},
-            x.astype(dtype).astype(np.float64),
-            target.astype(dtype).astype(np.float64),
-        )
-        for name in bounds:
-            seen[name] = np.fmax(seen[name], np.abs(narrow[name] - wide[name]))
-            size[name] = max(size[name], float(np.abs(wide[name]).max()))
-    return {name: np.fmin(bound, _cap(seen[name], size[name])) for name, bound in bounds.items()}
-
-
-def _cap(seen: Array, size: float) -> Array:
-    whole = np.sqrt(np.mean(np.square(seen)))
-    cap = np.maximum(_UNLIKE * np.maximum(seen, whole), _FLOOR * size)
-    return np.where(cap > 0, cap, np.inf)  # no rounding was observed if everything is exactly 0
+        narrow = gradients(rough, at, x.astype(dtype), target.astype(dtype))
+        x_wide, target_wide = (array.astype(dtype).astype(wider) for array in (x, target))
+        wide = gradients(network, {n: value.astype(wider) for n, value in at.items()}, x_wide, target_wide)
+        both.append((narrow, wide))
+    return {
+        name: _Seen(*(np.stack([each[name].astype(wider) for each in of]) for of in zip(*both, strict=True)))
+        for name in both[0][0]
+    }
 
 
 @dataclass(frozen=True)

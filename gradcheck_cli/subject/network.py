@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from gradcheck_cli.network.arithmetic import Arithmetic
 from gradcheck_cli.network.rounding import gradient_rounding
 from gradcheck_cli.network.sampled_rounding import capped
 from gradcheck_cli.network.shifted import values_of
+from gradcheck_cli.network.step import Arrays
 from gradcheck_cli.numerical.estimate import Progress
 from gradcheck_cli.numerical.looks import Looks, taken
 from gradcheck_cli.numerical.reference import LiteralDifferences, UnitDifferences
@@ -145,16 +146,36 @@ def _bounds(problem: Problem, analytic: Analytic, objective: NetworkObjective) -
     """Return bounds on the rounding error of each correct gradient, in the arithmetic it was computed in.
 
     If any value of the objective is on a kink, rounding decides the side of the kink. A few random samples of
-    rounding errors may show only one side, so the bounds do not rely on such samples.
+    rounding errors may show only one side, so the bounds do not rely on such samples. On a kink of a penalty,
+    an entry is exactly 0, and rounding decides nothing.
     """
     bounds = {}
+    on_a_side = not (objective.kinks.in_activations or objective.kinks.in_loss)
     for dtype in set(analytic.dtypes.values()):
         at = (problem.network, problem.parameters, problem.x, problem.target)
         arithmetic = Arithmetic.of(dtype, held=problem.dtype)
         bounds[dtype] = gradient_rounding(*at, arithmetic, objective.values)
-        if dtype == np.float32 and not objective.kinks.any:
-            bounds[dtype] = capped(bounds[dtype], *at, dtype)
+        wider = _wider(dtype, bounds[dtype], analytic, objective) if on_a_side else None
+        if wider is not None:
+            bounds[dtype] = capped(bounds[dtype], *at, dtype, wider)
     return {name: bounds[dtype][name] for name, dtype in analytic.dtypes.items()}
+
+
+_MAY_HIDE = 1e-6
+"""A bound above this share of the largest entry may hide a mistake. In float64, most are far smaller."""
+
+
+def _wider(
+    dtype: np.dtype[Any], bounds: Arrays, analytic: Analytic, objective: NetworkObjective
+) -> np.dtype[Any] | None:
+    """Return a type in which to observe the rounding errors of gradients, or None if it is not worth it."""
+    if dtype == np.float32:
+        return np.dtype(np.float64)
+    largest = {name: largest_of([value]) for name, value in analytic.values.items()}
+    hides = any(bounds[name].max(initial=0.0) > _MAY_HIDE * size > 0 for name, size in largest.items())
+    if dtype != np.float64 or not hides or objective.widest is None:
+        return None
+    return objective.widest.x.dtype
 
 
 def _loss_name(spec: Spec) -> str:

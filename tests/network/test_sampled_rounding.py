@@ -6,9 +6,12 @@ import math
 
 import numpy as np
 import pytest
-from build import problem_of, spec_of
+from build import problem_of, right_gradients, spec_of
+from judged import Judge
 
 from gradcheck_cli import Verdict, check
+from gradcheck_cli.network.sampled_rounding import _Seen
+from gradcheck_cli.problem.problem import build_problem
 
 BLOCK = [
     {"residual": ["layer_norm", {"attention": 2}]},
@@ -74,3 +77,38 @@ def test_common_formulas_that_lose_digits_are_not_wrong(activation, scale, tmp_p
         np.savez(tmp_path / "g.npz", **found)
         described = spec_of(*layers, **rest, gradients={"file": tmp_path / "g.npz"})
         assert check(described).verdict is Verdict.AGREES, seed
+
+
+WORDS = [{"embedding": 3, "embedding_dim": 4, "padding_idx": 0}, *BLOCK]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_kink_of_a_penalty_leaves_the_bounds_fine(seed):
+    """The padding token's entries are exactly 0, on the kink of |w|, and rounding moves none of them."""
+    rest = {"loss": "cross_entropy", "penalty": {"l1": 0.001}, "dtype": "float32", "seed": seed}
+    report = check(spec_of(*WORDS, inputs=3, **rest))
+    assert report.kinks
+    assert report.verdict is Verdict.AGREES
+    assert report.resolution.median < 0.01
+
+
+DEEP = [*(BLOCK[:2] * 3), {"mean": True, "dim": 0}, {"layer_norm": True}, {"units": 2}, {"layer_norm": True}]
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_a_small_mistake_below_many_norms_is_wrong_in_float64(seed):
+    """The worst case of all roundings together would excuse it, but observed rounding does not."""
+    spec = spec_of(*DEEP, inputs=[3, 4], loss="mse", seed=seed)
+    problem = build_problem(spec)
+    judge, right = Judge(spec, problem), right_gradients(problem)
+    name = "layer_norm1.weight"
+    assert judge.report(right).verdict is Verdict.AGREES
+    assert judge.report({**right, name: 1.001 * right[name]}).verdict is Verdict.WRONG
+
+
+def test_observed_rounding_says_nothing_where_the_gradient_jumps():
+    """Rounding at points nearby is far smaller than at a point where the gradient is far larger."""
+    wide = np.array([[1.0], [1.0], [1e6]])
+    narrow = wide + np.array([[1e-6], [1e-6], [1e3]])
+    assert np.isinf(_Seen(narrow, wide).cap).all()
+    assert _Seen(narrow[:2], wide[:2]).cap == pytest.approx(1e-5)

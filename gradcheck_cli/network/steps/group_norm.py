@@ -51,6 +51,10 @@ class GroupNormalise(Normalise):
         means = array.reshape(*array.shape[:first], self.groups, -1).mean(axis=-1)
         return np.repeat(means, channels // self.groups, axis=-1).reshape(*array.shape[: first + 1], *ones)
 
+    def in_rows(self, array: Array) -> Array:
+        first = array.ndim - 1 - self.positions
+        return array.reshape(*array.shape[:first], self.groups, -1)
+
     def part(self, p: Arrays, inputs: Sequence[Input], output: Resting) -> Part | None:
         return Step.part(self, p, inputs, output)
 

@@ -27,6 +27,7 @@ from gradcheck_cli.network.formulas import Argument, Formulas
 from gradcheck_cli.network.functions import row_sums
 from gradcheck_cli.network.part import Input, Part, Resting, Risen, Valued, only
 from gradcheck_cli.network.step import Arrays, Couples, Inputs, Known, Step, Upstream
+from gradcheck_cli.network.steps.norm_errors import carried, projected
 from gradcheck_cli.network.sums import sum_error
 from gradcheck_cli.types import Array, Shape
 
@@ -131,13 +132,33 @@ class Normalise(Step):
         self, p: Arrays, inputs: Inputs, output: Array, errors: Inputs, arithmetic: Arithmetic
     ) -> Array:
         (z,), (z_error,) = inputs, errors
-        deviation, size = self.deviation(z), np.abs(z)
-        off = (
-            z_error + self.mean_of(z_error) + arithmetic.eps * (size + 2.0 * self.mean_of(size))
-        )  # the error of z − mean z
-        z_hat = np.abs(output)
+        deviation, z_hat, off = self.deviation(z), np.abs(output), self._off(z, arithmetic)
         relative = self.of_variance(z_hat * off / deviation) + 4.0 * arithmetic.eps  # the deviation's error
-        return off / deviation + z_hat * relative
+        rows, divisor = self.in_rows, self._divisor(z.shape)
+        of_z = carried(rows(z_error), rows(output), rows(deviation), divisor, centred=True)
+        return self._from_rows(of_z, z.shape) + off / deviation + z_hat * relative
+
+    def _off(self, z: Array, arithmetic: Arithmetic) -> Array:
+        """Return a bound on the rounding error of z − mean z."""
+        size = np.abs(z)
+        off: Array = arithmetic.eps * (size + 2.0 * self.mean_of(size))
+        return off
+
+    def _divisor(self, shape: Shape) -> int:
+        """Return the number that the variance divides by, for an array of the given shape."""
+        return self.count(shape) - self.unbiased
+
+    def in_rows(self, array: Array) -> Array:
+        """Reshape an array so that its last axis has the entries of one mean, (…, m)."""
+        last = np.moveaxis(array, self.axes, range(-len(self.axes), 0))
+        return last.reshape(*last.shape[: -len(self.axes)], -1)
+
+    def _from_rows(self, rows: Array, shape: Shape) -> Array:
+        """Return the array of the given shape of which `in_rows` has made the rows."""
+        numbers = self.in_rows(np.arange(math.prod(shape)).reshape(shape))
+        array = np.empty(math.prod(shape))
+        array[numbers.ravel()] = rows.ravel()
+        return array.reshape(shape)
 
     def vjp_error(
         self, p: Arrays, known: Known, upstream: Upstream, arithmetic: Arithmetic
@@ -147,12 +168,15 @@ class Normalise(Step):
         many, of_variance = max(1.0, self.count(g.shape) / 16.0), self.of_variance
         size, z_size = np.abs(g), np.abs(z_hat)
         along = of_variance(size * z_size)
-        along_error = of_variance(g_error * z_size + (size + g_error) * z_hat_error) + eps * many * along
-        error = g_error + mean(g_error) + z_hat_error * (along + along_error) + z_size * along_error
+        along_error = of_variance((size + g_error) * z_hat_error) + eps * many * along
+        of_g = projected(self.in_rows(g_error), self.in_rows(z_hat), self._divisor(g.shape), centred=True)
+        error = self._from_rows(of_g, g.shape) + z_size * along_error
+        error += z_hat_error * (np.abs(of_variance(g * z_hat)) + of_variance(g_error * z_size) + along_error)
         error = error + eps * (size + many * mean(size) + 2.0 * z_size * along)
-        of_deviation = of_variance(z_size * z_hat_error) + 4.0 * eps
+        off = known.input_errors[0] + mean(known.input_errors[0]) + self._off(known.inputs[0], arithmetic)
+        of_deviation = of_variance(z_size * off / deviation) + 4.0 * eps
         handed = self.handed(g, z_hat, deviation)
-        error = (error + np.abs(handed) * deviation * of_deviation) / deviation
+        error = (error + (error + np.abs(handed) * deviation) * of_deviation) / deviation
         hidden = (upstream.hidden + mean(upstream.hidden)) / deviation
         return (Upstream(handed, error + arithmetic.tiny, hidden),), {}
 

@@ -19,6 +19,7 @@ from gradcheck_cli.network.arithmetic import Arithmetic
 from gradcheck_cli.network.factors import Channels, Factors, Ones, Own
 from gradcheck_cli.network.formulas import Argument, Formulas
 from gradcheck_cli.network.step import Arrays, Inputs, Known, Step, Upstream
+from gradcheck_cli.network.steps.norm_errors import carried, projected
 from gradcheck_cli.network.sums import sum_error
 from gradcheck_cli.types import Array, Shape
 
@@ -75,10 +76,16 @@ class RootMeanSquare(Step):
         self, p: Arrays, inputs: Inputs, output: Array, errors: Inputs, arithmetic: Arithmetic
     ) -> Array:
         (x,), (x_error,) = inputs, errors
-        root = self._root(x)
-        relative = self._of_root(x, x_error, root, arithmetic.eps) + arithmetic.eps
-        bound: Array = x_error / root + np.abs(output) * relative + arithmetic.tiny
+        root, eps = self._root(x), arithmetic.eps
+        own = self._of_root(x, np.zeros_like(x_error), root, eps) + eps
+        rows, m = self._in_rows, math.prod(x.shape[-self.axes :])
+        of_x = carried(rows(x_error), rows(output), rows(root), m, centred=False).reshape(x.shape)
+        bound: Array = of_x + np.abs(output) * own + arithmetic.tiny
         return bound
+
+    def _in_rows(self, array: Array) -> Array:
+        """Reshape an array so that its last axis has the entries of one mean, (…, m)."""
+        return array.reshape(*array.shape[: -self.axes], -1)
 
     def vjp_error(
         self, p: Arrays, known: Known, upstream: Upstream, arithmetic: Arithmetic
@@ -87,12 +94,16 @@ class RootMeanSquare(Step):
         hidden, x_hat, root = np.maximum(upstream.hidden, 0.0), np.abs(known.output), self._root(x)
         size, many = np.abs(upstream.value) + hidden, 2.0 + math.prod(x.shape[-self.axes :]) / 16.0
         along = mean(size * x_hat)
-        along_error = mean(upstream.error * x_hat + (size + upstream.error) * known.output_error)
-        along_error = along_error + eps * many * along
-        error = upstream.error + known.output_error * (along + along_error) + x_hat * along_error
+        along_error = mean((size + upstream.error) * known.output_error) + eps * many * along
+        m = math.prod(x.shape[-self.axes :])
+        of_g = projected(self._in_rows(upstream.error), self._in_rows(known.output), m, centred=False)
+        error = of_g.reshape(x.shape) + x_hat * along_error
+        signed = np.abs(mean(upstream.value * known.output)) + mean(hidden * x_hat)
+        error = error + known.output_error * (signed + mean(upstream.error * x_hat) + along_error)
         error = error + eps * (size + 2.0 * x_hat * along)
         (handed,), _ = self.vjp(p, known.inputs, known.output, upstream.value)
-        error = error / root + np.abs(handed) * self._of_root(x, x_error, root, eps) + arithmetic.tiny
+        of_root = self._of_root(x, x_error, root, eps)
+        error = error / root * (1.0 + of_root) + np.abs(handed) * of_root + arithmetic.tiny
         return (Upstream(handed, error, (hidden + x_hat * mean(hidden * x_hat)) / root),), {}
 
     def heard(self, p: Arrays, features: tuple[Shape, ...], above: Array) -> tuple[Array, ...]:
