@@ -28,7 +28,7 @@ BY_FAR = 10.0
 MEANINGFUL = 10.0
 """Agreement within rounding counts only for values larger than their rounding bound by this factor."""
 
-PLAUSIBLE = 1e-4
+PLAUSIBLE = 1e-5
 """Rounding cannot excuse an entry whose two values differ by more than this share of their size."""
 
 PLAUSIBLE_EPS = 1000.0
@@ -71,7 +71,10 @@ EXCUSABLE = 1e-5
 """A tensor is unresolved if an undecided entry's error may exceed this share of the largest entry."""
 
 EXCUSED_BY_ROUNDING = 1e-4
-"""Rounding can excuse an undecided entry's error up to this share of the tensor's largest entry."""
+"""In types narrower than float64, rounding can excuse an undecided entry's error up to this share.
+
+It is a share of the tensor's largest entry. In float64, rounding excuses no more than `EXCUSABLE`.
+"""
 
 EXCUSED_EPS = 2.0
 """The same share in units of ε, for types so narrow that this is more."""
@@ -388,7 +391,7 @@ class Judged:
     def _excused(self) -> Array:
         """The largest error that an undecided entry may have without making the tensor unresolved."""
         largest = np.nanmax(self.scale, initial=0.0)
-        share = max(EXCUSED_BY_ROUNDING, EXCUSED_EPS * self.eps)
+        share = EXCUSABLE if self.eps <= EPS else max(EXCUSED_BY_ROUNDING, EXCUSED_EPS * self.eps)
         by_rounding = np.minimum(self._excusing, share * largest)
         by_rounding = np.where(np.isfinite(self.rounding), by_rounding, 0.0)  # an overflow excuses nothing
         return np.maximum(EXCUSABLE * largest, by_rounding)

@@ -81,9 +81,15 @@ def test_a_zero_that_may_be_more_gets_wider_arithmetic(numerical, error, roundin
     ("share", "verdict"), [(0.0, "agrees"), (0.3, "agrees"), (0.9, "unresolved"), (1.1, "wrong")]
 )
 def test_a_right_gradient_in_a_narrow_type_rarely_needs_the_whole_rounding_bound(share, verdict):
-    given, numerical = 1.0, 1.0 + 1e-6 + share * 2e-5
-    assert one(given, numerical, 0.0, 2e-5, eps=2.0**-23).verdict == verdict
-    assert one(given, numerical, 0.0, 2e-5).verdict == ("wrong" if share > 1 else "agrees")
+    given, numerical = 1.0, 1.0 + 1e-6 + share * 1e-5
+    assert one(given, numerical, 0.0, 1e-5, eps=2.0**-23).verdict == verdict
+    assert one(given, numerical, 0.0, 1e-5).verdict == ("wrong" if share > 1 else "agrees")
+
+
+@pytest.mark.parametrize(("off", "verdict"), [(8e-6, "agrees"), (5e-5, "unresolved")])
+def test_no_bound_excuses_more_than_a_small_share_of_a_gradient_in_float64(off, verdict):
+    """A mistake of this size in a gradient that is ill-conditioned would pass otherwise."""
+    assert one(1.0, 1.0 + off, 0.0, 2e-3).verdict == verdict
 
 
 class Judged:
