@@ -89,6 +89,8 @@ def _jumps_along(objective: ForeignObjective, name: str) -> bool:
 def _at_entries(objective: ForeignObjective, comparison: Comparison) -> list[str]:
     """Return the undecided entries at whose value the loss jumps, such as ``w[0, 1]``."""
     which = np.flatnonzero(comparison.unresolved)[:_MOST]
+    if not which.size:  # a tensor of zeros, which tests nothing
+        return []
     movable = objective.entries(comparison.name)
     jumps = _jumps(movable, which, 1.0) | _jumps(movable, which, -1.0)
     index = [np.unravel_index(k, comparison.shape) for k in which[jumps]]

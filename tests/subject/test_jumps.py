@@ -64,6 +64,11 @@ def test_many_kinks_near_the_parameters_are_not_called_jumps():
     assert not any("the loss jumps" in note for note in report.unusual)
 
 
+def test_a_gradient_of_0_that_tests_nothing_gets_no_note_on_jumps():
+    report = notes_of_undecided(lambda w: (0.0 * w.sum(), np.zeros(3)), np.array([0.3, 1.2, -0.7]))
+    assert report.unusual == ()
+
+
 def cached():
     kept = {}
     return lambda w: (kept.setdefault(w.shape, (w**2).sum()), 2 * w)
