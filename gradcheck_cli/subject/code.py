@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gradcheck_cli.code.drifting import refuse_drifting
 from gradcheck_cli.code.failures import RefusedError, may_fail
 from gradcheck_cli.code.findings import Finding
 from gradcheck_cli.code.given_inputs import read_inputs
@@ -116,7 +117,12 @@ class CodeSubject:
         return self._explained(report_of(self, joined(claim.names, through, rest), how.strict))
 
     def _explained(self, report: Report) -> Report:
-        """Return the report with reasons why entries could not be decided."""
+        """Return the report with reasons why entries could not be decided.
+
+        Raises `InputError` if the code keeps state between calls, so that the differences mean nothing.
+        """
+        if report.verdict is not Verdict.AGREES:
+            refuse_drifting(self.objective)
         unknown = [c for c in report.comparisons if has_no_estimate(c)]
         if unknown:
             from gradcheck_cli.subject.not_estimated import UNSETTLED, why_not_estimated  # few need it

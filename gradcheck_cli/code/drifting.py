@@ -1,0 +1,35 @@
+"""Detect code whose loss at the same parameters changes in the course of a check."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from gradcheck_cli.code.objective import ForeignObjective
+from gradcheck_cli.code.refusals import is_refusal
+from gradcheck_cli.errors import bad_input
+
+_BEYOND_NOISE = 32.0
+"""The loss has changed if it differs by more than this multiple of the noise in the losses."""
+
+_HELP = "let the results depend on the arguments alone, and keep no state between calls"
+
+
+def refuse_drifting(objective: ForeignObjective) -> None:
+    """Raise `InputError` if the loss at the unperturbed parameters is no longer what it was at first.
+
+    Nothing is raised if the code refuses the call, since the report then says so.
+    """
+    function, first = objective.function, objective.losses
+    try:
+        again = function.losses({name: array.copy() for name, array in function.parameters.items()})
+    except Exception as error:
+        if not is_refusal(error):
+            raise
+        return
+    noise = max((float(np.linalg.norm(level)) for level in objective.noise.values()), default=0.0)
+    if abs(float((again - first).sum())) > _BEYOND_NOISE * noise:
+        message = (
+            f"{function.origin} returned the loss {first.sum():.9g} at first, and {again.sum():.9g} for the "
+            "same arguments after more calls: it keeps state between calls"
+        )
+        raise bad_input(message, "gradients", help=_HELP)
