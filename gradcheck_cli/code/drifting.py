@@ -7,6 +7,7 @@ import numpy as np
 from gradcheck_cli.code.objective import ForeignObjective
 from gradcheck_cli.code.refusals import is_refusal
 from gradcheck_cli.errors import bad_input
+from gradcheck_cli.types import EPS
 
 _BEYOND_NOISE = 32.0
 """The loss has changed if it differs by more than this multiple of the noise in the losses."""
@@ -26,8 +27,9 @@ def refuse_drifting(objective: ForeignObjective) -> None:
         if not is_refusal(error):
             raise
         return
+    rounding = EPS * float(np.abs(first).sum())
     noise = max((float(np.linalg.norm(level)) for level in objective.noise.values()), default=0.0)
-    if abs(float((again - first).sum())) > _BEYOND_NOISE * noise:
+    if abs(float((again - first).sum())) > _BEYOND_NOISE * max(noise, rounding):
         message = (
             f"{function.origin} returned the loss {first.sum():.9g} at first, and {again.sum():.9g} for the "
             "same arguments after more calls: it keeps state between calls"
