@@ -71,10 +71,7 @@ EXCUSABLE = 1e-5
 """A tensor is unresolved if an undecided entry's error may exceed this share of the largest entry."""
 
 EXCUSED_BY_ROUNDING = 1e-4
-"""In types narrower than float64, rounding can excuse an undecided entry's error up to this share.
-
-It is a share of the tensor's largest entry. In float64, rounding excuses no more than `EXCUSABLE`.
-"""
+"""Rounding in a type narrower than float64 can excuse an error up to this share of the largest entry."""
 
 EXCUSED_EPS = 2.0
 """The same share in units of ε, for types so narrow that this is more."""
