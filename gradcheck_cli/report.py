@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -271,6 +271,13 @@ def resolution_of(comparisons: Sequence[Comparison]) -> Resolution | None:
 
 def _sortable(relative_error: float) -> float:
     return -1.0 if np.isnan(relative_error) else relative_error
+
+
+class Timed(NamedTuple):
+    """A report, and the seconds that the check took."""
+
+    report: Report
+    seconds: float
 
 
 @dataclass(frozen=True)

@@ -16,10 +16,10 @@ from gradcheck_cli.cli.terminal import DEFECT, print_traceback
 from gradcheck_cli.errors import Complaint, ExitCode, InputError, UntrustedReferenceError, is_interruption
 
 if TYPE_CHECKING:
-    from gradcheck_cli.report import Outcome, Report
+    from gradcheck_cli.report import Outcome, Report, Timed
     from gradcheck_cli.spec.file import SpecFile
     from gradcheck_cli.spec.spec import Spec
-    from gradcheck_cli.subject.several import Answer, Answers, Timed
+    from gradcheck_cli.subject.several import Answer, Answers
 
 T = TypeVar("T")
 
@@ -124,7 +124,7 @@ def _outcome(asked: Asked, report: Callable[[], Timed]) -> Outcome:
 
 
 def _alone(asked: Asked, color: bool) -> Timed:
-    from gradcheck_cli.subject.several import Timed
+    from gradcheck_cli.report import Timed
 
     start, spec = perf_counter(), asked.spec
     bar = (Activity if spec.names_code else Progress)(named(asked.read.path), color)

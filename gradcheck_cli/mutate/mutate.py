@@ -24,7 +24,7 @@ from gradcheck_cli.network.shifted import INPUTS
 from gradcheck_cli.numerical.estimate import Estimate, Progress
 from gradcheck_cli.numerical.looks import Looks, Remembered
 from gradcheck_cli.parallel.executors import engine_of
-from gradcheck_cli.parallel.forked import each_in_processes
+from gradcheck_cli.parallel.forked_pool import each_in_processes
 from gradcheck_cli.problem.problem import Problem, build_problem
 from gradcheck_cli.spec.check import CheckSpec
 from gradcheck_cli.spec.gradients import Backprop

@@ -13,28 +13,20 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any
 
 import numpy as np
 
-from gradcheck_cli.errors import bad_input
 from gradcheck_cli.moving.objective import NetworkObjective
 from gradcheck_cli.numerical.objective import ALONE, Movable, Move, Points, together_if_few
 from gradcheck_cli.parallel.clock import Clock, cores
-from gradcheck_cli.parallel.executors import PLACE, ended, settle
 from gradcheck_cli.parallel.interruptions import no_interruption
 from gradcheck_cli.spec.check import Jobs
 from gradcheck_cli.types import Array
 
-if TYPE_CHECKING:
-    from concurrent.futures import Future
-
-_Item = TypeVar("_Item")
-_Done = TypeVar("_Done")
-
-_FORKING = ("linux", "freebsd")
+FORKING = ("linux", "freebsd")
 """The systems on which libraries survive a fork. Some libraries on macOS do not."""
 
 _SMALL = 0.15
@@ -49,7 +41,7 @@ def shared_work(objective: NetworkObjective, jobs: Jobs, clock: Clock) -> Iterat
     system does not support forking, or if the clock shows that the work is small.
     """
     count = cores() if jobs == "auto" else jobs
-    if count == 1 or sys.platform not in _FORKING:
+    if count == 1 or sys.platform not in FORKING:
         yield
         return
     objective.spread = Forked(count, clock)
@@ -57,56 +49,6 @@ def shared_work(objective: NetworkObjective, jobs: Jobs, clock: Clock) -> Iterat
         yield
     finally:
         objective.spread = ALONE
-
-
-def each_in_processes(
-    work: Callable[[_Item], _Done], items: Sequence[_Item], jobs: Jobs
-) -> Generator[tuple[int, _Done], None, None]:
-    """Apply `work` to each item in forked processes. Yield each item's index and result once it is done.
-
-    The forked processes see all data as they are at the time of the fork. If the system does not support
-    forking, this process does all the work.
-    """
-    count = min(cores() if jobs == "auto" else jobs, len(items))
-    if count <= 1 or sys.platform not in _FORKING:
-        yield from enumerate(map(work, items))
-        return
-    from concurrent.futures import ProcessPoolExecutor, as_completed
-    from multiprocessing import get_context
-
-    pool = ProcessPoolExecutor(count, get_context("fork"), _share, (work, items))
-    with ended(pool):
-        with no_interruption(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # warnings about threads, as in `_fork`
-            numbers = [pool.submit(_one_of_shared, i) for i in range(len(items))]
-        for done in as_completed(numbers):
-            yield _result_of(done)
-
-
-def _result_of(done: Future[_Done]) -> _Done:
-    """Return the result of work that is done. Raises `InputError` if its process died."""
-    from concurrent.futures import BrokenExecutor
-
-    try:
-        return done.result()
-    except BrokenExecutor as error:
-        help = "this can happen if the system runs out of memory; use fewer processes"
-        raise bad_input("a process that shared the work died", *PLACE, help=help) from error
-
-
-_shared: tuple[Callable[[Any], Any], Sequence[Any]]
-"""The work and the items. Forked processes inherit them, since they are too large to send."""
-
-
-def _share(work: Callable[[Any], Any], items: Sequence[Any]) -> None:
-    global _shared
-    _shared = work, items
-    settle()
-
-
-def _one_of_shared(number: int) -> tuple[int, Any]:
-    work, items = _shared
-    return number, work(items[number])
 
 
 class Forked:

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from time import perf_counter
-from typing import NamedTuple
 
 import numpy as np
 
@@ -18,20 +17,12 @@ from gradcheck_cli.errors import InputError
 from gradcheck_cli.parallel.clock import cores
 from gradcheck_cli.parallel.elsewhere import Raised, Returned, answer_of, raised
 from gradcheck_cli.parallel.executors import Engine
-from gradcheck_cli.parallel.forked import each_in_processes
+from gradcheck_cli.parallel.forked_pool import each_in_processes
 from gradcheck_cli.parallel.same_files import hashes_of, refuse_other_files
 from gradcheck_cli.problem.named_files import files_of
-from gradcheck_cli.report import Report
+from gradcheck_cli.report import Timed
 from gradcheck_cli.spec.spec import Spec
 from gradcheck_cli.subject.load import subject_of
-
-
-class Timed(NamedTuple):
-    """The report on a spec, and the seconds that the check took."""
-
-    report: Report
-    seconds: float
-
 
 Answer = Returned | Raised
 """A `Timed` report, or what the check raised."""

@@ -100,7 +100,7 @@ def test_float32_stays_within_the_rounding_bounds(drawn):
     values = run(graph, p, x)
     errors = forward_errors(graph, p, values, FLOAT32)
     zeros = np.zeros(upstream.shape)
-    bounds = backward_errors(graph, p, values, errors, Upstream(upstream, zeros, zeros), FLOAT32)
+    bounds = backward_errors(graph, p, values, errors, Upstream(upstream, zeros, zeros), FLOAT32, True)
     out, _, gradients = ours(graph, p, x, upstream)
     narrow, _, narrow_gradients = ours(graph, narrow_p, narrow_x, narrow_upstream)
     assert narrow.dtype == np.float32
