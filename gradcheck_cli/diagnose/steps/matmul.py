@@ -179,9 +179,9 @@ MATMUL: tuple[Variant, ...] = (
             (0, "a product's first factor", "∂L/∂a = c g b", ""),
             (
                 1,
-                "a product's second factor, such as the values,",
+                "a product's second factor, such as the values",
                 "∂L/∂b = c a g",
-                "dL_dv = p @ dL_dmixed",
+                "dL_dp, dL_dv = dL_dmixed @ turned(v), p @ dL_dmixed",
             ),
         )
     ),
