@@ -27,7 +27,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from gradcheck_cli.numerical.corners import Corners, unbounded
-from gradcheck_cli.numerical.estimate import Estimate, Progress, certify, differentiate
+from gradcheck_cli.numerical.estimate import ERROR_BARS, Estimate, Progress, certify, differentiate
 from gradcheck_cli.numerical.looks import Look, Looks, Wanted, taken
 from gradcheck_cli.numerical.mixtures import Mixtures
 from gradcheck_cli.numerical.objective import Factors, Objective, Site, UnitObjective, is_inexact
@@ -227,17 +227,25 @@ class UnitDifferences:
     def _slopes_of_pairs(self, site: Site, fed: Array, objective: UnitObjective) -> Array:
         """Return the slopes of the marked pairs of a site, and 0 for all other pairs, (F, N).
 
-        F is the number of features, and N the number of samples.
+        F is the number of features, and N the number of samples. A slope is NaN if its error bar hides it.
         """
         slopes, which = np.zeros(fed.shape), np.flatnonzero(fed)
         scheme, step = escalated(self.scheme), self._finer_step
-        slopes.flat[which] = self._look(differentiate, objective, site, scheme, step, which).value
+        found = self._look(differentiate, objective, site, scheme, step, which)
+        size, usual = np.abs(found.value), np.abs(self._pairs.get(site, found).value)
+        largest = max(np.fmax.reduce(each, axis=None, initial=0.0) for each in (size, usual))
+        hidden = ERROR_BARS * found.error > np.fmax(size, _NEGLIGIBLE * largest)
+        slopes.flat[which] = np.where(hidden & (largest > 0.0), np.nan, found.value)
         return slopes
 
     def _assemble(self, name: str) -> Estimate:
         shares = [(factors, self._pairs[site]) for site, factors in self.objective.uses(name)]
         total = assembled(shares, self.scheme.extrapolate)
         return _with_penalty(total, self.objective, name, self.scheme, self.step)
+
+
+_NEGLIGIBLE = 1e-6
+"""An error bar below this share of the largest slope hides nothing, even if the slope is 0."""
 
 
 def assembled(shares: Sequence[tuple[Factors, Estimate]], independent: bool = True) -> Estimate:

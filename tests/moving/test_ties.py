@@ -13,6 +13,9 @@ from gradcheck_cli import Verdict
 from gradcheck_cli.gradients.analytic import Analytic
 from gradcheck_cli.network.arithmetic import Arithmetic
 from gradcheck_cli.network.rounding import gradient_rounding
+from gradcheck_cli.numerical.estimate import Estimate
+from gradcheck_cli.numerical.reference import UnitDifferences
+from gradcheck_cli.numerical.schemes import SCHEMES
 from gradcheck_cli.subject.network import network_subject
 
 
@@ -156,3 +159,17 @@ def test_a_slope_that_is_too_steep_for_differences_is_not_called_wrong(slope):
     assert np.abs(on).max() > 1e10
     bias = (1.0 - slope) * right["hidden1.bias"] + slope * on
     assert verdict(of, spec, problem, **{"hidden1.bias": bias}) is not Verdict.WRONG
+
+
+def test_a_slope_that_its_error_bar_hides_is_unknown_at_a_kink(monkeypatch):
+    """An estimate of 500 ± 1,000 excludes no gradient, however precise it looks without its error."""
+    of, *_ = three_pieces()
+    (use,) = of.objective.uses("output.weight")
+    fed = np.ones(of.objective.site_shape(use.site), dtype=bool)
+    for value, error, known in [(2.0, 1e-3, True), (500.0, 1e3, False), (0.0, 1e-7, True), (0.0, 1e3, False)]:
+        found = Estimate(np.array([1.0, value]), np.array([1e-9, error]))
+        monkeypatch.setattr(UnitDifferences, "_look", lambda *_, found=found: found)
+        slopes = UnitDifferences(of.objective, SCHEMES["adaptive"])._slopes_of_pairs(
+            use.site, fed, of.objective
+        )
+        assert slopes.ravel().tolist() == [1.0, value] if known else np.isnan(slopes.ravel()[1])
