@@ -43,8 +43,7 @@ def _column(
     function: Callable[[Array], Array], at: Array, rest: Array, k: int, unit: Array
 ) -> tuple[Array, Array]:
     """Return the derivatives with respect to column k of p, (U, M), and their errors."""
-    noise = _ROUNDINGS * EPS * np.abs(rest).max(axis=1, initial=0.0)[:, None]
-    slopes, noises, bends = [], [], []
+    slopes, runs, bends = [], [], []
     for step in _STEPS:
         above, below = at.copy(), at.copy()
         above[:, k] += step * unit
@@ -53,13 +52,22 @@ def _column(
         up, down = function(above), function(below)
         slopes.append((up - down) / run)
         bends.append((up + down - 2.0 * rest) / run)
-        noises.append(2.0 * noise / run)
+        runs.append(run)
+    noise = _noise(rest, at, slopes[-1])
+    noises = [2.0 * noise / run for run in runs]
     value, error = np.full(rest.shape, np.nan), np.full(rest.shape, np.inf)
     for candidate, its_error in _extrapolated(slopes, noises):
         better = its_error < error
         np.copyto(value, candidate, where=better)
         np.copyto(error, its_error, where=better)
+    error = np.fmax(error, np.abs(value - candidate))  # neighbours may agree by accident; the last uses all
     return value, error + _kink(bends, slopes[-1])
+
+
+def _noise(rest: Array, at: Array, slope: Array) -> Array:
+    """Return the noise in each row of the array, (U, 1), which comes from its own entries and from p."""
+    largest, steepest, furthest = (np.abs(each).max(axis=1, initial=0.0) for each in (rest, slope, at))
+    return (_ROUNDINGS * EPS * (largest + steepest * furthest))[:, None]
 
 
 def _kink(bends: Sequence[Array], slope: Array) -> Array:
