@@ -131,7 +131,7 @@ def test_the_job_for_github_is_one():
 
 def test_the_program_in_c_is_the_example():
     (commands,) = (block for block in blocks("text") if "cc -O2" in block)
-    assert "gradcheck dump configs/c_example/net.yaml" in commands  # tests/test_c_examples.py compiles and runs it
+    assert "gradcheck dump configs/c_example/net.yaml" in commands  # test_c_examples.py runs it
     assert "configs/c_example/backprop.c" in commands
 
 

@@ -33,28 +33,6 @@ _FLOOR = 3e-6
 """No bound is reduced below this share of a tensor's largest entry, since bounds this small do no harm."""
 
 
-def capped(
-    bounds: Arrays,
-    network: Network,
-    parameters: Arrays,
-    x: Array,
-    target: Array,
-    dtype: np.dtype[Any],
-    wider: np.dtype[Any],
-) -> dict[str, Array]:
-    """Return the bounds of the first-order analysis, limited to what observed rounding errors make plausible.
-
-    The analysis assumes the worst case of every rounding. Through a stack of normalisations or attention, its
-    bounds grow to the size of the gradients themselves and would excuse any mistake. If common formulas for
-    an activation lose digits that gradcheck's formula keeps, the rounding error of such a formula is added.
-
-    dtype: the type of the gradients.
-    wider: a type with far smaller rounding errors.
-    """
-    seen = _observed(network, parameters, x, target, dtype, wider)
-    return {name: np.fmin(bound, seen[name].cap) for name, bound in bounds.items()}
-
-
 @dataclass(frozen=True)
 class _Seen:
     """A gradient in a narrow type and in a wider one, at several points: (points, …).
@@ -78,15 +56,24 @@ class _Seen:
         return np.where((cap > 0) & steady, cap, np.inf).astype(np.float64)
 
 
-def _observed(
+def limits_of_rounding(
     network: Network,
     parameters: Arrays,
     x: Array,
     target: Array,
     dtype: np.dtype[Any],
     wider: np.dtype[Any],
-) -> dict[str, _Seen]:
-    """Return every gradient in both types, with formulas in the narrow type that lose digits."""
+) -> dict[str, Array]:
+    """Return a limit on the rounding error of each gradient that observed rounding errors make plausible.
+
+    The first-order analysis assumes the worst case of every rounding. Through a stack of normalisations or
+    attention, its bounds grow to the size of the gradients themselves and would excuse any mistake. If common
+    formulas for an activation lose digits that gradcheck's formula keeps, its rounding error is
+    added.
+
+    dtype: the type of the gradients.
+    wider: a type with far smaller rounding errors.
+    """
     rng = np.random.default_rng(0)
     rough, both = _with_common_formulas(network, rng), []
     for nudge in (*(_NUDGE,) * _SAMPLES, 0.0):
@@ -99,7 +86,9 @@ def _observed(
         wide = gradients(network, {n: value.astype(wider) for n, value in at.items()}, x_wide, target_wide)
         both.append((narrow, wide))
     return {
-        name: _Seen(*(np.stack([each[name].astype(wider) for each in of]) for of in zip(*both, strict=True)))
+        name: _Seen(
+            *(np.stack([each[name].astype(wider) for each in of]) for of in zip(*both, strict=True))
+        ).cap
         for name in both[0][0]
     }
 

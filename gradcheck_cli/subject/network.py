@@ -19,7 +19,7 @@ from gradcheck_cli.gradients.sources import read_gradients
 from gradcheck_cli.moving.objective import NetworkObjective
 from gradcheck_cli.network.arithmetic import Arithmetic
 from gradcheck_cli.network.rounding import gradient_rounding
-from gradcheck_cli.network.sampled_rounding import capped
+from gradcheck_cli.network.sampled_rounding import limits_of_rounding
 from gradcheck_cli.network.shifted import values_of
 from gradcheck_cli.network.step import Arrays
 from gradcheck_cli.numerical.estimate import Progress
@@ -157,7 +157,8 @@ def _bounds(problem: Problem, analytic: Analytic, objective: NetworkObjective) -
         bounds[dtype] = gradient_rounding(*at, arithmetic, objective.values)
         wider = _wider(dtype, bounds[dtype], analytic, objective) if on_a_side else None
         if wider is not None:
-            bounds[dtype] = capped(bounds[dtype], *at, dtype, wider)
+            limits = limits_of_rounding(*at, dtype, wider)
+            bounds[dtype] = {name: np.fmin(bound, limits[name]) for name, bound in bounds[dtype].items()}
     return {name: bounds[dtype][name] for name, dtype in analytic.dtypes.items()}
 
 
