@@ -23,7 +23,7 @@ _NUDGE = 2.0**-10
 The distance is large enough for the rounding errors at these points to be independent.
 """
 
-_UNLIKE = 10.0
+_UNLIKE = 5.0
 """Other authors' formulas may have rounding errors this many times as large as gradcheck's formulas."""
 
 _STEADY = 0.5
@@ -37,7 +37,7 @@ _FLOOR = 3e-6
 class _Seen:
     """A gradient in a narrow type and in a wider one, at several points: (points, …).
 
-    The last point is the parameters. The others are nearby, where rounding is observed.
+    The last point is the parameters. The others are nearby, or the parameters again.
     """
 
     narrow: Array
@@ -46,8 +46,8 @@ class _Seen:
     @property
     def cap(self) -> Array:
         """The largest rounding error to expect in each entry; infinite if the points do not tell."""
-        error = np.fmax.reduce(np.abs(self.narrow - self.wide)[:-1], axis=0)
-        size = float(np.abs(self.wide[:-1]).max())
+        error = np.fmax.reduce(np.abs(self.narrow - self.wide), axis=0)
+        size = float(np.abs(self.wide).max())
         whole = np.sqrt(np.mean(np.square(error)))
         cap = np.maximum(_UNLIKE * np.maximum(error, whole), _FLOOR * size)
         change = float(np.abs(self.wide - self.wide[-1]).max())
@@ -76,12 +76,12 @@ def limits_of_rounding(
     """
     rng = np.random.default_rng(0)
     rough, both = _with_common_formulas(network, rng), []
-    for nudge in (*(_NUDGE,) * _SAMPLES, 0.0):
+    for by, nudge in (*((rough, _NUDGE),) * _SAMPLES, (rough, 0.0), (network, 0.0)):
         at = {
             name: (value * (1.0 + nudge * rng.uniform(-1, 1, value.shape))).astype(dtype)
             for name, value in parameters.items()
         }
-        narrow = gradients(rough, at, x.astype(dtype), target.astype(dtype))
+        narrow = gradients(by, at, x.astype(dtype), target.astype(dtype))
         x_wide, target_wide = (array.astype(dtype).astype(wider) for array in (x, target))
         wide = gradients(network, {n: value.astype(wider) for n, value in at.items()}, x_wide, target_wide)
         both.append((narrow, wide))

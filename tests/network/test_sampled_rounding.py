@@ -111,4 +111,29 @@ def test_observed_rounding_says_nothing_where_the_gradient_jumps():
     wide = np.array([[1.0], [1.0], [1e6]])
     narrow = wide + np.array([[1e-6], [1e-6], [1e3]])
     assert np.isinf(_Seen(narrow, wide).cap).all()
-    assert _Seen(narrow[:2], wide[:2]).cap == pytest.approx(1e-5)
+    assert _Seen(narrow[:2], wide[:2]).cap == pytest.approx(5e-6)
+
+
+def test_a_bias_that_is_off_by_many_observed_roundings_is_undecided():
+    """The sum of all worst cases is four times as large, and would excuse it."""
+    layers = [{"conv_transpose2d": 1, "kernel": [1, 2], "stride": [2, 1], "activation": "gelu"}]
+    spec = spec_of(
+        *layers,
+        {"flatten": True},
+        {"units": 4},
+        inputs=[4, 3, 4],
+        loss="gaussian_nll",
+        dtype="float32",
+        seed=1,
+    )
+    problem = build_problem(spec)
+    judge, right, name = Judge(spec, problem), right_gradients(problem), "hidden1.bias"
+    assert judge.report(right).verdict is Verdict.AGREES
+    assert judge.report({**right, name: right[name] * (1.0 + 2.2e-5)}).verdict is Verdict.UNRESOLVED
+
+
+def test_rounding_at_the_parameters_counts_as_observed():
+    """It may be far larger than at the points nearby."""
+    wide = np.ones((4, 1))
+    narrow = wide + np.array([[1e-6], [1e-6], [1e-6], [1e-4]])
+    assert _Seen(narrow, wide).cap == pytest.approx(5e-4)
