@@ -7,8 +7,8 @@ from jsonschema import Draft7Validator
 from paths import ROOT
 from pydantic import ValidationError
 from ruamel.yaml import YAML
+from small_spec import DATA, NETWORK, changed
 from test_readme import blocks
-from test_spec import DATA, NETWORK, changed
 
 import gradcheck_cli
 from gradcheck_cli import Spec
