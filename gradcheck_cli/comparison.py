@@ -11,8 +11,9 @@ import numpy as np
 
 from gradcheck_cli.network.arithmetic import ROUNDING_SAFETY
 from gradcheck_cli.numerical.estimate import Estimate
+from gradcheck_cli.projected import Projected, Projection
 from gradcheck_cli.types import EPS, Array
-from gradcheck_cli.verdict import MEANINGFUL, Judged, Projected, Projection, Verdict
+from gradcheck_cli.verdict import MEANINGFUL, Judged, Verdict
 
 SHOWN = 1e-8
 """A numerical value that is displayed needs a closer look if its relative error is above this bound."""

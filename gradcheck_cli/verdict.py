@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from gradcheck_cli.numerical.estimate import ERROR_BARS
+from gradcheck_cli.projected import Projected
 from gradcheck_cli.types import EPS, Array, precision_of
 
 BY_FAR = 10.0
@@ -102,43 +103,6 @@ def default_rtol(dtype: np.dtype[Any]) -> float:
     """
     eps, of_float16 = precision_of(dtype).eps, 16 * float(np.finfo(np.float16).eps)
     return max(1e-6, min(16 * eps, max(2 * eps, of_float16)))
-
-
-@dataclass(frozen=True)
-class Projection:
-    """The projection Σ d g of a gradient g onto one random direction d, analytic and numerical.
-
-    error: the error of `numerical`.
-    """
-
-    analytic: float
-    numerical: float
-    error: float
-
-    @property
-    def relative_error(self) -> float:
-        scale = max(abs(self.analytic), abs(self.numerical))
-        return abs(self.analytic - self.numerical) / scale if scale else 0.0
-
-
-@dataclass(frozen=True)
-class Projected:
-    """The findings of random directions on the entries of one tensor that were not checked individually.
-
-    covered: a mask of the entries that agree as a group.
-    suspect: a mask of the unchecked entries in a row, column or tensor whose sampled entries are all wrong.
-    least: the smallest error that the directions would reveal if it were in a single covered entry.
-    directions: the last directions checked.
-    disagrees: whether the remaining entries still disagree along the last directions.
-    by_atol: whether the covered entries agree only because of the absolute tolerance.
-    """
-
-    covered: Array = field(repr=False)
-    suspect: Array = field(repr=False)
-    least: float
-    directions: tuple[Projection, ...] = ()
-    disagrees: bool = False
-    by_atol: bool = False
 
 
 @dataclass(frozen=True)
@@ -225,17 +189,21 @@ class Judged:
 
     @cached_property
     def agrees(self) -> Array:
-        """A mask of the entries that agree: their difference is within tolerance, which is evidence.
+        """A mask of the entries that agree: within tolerance, zero on both sides, or right as a group."""
+        return self._evident | self.zero | (self.covered & ~self.wrong)
+
+    @cached_property
+    def _evident(self) -> Array:
+        """A mask of the entries whose difference is within tolerance, which is evidence.
 
         If the rounding bound is a tenth of the value or more, agreement within rounding is no evidence: a
         wrong gradient may be as close to the numerical value as a correct one. A difference that only a large
-        rounding bound allows is no evidence, either. Two zeros agree if the numerical one is precise.
+        rounding bound allows is no evidence, either.
         """
         plausible = np.minimum(self._excusing, self._plausible * self.scale)
         within = ~(self.difference > self._own_tolerance + plausible) & np.isfinite(self.analytic)
         without_rounding = (self.difference <= self._own_tolerance) & (self.scale + self.atol > 0)
-        telling = without_rounding | (self.scale > MEANINGFUL * self.rounding)
-        return (within & self.known & telling) | self.zero | (self.covered & ~self.wrong)
+        return within & self.known & (without_rounding | (self.scale > MEANINGFUL * self.rounding))
 
     @property
     def _excusing(self) -> Array:
@@ -264,23 +232,33 @@ class Judged:
     def zero(self) -> Array:
         """A mask of the entries that are zero on both sides. They agree, but cannot show a mistake.
 
-        There are three cases, and in all of them the analytic value is 0 to within rounding. In the first
-        case, the numerical value is 0 to within its error, which must be negligible. An example is the bias
-        below a batch normalisation, whose gradient is a sum that cancels. In the second case, the numerical
-        value is far below anything that the arithmetic of the analytic value can distinguish from 0. An
-        example is φ' = 1 − tanh² far in its tail. In these two cases, the analytic value and its rounding
-        must be small next to the largest entry anywhere. In the third case, both values vanish next to it.
+        In two cases, the analytic value is 0 to within rounding. In the first case, the numerical value is 0
+        to within its error, which must be negligible. An example is the bias below a batch normalisation,
+        whose gradient is a sum that cancels. In the second case, the numerical value is far below anything
+        that the arithmetic of the analytic value can distinguish from 0. An example is φ' = 1 − tanh² far in
+        its tail. In these two cases, the analytic value and its rounding must be small next to the largest
+        entry anywhere. In the third case, both values vanish next to it, and there is no evidence.
         """
         within_rounding = np.abs(self.analytic) <= self.rounding
         if not within_rounding.any():
-            return within_rounding
+            return self.faint
         bar, size = self.bar, np.abs(self.numerical)
         both = (size <= bar) & (bar <= TRIFLE * np.minimum(self._compared_with, self.largest))
         nothing = size + bar <= FAR_BELOW * self.rounding
         limited = np.isfinite(self.rounding) & (self.rounding <= SAYS_NOTHING * self.largest)
         limited &= np.abs(self.analytic) <= PLAUSIBLE_EPS * self.eps * self.largest
-        vanish = (np.maximum(np.abs(self.analytic), size + bar) <= self._vanishing) & ~self.wrong
-        return within_rounding & (((both | nothing) & limited) | vanish | self.covered)
+        vanish = self._below(self._vanishing) & ~self.wrong
+        return self.faint | (within_rounding & (((both | nothing) & limited) | vanish | self.covered))
+
+    @cached_property
+    def faint(self) -> Array:
+        """A mask of the entries that are 0 only because they vanish. Wider arithmetic may show more."""
+        below = self._below(self._vanishing) & (np.abs(self.analytic) > self.rounding)
+        return below & ~(self._evident | self.wrong) if below.any() else below
+
+    def _below(self, size: float) -> Array:
+        """Return a mask of the entries whose two values are below a size, error bar included."""
+        return np.asarray(np.maximum(np.abs(self.analytic), np.abs(self.numerical) + self.bar) <= size)
 
     @property
     def _vanishing(self) -> float:
@@ -332,13 +310,10 @@ class Judged:
 
     @property
     def open(self) -> Array:
-        """A mask of the entries that a closer look may decide.
-
-        Such entries are the unresolved ones, and the zeros that are known only roughly.
-        """
+        """A mask of the entries that a closer look may decide: unresolved, or zero but known only roughly."""
         if not self.zero.any():
             return self.unresolved
-        return self.unresolved | (self.zero & (self.bar > self.rounding))
+        return self.unresolved | self.faint | (self.zero & (self.bar > self.rounding))
 
     @property
     def still_open(self) -> Array:
@@ -352,7 +327,7 @@ class Judged:
         is_rough = self.error > KNOWN_TO_BE_A_TRIFLE * TRIFLE * self._compared_with
         is_visible = np.minimum(self.bar, self._terms) > self._vanishing
         stands_out = is_visible & (np.abs(self.numerical) > STANDS_OUT * self.bar)
-        return self.unresolved | (self.zero & (is_rough | stands_out))
+        return self.unresolved | self.faint | (self.zero & (is_rough | stands_out))
 
     @property
     def doubtful(self) -> Array:
@@ -373,14 +348,17 @@ class Judged:
     def verdict(self) -> Verdict:
         """The tensor's verdict: wrong if any entry is, unresolved if too much is unknown, otherwise agrees.
 
-        Too much is unknown if more than half of the entries are unresolved, not counting entries that are
-        zero on both sides. Too much is also unknown if the error of a single unresolved entry may exceed a
-        small share of the tensor's largest entry. An example is an entry on a kink, whose error may be large.
+        Too much is unknown if more than half of the entries are unresolved. Entries that are zero on both
+        sides or a trifle next to the tensor's largest entry do not count. Too much is also unknown if the
+        error of a single unresolved entry may exceed a small share of the largest entry. An example is an
+        entry on a kink, whose error may be large.
         """
         if self.wrong.any():
             return Verdict.WRONG
         beyond_knowing = self.unresolved & ~(self.difference + self.bar <= self._excused)
-        if beyond_knowing.any() or 2 * np.count_nonzero(self.unresolved) > np.count_nonzero(~self.zero):
+        trifling = self.unresolved & self._below(TRIFLE * np.nanmax(self.scale, initial=0.0))
+        unknown = np.count_nonzero(self.unresolved & ~trifling)
+        if beyond_knowing.any() or 2 * unknown > np.count_nonzero(~(self.zero | trifling)):
             return Verdict.UNRESOLVED
         return Verdict.AGREES
 

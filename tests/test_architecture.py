@@ -75,8 +75,9 @@ MAY_IMPORT = {
         "problem",
         "spec",
     },
-    "verdict": {"numerical"},
-    "comparison": {"network.arithmetic", "numerical.estimate", "verdict"},
+    "projected": set(),
+    "verdict": {"numerical", "projected"},
+    "comparison": {"network.arithmetic", "numerical.estimate", "projected", "verdict"},
     "diagnose": {"comparison", "network", "problem"},
     "report": {"comparison", "diagnose.diagnosis", "errors", "verdict"},
     # Two ways to compare gradients with differences: every entry, or random directions.
@@ -86,6 +87,7 @@ MAY_IMPORT = {
         "gradients.analytic",
         "network.arithmetic",
         "numerical",
+        "projected",
         "report",
         "spec.check",
         "verdict",
@@ -96,9 +98,9 @@ MAY_IMPORT = {
         "network.arithmetic",
         "numerical",
         "parallel.clock",
+        "projected",
         "report",
         "spec.check",
-        "verdict",
     },
     # A layer given by its functions, recognised as one of ours.
     "known_layers": {"code.call", "comparison", "diagnose", "network", "problem"},
@@ -188,6 +190,7 @@ MAY_IMPORT = {
         "files",
         "mutate",
         "numerical.schemes",
+        "projected",
         "report",
         "sweep",
         "verdict",
@@ -244,6 +247,7 @@ THE_VERSION = {"cli", "cli.schema", "parallel.remote"}
 
 FRONT = {
     "checker",
+    "projected",
     "verdict",
     "comparison",
     "report",

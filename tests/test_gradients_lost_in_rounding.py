@@ -48,6 +48,25 @@ def test_an_entry_lost_in_rounding_is_0_only_if_it_vanishes_next_to_the_largest(
     assert one(0.0, size, 0.0, 10.0 * size, largest).verdict == verdict
 
 
+@pytest.mark.parametrize("largest", [1e-20, 1.0, 1e20])
+@pytest.mark.parametrize(("size", "verdict"), [(0.6, "agrees"), (1.1, "unresolved")])
+@pytest.mark.parametrize(("off", "error", "rounding"), [(0.01, 0.0, 0.1), (0.5, 0.2, 1e-9)])
+def test_an_entry_without_evidence_is_0_only_if_it_vanishes(largest, size, verdict, off, error, rounding):
+    """The analytic value is larger than its rounding bound, but that bound or the error bar is too large."""
+    size *= VANISHING * largest
+    found = one(size, size * (1.0 - off), size * error, size * rounding, largest)
+    assert found.verdict == verdict
+    assert found.open[0]
+    assert found.still_open[0]  # wider arithmetic may find evidence
+    assert one(size, -size, size * error, size * rounding, largest).verdict is Verdict.WRONG
+
+
+def test_an_entry_that_vanishes_is_no_zero_if_it_is_known():
+    size = 0.5 * VANISHING
+    assert one(size, size, 1e-9 * size, 1e-9 * size).agrees[0]
+    assert not one(size, size, 1e-9 * size, 1e-9 * size).zero[0]
+
+
 @pytest.mark.parametrize(
     ("size", "verdict"), [(1e-14, "agrees"), (1e-11, "unresolved"), (1e-5, "unresolved")]
 )

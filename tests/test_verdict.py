@@ -67,6 +67,15 @@ def test_a_tensor_is_unresolved_if_more_than_half_of_its_nonzero_entries_are(noi
     assert Comparison("w", analytic, numerical, error, np.zeros(6), 1e-6).verdict == verdict
 
 
+@pytest.mark.parametrize(("size", "verdict"), [(1e-10, "agrees"), (1e-8, "unresolved")])
+def test_undecided_entries_do_not_count_if_they_are_a_trifle_next_to_the_largest(size, verdict):
+    analytic, error = np.array([size, -size, size, 1.0]), np.array([size, size, size, 0.0]) / 9.0
+    numerical = analytic + error
+    assert Comparison("w", analytic, numerical, error, np.zeros(4), 1e-6).verdict == verdict
+    assert Comparison("w", analytic[:3], numerical[:3], error[:3], np.zeros(3), 1e-6).verdict == "unresolved"
+    assert Comparison("w", -analytic, numerical, error, np.zeros(4), 1e-6).verdict == "wrong"
+
+
 @pytest.mark.parametrize(("off", "verdict"), [(1e-6, "agrees"), (1e-4, "unresolved"), (1.0, "unresolved")])
 def test_undecided_entries_may_be_off_by_only_a_little_of_the_largest_entry(off, verdict):
     """Otherwise a zeroed unit could pass among many right ones."""

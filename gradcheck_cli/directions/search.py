@@ -23,8 +23,8 @@ from gradcheck_cli.directions.projections import DIRECTIONS, SMALLEST, Projector
 from gradcheck_cli.network.arithmetic import ROUNDING_SAFETY
 from gradcheck_cli.numerical.estimate import Estimate
 from gradcheck_cli.numerical.objective import Direction
+from gradcheck_cli.projected import Projected, Projection
 from gradcheck_cli.types import EPS, Array
-from gradcheck_cli.verdict import Projected, Projection
 
 Confirm = Callable[[Array], Comparison]
 """A function that judges the entries with given flat indices individually; all other entries stay unknown."""

@@ -12,8 +12,9 @@ from gradcheck_cli.entries.by_convention import by_convention
 from gradcheck_cli.gradients.analytic import Analytic
 from gradcheck_cli.numerical.estimate import Estimate
 from gradcheck_cli.numerical.kinks import Alternatives
+from gradcheck_cli.projected import Projected
 from gradcheck_cli.types import Array, precision_of
-from gradcheck_cli.verdict import Projected, default_rtol
+from gradcheck_cli.verdict import default_rtol
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,9 @@ from gradcheck_cli.formats.words.verdicts import (
     summary,
 )
 from gradcheck_cli.formats.words.why import Said, diagnosed
+from gradcheck_cli.projected import Projection
 from gradcheck_cli.report import Outcome, Report, Run
-from gradcheck_cli.verdict import Projection, Verdict
+from gradcheck_cli.verdict import Verdict
 
 WRITTEN = PLAIN
 

@@ -12,7 +12,7 @@ from gradcheck_cli.comparison import Comparison, compare
 from gradcheck_cli.diagnose import diagnose
 from gradcheck_cli.diagnose.diagnosis import Diagnosis
 from gradcheck_cli.numerical.estimate import Estimate
-from gradcheck_cli.verdict import Projected
+from gradcheck_cli.projected import Projected
 
 RNG = np.random.default_rng(1)
 RIGHT = {

@@ -10,8 +10,8 @@ from reports import report
 from text_tables import row_of, text_of
 
 from gradcheck_cli.comparison import Comparison
+from gradcheck_cli.projected import Projected, Projection
 from gradcheck_cli.report import Report
-from gradcheck_cli.verdict import Projected, Projection
 
 
 def along(analytic, covered, suspect=False, measured=(), disagrees=False) -> Comparison:

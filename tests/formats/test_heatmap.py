@@ -13,8 +13,8 @@ from rich.color import Color
 from gradcheck_cli.comparison import Comparison
 from gradcheck_cli.formats import View, render
 from gradcheck_cli.formats.heatmap import BRIGHT, COLORS, PAPER, SHADES, SMALLEST, TALLEST
+from gradcheck_cli.projected import Projected
 from gradcheck_cli.report import Outcome, Report, Run
-from gradcheck_cli.verdict import Projected
 
 SHOWN = "".join(shade for _, shade, _ in SHADES) + "?"
 SHOWN_IN_ASCII = "".join(ascii for _, _, ascii in SHADES) + "?"

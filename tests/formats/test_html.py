@@ -21,8 +21,8 @@ from gradcheck_cli.diagnose.diagnosis import Answer, Diagnosis
 from gradcheck_cli.errors import Complaint, ExitCode, Position
 from gradcheck_cli.formats import FORMATS, PACKAGES, View, refuse_missing, render
 from gradcheck_cli.formats.words import numbers, remarks, tensors, verdicts
+from gradcheck_cli.projected import Projected, Projection
 from gradcheck_cli.report import Outcome, Run, Witness
-from gradcheck_cli.verdict import Projected, Projection
 
 pytest.importorskip("jinja2")
 

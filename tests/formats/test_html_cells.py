@@ -15,7 +15,7 @@ from unhurried import unhurried
 
 from gradcheck_cli.formats.html import cells as module
 from gradcheck_cli.formats.html.cells import PAGE, STATES, cells_of, most_cells
-from gradcheck_cli.verdict import Projected
+from gradcheck_cli.projected import Projected
 
 
 def read(text: str, dtype: str) -> np.ndarray:

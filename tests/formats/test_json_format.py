@@ -12,8 +12,8 @@ from gradcheck_cli.comparison import Comparison
 from gradcheck_cli.errors import Complaint, ExitCode, Position
 from gradcheck_cli.explain.explain import explain
 from gradcheck_cli.formats import View, render
+from gradcheck_cli.projected import Projected, Projection
 from gradcheck_cli.report import Outcome, Report, Run
-from gradcheck_cli.verdict import Projected, Projection
 
 SPEC = spec_of((3, "tanh"), (2, "sigmoid"))
 

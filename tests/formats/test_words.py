@@ -16,7 +16,7 @@ from gradcheck_cli.formats.words.remarks import remarks
 from gradcheck_cli.formats.words.tensors import describe, headline
 from gradcheck_cli.formats.words.verdicts import sentence
 from gradcheck_cli.formats.words.why import Said, diagnosed
-from gradcheck_cli.verdict import Projected
+from gradcheck_cli.projected import Projected
 
 
 def test_words_need_no_terminal():
