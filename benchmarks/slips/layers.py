@@ -178,6 +178,27 @@ def attention_backward(dout, cache):
     return dq, dk, dv
 
 
+def self_attention_forward(x, wq, wk, wv, wo, heads):
+    """The tokens x are (batch, tokens, width); the attention is causal."""
+    n, t, d = x.shape
+    q, k, v = ((x @ w).reshape(n, t, heads, -1).transpose(0, 2, 1, 3) for w in (wq, wk, wv))
+    out, (_, _, _, weights) = attention_forward(q, k, v)
+    mixed = out.transpose(0, 2, 1, 3).reshape(n, t, d)
+    return mixed @ wo, (x, wq, wk, wv, wo, heads, q, k, v, weights, mixed)
+
+
+def self_attention_backward(dout, cache):
+    x, wq, wk, wv, wo, heads, q, k, v, weights, mixed = cache
+    n, t, d = x.shape
+    dwo = mixed.reshape(-1, d).T @ dout.reshape(-1, d)
+    dmixed = (dout @ wo.T).reshape(n, t, heads, -1).transpose(0, 2, 1, 3)
+    dq, dk, dv = attention_backward(dmixed, (q, k, v, weights))
+    dq, dk, dv = (each.transpose(0, 2, 1, 3).reshape(n, t, d) for each in (dq, dk, dv))
+    dx = dq @ wq.T + dk @ wk.T + dv @ wv.T
+    dwq, dwk, dwv = (x.reshape(-1, d).T @ each.reshape(-1, d) for each in (dq, dk, dv))
+    return dx, dwq, dwk, dwv, dwo
+
+
 def lstm_step_forward(x, prev_h, prev_c, wx, wh, b):
     i, f, o, g = np.split(x @ wx + prev_h @ wh + b, 4, axis=1)
     i, f, o, g = sigmoid(i), sigmoid(f), sigmoid(o), np.tanh(g)
@@ -237,6 +258,42 @@ def lstm_backward(dh, caches):
         dwh += prev_h.T @ da
         db += da.sum(axis=0)
     return dx, dprev_h, dwx, dwh, db
+
+
+def joint_lstm_forward(x, h0, w, b):
+    """One weight multiplies [x, h], and its columns are the gates i, f, o and g."""
+    h, c, caches, states = h0, np.zeros_like(h0), [], []
+    for t in range(x.shape[1]):
+        joined, prev_c = np.hstack([x[:, t], h]), c
+        i, f, o, g = np.split(joined @ w + b, 4, axis=1)
+        i, f, o, g = sigmoid(i), sigmoid(f), sigmoid(o), np.tanh(g)
+        c = f * prev_c + i * g
+        h = o * np.tanh(c)
+        caches.append((joined, prev_c, i, f, o, g, c))
+        states.append(h)
+    return np.stack(states, axis=1), (w, x, h0, caches)
+
+
+def joint_lstm_backward(dh, cache):
+    w, x, h0, caches = cache
+    d, steps = x.shape[2], x.shape[1]
+    dx, dw, db = np.zeros_like(x), np.zeros_like(w), np.zeros(w.shape[1])
+    dprev_h, dprev_c = np.zeros_like(h0), np.zeros_like(h0)
+    for s in reversed(range(steps)):
+        joined, prev_c, i, f, o, g, c = caches[s]
+        t = np.tanh(c)
+        dnext_h = dh[:, s] + dprev_h
+        dc = dprev_c + dnext_h * o * (1 - t**2)
+        da = np.hstack(
+            [dc * g * i * (1 - i), dc * prev_c * f * (1 - f), dnext_h * t * o * (1 - o), dc * i * (1 - g**2)]
+        )
+        djoined = da @ w.T
+        dx[:, s] = djoined[:, :d]
+        dprev_h = djoined[:, d:]
+        dprev_c = dc * f
+        dw += joined.T @ da
+        db += da.sum(axis=0)
+    return dx, dprev_h, dw, db
 
 
 def gru_step_forward(x, h, wx, wh, b):

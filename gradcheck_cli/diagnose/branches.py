@@ -13,8 +13,11 @@ from gradcheck_cli.network.graph import Graph, Node
 from gradcheck_cli.network.step import Step
 from gradcheck_cli.network.steps.add import Add
 from gradcheck_cli.network.steps.dense import Dense
+from gradcheck_cli.network.steps.rearrange import Concatenate
 
 _LOST = "∂L/∂a = Σ over all uses of a but one", "∂L/∂a = Σ over all uses of a"
+
+_TIME_LOST = "gradient not carried back"
 
 BRANCH_LOST = Wrong(
     "branch forgotten",
@@ -23,6 +26,7 @@ BRANCH_LOST = Wrong(
     *_LOST,
     "δ",
     code="dL_da_1 = y",
+    refined_by=frozenset({_TIME_LOST}),
 )
 SKIP_LOST = Wrong(
     "skip connection forgotten",
@@ -33,7 +37,7 @@ SKIP_LOST = Wrong(
     code="dL_da_1 = of_norm",
 )
 TIME_LOST = Wrong(
-    "gradient not carried back",
+    _TIME_LOST,
     BRANCHES,
     "in {where}, the gradient does not flow back through the product with the state hₜ₋₁",
     "∂L/∂hₜ₋₁ lacks ∂L/∂zₜ · ∂zₜ/∂hₜ₋₁",
@@ -42,7 +46,7 @@ TIME_LOST = Wrong(
     code="dL_dh = np.zeros((N, 3))",
 )
 STATE_LOST = Wrong(
-    TIME_LOST.kind,
+    _TIME_LOST,
     BRANCHES,
     "in {where}, no gradient flows from a time step to the preceding one: a step learns from its own output",
     "∂L/∂hₜ₋₁ = ∂L/∂outₜ₋₁",
@@ -85,7 +89,7 @@ def lost_variants(nodes: Sequence[Node]) -> Iterator[Variant]:
         yield Variant(SKIP_LOST if issubclass(kind, Add) else BRANCH_LOST, kind, _lost(slot, _branches))
     yield Variant(STATE_LOST, Step, _state_lost, everywhere=True)
     yield Variant(TIME_LOST, Dense, _lost(0, _multiplies_state))
-    yield Variant(TIME_LOST, Dense, _state_lost, everywhere=True)
+    yield from (Variant(TIME_LOST, kind, _state_lost, everywhere=True) for kind in (Dense, Concatenate))
 
 
 def _lost(slot: int, applies: Callable[[Visit, int], bool]) -> Backward:

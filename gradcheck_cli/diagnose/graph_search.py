@@ -13,7 +13,6 @@ from functools import cached_property
 
 import numpy as np
 
-from gradcheck_cli.diagnose.branches import lost_variants
 from gradcheck_cli.diagnose.consequences import Consequences
 from gradcheck_cli.diagnose.endings import Endings
 from gradcheck_cli.diagnose.fit import NOTHING, affine, projected, unlike
@@ -24,7 +23,7 @@ from gradcheck_cli.diagnose.rows import matrix
 from gradcheck_cli.diagnose.site import RIGHT, Part
 from gradcheck_cli.diagnose.sites import loss_site, result_of
 from gradcheck_cli.diagnose.state import State, number_of
-from gradcheck_cli.diagnose.steps import VARIANTS
+from gradcheck_cli.diagnose.steps import variants_of
 from gradcheck_cli.diagnose.swept import MadeAt, Swept, made_at
 from gradcheck_cli.diagnose.table import MISTAKES
 from gradcheck_cli.diagnose.target import Target
@@ -145,7 +144,7 @@ class GraphSearch:
 
     @cached_property
     def _variants(self) -> list[list[Variant]]:
-        table = self.at.once("variants", lambda: (*VARIANTS, *lost_variants(self._nodes)))
+        table = self.at.once("variants", lambda: variants_of(self.at))
         known = [variant for variant in table if variant.wrong.kind not in self.without]
         return [[v for v in known if isinstance(node.step, v.step)] for node in self._nodes]
 

@@ -1,7 +1,7 @@
 """The rounds of an unrolled loop over time, and the state that each round passes to the next.
 
 The nodes of a round follow each other in the graph. Some products use the same parameters in every round. A
-round begins with the first of these products.
+round begins with the first of these products, or with the nodes before it that compute the product's input.
 """
 
 from __future__ import annotations
@@ -30,7 +30,23 @@ def _loops(nodes: Sequence[Node]) -> Iterator[Sequence[int]]:
     for (layer, *_), uses in users.items():
         if len(uses) > 1 and uses[0] > ends.get(layer, -1):
             ends[layer] = uses[-1]
-            yield uses
+            before = _nodes_before(nodes, uses)
+            yield [i - before for i in uses]
+
+
+def _nodes_before(nodes: Sequence[Node], products: Sequence[int]) -> int:
+    """Return the number of nodes that compute the input of the product, just before it, in every round.
+
+    products: the index of the first product of each round.
+    """
+    count = 0
+    while products[0] > count:
+        before = [i - count - 1 for i in products]
+        alike = len({(type(nodes[i].step), nodes[i].layer, bool(nodes[i].names)) for i in before}) == 1
+        if not alike or nodes[before[0]].names or nodes[before[0]].layer != nodes[products[0]].layer:
+            break
+        count += 1
+    return count
 
 
 def _carried_in(nodes: Sequence[Node], begins: Sequence[int]) -> Iterator[Taken]:

@@ -17,7 +17,7 @@ from gradcheck_cli.types import Array
 def attention(call: Call) -> Iterator[Sketch]:
     """Yield softmax(q kᵀ · scale) v, with and without a causal mask, and with the scale 1/√d or 1."""
     for names in in_roles(call, 3):
-        given = {name: _batched(call.arrays[name]) for name in names}
+        given = {name: batched(call.arrays[name]) for name in names}
         if not _fit(*given.values()):
             continue
         q, k, _ = given.values()
@@ -27,7 +27,8 @@ def attention(call: Call) -> Iterator[Sketch]:
                 yield _sketch(told, given, Matmul(transposed=True, scale=scale), causal)
 
 
-def _batched(array: Array) -> Array:
+def batched(array: Array) -> Array:
+    """Return the array with a batch axis, which is added if it has none."""
     return array if array.ndim > 2 else array.reshape(1, *array.shape)
 
 

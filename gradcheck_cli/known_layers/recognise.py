@@ -19,6 +19,7 @@ from gradcheck_cli.known_layers.attention import attention
 from gradcheck_cli.known_layers.images import convolution, pooling
 from gradcheck_cli.known_layers.losses import loss
 from gradcheck_cli.known_layers.norms import normalisation
+from gradcheck_cli.known_layers.projected_attention import projected_attention
 from gradcheck_cli.known_layers.recurrent import recurrent
 from gradcheck_cli.known_layers.sketch import Form, Sketch
 from gradcheck_cli.known_layers.vectors import dense, dropout, elementwise, embedding, gated
@@ -38,6 +39,7 @@ GUESSES: tuple[Guess, ...] = (
     pooling,
     normalisation,
     attention,
+    projected_attention,
     recurrent,
     loss,
     dropout,
@@ -49,9 +51,6 @@ _OF_ARRAYS = frozenset({SWAPPED.kind, *(wrong.kind for wrong in TENSOR_MISTAKES)
 
 _MOST = 3
 """The largest number of layers that are examined if several compute the same outputs."""
-
-_MOST_ARRAYS = 7
-"""The largest number of arrays whose roles are guessed."""
 
 _RTOL = 1e-6
 """The tolerance of a numerical gradient, relative to the largest entry of the gradient of our layer."""
@@ -73,8 +72,6 @@ def diagnose_layer(calls: Sequence[Call], comparisons: Sequence[Comparison]) -> 
 
 def recognised(call: Call) -> Iterator[Sketch]:
     """Yield the known layers that compute the outputs of the call from the same arguments."""
-    if len(call.arrays) > _MOST_ARRAYS:
-        return
     for guess in GUESSES:
         with suppress(UnfitError):
             yield from (sketch for sketch in guess(call) if sketch.computes(call))
@@ -88,7 +85,7 @@ def _explained(sketch: Sketch, call: Call, comparisons: Sequence[Comparison]) ->
     right = gradients(problem.network, problem.parameters, problem.x, problem.target)
     if not all(_is_confirmed(c, right[c.name]) for c in comparisons):
         return
-    found = diagnose_graph(problem, right, comparisons, sketch.without | _OF_ARRAYS, most=1)
+    found = diagnose_graph(problem, right, comparisons, _OF_ARRAYS, most=1)
     if found.answers:
         known = f"forward computes the same as {sketch.told}."
         yield replace(found, basis="a layer", layers=(), observations=(known,))

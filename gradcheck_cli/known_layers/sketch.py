@@ -12,8 +12,10 @@ import numpy as np
 from gradcheck_cli.code.call import Call
 from gradcheck_cli.known_layers.ending import DOT, Ending
 from gradcheck_cli.network.builder import Builder
+from gradcheck_cli.network.composed.nodes import Nodes
 from gradcheck_cli.network.graph import Graph, run
 from gradcheck_cli.network.network import Network
+from gradcheck_cli.network.step import Step
 from gradcheck_cli.problem.problem import Problem
 from gradcheck_cli.types import Array, Shape
 
@@ -46,7 +48,6 @@ class Sketch:
     forms: the form of each of the user's arrays, by name.
     values: the index of each value of the graph that is one of the user's arrays, by name.
     ending: how the loss L = Σ c · out follows from the layer's output.
-    without: the kinds of mistakes whose words do not fit this layer.
     """
 
     told: str
@@ -55,7 +56,6 @@ class Sketch:
     forms: Mapping[str, Form]
     values: Mapping[str, int]
     ending: Ending = DOT
-    without: frozenset[str] = frozenset()
 
     @cached_property
     def graph(self) -> Graph:
@@ -91,6 +91,19 @@ class Sketch:
 def in_roles(call: Call, *counts: int) -> Iterator[tuple[str, ...]]:
     """Yield the names of the arrays in every order, if their number is one of `counts`."""
     return permutations(call.arrays) if len(call.arrays) in counts else iter(())
+
+
+def named(builder: Builder, of_user: Mapping[str, str]) -> Nodes:
+    """Return the interface through which a composed layer adds its nodes to a builder.
+
+    of_user: maps the layer's own name of each parameter to the name of the user's array.
+    """
+
+    def add(step: Step, *inputs: int, names: Mapping[str, str], symbol: str = "") -> int:
+        by_step = {own: of_user[name] for own, name in names.items()}
+        return builder.add(step, *inputs, names=by_step, symbol=symbol)
+
+    return Nodes(add)
 
 
 def begun(kind: str, features: Shape) -> Builder:

@@ -38,7 +38,7 @@ def drawn(build: Build, seed: int = 1) -> Problem:
 
     def adds(layer: str) -> Nodes:
         def add(step: Any, *inputs: int, names: Any, symbol: str = "") -> int:
-            nodes.append(Node(step, layer, inputs, names))
+            nodes.append(Node(step, layer, inputs, names, symbol=symbol))
             return len(nodes)
 
         return Nodes(add, f"{layer}.")

@@ -22,6 +22,11 @@ KINDS = {
     ("attention", "dv not transposed"): "factor not transposed",
     ("lstm_step", "f for i"): "another gate",
     ("lstm", "dh not carried"): "gradient not carried back",
+    ("lstm_step", "gates in another order"): "gates in another order",
+    ("joint_lstm", "gates in another order"): "gates in another order",
+    ("joint_lstm", "= for += in dw"): "shared parameter used once",
+    ("self_attention", "dx without the keys"): "branch forgotten",
+    ("self_attention", "heads not transposed"): "axes not permuted back",
 }
 
 UNNAMED = {
@@ -29,6 +34,8 @@ UNNAMED = {
     "conv": ("dw += np.multiply", "dw += 0.5 * k * np.multiply"),
     "lstm_step": ("dc * i * (1 - g**2)", "dc * i * (1 - g**3)"),
     "attention": ("dq = dscores @ k", "dq = dscores**2 @ k"),
+    "joint_lstm": ("dc * i * (1 - g**2)", "dc * i * (1 - g**3)"),
+    "self_attention": ("dk @ wk.T", "dk**3 @ wk.T"),
 }
 """Changes in a statement that no table holds."""
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from gradcheck_cli.diagnose.branches import lost_variants
 from gradcheck_cli.diagnose.steps.changed_in_place import CHANGED_IN_PLACE
 from gradcheck_cli.diagnose.steps.conv2d import CONV2D
 from gradcheck_cli.diagnose.steps.conv_transpose2d import CONV_TRANSPOSE2D
@@ -25,7 +26,7 @@ from gradcheck_cli.diagnose.steps.pooling import POOLING
 from gradcheck_cli.diagnose.steps.positional import POSITIONAL
 from gradcheck_cli.diagnose.steps.prelu import PRELU
 from gradcheck_cli.diagnose.steps.rearrange import REARRANGE
-from gradcheck_cli.diagnose.steps.recurrent import RECURRENT
+from gradcheck_cli.diagnose.steps.recurrent import RECURRENT, gates_in_other_orders
 from gradcheck_cli.diagnose.steps.reshape import FLATTEN
 from gradcheck_cli.diagnose.steps.residual import RESIDUAL
 from gradcheck_cli.diagnose.steps.rms_norm import RMS_NORM
@@ -34,7 +35,7 @@ from gradcheck_cli.diagnose.steps.samples_as_vectors import SAMPLES_AS_VECTORS
 from gradcheck_cli.diagnose.steps.softmax import SOFTMAX
 from gradcheck_cli.diagnose.steps.states import STATES
 from gradcheck_cli.diagnose.steps.weight_norm import WEIGHT_NORM
-from gradcheck_cli.diagnose.variant import Variant
+from gradcheck_cli.diagnose.variant import Pass, Variant
 
 VARIANTS: tuple[Variant, ...] = (
     *POINTWISE,
@@ -68,3 +69,8 @@ VARIANTS: tuple[Variant, ...] = (
     *LEAVING_LOOPS,
 )
 """The mistakes of all kinds of steps. Within a kind of step, the most likely mistake comes first."""
+
+
+def variants_of(at: Pass) -> tuple[Variant, ...]:
+    """Return the mistakes of all steps, and those that depend on the connections of this graph."""
+    return (*VARIANTS, *gates_in_other_orders(at), *lost_variants(at.graph.nodes))

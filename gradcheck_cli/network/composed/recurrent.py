@@ -64,6 +64,16 @@ class Cell(Protocol):
         """
 
 
+class SumCell(Cell, Protocol):
+    """A cell that needs only the sum of w_ih x + b_ih and w_hh h + b_hh."""
+
+    def of_sum(self, nodes: Nodes, part: Part, total: int, state: State) -> State:
+        """Add the nodes of one time step after the sum, and return the next state.
+
+        total: the index of the sum.
+        """
+
+
 @dataclass(frozen=True)
 class RnnCell:
     """The cell of a plain recurrent layer, with tanh or relu."""
@@ -74,7 +84,10 @@ class RnnCell:
     sums: tuple[str, str] = ("", "")
 
     def __call__(self, nodes: Nodes, part: Part, of_x: int, of_h: int, state: State) -> State:
-        return (nodes.activation(self.activation, nodes.add(Add(), of_x, of_h, symbol="z"), "h"),)
+        return self.of_sum(nodes, part, nodes.add(Add(), of_x, of_h, symbol="z"), state)
+
+    def of_sum(self, nodes: Nodes, part: Part, total: int, state: State) -> State:
+        return (nodes.activation(self.activation, total, "h"),)
 
 
 @dataclass(frozen=True)
@@ -86,7 +99,9 @@ class LstmCell:
     sums: tuple[str, str] = ("", "")
 
     def __call__(self, nodes: Nodes, part: Part, of_x: int, of_h: int, state: State) -> State:
-        total = nodes.add(Add(), of_x, of_h, symbol="z")
+        return self.of_sum(nodes, part, nodes.add(Add(), of_x, of_h, symbol="z"), state)
+
+    def of_sum(self, nodes: Nodes, part: Part, total: int, state: State) -> State:
         gates = (("i", 0), ("f", 1), ("o", 3))
         i, f, o = (nodes.activation("sigmoid", part(total, k), name) for name, k in gates)
         g = nodes.activation("tanh", part(total, 2), "g")
@@ -117,7 +132,10 @@ class GruCell:
 _RAISED = str.maketrans({"_": "", "l": "", **dict(zip("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹", strict=True))})
 """Maps the suffix of a level's parameters to the suffix of its symbols: `_l1` to ¹, as in h¹."""
 
-CELLS: Mapping[str, Cell] = {"rnn": RnnCell(), "lstm": LstmCell(), "gru": GruCell()}
+SUM_CELLS: Mapping[str, SumCell] = {"rnn": RnnCell(), "lstm": LstmCell()}
+"""Maps each kind of recurrent layer whose cell needs only a sum to this cell."""
+
+CELLS: Mapping[str, Cell] = {**SUM_CELLS, "gru": GruCell()}
 """Maps each kind of recurrent layer to its cell."""
 
 
