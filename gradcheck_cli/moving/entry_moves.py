@@ -16,6 +16,7 @@ from gradcheck_cli.moving.part_moves import PartMoves
 from gradcheck_cli.moving.short_moves import Near
 from gradcheck_cli.network.arithmetic import NUDGED
 from gradcheck_cli.network.factors import Channels, Factors, Ones, Own, Rows
+from gradcheck_cli.network.part import Fixed
 from gradcheck_cli.network.steps.dense import Dense
 from gradcheck_cli.network.steps.normalise import Scale
 from gradcheck_cli.numerical.objective import Moved
@@ -143,10 +144,14 @@ class ChannelEntryMoves(EntryMoves):
     def _parts(self) -> PartMoves:
         return PartMoves(self.objective, self.at, self._output_rounding)
 
+    @property
+    def _is_by_parts(self) -> bool:
+        return self._parts.plain
+
     @cached_property
     def _channels(self) -> Channels | None:
         """The channels of the step's output if each entry changes only one channel; otherwise None."""
-        if not self._parts.plain or not isinstance(self._factors, Rows | Ones | Own):
+        if not self._is_by_parts or not isinstance(self._factors, Rows | Ones | Own):
             return None
         return self._factors.channels.spread_over(self.objective.graph.value_features[self.at])
 
@@ -154,12 +159,22 @@ class ChannelEntryMoves(EntryMoves):
     def _long_batch(self) -> int:
         if self._channels is None:
             return super()._long_batch
-        fixed = tuple(
-            np.zeros(1, dtype=np.intp) if axis == self._channels.axis else None
-            for axis in range(len(self._channels.features))
-        )
-        numbers = self._parts.widest_of(fixed) * len(self.objective.target)
+        numbers = self._parts.widest_of(self._fixed(np.zeros(1, dtype=np.intp))) * len(self.objective.target)
         return fitting(min(self.objective.block, PART_BLOCK_BYTES), numbers)
+
+    def _fixed(self, units: Array) -> Fixed:
+        """Return the position of one channel in each of B copies of samples.
+
+        units: the unit of each channel, (B,).
+        """
+        assert self._channels is not None
+        axes = range(len(self._channels.features))
+        return tuple(units if axis == self._channels.axis else None for axis in axes)
+
+    def _units_of(self, which: Array) -> Array:
+        """Return the unit that each of B entries affects, (B,)."""
+        assert self._channels is not None
+        return which * self._channels.units // len(self.position)
 
     def _move_far(self, which: Array, to: Array) -> Moved:
         channels, samples = self._channels, len(self.objective.target)
@@ -168,8 +183,7 @@ class ChannelEntryMoves(EntryMoves):
         node, own = self.objective.graph.nodes[self._node], self.objective.own[self._node]
         value = self.objective.values[self.at]
         moved = node.step.units_with_entries(own, self.own, which, to, self._inputs, value, channels.axis)
-        unit = np.repeat(which * channels.units // len(self.position), samples)
-        fixed = tuple(unit if axis == channels.axis else None for axis in range(value.ndim - 1))
+        fixed = self._fixed(np.repeat(self._units_of(which), samples))
         copies = np.tile(np.arange(samples), len(which))
         losses, rounding, crossed = self._parts.move_part(copies, fixed, moved.reshape(-1, *moved.shape[2:]))
         return self._moved(

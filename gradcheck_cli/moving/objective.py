@@ -21,10 +21,12 @@ from gradcheck_cli.moving.entry_moves import SharedEntryMoves, entry_moves
 from gradcheck_cli.moving.kinks import Convention, Numbered
 from gradcheck_cli.moving.movables import BatchMoves, UnitMoves
 from gradcheck_cli.moving.normalised import scaled_value
+from gradcheck_cli.moving.part_rises import PartRises
 from gradcheck_cli.moving.penalty_moves import PenaltyMoves
 from gradcheck_cli.moving.rise_rounding import RiseRounding
 from gradcheck_cli.moving.rises import Rises
-from gradcheck_cli.moving.rising_units import RisingUnits
+from gradcheck_cli.moving.rising_entries import RisingEntries
+from gradcheck_cli.moving.rising_units import RisingPartUnits, RisingUnits
 from gradcheck_cli.moving.short_moves import Near
 from gradcheck_cli.moving.sites import places
 from gradcheck_cli.network.factors import Factors
@@ -81,6 +83,14 @@ class NetworkObjective(AtRest):
         if others:
             return SharedEntryMoves(self._weakly, i + 1, self._near_of(i + 1), own, name)
         return entry_moves(self._weakly, i + 1, self._near_of(i + 1), own, by_parts=self.literally(name))
+
+    def quick_entries(self, name: str) -> Movable:
+        ((i, own), *others) = self.graph.uses[name]
+        if others or not self.literally(name):
+            return self.entries(name)
+        rises = PartRises(self._weakly, i + 1, self._rise_rounding)
+        moves = RisingEntries(self._weakly, i + 1, self._near_of(i + 1), own, rises)
+        return moves if moves.known else self.entries(name)
 
     @property
     def _weakly(self) -> NetworkObjective:
@@ -162,7 +172,10 @@ class NetworkObjective(AtRest):
         if self.graph.couples_above(site):
             return BatchMoves(self, site, near)
         rises = self._rises_of(site)
-        return RisingUnits(self, site, near, rises) if rises.known else UnitMoves(self, site, near)
+        if rises.known:
+            return RisingUnits(self, site, near, rises)
+        by_parts = PartRises(self._weakly, site, self._rise_rounding)
+        return RisingPartUnits(self, site, near, by_parts) if by_parts.known else UnitMoves(self, site, near)
 
     def site_shape(self, site: Site) -> tuple[int, int]:
         return math.prod(self.graph.value_features[site]), len(self.target)

@@ -14,7 +14,7 @@ The bounds do not depend on the length of the step, since both kinds of errors a
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, reduce
 
 import numpy as np
 
@@ -24,11 +24,12 @@ from gradcheck_cli.network.arithmetic import FLOAT64, NUDGED
 from gradcheck_cli.network.rise import AtRest as RestOfRise
 from gradcheck_cli.network.rise import Rise
 from gradcheck_cli.network.row_rounding import FUNCTION_ULPS, largest_change
-from gradcheck_cli.network.steps.dense import Dense
 from gradcheck_cli.network.steps.pointwise import Pointwise
+from gradcheck_cli.network.steps.reshape import Flatten
+from gradcheck_cli.network.steps.shift import Shift
 from gradcheck_cli.types import Array
 
-_PRODUCT_ULPS = 2.0
+PRODUCT_ULPS = 2.0
 """The error of a matrix product, in units in the last place of its terms."""
 
 _UNDERFLOW = FLOAT64.tiny / FLOAT64.eps
@@ -36,6 +37,9 @@ _UNDERFLOW = FLOAT64.tiny / FLOAT64.eps
 
 _SHORT = 2.0**-30
 """The change from which a slope is observed."""
+
+_REACHES = 2.0 ** -np.arange(8.0, 64.0, 4.0)
+"""The distances at which to look for kinks on both sides of every unperturbed element."""
 
 
 @dataclass(frozen=True)
@@ -60,9 +64,13 @@ class RiseRounding:
         self.objective = objective
         self._known: dict[int, Sensitivity] = {}
         self._at_rest: dict[int, RestOfRise] = {}
+        self._clear: dict[int, float] = {}
 
     def of(self, value: int) -> Sensitivity:
-        """Return the sensitivity of the losses to the elements of a value below dense layers."""
+        """Return the sensitivity of the losses to the elements of a value.
+
+        Every step above the value is an activation with a rise, or has `Step.adds_changes`.
+        """
         if value not in self._known:
             self._known[value] = self._below(value)
         return self._known[value]
@@ -76,20 +84,58 @@ class RiseRounding:
         return self._at_rest[i]
 
     def _below(self, value: int) -> Sensitivity:
-        objective, readers = self.objective, self.objective.graph.readers[value]
+        readers = self.objective.graph.readers[value]
         if not readers:
             return self._of_output
-        (i,) = readers
-        step, above = objective.graph.nodes[i].step, self.of(i + 1)
-        if isinstance(step, Dense):
-            w = np.abs(objective.own[i]["weight"])
-            terms, lost = above.terms @ w, _UNDERFLOW * above.terms.sum(axis=-1, keepdims=True)
-            return Sensitivity(
-                terms, above.error @ w + _PRODUCT_ULPS * terms + np.where(terms > 0, lost, 0.0)
-            )
+        each = [self._through(i, k) for i in readers for k in self._places(i, value)]
+        return reduce(_plus, each)
+
+    @cached_property
+    def loss_at_rest(self) -> RestOfRise:
+        """What the rise of the loss needs, as arrays (N, C), for C outputs of N samples."""
+        loss = self.objective.network.loss.rise
+        assert loss is not None
+        return loss.at_rest(self.objective.output, self.objective.target)
+
+    def _places(self, i: int, value: int) -> list[int]:
+        """Return the inputs of node i at which it reads a value."""
+        return [k for k, each in enumerate(self.objective.graph.nodes[i].inputs) if each == value]
+
+    def _through(self, i: int, k: int) -> Sensitivity:
+        """Return the sensitivity to input k of node i, through this node alone."""
+        step, above = self.objective.graph.nodes[i].step, self.of(i + 1)
         if isinstance(step, Pointwise):
             return self._below_activation(i, step, above)
-        return above
+        terms, error = (self._handed(i, k, each) for each in (above.terms, above.error))
+        if isinstance(step, Flatten | Shift):  # nothing is rounded
+            return Sensitivity(terms, error)
+        lost = _UNDERFLOW * above.terms.sum(axis=-1, keepdims=True)
+        return Sensitivity(terms, error + PRODUCT_ULPS * terms + np.where(terms > 0, lost, 0.0))
+
+    def _handed(self, i: int, k: int, sizes: Array) -> Array:
+        """Return |J|ᵀ u for input k of node i, (N, F), where J holds the factors of an affine step.
+
+        sizes: the numbers u, one for each element of the output, (N, outputs).
+        """
+        graph, node = self.objective.graph, self.objective.graph.nodes[i]
+        features = tuple(graph.value_features[each] for each in node.inputs)
+        shaped = sizes.reshape(-1, *graph.value_features[i + 1])
+        return _flat(node.step.sizes_below(self.objective.own[i], features, shaped)[k])
+
+    def clear(self, i: int) -> float:
+        """Return a distance from every unperturbed input of activation i in which there is no kink."""
+        if i not in self._clear:
+            self._clear[i] = self._distance_to_kinks(i)
+        return self._clear[i]
+
+    def _distance_to_kinks(self, i: int) -> float:
+        node = self.objective.graph.nodes[i]
+        pieces, z = node.step.pieces, self.objective.values[node.inputs[0]]
+        here = pieces(z)
+        for reach in _REACHES:
+            if (pieces(z - reach) == here).all() and (pieces(z + reach) == here).all():
+                return float(reach)
+        return 0.0
 
     def _below_activation(self, i: int, step: Pointwise, above: Sensitivity) -> Sensitivity:
         (value,) = self.objective.graph.nodes[i].inputs
@@ -138,6 +184,10 @@ def rise_of(row: Activation) -> Rise:
     """Return the rise of an activation that has one."""
     assert row.rise is not None
     return row.rise
+
+
+def _plus(one: Sensitivity, other: Sensitivity) -> Sensitivity:
+    return Sensitivity(one.terms + other.terms, one.error + other.error)
 
 
 def _slopes(rise: Rise, at_rest: RestOfRise) -> Array:

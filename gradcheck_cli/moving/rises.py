@@ -26,9 +26,6 @@ from gradcheck_cli.types import Array
 Crossed = Array | bool
 """A mask of the changes that cross a kink; False if none can."""
 
-_REACHES = 2.0 ** -np.arange(8.0, 64.0, 4.0)
-"""The distances at which to look for kinks on both sides of every unperturbed element."""
-
 
 @dataclass(frozen=True)
 class Rises:
@@ -72,31 +69,10 @@ class Rises:
             return rise_of(self.near.activation).at_rest(self.near.y)
         return tuple(np.ascontiguousarray(each.T) for each in self.rounding.at_rest(chain.activation))
 
-    @cached_property
-    def _loss_at_rest(self) -> RestOfRise:
-        """What the rise of the loss needs, as arrays (N, C), for C outputs of N samples."""
-        objective = self.near.objective
-        assert self._loss is not None
-        return self._loss.at_rest(objective.output, objective.target)
-
     def _argument(self, i: int) -> Array:
         """Return the unperturbed input of node i, (N, F)."""
         value = self.near.objective.values[self.near.objective.graph.nodes[i].inputs[0]]
         return value.reshape(len(value), -1)
-
-    @cached_property
-    def _clear(self) -> dict[int, float]:
-        """For each activation with kinks, a distance from every element in which there is no kink."""
-        with_kinks = [i for i, step in self._activations.items() if step.has_pieces]
-        return {i: self._distance_to_kinks(i) for i in with_kinks}
-
-    def _distance_to_kinks(self, i: int) -> float:
-        pieces, z = self._activations[i].pieces, self._argument(i)
-        here = pieces(z)
-        for reach in _REACHES:
-            if (pieces(z - reach) == here).all() and (pieces(z + reach) == here).all():
-                return float(reach)
-        return 0.0
 
     # --- changes -----------------------------------------------------------------------------------------
 
@@ -144,7 +120,7 @@ class Rises:
 
         at: the indices of the outputs and samples of `rise`.
         """
-        network, rest = self.near.objective.network, self._loss_at_rest
+        network, rest = self.near.objective.network, self.rounding.loss_at_rest
         assert self._loss is not None
         if network.loss.per_output:
             own = tuple(each.T[at][..., None] for each in rest)
@@ -205,12 +181,13 @@ class Rises:
                 crossed = crossed | self._crossing(i, z, samples)
                 at_rest = tuple(each[samples] for each in self.rounding.at_rest(i))
                 z = rise_of(self._activations[i].row).after(at_rest, z)
-        rest = tuple(each[samples] for each in self._loss_at_rest)
+        rest = tuple(each[samples] for each in self.rounding.loss_at_rest)
         return objective.network.coefficient * self._loss.after(rest, z), crossed
 
     def _crossing(self, i: int, rise: Array, samples: Any) -> Crossed:
         """Return a mask of the rows in which a rise of an input of node i crosses a kink."""
-        if i not in self._clear or length(rise) < self._clear[i]:
+        step = self._activations[i]
+        if not step.has_pieces or length(rise) < self.rounding.clear(i):
             return False
-        step, rest = self._activations[i], self._argument(i)[samples]
+        rest = self._argument(i)[samples]
         return np.asarray((step.pieces(rest + rise) != step.pieces(rest)).any(axis=-1))

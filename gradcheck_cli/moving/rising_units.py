@@ -7,8 +7,12 @@ from functools import cached_property
 
 import numpy as np
 
+from gradcheck_cli.moving.blocks import fitting
 from gradcheck_cli.moving.movables import UnitMoves
+from gradcheck_cli.moving.part_rises import PartRises
+from gradcheck_cli.moving.rise_rounding import RiseRounding
 from gradcheck_cli.moving.rises import Rises
+from gradcheck_cli.moving.rising_entries import RISING_BLOCK_BYTES
 from gradcheck_cli.moving.small_products import short_inner_loops
 from gradcheck_cli.numerical.objective import Moved
 from gradcheck_cli.types import Array
@@ -38,5 +42,39 @@ class RisingUnits(UnitMoves):
 
     @cached_property
     def _slope_rounding(self) -> Array:
-        """Bounds on the rounding errors of the slopes, in units of machine epsilon."""
-        return np.ascontiguousarray(self.rises.rounding.of(self.at).error.T).ravel()
+        return slope_rounding(self.rises.rounding, self.at)
+
+
+@dataclass(frozen=True)
+class RisingPartUnits(UnitMoves):
+    """Perturbs every element of a value below convolutions, pooling and the like, whose rises are known."""
+
+    rises: PartRises
+
+    @cached_property
+    def _long_batch(self) -> int:
+        block = min(self.objective.block, RISING_BLOCK_BYTES)
+        return fitting(block, self.rises.widest)
+
+    def rise(self, which: Array, by: Array) -> Moved:
+        """Return the changes of B losses. For loss i, only the element at index `which[i]` grows by `by[i]`.
+
+        which, by: (B,).
+        """
+        features, samples = np.divmod(which, len(self.objective.target))
+        position = np.unravel_index(features, self.objective.graph.value_features[self.at])
+        with np.errstate(all="ignore"):
+            rises, crossed = self.rises.rise(samples, tuple(position), by)
+        return Moved(rises, self._slope_rounding[which] * np.abs(by), crossed)
+
+    @cached_property
+    def _slope_rounding(self) -> Array:
+        return slope_rounding(self.rises.rounding, self.at)
+
+
+def slope_rounding(rounding: RiseRounding, value: int) -> Array:
+    """Return bounds on the rounding errors of slopes, (F · N,), in units of machine epsilon.
+
+    value: the index of the value with F features of N samples.
+    """
+    return np.ascontiguousarray(rounding.of(value).error.T).ravel()

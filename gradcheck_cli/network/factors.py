@@ -32,6 +32,10 @@ class Channels:
     def units(self) -> int:
         return self.features[self.axis]
 
+    @property
+    def positions(self) -> Shape:
+        return (*self.features[: self.axis], *self.features[self.axis + 1 :])
+
     def spread_over(self, features: Shape) -> Channels | None:
         """Return the same channels in an output of shape `features`, with as many numbers before and after.
 

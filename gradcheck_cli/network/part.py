@@ -55,7 +55,7 @@ class Resting:
     def copies(self) -> Array:
         return np.arange(len(self.samples))
 
-    @property
+    @cached_property
     def takes_turns(self) -> bool:
         """Whether the copies are of all samples in order, then of all samples again, and so on."""
         count = len(self.value)

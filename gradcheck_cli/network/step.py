@@ -67,6 +67,8 @@ class Step:
     name: the step's name in messages.
     is_affine: whether the output is affine in the inputs, taken together.
     is_activation: whether the step is an activation, elementwise or over rows.
+    adds_changes: whether `part` computes the change of the output from the changes of the inputs alone, so
+        that nothing cancels. Such a step is affine and has `sizes_below`.
     has_pieces: whether the step has kinks.
     turns: whether the slope changes at the kinks. If not, only the curvature does.
     flat_below: whether the step is constant below its kink.
@@ -82,6 +84,7 @@ class Step:
     couples: Couples = "row"
     is_affine: bool = False
     is_activation: bool = False
+    adds_changes: bool = False
     has_pieces: bool = False
     turns: bool = True
     flat_below: bool = False
@@ -185,6 +188,16 @@ class Step:
         output: the unperturbed output.
         """
         return Valued(output, output.all, self.forward(p, *(each.whole for each in inputs)))
+
+    def sizes_below(self, p: Arrays, features: tuple[Shape, ...], sizes: Array) -> tuple[Array, ...]:
+        """Return |J|ᵀ u for each input, (N, *features), for N samples. J is from out = J x + c.
+
+        Defined only if `adds_changes`.
+
+        features: the shape of one sample of each input.
+        sizes: the numbers u ≥ 0, one for each element of the output, (N, *out).
+        """
+        raise NotImplementedError
 
     def vjp(
         self, p: Arrays, inputs: Inputs, output: Array, upstream: Array

@@ -277,6 +277,9 @@ class UnitObjective(Objective, Protocol):
     def literally(self, name: str) -> bool:
         """Return whether perturbing the entries of this parameter costs less than perturbing its sites."""
 
+    def quick_entries(self, name: str) -> Movable:
+        """Return the entries of parameter `name`, as `entries` does, to be perturbed in the quickest way."""
+
     def batches(self, site: Site) -> int:
         """Return how many evaluations of the whole batch it takes to perturb one feature in every sample."""
 

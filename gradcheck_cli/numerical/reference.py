@@ -83,7 +83,7 @@ class UnitDifferences:
         self.progress = progress
         self.looks = looks
         self._pairs: dict[Site, Estimate] = {}  # D_fn by site, shape (F, N)
-        self._literal = LiteralDifferences(objective, scheme, step, progress, looks)
+        self._literal = QuickLiteralDifferences(objective, scheme, step, progress, looks)
 
     def under(self, convention: UnitObjective) -> UnitDifferences:
         """Return unit differences of another objective, with the same settings."""
@@ -356,6 +356,17 @@ class LiteralDifferences:
     def _wanted(self, name: str, which: Array) -> Wanted:
         entries = self.objective.entries(name)
         return Wanted(self.objective, name, entries, self.scheme, self.step, which, self.progress)
+
+
+@dataclass(frozen=True)
+class QuickLiteralDifferences(LiteralDifferences):
+    """Perturbs every entry individually, in the quickest way that the objective knows."""
+
+    objective: UnitObjective
+
+    def _wanted(self, name: str, which: Array) -> Wanted:
+        entries, key = self.objective.quick_entries(name), ("quickly", name)
+        return Wanted(self.objective, key, entries, self.scheme, self.step, which, self.progress)
 
 
 def _with_penalty(

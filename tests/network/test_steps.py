@@ -296,3 +296,20 @@ def test_each_unit_has_the_numbers_of_its_channel(drawn):
             mask = np.zeros(value.shape, dtype=bool)
             mask.flat[of_unit] = True
             assert set(np.flatnonzero(factors.feeding(mask))) <= set(own)
+
+
+@on_every_step
+def test_a_step_that_adds_changes_bounds_how_much_it_can_hand_down(drawn):
+    step, parameters, inputs = drawn
+    if not step.adds_changes:
+        return
+    out, sizes = upstream_of(drawn)
+    below = step.sizes_below(parameters, tuple(x.shape[1:] for x in inputs), np.abs(sizes))
+    at_0 = step.forward(parameters, *map(np.zeros_like, inputs))
+    for k, x in enumerate(inputs):
+        for index in np.ndindex(x.shape[1:]):
+            one = [np.zeros_like(each) for each in inputs]
+            one[k][:, *index] = 1.0
+            factors = np.abs(step.forward(parameters, *one) - at_0)
+            total = (factors * np.abs(sizes)).reshape(len(out), -1).sum(axis=1)
+            np.testing.assert_allclose(below[k][:, *index], total, rtol=1e-9, atol=1e-12)

@@ -47,6 +47,7 @@ class Convolution(SeparatelyRounded, Step):
     dilation: Shape
     groups: int = 1
     is_affine = True
+    adds_changes = True
     formulas = Formulas(
         "z",
         "{x} {weight}ᵀ + {bias}",
@@ -87,11 +88,14 @@ class Convolution(SeparatelyRounded, Step):
         x = only(inputs)
         channel = x.fixed[0]
         if channel is None or self.groups > 1:
-            return super().part(p, inputs, output)
+            return Risen(output, output.all, self.convolved(x.whole_rise, p["weight"]))
         rise = x.freed(range(1, len(x.fixed))).rise  # of one channel, (B, *size)
         kernels = p["weight"].reshape(self.channels, self.inputs, -1)[:, channel].swapaxes(0, 1)
         elements = self.windows.elements(rise).reshape(len(rise), kernels.shape[-1], -1)
         return Risen(output, output.all, np.matmul(kernels, elements).reshape(-1, *output.features))
+
+    def sizes_below(self, p: Arrays, features: tuple[Shape, ...], sizes: Array) -> tuple[Array, ...]:
+        return (self.handed_down(sizes, np.abs(p["weight"]), (len(sizes), *features[0])),)
 
     def _spread(self, bias: Array) -> Array:
         return bias.reshape(-1, *(1,) * self.windows.axes)

@@ -38,6 +38,7 @@ class Dense(SeparatelyRounded, Step):
     bias: bool = True
     channel = -1
     is_affine = True
+    adds_changes = True
 
     @property
     def formulas(self) -> Formulas:  # type: ignore[override]
@@ -82,6 +83,9 @@ class Dense(SeparatelyRounded, Step):
         rise = x.rise
         rows = p["weight"].T.take(unit, axis=0).reshape(len(unit), *(1,) * (rise.ndim - 1), -1)
         return Risen(output, (*positions, None), rows * rise[..., None])
+
+    def sizes_below(self, p: Arrays, features: tuple[Shape, ...], sizes: Array) -> tuple[Array, ...]:
+        return (sizes @ np.abs(p["weight"]),)
 
     def vjp(
         self, p: Arrays, inputs: Inputs, output: Array, upstream: Array

@@ -8,11 +8,13 @@ entries.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Self
 
 import numpy as np
 
 from gradcheck_cli.network.arithmetic import Arithmetic
+from gradcheck_cli.network.part import Input, Part, Resting, Risen
 from gradcheck_cli.network.step import Arrays, Inputs, Known, Step, Upstream
 from gradcheck_cli.types import Array, Shape
 
@@ -21,6 +23,7 @@ class Linear(Step):
     """A fixed linear map of one or more inputs."""
 
     is_affine = True
+    adds_changes = True
     exact = True
     """Whether every output is a copy of an input, so that the forward pass has no rounding error."""
 
@@ -47,6 +50,12 @@ class Linear(Step):
 
     def forward(self, p: Arrays, *inputs: Array) -> Array:
         return self.apply(*inputs)
+
+    def part(self, p: Arrays, inputs: Sequence[Input], output: Resting) -> Part | None:
+        return Risen(output, output.all, self.apply(*map(_change_of, inputs)))
+
+    def sizes_below(self, p: Arrays, features: tuple[Shape, ...], sizes: Array) -> tuple[Array, ...]:
+        return self.absolute.adjoint(sizes, features)
 
     def vjp(
         self, p: Arrays, inputs: Inputs, output: Array, upstream: Array
@@ -84,8 +93,13 @@ class Linear(Step):
         return arithmetic.summed(terms, total, count) + arithmetic.eps * terms + arithmetic.tiny
 
     def heard(self, p: Arrays, features: tuple[Shape, ...], above: Array) -> tuple[Array, ...]:
-        reached = self.absolute.adjoint(above[None].astype(float), features)
+        reached = self.sizes_below(p, features, above[None].astype(float))
         return tuple(mask[0] > 0 for mask in reached)
+
+
+def _change_of(x: Input) -> Array:
+    """Return the change of whole samples of an input, (B, *features), for B copies of samples."""
+    return x.whole_rise if isinstance(x, Part) else np.zeros((len(x.samples), *x.features))
 
 
 def _features(inputs: Inputs) -> tuple[Shape, ...]:

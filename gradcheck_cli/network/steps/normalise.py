@@ -233,6 +233,7 @@ class Scale(Step):
     names: tuple[str, str] = ("gamma", "beta")
     couples: Couples = "nothing"
     is_affine = True
+    adds_changes = True
 
     @property
     def formulas(self) -> Formulas:  # type: ignore[override]
@@ -284,6 +285,9 @@ class Scale(Step):
         x = only(inputs)
         gamma, _ = self._both(p)
         return Risen(output, x.fixed, x.of(gamma) * x.rise)
+
+    def sizes_below(self, p: Arrays, features: tuple[Shape, ...], sizes: Array) -> tuple[Array, ...]:
+        return (np.abs(self._both(p)[0]) * sizes,)
 
     def vjp(
         self, p: Arrays, inputs: Inputs, output: Array, upstream: Array

@@ -27,6 +27,7 @@ class Flatten(Step):
 
     couples: Couples = "nothing"
     is_affine = True
+    adds_changes = True
 
     def out(self, *features: Shape) -> Shape:
         return (math.prod(features[0]),)
@@ -37,6 +38,9 @@ class Flatten(Step):
 
     def part(self, p: Arrays, inputs: Sequence[Input], output: Resting) -> Part | None:
         return reshaped(only(inputs), output)
+
+    def sizes_below(self, p: Arrays, features: tuple[Shape, ...], sizes: Array) -> tuple[Array, ...]:
+        return (sizes.reshape(len(sizes), *features[0]),)
 
     def vjp(
         self, p: Arrays, inputs: Inputs, output: Array, upstream: Array

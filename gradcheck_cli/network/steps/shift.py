@@ -29,6 +29,7 @@ class Shift(Step):
     shape: Shape
     couples = "nothing"
     is_affine = True
+    adds_changes = True
     formulas = Formulas(
         "out", "{x} + {shift}", (Argument("x", "1", "{g}"),), {"shift": Argument("s", "1", "{g}")}
     )
@@ -44,6 +45,9 @@ class Shift(Step):
     def part(self, p: Arrays, inputs: Sequence[Input], output: Resting) -> Part | None:
         x = only(inputs)
         return x.placed(output, x.fixed)  # the shift is 0
+
+    def sizes_below(self, p: Arrays, features: tuple[Shape, ...], sizes: Array) -> tuple[Array, ...]:
+        return (sizes,)
 
     def vjp(
         self, p: Arrays, inputs: Inputs, output: Array, upstream: Array

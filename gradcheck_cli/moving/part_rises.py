@@ -1,0 +1,84 @@
+"""Compute how much the losses change after short changes of parts of a value, without subtracting losses.
+
+What travels upwards is the change of a part since rest. Affine steps add changes, and activations and the
+loss turn them into exact changes of their values, as in `rises`. So convolutions and pooling need no ladder
+of steps, either.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from gradcheck_cli.moving.parts import Parts
+from gradcheck_cli.moving.rise_rounding import RiseRounding, rise_of
+from gradcheck_cli.network.part import Fixed, Input, Part, Resting, Risen
+from gradcheck_cli.network.rise import AtRest as RestOfRise
+from gradcheck_cli.network.rise import length
+from gradcheck_cli.network.step import Step
+from gradcheck_cli.network.steps.pointwise import Pointwise
+from gradcheck_cli.types import Array
+
+
+@dataclass(frozen=True)
+class PartRises(Parts):
+    """Computes the rises of the losses after changes of parts of the value with index `at`.
+
+    rounding: bounds on the rounding errors of slopes from rises, and what all sites share.
+    """
+
+    rounding: RiseRounding
+
+    @cached_property
+    def known(self) -> bool:
+        """Whether the loss and every step above the value turn changes into changes without cancellation."""
+        graph, loss = self.objective.graph, self.objective.network.loss
+        if not self.plain or loss.rise is None or len(graph.value_features[-1]) > 1:
+            return False
+        return all(_keeps_changes(graph.nodes[i].step) for i in graph.above[self.at])
+
+    def rise(self, samples: Array, fixed: Fixed, by: Array) -> tuple[Array, Array]:
+        """Return the rises of the losses, (B,), and a mask of the changes that cross a kink, (B,).
+
+        samples: the index of the sample of each of B copies, (B,).
+        fixed: the position of the part that changes in each copy.
+        by: the changes of its elements, (B, *free).
+        """
+        network, resting = self.objective.network, self.resting(samples)
+        outputs, crossed = self.at_outputs(Risen(resting, fixed, by))
+        rise, loss = outputs.rise, network.loss.rise
+        assert loss is not None
+        if resting.takes_turns:
+            in_turns = rise.reshape(-1, *self.objective.output.shape)
+            return network.coefficient * loss.after(self.rounding.loss_at_rest, in_turns).ravel(), crossed
+        rest = tuple(each[samples] for each in self.rounding.loss_at_rest)
+        return network.coefficient * loss.after(rest, rise), crossed
+
+    def _evaluated(self, i: int, inputs: Sequence[Input], output: Resting) -> Part | None:
+        step, x = self.objective.graph.nodes[i].step, inputs[0]
+        if not isinstance(step, Pointwise) or not isinstance(x, Part) or step.row.keeps:
+            return super()._evaluated(i, inputs, output)
+        after, at_rest, shape = rise_of(step.row).after, self._at_rest(i), output.value.shape
+        changes = x.rise.copy()  # the rise may overwrite it
+        if x.rest.takes_turns and len(x.free) == len(x.fixed):  # then nothing needs to be gathered
+            return Risen(output, x.fixed, after(at_rest, changes.reshape(-1, *shape)).reshape(changes.shape))
+        own = tuple(Resting(each, x.rest.samples).at(x.fixed) for each in at_rest)
+        return Risen(output, x.fixed, after(own, changes))
+
+    def _at_rest(self, i: int) -> RestOfRise:
+        """Return what the rise of activation i needs, in the shape of its value, (N, *features)."""
+        shape = self.objective.values[i + 1].shape
+        return tuple(each.reshape(shape) for each in self.rounding.at_rest(i))
+
+    def _crossed(self, i: int, x: Input) -> Array | None:
+        step = self.objective.graph.nodes[i].step
+        if step.has_pieces and isinstance(x, Part) and length(x.rise) < self.rounding.clear(i):
+            return None
+        return super()._crossed(i, x)
+
+
+def _keeps_changes(step: Step) -> bool:
+    if isinstance(step, Pointwise):
+        return step.row.rise is not None
+    return step.adds_changes
