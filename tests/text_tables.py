@@ -25,3 +25,9 @@ def table_of(text: str, first: str = "tensor") -> list[str]:
 def row_of(text: str, tensor: str) -> str:
     (row,) = [line for line in table_of(text) if line.split()[0] == tensor]
     return row
+
+
+def styled_as(text: str, words: str) -> str:
+    """Return the terminal's codes for the style of these words, such as 1;31 for bold red."""
+    (style,) = set(re.findall(rf"\x1b\[([\d;]+)m{re.escape(words)} *\x1b", text))
+    return style

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from build import spec_of
 from shares import pairs
-from test_table import styled_as, table_of
+from text_tables import styled_as, table_of
 
 from gradcheck_cli.explain.explain import Explanation, explain
 from gradcheck_cli.formats import View, render

@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pytest
 from reports import RIGHT, UNKNOWN, WRONG, ZERO, comparison, report
-from text_tables import NUMBER, table_of, text_of
+from text_tables import NUMBER, styled_as, table_of, text_of
 
 from gradcheck_cli.formats.table import TENSOR_COLUMNS
 
@@ -84,11 +84,6 @@ def test_color_follows_the_verdict_and_only_if_wanted():
     assert styled_as(text, "agrees, all 0") == "33"
     assert styled_as(text, "2 unresolved") == "33"
     assert "\x1b" not in text_of(report(RIGHT, WRONG, ZERO, UNKNOWN))
-
-
-def styled_as(text: str, words: str) -> str:
-    (style,) = set(re.findall(rf"\x1b\[([\d;]+)m{re.escape(words)} *\x1b", text))
-    return style
 
 
 def test_color_changes_nothing_but_color():
