@@ -109,9 +109,13 @@ def settled(look: Look, reference: Reference, worst: bool = True) -> Look:
         look = look.after(reference.refine(look.estimates, undecided))
     if as_bad := _as_bad(look, worst_wrong):
         look = look.after(reference.refine(look.estimates, as_bad))
-    if still_open := look.still_open:
-        look = look.after(reference.sharpen(look.estimates, still_open))
-    return look
+    return sharpened(look, reference)
+
+
+def sharpened(look: Look, reference: Reference) -> Look:
+    """Evaluate the entries that are still open in wider arithmetic, and return a `Look` at new estimates."""
+    still_open = look.still_open
+    return look.after(reference.sharpen(look.estimates, still_open)) if still_open else look
 
 
 def _as_bad(look: Look, worst: Masks) -> Masks:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from gradcheck_cli.entries.look import Look
+from gradcheck_cli.entries.look import Look, Masks, sharpened
 from gradcheck_cli.errors import UntrustedReferenceError
 from gradcheck_cli.network.arithmetic import ROUNDING_SAFETY
 from gradcheck_cli.numerical.estimate import ERROR_BARS, differentiate
@@ -37,13 +37,19 @@ def examined(
     allowed = {name: ROUNDING_SAFETY * bound for name, bound in look.claim.rounding.items()}
     testimony = hear(witness, look.estimates, allowed, seed)
     if doubts := contradictions(testimony, look.estimates):
-        look = look.after(units.refine(look.estimates, doubts))
+        look = _refined(look, units, doubts)
         testimony = hear(witness, look.estimates, allowed, seed, differentiate)
-        if more := contradictions(
-            testimony, look.estimates
-        ):  # the witness's first steps were too long as well
-            look = look.after(units.refine(look.estimates, more))
+        if more := contradictions(testimony, look.estimates):
+            look = _refined(look, units, more)  # the witness's first steps were too long as well
     return look, testimony
+
+
+def _refined(look: Look, units: UnitDifferences, doubts: Masks) -> Look:
+    """Evaluate further steps for the entries in doubt, and return a `Look` at the new estimates.
+
+    The new steps replace the estimates of their tensors, so entries are evaluated in wider arithmetic again.
+    """
+    return sharpened(look.after(units.refine(look.estimates, doubts)), units)
 
 
 def _said(testimony: Sequence[Testimony], estimates: Estimates, witness: LiteralDifferences) -> Witness:

@@ -67,8 +67,10 @@ class AtRest:
     roundings_if_added, roundings_if_moved: caches of the outputs' rounding errors, by the index of the value
         that a change is added to, or that is computed from a perturbed parameter.
     roundings_near: a cache of the losses' rounding errors after short steps in a value, by its index.
-    convention: the side on which elements on a kink stay under every perturbation. Elements next to a kink
-        can still cross it, and crossings are reported. With None, no element is held on a side.
+    convention: the side on which elements on a kink stay under every perturbation. With None, no element on
+        a kink is held on a side.
+    holds: whether every element that is not on a kink keeps its smooth piece under every perturbation. The
+        losses then have the same slopes, but long steps cross no kink. If not, crossings are reported.
     """
 
     def __init__(
@@ -80,6 +82,7 @@ class AtRest:
         arithmetic: Arithmetic = FLOAT64,
         convention: Convention | None = None,
         values: tuple[Array, ...] | None = None,
+        holds: bool = False,
     ) -> None:
         keep_freed_memory()
         self.network = network
@@ -88,6 +91,7 @@ class AtRest:
         self.target = target
         self.arithmetic = arithmetic
         self.convention = convention
+        self.holds = holds
         self.x = x
         self.spread: Spread = ALONE
         self._own_errors: dict[int, Array] = {}
@@ -253,7 +257,10 @@ class AtRest:
             to be off; otherwise, every input has to be off.
         rows: the number of axes of y that count rows.
         """
-        off = (y <= 0) & ~pick(self.pieces[i])
+        stays = y <= 0
+        if self.holds:
+            stays = stays | ~pick(self.kinks.of_nodes[i].mask)
+        off = stays & ~pick(self.pieces[i])
         if self.convention is not None:
             kept = pick(self.kinks.of_nodes[i].mask)
             off = np.where(kept, pick(self._shares[i][-1]) == 0.0, off)
@@ -269,9 +276,14 @@ class AtRest:
         step = self.graph.nodes[i].step
         pieces = step.pieces(y)
         changed = pieces != pick(self.pieces[i])
-        if self.convention is None or not self.kinks.of_nodes[i].mask.any():
+        if self.holds and changed.any():
+            changed = changed & pick(self.kinks.of_nodes[i].mask)
+            pieces = np.where(changed, pieces, pick(self.pieces[i]))
+        elif not self.holds and (self.convention is None or not self.kinks.of_nodes[i].mask.any()):
             return step.forward(self.own[i], y), changed
         kink = self.kinks.of_nodes[i]
+        if self.convention is None:
+            return step.branch(self.own[i], y, pieces), changed
         kept, output = pick(kink.mask), np.zeros(1, dtype=y.dtype)
         for side, share in zip(kink.pieces, self._shares[i], strict=True):
             if share.any():
@@ -296,11 +308,16 @@ class AtRest:
             return losses, rounding, None
         pieces = loss.pieces(a, target)
         changed = pieces != self.loss_pieces[samples]
-        if self.convention is None or not self.kinks.of_loss.any():
-            return losses, rounding, changed
         kept = self.kinks.of_loss[samples]
-        losses = loss.branch(a, target, np.where(kept, self._sides_of_loss[samples], pieces))
-        return losses, rounding, changed & ~kept
+        if self.holds:
+            changed = changed & kept
+            pieces = np.where(changed, pieces, self.loss_pieces[samples])
+        elif self.convention is None or not self.kinks.of_loss.any():
+            return losses, rounding, changed
+        if self.convention is not None:
+            pieces = np.where(kept, self._sides_of_loss[samples], pieces)
+            changed = changed & ~kept
+        return loss.branch(a, target, pieces), rounding, changed
 
     @cached_property
     def _sides_of_loss(self) -> Array:

@@ -238,6 +238,8 @@ class NetworkObjective(AtRest):
     def widest(self) -> NetworkObjective | None:
         """The same objective in the widest floating-point type available, with far smaller rounding errors.
 
+        Elements next to a kink keep their smooth pieces, so that steps may be long.
+
         The result is None if that type is no wider than float64, or if the evaluations would take too long.
         """
         fine = float(np.finfo(np.longdouble).eps) < EPS / 1000
@@ -245,7 +247,8 @@ class NetworkObjective(AtRest):
             return None
         parameters = {name: value.astype(np.longdouble) for name, value in self.parameters.items()}
         x, target = self.x.astype(np.longdouble), self.target.astype(np.longdouble)
-        return NetworkObjective(self.network, parameters, x, target, self.arithmetic, self.convention)
+        at = (self.network, parameters, x, target, self.arithmetic, self.convention)
+        return NetworkObjective(*at, holds=True)
 
     def _multiplications(self) -> int:
         """Return the number of multiplications per sample for perturbing every element of every site once."""

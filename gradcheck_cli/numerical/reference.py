@@ -31,7 +31,7 @@ from gradcheck_cli.numerical.estimate import ERROR_BARS, Estimate, Progress, cer
 from gradcheck_cli.numerical.looks import Look, Looks, Wanted, taken
 from gradcheck_cli.numerical.mixtures import Mixtures
 from gradcheck_cli.numerical.objective import Factors, Objective, Site, UnitObjective, is_inexact
-from gradcheck_cli.numerical.schemes import Scheme, escalated
+from gradcheck_cli.numerical.schemes import Scheme, escalated, in_wide_floats
 from gradcheck_cli.types import EPS, Array
 
 Estimates = dict[str, Estimate]
@@ -119,7 +119,7 @@ class UnitDifferences:
 
     def refine(self, estimates: Estimates, undecided: Mapping[str, Array]) -> Estimates:
         units, literally = self._parted(undecided)
-        self._look_again(self.objective, units)
+        self._look_again(self.objective, units, escalated(self.scheme))
         return self._assembled(self._literal.refine(estimates, literally), units)
 
     def sharpen(self, estimates: Estimates, undecided: Mapping[str, Array]) -> Estimates:
@@ -127,7 +127,7 @@ class UnitDifferences:
             return estimates
         literally = {name: mask for name, mask in undecided.items() if self._is_cheaper_literally(name, mask)}
         units = {name: mask for name, mask in undecided.items() if name not in literally}
-        self._look_again(self.objective.widest, units)
+        self._look_again(self.objective.widest, units, in_wide_floats(self.scheme))
         return self._literal.sharpen(self._assembled(estimates, units), literally)
 
     def _is_cheaper_literally(self, name: str, entries: Array) -> bool:
@@ -162,14 +162,14 @@ class UnitDifferences:
             if mask.any()
         }
 
-    def _look_again(self, objective: UnitObjective, undecided: Mapping[str, Array]) -> None:
+    def _look_again(self, objective: UnitObjective, undecided: Mapping[str, Array], scheme: Scheme) -> None:
         """Apply the whole ladder to the (feature, sample) pairs that contribute to the undecided entries.
 
         objective: the network in the arithmetic to use.
         """
         for site, mask in self._pairs_of(undecided).items():
             pairs = self._pairs[site]
-            scheme, which = escalated(self.scheme), np.flatnonzero(mask)
+            which = np.flatnonzero(mask)
             finer = self._look(differentiate, objective, site, scheme, self._finer_step, which)
             if not self.scheme.escalates:
                 self._pairs[site] = pairs.widened(mask, finer)
@@ -324,7 +324,7 @@ class LiteralDifferences:
     def sharpen(self, estimates: Estimates, undecided: Mapping[str, Array]) -> Estimates:
         if not self.scheme.escalates or self.objective.widest is None:
             return estimates
-        wide = self.under(self.objective.widest)
+        wide = replace(self.under(self.objective.widest), scheme=in_wide_floats(self.scheme))
         sharper = dict(estimates)
         for name, mask in undecided.items():
             sharper[name] = estimates[name].improved(mask, wide.at(name, np.flatnonzero(mask)))

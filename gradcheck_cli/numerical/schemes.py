@@ -12,7 +12,7 @@ Squire and Trapp, SIAM Review 40 (1998); the extrapolation is from Ridders, Adv.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -82,6 +82,22 @@ def escalated(scheme: Scheme) -> Scheme:
     it wrong.
     """
     return scheme if scheme.escalates else SCHEMES[DEFAULT_SCHEME]
+
+
+_CLOSE_LADDER = tuple(2.0**-k for k in (*range(6), *range(6, 50, 2)))
+"""A ladder so close that some steps suit any length on which a function curves.
+
+The last steps show the noise, which is far smaller in wide floats.
+"""
+
+
+def in_wide_floats(scheme: Scheme) -> Scheme:
+    """Return the scheme that checks again, in wider floats, the entries that `scheme` leaves undecided.
+
+    The function may curve on a length that falls between two steps of the usual ladder, which are up to 128
+    times apart. An example is a norm with a tiny eps next to 0.
+    """
+    return replace(escalated(scheme), ladder=_CLOSE_LADDER)
 
 
 def plain_schemes() -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
+from gradcheck_cli.entries import witness
 from gradcheck_cli.entries.claim import Claim, claim_of
 from gradcheck_cli.entries.look import Look, first_look, settled, union
 from gradcheck_cli.gradients.analytic import Analytic
@@ -130,3 +131,14 @@ def test_agreement_asks_for_nothing():
     look = first_look(claim(w=[1.0]), {"w": estimate([1.0], [0.0])})
     assert settled(look, asked) is look
     assert asked.stages == {}
+
+
+def test_what_a_contradiction_refines_gets_wider_arithmetic_again(monkeypatch):
+    """Otherwise the estimates from wider arithmetic would be lost."""
+    look = of_every_kind()
+    asked = Asked(look.estimates["w"])
+    answers = iter([{"w": np.array(marked(DOUBTFUL))}, {}])
+    monkeypatch.setattr(witness, "hear", lambda *_: [])
+    monkeypatch.setattr(witness, "contradictions", lambda *_: next(answers))
+    witness.examined(look, asked, asked, seed=0)
+    assert asked.stages == {"refine": marked(DOUBTFUL), "sharpen": marked(UNKNOWN)}
