@@ -67,10 +67,11 @@ def plain_literally(problem: Problem, names: Sequence[str], which: Array) -> Arr
 def slopes(movable: Movable, which: Array | None = None) -> Array:
     """Return plain central differences of the numbers `which`, or of all, at one step."""
     which = np.arange(len(movable.position)) if which is None else which
-    result = np.empty(len(which))
-    for start in range(0, len(which), movable.batch):
-        part = which[start : start + movable.batch]
-        x, h = movable.position[part], ONE_STEP.step * movable.unit[part]
-        rise = movable.move(part, x + h).losses - movable.move(part, x - h).losses
-        result[start : start + movable.batch] = rise.reshape(len(part), -1).sum(axis=1) / (2.0 * h)
-    return result
+    batch = movable.batch
+    return np.concatenate([_slopes(movable, which[i : i + batch]) for i in range(0, len(which), batch)])
+
+
+def _slopes(movable: Movable, which: Array) -> Array:
+    x, h = movable.position[which], ONE_STEP.step * movable.unit[which]
+    rise = movable.move(which, x + h).losses - movable.move(which, x - h).losses
+    return (rise if rise.ndim == 1 else rise.sum(axis=1)) / (2.0 * h)

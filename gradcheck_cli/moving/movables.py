@@ -43,7 +43,9 @@ def rounded(near: NearLosses, rounding: Array) -> Array:
 
     rounding: the rounding error of the unperturbed losses, in units of machine epsilon.
     """
-    return np.where(near.silent, 0.0, np.maximum(rounding, np.abs(near.losses)))
+    bound = np.maximum(rounding, np.abs(near.losses))
+    np.copyto(bound, 0.0, where=near.silent)
+    return bound
 
 
 def deviation_of(objective: AtRest, value: int) -> Array | None:
@@ -119,7 +121,7 @@ class Moves:
             return self._long_batch
         return fitting(self.objective.block, self._widest * self._rows)
 
-    @property
+    @cached_property
     def _widest(self) -> int:
         """The number of elements that a short step needs for each sample."""
         own = self.near.in_rows or self.near.is_output
@@ -142,7 +144,7 @@ class Moves:
         """Return a mask of the steps that `near` evaluates, (B,)."""
         if not self._is_short or to.dtype != np.float64:
             return np.zeros(len(which), dtype=bool)
-        return np.abs(to - self.position[which]) <= NEAR * self.unit[which]
+        return np.abs(to - self.position.take(which)) <= NEAR * self.unit.take(which)
 
     def _move_shortly(self, which: Array, to: Array) -> Moved:
         with short_inner_loops():
@@ -187,7 +189,7 @@ class UnitMoves(Moves):
         fitting, samples = super().batch, len(self.objective.target)
         return fitting if fitting < samples else fitting - fitting % samples
 
-    @property
+    @cached_property
     def _widest(self) -> int:
         """The number of elements that a short step needs. Few steps cannot use a linear stretch."""
         widest = super()._widest
@@ -246,7 +248,7 @@ class UnitMoves(Moves):
         samples = len(self.objective.target)
         first, count = int(which[0]), len(which)
         feature, sample = divmod(first, samples)
-        in_order = int(which[-1]) - first + 1 == count and bool((np.diff(which) == 1).all())
+        in_order = int(which[-1]) - first + 1 == count and bool((which[1:] - which[:-1] == 1).all())
         if in_order and count % samples == 0 and sample == 0:
             here = slice(None)
             features = np.arange(feature, feature + count // samples)

@@ -167,15 +167,24 @@ class NetworkObjective(AtRest):
         node = self.graph.nodes[i]
         return node.step.factors(own, tuple(self.values[k] for k in node.inputs))
 
+    @cached_property
+    def _units(self) -> dict[Site, Movable]:
+        return {}
+
     def units(self, site: Site) -> Movable:
-        near = self._near_of(site)
+        if site not in self._units:
+            self._units[site] = self._unit_moves(site)
+        return self._units[site]
+
+    def _unit_moves(self, site: Site) -> Movable:
+        at = self._weakly, site, self._near_of(site)
         if self.graph.couples_above(site):
-            return BatchMoves(self, site, near)
-        rises = self._rises_of(site)
+            return BatchMoves(*at)
+        rises = Rises(at[-1], self._rise_rounding)
         if rises.known:
-            return RisingUnits(self, site, near, rises)
+            return RisingUnits(*at, rises)
         by_parts = PartRises(self._weakly, site, self._rise_rounding)
-        return RisingPartUnits(self, site, near, by_parts) if by_parts.known else UnitMoves(self, site, near)
+        return RisingPartUnits(*at, by_parts) if by_parts.known else UnitMoves(*at)
 
     def site_shape(self, site: Site) -> tuple[int, int]:
         return math.prod(self.graph.value_features[site]), len(self.target)
@@ -222,17 +231,8 @@ class NetworkObjective(AtRest):
         return self._near[site]
 
     @cached_property
-    def _rises(self) -> dict[Site, Rises]:
-        return {}
-
-    @cached_property
     def _rise_rounding(self) -> RiseRounding:
         return RiseRounding(self._weakly)
-
-    def _rises_of(self, site: Site) -> Rises:
-        if site not in self._rises:
-            self._rises[site] = Rises(self._near_of(site), self._rise_rounding)
-        return self._rises[site]
 
     @cached_property
     def widest(self) -> NetworkObjective | None:

@@ -106,16 +106,16 @@ class RiseRounding:
         step, above = self.objective.graph.nodes[i].step, self.of(i + 1)
         if isinstance(step, Pointwise):
             return self._below_activation(i, step, above)
-        terms, error = (self._handed(i, k, each) for each in (above.terms, above.error))
+        terms, error = np.split(self._handed(i, k, np.concatenate([above.terms, above.error])), 2)
         if isinstance(step, Flatten | Shift):  # nothing is rounded
             return Sensitivity(terms, error)
         lost = _UNDERFLOW * above.terms.sum(axis=-1, keepdims=True)
         return Sensitivity(terms, error + PRODUCT_ULPS * terms + np.where(terms > 0, lost, 0.0))
 
     def _handed(self, i: int, k: int, sizes: Array) -> Array:
-        """Return |J|ᵀ u for input k of node i, (N, F), where J holds the factors of an affine step.
+        """Return |J|ᵀ u for input k of node i, (B, F), where J holds the factors of an affine step.
 
-        sizes: the numbers u, one for each element of the output, (N, outputs).
+        sizes: the numbers u, one for each element of the output, (B, outputs).
         """
         graph, node = self.objective.graph, self.objective.graph.nodes[i]
         features = tuple(graph.value_features[each] for each in node.inputs)

@@ -84,10 +84,10 @@ class Rises:
         by: the changes, (J, N); the rises have the same shape, and so has the mask of crossed kinks.
         """
         everywhere = np.arange(len(self.near.objective.target))[samples]
-        at = (features[:, None], everywhere)
+        at = self.near.index_of(features, samples)
         rise, crossed = self._activated(at, by)
         if self.near.is_output:
-            return self._at_output(at, rise), crossed
+            return self._at_output(features[:, None], at, rise), crossed
         if self.near.stretch is not None or np.count_nonzero(rise) < MOSTLY * rise.size:
             which = np.repeat(features, by.shape[1]), np.tile(everywhere, len(features))
             losses, more = self._gathered(*which, rise.ravel())
@@ -100,7 +100,7 @@ class Rises:
         """Return B rises of losses; for rise b, only the element at features[b] and samples[b] changes."""
         rise, crossed = self._activated((features, samples), by)
         if self.near.is_output:
-            return self._at_output((features, samples), rise), crossed
+            return self._at_output(features, (features, samples), rise), crossed
         losses, more = self._gathered(features, samples, rise)
         return losses, crossed | more
 
@@ -115,17 +115,18 @@ class Rises:
         own = tuple(each[at] for each in self._own_at_rest)
         return rise_of(row).after(own, by.copy()), crossed
 
-    def _at_output(self, at: Any, rise: Array) -> Array:
+    def _at_output(self, outputs: Array, at: Any, rise: Array) -> Array:
         """Return the rises of the losses after changes of single outputs.
 
-        at: the indices of the outputs and samples of `rise`.
+        outputs: the indices of the outputs, which broadcast to the shape of `rise`.
+        at: the index of these outputs and of the samples.
         """
         network, rest = self.near.objective.network, self.rounding.loss_at_rest
         assert self._loss is not None
         if network.loss.per_output:
             own = tuple(each.T[at][..., None] for each in rest)
             return network.coefficient * self._loss.after(own, rise[..., None])
-        output = np.broadcast_to(at[0], rise.shape)[..., None]
+        output = np.broadcast_to(outputs, rise.shape)[..., None]
         changes = np.where(np.arange(self.near.objective.output.shape[-1]) == output, rise[..., None], 0.0)
         return network.coefficient * self._loss.after(tuple(each[at[1]] for each in rest), changes)
 
@@ -134,7 +135,7 @@ class Rises:
 
         rise: the change of the activation at each of B features and samples, (B,).
         """
-        alive = np.flatnonzero(rise)
+        alive = np.flatnonzero(rise != 0)
         if len(alive) < len(rise):
             losses, crossed = np.zeros(len(rise)), np.zeros(len(rise), dtype=bool)
             if len(alive):

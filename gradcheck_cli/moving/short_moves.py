@@ -170,6 +170,11 @@ class Near:
         """A mask, (F,), of the activations that can affect the network's output."""
         return self.objective.heard[self._way.rest].ravel()
 
+    @cached_property
+    def _unheard(self) -> Array:
+        """A mask of the activations that cannot affect the network's output, in the shape (F, N)."""
+        return np.broadcast_to(~self.heard[:, None], self.y.shape)
+
     @property
     def is_output(self) -> bool:
         return not self._way.above
@@ -182,13 +187,23 @@ class Near:
         y: the new elements, (J, N); the losses have the same shape.
         by_stretch: whether to use the `stretch`. The witness does not rely on it.
         """
-        at = (features[:, None], np.arange(len(self.objective.target))[samples])
         if self.in_rows:
             z = np.repeat(self._flat[None, samples], len(y), axis=0)
             z[np.arange(len(y)), :, features] = y
             return self._whole_rows(z, samples)
         stretch = self.stretch if by_stretch and not self.is_output else None
+        at = self.index_of(features, samples)
         return self._one_by_one(at, y, lambda rise: self._raised(features, samples, rise, stretch))
+
+    def index_of(self, features: Array, samples: slice) -> Any:
+        """Return the index of features and samples in an array (F, N).
+
+        It has slices if the features are in order, since numpy then copies nothing.
+        """
+        first = int(features[0])
+        if np.array_equal(features, np.arange(first, first + len(features))):
+            return slice(first, first + len(features)), samples
+        return features[:, None], np.arange(len(self.objective.target))[samples]
 
     def singles(self, features: Array, samples: Array, y: Array) -> NearLosses:
         """Return B losses; for loss b, only the element at features[b] and samples[b] is set to y[b]."""
@@ -231,7 +246,7 @@ class Near:
             losses, changed = self._own_terms(a, at)
         else:
             losses, changed = raised(rise)
-            silent |= ~self.heard[at[0]]
+            silent |= self._unheard[at]
         if changed is not None:
             crossed |= changed
         return NearLosses(losses, crossed, silent)
@@ -307,7 +322,7 @@ class Near:
 
         rise: the change of the activation at each of B features and samples, (B,).
         """
-        alive = np.flatnonzero(rise)
+        alive = np.flatnonzero(rise != 0)
         if len(alive) < len(rise):
             losses, crossed = self.objective.losses[samples], np.zeros(len(rise), dtype=bool)
             if len(alive):
