@@ -9,6 +9,7 @@ couple many outputs, have a class of their own. The bounds of losses are in `los
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import reduce
 from typing import Any, Protocol
 
 import numpy as np
@@ -24,6 +25,9 @@ _MOST_NUDGES = 32
 
 Each group is nudged on its own. If a group holds several elements, their nudges have random signs.
 """
+
+_BLOCK = 2**14
+"""The number of elements to nudge at once."""
 
 _SAMPLES = 4
 _APART = 2.0**-10
@@ -199,19 +203,20 @@ def _row_sum(numbers: Array) -> Array:
 
 
 def _nudges(by: Array, coupled: bool) -> Iterator[Array]:
-    """Yield the nudges of an argument, which are applied one at a time.
+    """Yield blocks of nudges of an argument, (K, *shape of the argument), which are applied one at a time.
 
     In a coupled row, each nudge changes one group of elements. Otherwise, a single nudge changes all
     elements.
     """
     if not coupled:
-        yield by
+        yield by[None]
         return
     width = by.shape[-1]
-    groups = min(width, _MOST_NUDGES)
+    groups, fitting = min(width, _MOST_NUDGES), max(1, _BLOCK // max(1, by.size))
     signed = by * np.random.default_rng(0).choice([-1.0, 1.0], width)
-    for group in range(groups):
-        yield np.where(np.arange(width) % groups == group, signed, 0.0)
+    group = np.arange(groups).reshape(-1, *(1,) * by.ndim)
+    for start in range(0, groups, fitting):
+        yield np.where(np.arange(width) % groups == group[start : start + fitting], signed, 0.0)
 
 
 def largest_change(
@@ -231,14 +236,14 @@ def largest_change(
     """
     here = function(at) if here is None else here
     total = np.zeros(here.shape)
-    for nudge in _nudges(by, coupled):
-        changes = [np.zeros(here.shape)]
-        for moved in (at - nudge, at + nudge):
+    for nudges in _nudges(by, coupled):
+        changes = [np.zeros(1)]
+        for moved in (at - nudges, at + nudges):
             change = np.abs(function(moved) - here)
             if pieces is not None:
-                change = np.where(_same_pieces(pieces, at, moved, coupled, here.ndim), change, 0.0)
+                change = np.where(_same_pieces(pieces, at, moved, coupled, change.ndim), change, 0.0)
             changes.append(change)
-        total = total + np.maximum.reduce(changes)
+        total = total + reduce(np.maximum, changes).sum(axis=0)
     return total
 
 

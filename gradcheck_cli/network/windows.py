@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import product
 from typing import Any
 
@@ -23,12 +23,12 @@ class Windows:
     padding: Shape
     dilation: Shape
 
-    @property
+    @cached_property
     def axes(self) -> int:
         """The number of position axes, which are the last axes of an array."""
         return len(self.kernel)
 
-    @property
+    @cached_property
     def reach(self) -> Shape:
         """The number of positions along each axis that a window extends over, gaps included."""
         return tuple(d * (k - 1) + 1 for d, k in zip(self.dilation, self.kernel, strict=True))

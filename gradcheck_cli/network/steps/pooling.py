@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import reduce
+from functools import cached_property, reduce
 from itertools import product
 from typing import Any, Self
 
@@ -68,7 +68,7 @@ class AvgPool(Linear):
     def label(self) -> str:
         return f"avg_pool {self.kernel[0]}"
 
-    @property
+    @cached_property
     def windows(self) -> Windows:
         return Windows(self.kernel, self.stride, self.padding, (1,) * len(self.kernel))
 
