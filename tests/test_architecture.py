@@ -232,6 +232,7 @@ MAY_IMPORT = {
         "mutate",
         "numerical.schemes",
         "parallel.executors",
+        "parallel.interruptions",
         "problem.layers",  # the names of layers and parameters, for shell completion
         "report",
         "spec",

@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from threading import current_thread, main_thread
 from typing import NoReturn
 
 import click
@@ -20,6 +23,7 @@ from gradcheck_cli.cli.options import EXIT_CODES_HELP
 from gradcheck_cli.cli.settable import PREFIX
 from gradcheck_cli.cli.terminal import DEFECT, abandon_stdout, complain, print_traceback, say, unwritable
 from gradcheck_cli.errors import Complaint, ExitCode, InputError, is_interruption
+from gradcheck_cli.parallel.interruptions import end_by, interrupt_once
 
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
@@ -70,7 +74,30 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     Otherwise, click's errors, a traceback or Ctrl-C would exit with 1, which here means a wrong gradient.
     """
     _open_closed_streams()
-    sys.exit(_run(arguments))
+    with _ended_by_signals():
+        status = _run(arguments)
+    sys.exit(status)
+
+
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP interrupt the command, as Ctrl-C does, before they end it.
+
+    So its processes end first, and free what they hold.
+    """
+    if os.name != "posix" or current_thread() is not main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    mine = [number for number, handler in before.items() if handler is signal.SIG_DFL]
+    received = interrupt_once(*mine)
+    try:
+        yield
+    finally:
+        for number in mine:
+            signal.signal(number, signal.SIG_DFL)
+        for one in received:
+            end_by(one)
 
 
 def _run(arguments: Sequence[str] | None) -> int:

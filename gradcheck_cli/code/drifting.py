@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 
 from gradcheck_cli.code.objective import ForeignObjective
-from gradcheck_cli.code.refusals import is_refusal
 from gradcheck_cli.errors import bad_input
 from gradcheck_cli.types import EPS
 
@@ -18,20 +17,17 @@ _HELP = "let the results depend on the arguments alone, and keep no state betwee
 def refuse_drifting(objective: ForeignObjective) -> None:
     """Raise `InputError` if the loss at the unperturbed parameters is no longer what it was at first.
 
-    Nothing is raised if the code refuses the call, since the report then says so.
+    Every process that has evaluated the loss is asked. Nothing is raised if the code refuses the call, since
+    the report then says so.
     """
-    function, first = objective.function, objective.losses
-    try:
-        again = function.losses({name: array.copy() for name, array in function.parameters.items()})
-    except Exception as error:
-        if not is_refusal(error):
-            raise
-        return
+    function, first, evaluator = objective.function, objective.losses, objective.evaluated_by
     rounding = EPS * float(np.abs(first).sum())
     noise = max((float(np.linalg.norm(level)) for level in objective.noise.values()), default=0.0)
-    if abs(float((again - first).sum())) > _BEYOND_NOISE * max(noise, rounding):
-        message = (
-            f"{function.origin} returned the loss {first.sum():.9g} at first, and {again.sum():.9g} for the "
-            "same arguments after more calls: it keeps state between calls"
-        )
-        raise bad_input(message, "gradients", help=_HELP)
+    allowed = _BEYOND_NOISE * max(noise, rounding) + evaluator.tolerated
+    for again in evaluator.losses_at_rest():
+        if abs(float((again - first).sum())) > allowed:
+            message = (
+                f"{function.origin} returned the loss {first.sum():.9g} at first, and {again.sum():.9g} for "
+                "the same arguments after more calls: it keeps state between calls"
+            )
+            raise bad_input(message, "gradients", help=_HELP)

@@ -185,6 +185,11 @@ class Change(NamedTuple):
         return point
 
 
+def no_change(function: Function) -> Change:
+    """Return the point that is the parameters themselves."""
+    return Change(next(iter(function.parameters)), np.array([], dtype=np.intp), np.array([]))
+
+
 class Evaluator(Protocol):
     """An object that evaluates a function at many points, in this process or in several others."""
 
@@ -195,12 +200,24 @@ class Evaluator(Protocol):
     def losses_at(self, changes: Sequence[Change]) -> Array:
         """Return the S loss terms at each of K points, (K, S). Each change describes one point."""
 
+    def losses_at_rest(self) -> Array:
+        """Return the S loss terms at the unperturbed parameters, (K, S), as K calls now return them.
+
+        At least one call is made in each process that has evaluated the function, if it still exists. The
+        loss terms of a call that the function refuses are NaN.
+        """
+
+    @property
+    def tolerated(self) -> float:
+        """The difference between the losses of two processes that has been tolerated so far."""
+
 
 @dataclass(frozen=True)
 class InProcess:
     """An evaluator that calls the function in this process, one stack of points at a time."""
 
     function: Function
+    tolerated: float = 0.0
 
     @property
     def batch(self) -> int:
@@ -208,6 +225,9 @@ class InProcess:
 
     def losses_at(self, changes: Sequence[Change]) -> Array:
         return evaluate_stacks(self.function, self.function.parameters, changes)
+
+    def losses_at_rest(self) -> Array:
+        return self.losses_at([no_change(self.function)])
 
 
 STACK = 16

@@ -31,7 +31,7 @@ from gradcheck_cli.code.failures import place_among
 from gradcheck_cli.errors import InputError, bad_input, is_interruption
 from gradcheck_cli.parallel.elsewhere import Raised, Returned, raised
 from gradcheck_cli.parallel.ends import end_with_parent
-from gradcheck_cli.parallel.interruptions import no_interruption
+from gradcheck_cli.parallel.interruptions import end_by, interrupt_once, no_interruption
 from gradcheck_cli.spec.gradients import Code
 
 START = (
@@ -82,16 +82,22 @@ def _started(code: Code | None, work: Callable[..., Any], arguments: tuple[Any, 
         crash.close()
         try:
             yield _Child(code, process, answers, last_words)
+        except BaseException:
+            _interrupt(process)
+            raise
         finally:
             _end(process)
 
 
-def _end(process: BaseProcess) -> None:
-    """Wait a moment for the process to end, then kill it.
+def _interrupt(process: BaseProcess) -> None:
+    """Interrupt the process, unless Ctrl-C in a terminal has reached it already, so that it cleans up."""
+    if os.name == "posix" and process.pid and process.is_alive():
+        with suppress(ProcessLookupError):
+            os.kill(process.pid, signal.SIGINT)
 
-    After Ctrl-C, which usually reaches the process too, the wait gives the process time to clean up. A second
-    Ctrl-C kills the process at once.
-    """
+
+def _end(process: BaseProcess) -> None:
+    """Wait a moment for the process to end, then kill it. A second Ctrl-C kills it at once."""
     try:
         process.join(_GRACE)
     finally:
@@ -181,6 +187,9 @@ _FRAME = re.compile(r'^  File "(.+)", line (\d+) in ', re.MULTILINE)
 _OF_MEMORY = "this can happen if the system runs out of memory"
 
 
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if os.name == "posix" else ()
+"""The signals that end the process, once it has cleaned up."""
+
 _MUTE = 69
 """The exit status of a process that was unable to send its answer."""
 
@@ -212,7 +221,10 @@ def _serve(
     """
     own = os.getpid()
     try:
+        received = interrupt_once(*_ENDING)
         answer = _answer(crash, stdin, work, arguments)
+        for number in set(received) - {signal.SIGINT}:
+            end_by(number)
         if os.getpid() == own:
             to.send_bytes(answer)
     finally:

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
-from gradcheck_cli.code.objective import Change, Function, Inputs, evaluate_stacks, stack_of
+from gradcheck_cli.code.objective import STACK, Change, Function, Inputs, evaluate_stacks, no_change, stack_of
 from gradcheck_cli.code.sources import read_code
 from gradcheck_cli.errors import bad_input
 from gradcheck_cli.numerical.estimate import Progress
@@ -25,6 +26,8 @@ from gradcheck_cli.spec.gradients import Code, FromCode
 from gradcheck_cli.types import Array
 
 _WHERE = ("gradients",)
+
+_HELP = "seed the random numbers in the code, install the same libraries everywhere, or use --jobs 1"
 
 _MOST_NUMBERS = 2**20
 """The most loss terms of the variables that are evaluated together: 8 MiB for each of their points."""
@@ -78,6 +81,11 @@ class Case:
     losses: Array
     noise: Mapping[str, Array]
 
+    @property
+    def tolerated(self) -> Array:
+        """The difference that each of the S loss terms may have in a worker, (S,)."""
+        return 2.0 * np.maximum.reduce(list(self.noise.values()))
+
     @np.errstate(all="ignore")
     def begin(self) -> Callable[[Sequence[Change]], Array]:
         """Load the code in this worker, and return the function that evaluates it at points, (K, S).
@@ -85,10 +93,11 @@ class Case:
         Raises `InputError` if the losses differ from those in the process that sent the case.
         """
         function = self.source.function()
-        losses, allowed = function.losses(self.parameters), np.maximum.reduce(list(self.noise.values()))
-        if losses.shape != self.losses.shape or not (np.abs(losses - self.losses) <= 2.0 * allowed).all():
-            message = f"{function.origin} computes a different loss in a worker process"
-            raise bad_input(message, *_WHERE, help="seed the random numbers in the code, or use --jobs 1")
+        losses = function.losses(self.parameters)
+        if losses.shape != self.losses.shape or not (np.abs(losses - self.losses) <= self.tolerated).all():
+            found = f"{losses.sum():.9g} instead of {self.losses.sum():.9g}"
+            message = f"{function.origin} computes a different loss in a worker process ({found})"
+            raise bad_input(message, *_WHERE, help=_HELP)
 
         @np.errstate(all="ignore")
         def losses_at(changes: Sequence[Change]) -> Array:
@@ -111,6 +120,7 @@ class Workers:
         self.opened = opened
         self.seconds = seconds
         self.progress = progress
+        self.tolerated = float(case.tolerated.sum())
         self.shared = Shared(opened, case)
 
     @property
@@ -130,3 +140,27 @@ class Workers:
             self.progress.spread_over(len(self.shared.nodes))
         self.seconds = sum(part.seconds for part in done.values()) / len(changes)
         return np.concatenate([done[number].value for number in range(len(parts))])
+
+    def losses_at_rest(self) -> Array:
+        """Return the losses at the unperturbed parameters, (K, S), from every worker that has taken part.
+
+        The engine chooses the worker for each part. So parts are sent until all workers have answered, but
+        not for ever, since some may have ended.
+        """
+        found: list[Array] = []
+        missing = set(self.shared.nodes)
+        part = [no_change(self.function)] * ceil(_ASKING / max(self.seconds, _ASKING / STACK))
+        for _ in range(_ROUNDS):
+            for _, done in self.shared.each([part] * max(1, self.opened.width())):
+                found.append(done.value[-1])
+                missing.discard(done.node)
+            if not missing:
+                break
+        return np.array(found)
+
+
+_ASKING = 0.05
+"""The seconds that a worker is kept busy by a question, so that the next question goes to another worker."""
+
+_ROUNDS = 4
+"""How often every worker is asked, if some of them do not answer."""

@@ -14,12 +14,12 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass
 from functools import partial
+from multiprocessing import parent_process
 from threading import Thread
 from typing import TYPE_CHECKING, Any, Protocol
 
 from gradcheck_cli.errors import InputError, bad_input, closest
 from gradcheck_cli.parallel.clock import cores
-from gradcheck_cli.parallel.interruptions import no_interruption
 from gradcheck_cli.spec.allowed import JOBS
 
 if TYPE_CHECKING:
@@ -36,12 +36,14 @@ class Kind:
     width: a function that returns the present number of workers of an executor.
     shortest: the least number of seconds that a part should take, so that sending it costs little.
     busy: a bound on the seconds that the engine is busy with one part, whether or not workers are free.
+    starts_late: whether it also starts in a process that the command has forked to run the user's code.
     """
 
     package: str
     width: Callable[[Any], int]
     shortest: float = 1.0
     busy: float = 0.005
+    starts_late: bool = True
 
 
 def _pool_width(executor: Any) -> int:
@@ -52,7 +54,7 @@ KINDS = (
     Kind("concurrent", _pool_width, shortest=0.02, busy=0.0005),
     Kind("distributed", lambda executor: len(executor._client.nthreads())),
     Kind("ipyparallel", lambda executor: len(executor.view.client.ids)),
-    Kind("mpi4py", lambda executor: executor.num_workers or cores()),
+    Kind("mpi4py", lambda executor: executor.num_workers or cores(), starts_late=False),
     Kind("executorlib", lambda executor: executor.max_workers or cores()),
     Kind("", _pool_width),  # any other package
 )
@@ -140,8 +142,6 @@ class LocalPool:
         context = multiprocessing.get_context("spawn")
         executor = ProcessPoolExecutor(self.jobs, context, initializer=settle)
         with ended(executor):
-            with no_interruption():
-                executor.submit(int)  # starts the processes
             yield Opened(executor, "the pool", "--jobs 1 runs the code without worker processes")
 
 
@@ -220,9 +220,12 @@ def _connected(client: Callable[..., Any], address: str) -> Any:
 
 
 def _silence_logs_of(package: str) -> None:
+    """Silence the loggers of a package, some of which have a level of their own."""
     import logging
 
-    logging.getLogger(package).setLevel(logging.CRITICAL)
+    for name in (package, *logging.root.manager.loggerDict):
+        if f"{name}.".startswith(f"{package}."):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 def _address_of_settings() -> str:
@@ -270,6 +273,9 @@ class Factory:
         if not all(callable(getattr(executor, name, None)) for name in ("submit", "shutdown")):
             message = f"{self} returned {type(executor).__name__}, which has no submit and shutdown"
             raise _refusal(message, help="return a concurrent.futures.Executor")
+        if not kind_of(executor).starts_late and parent_process():
+            help = "pass the executor to check() in a script that mpiexec starts"
+            raise _refusal(f"{self} returned {type(executor).__name__}, but MPI has to start first", help)
         with ended(executor):
             yield Opened(executor, f"the executor of {self}", "check the executor and its workers")
 
@@ -320,14 +326,24 @@ def ended(executor: Executor) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        shutdown = Thread(target=executor.shutdown, kwargs={"cancel_futures": True}, daemon=True)
+        shutdown = Thread(target=_cancelled, args=(executor,), daemon=True)
         shutdown.start()
         shutdown.join(_CANCELLING)  # a pool that has cancelled its work expects that its processes end
         for process in set(multiprocessing.active_children()) - others:
             process.terminate()
         shutdown.join(_CLOSING)
         raise
-    executor.shutdown(cancel_futures=True)
+    with suppress(Exception):  # the work is done, whatever becomes of the engine
+        executor.shutdown()
+
+
+def _cancelled(executor: Executor) -> None:
+    """Shut the executor down and cancel the work that it has not begun."""
+    with suppress(Exception):  # an error has ended the check already
+        try:
+            executor.shutdown(cancel_futures=True)
+        except TypeError:  # dask and ipyparallel do not know this argument
+            executor.shutdown(wait=False)
 
 
 def engine_of(jobs: int | str | Executor) -> Engine | None:

@@ -17,6 +17,7 @@ from typing import Any
 from gradcheck_cli.errors import InputError, bad_input
 from gradcheck_cli.parallel.elsewhere import ElsewhereError
 from gradcheck_cli.parallel.executors import PLACE, Opened
+from gradcheck_cli.parallel.interruptions import no_interruption
 from gradcheck_cli.parallel.remote import (
     Answer,
     Done,
@@ -127,7 +128,7 @@ class Shared:
         return self._without > _TRUST * max(1, self.opened.width())
 
     def _submit(self, call: bytes) -> Future[bytes]:
-        with warnings.catch_warnings():
+        with no_interruption(), warnings.catch_warnings():  # a pool may start processes
             warnings.simplefilter("ignore")  # dask's about large arguments, and Python's about forks
             try:
                 return self.opened.executor.submit(pickle.loads, call)

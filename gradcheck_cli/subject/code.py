@@ -23,7 +23,7 @@ from gradcheck_cli.code.precision import measured_noise
 from gradcheck_cli.code.sources import read_code
 from gradcheck_cli.code.unwritten import refuse_erratic
 from gradcheck_cli.comparison import Comparison
-from gradcheck_cli.directions.plan import plan
+from gradcheck_cli.directions.plan import Plan, plan
 from gradcheck_cli.entries.check import check_literally
 from gradcheck_cli.entries.claim import Claim, claim_of, largest_of
 from gradcheck_cli.errors import bad_input
@@ -148,12 +148,10 @@ class CodeSubject:
     ) -> Checked:
         way = plan(self.objective, claim.names, how, clock)
         with self.shared(self.objective, way, progress) as code:
-            if way.way == "directions":
-                return _along_directions(code, claim, how, progress, way.told)
-            literal = LiteralDifferences(code, SCHEMES[how.scheme], how.step, progress)
-            if progress:
-                progress.doing("checking every entry")
-            return check_literally(claim, literal, how, progress)
+            checked = _checked(code, claim, how, progress, way)
+            if code.evaluator and any(c.verdict is not Verdict.AGREES for c in checked.comparisons):
+                refuse_drifting(code)  # while the workers are still there
+        return checked
 
     def _claim(self, how: CheckSpec) -> Claim:
         largest = np.array(largest_of(self.analytic.values.values()))
@@ -246,12 +244,18 @@ def _without(comparisons: Sequence[Comparison], made: Sequence[Made]) -> list[Co
     return [c for c in comparisons if c.name not in explained]
 
 
-def _along_directions(
-    code: ForeignObjective, claim: Claim, how: CheckSpec, progress: Progress | None, told: str
+def _checked(
+    code: ForeignObjective, claim: Claim, how: CheckSpec, progress: Progress | None, way: Plan
 ) -> Checked:
-    from gradcheck_cli.directions.check import check_along_directions  # only slow code needs it
+    """Check every entry, or along random directions, as planned."""
+    if way.way == "directions":
+        from gradcheck_cli.directions.check import check_along_directions  # only slow code needs it
 
-    return check_along_directions(claim, code, how, progress, told)
+        return check_along_directions(claim, code, how, progress, way.told)
+    literal = LiteralDifferences(code, SCHEMES[how.scheme], how.step, progress)
+    if progress:
+        progress.doing("checking every entry")
+    return check_literally(claim, literal, how, progress)
 
 
 # --- loading -----------------------------------------------------------------------------------------------

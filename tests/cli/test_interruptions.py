@@ -102,6 +102,7 @@ def test_whatever_ends_the_command_ends_its_processes(how, folder):
     )  # fmt: skip
     wait_until(lambda: len(pids_in(folder)) == 3)
     process.send_signal(how)
-    process.communicate(timeout=PATIENCE)
+    _, said = process.communicate(timeout=PATIENCE)
     assert process.returncode == -how
+    assert how == signal.SIGKILL or said.strip() == "interrupted"  # and no warning about leaked semaphores
     wait_until(lambda: not any(map(is_running, pids_in(folder))))

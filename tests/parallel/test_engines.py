@@ -5,7 +5,7 @@ from __future__ import annotations
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
-from textwrap import dedent
+from textwrap import dedent, indent
 from threading import Lock
 
 import numpy as np
@@ -14,8 +14,18 @@ from in_json import json_of
 from quick_engines import everything_is_shared_out
 
 from gradcheck_cli import InputError, check, check_gradients, check_layer
-from gradcheck_cli.parallel import remote
-from gradcheck_cli.parallel.executors import KINDS, Dask, Factory, Given, engine_of, jobs_of, kind_of, named
+from gradcheck_cli.parallel import executors, remote
+from gradcheck_cli.parallel.executors import (
+    KINDS,
+    Dask,
+    Factory,
+    Given,
+    ended,
+    engine_of,
+    jobs_of,
+    kind_of,
+    named,
+)
 from gradcheck_cli.parallel.parts import ROUNDS, Shared, cuts
 from gradcheck_cli.parallel.remote import Node, Versions
 
@@ -72,6 +82,21 @@ class Here(Executor):
         future: Future[bytes] = Future()
         future.set_result(function(*arguments))
         return future
+
+
+class OldFashioned(ThreadPoolExecutor):
+    """An executor that cannot cancel its futures, as those of dask and ipyparallel."""
+
+    def shutdown(self, wait=True):
+        super().shutdown(wait)
+
+
+class AtItsEnd(OldFashioned):
+    """An executor that fails when it is shut down."""
+
+    def shutdown(self, wait=True):
+        super().shutdown(wait)
+        raise OSError("gone")
 
 
 class Broken(Here):
@@ -132,6 +157,28 @@ def test_a_factory_that_makes_no_executor_is_refused(name, message, folder):
     with pytest.raises(InputError) as caught, Factory("pools", name).opened():
         pass
     assert caught.value.complaints[0].message == message
+
+
+@pytest.mark.parametrize("kind", [OldFashioned, AtItsEnd])
+def test_no_executor_fails_a_check_by_how_it_is_shut_down(kind):
+    executor = kind(1)
+    with ended(executor):
+        assert executor.submit(abs, -1).result() == 1
+    with pytest.raises(ZeroDivisionError), ended(kind(1)):
+        raise ZeroDivisionError
+
+
+def test_an_executor_that_has_to_start_first_is_refused_in_a_forked_process(folder, monkeypatch):
+    (folder / "message_passing.py").write_text("from test_engines import Here as pool\n")
+    monkeypatch.setattr(Here, "__module__", "mpi4py.futures")
+    with Factory("message_passing", "pool").opened():
+        pass
+    monkeypatch.setattr(executors, "parent_process", lambda: True)
+    with (
+        pytest.raises(InputError, match="MPI has to start first"),
+        Factory("message_passing", "pool").opened(),
+    ):
+        pass
 
 
 def test_a_module_that_is_not_there_is_refused(folder):
@@ -230,6 +277,31 @@ def test_code_that_fails_on_one_machine_is_reported_with_its_name(folder, long_w
     with pytest.raises(InputError) as caught:
         check(spec, executor=Elsewhere())
     assert caught.value.complaints[0].message.endswith("'no such place' on node7")
+
+
+DRIFT = """
+    import os
+    f.calls = getattr(f, "calls", 0) + 1
+    late = f.calls > 40 and os.environ["AWAY"] == "1"
+    p = {**p, "b": p["b"] + late * f.calls * 1e-4}
+"""
+
+
+class Away(Here):
+    """An executor whose workers know that they are workers."""
+
+    def submit(self, function, *arguments):
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setenv("AWAY", "1")
+            return super().submit(function, *arguments)
+
+
+def test_code_that_starts_to_drift_in_a_worker_is_refused(folder, long_work, monkeypatch):
+    """A check in one process refuses such code, too. No wrong gradient may be reported."""
+    (folder / "net.py").write_text(dedent(NET).replace("    pass", indent(dedent(DRIFT), "    ")))
+    monkeypatch.setenv("AWAY", "0")
+    with pytest.raises(InputError, match="it keeps state between calls"):
+        check(folder / "net.yaml", executor=Away())
 
 
 @pytest.mark.parametrize(
