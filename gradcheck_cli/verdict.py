@@ -331,11 +331,12 @@ class Judged:
 
     @property
     def doubtful(self) -> Array:
-        """A mask of the entries that are wrong by only a small margin and therefore need a closer look."""
+        """A mask of the wrong entries whose margin is small or whose numerical value is hardly known."""
         if not self.wrong.any():
             return self.wrong
         by_far = self.difference > self.tolerance + BY_FAR * self.bar
-        return self.wrong & ~by_far & np.isfinite(self.analytic)
+        unknown = self.bar > np.fmax(np.abs(self.numerical), MEANINGFUL * self._own_tolerance)
+        return self.wrong & (unknown | ~by_far) & np.isfinite(self.analytic)
 
     @cached_property
     def lost(self) -> Array:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import NamedTuple, Protocol
+from typing import ClassVar, NamedTuple, Protocol
 
 import numpy as np
 
@@ -353,6 +353,8 @@ class _Moves:
 
 @dataclass(frozen=True)
 class _Entries(_Moves):
+    exact: ClassVar[bool] = True
+
     @cached_property
     def spread(self) -> Spread:
         return _together(self.objective.function, 1)

@@ -212,11 +212,12 @@ def _has_stairs(line: _Line, stair: float, bar: float) -> bool:
 def _gradient_bounds(function: Function, analytic: Analytic, stair: float) -> dict[str, Array]:
     """Return bounds on the rounding errors of all gradients, by parameter name.
 
-    A few points show the noise of a single entry only roughly, so no entry counts as less noisy than its
-    tensor overall. If the code can also compute in a wider type, the bound of an entry is at least four times
-    the change that the wider type makes to it. If everything is then known to be wide, this change is all of
-    the rounding, so no long line is needed to show half precision inside float32. A long line would also
-    cross kinks and jumps, such as those of a table that is looked up at a computed index.
+    A few points show the noise of a single entry only roughly, so no entry counts as less noisy than the
+    entries of its tensor that are about as noisy overall. If the code can also compute in a wider type, the
+    bound of an entry is at least four times the change that the wider type makes to it. If everything is then
+    known to be wide, this change is all of the rounding, so no long line is needed to show half precision
+    inside float32. A long line would also cross kinks and jumps, such as those of a table that is looked up
+    at a computed index.
 
     stair: a distance longer than the jumps in the losses due to rounding; 0 if there are none.
     """
@@ -232,15 +233,39 @@ def _gradient_bounds(function: Function, analytic: Analytic, stair: float) -> di
     bounds, start = {}, 0
     for name, value in analytic.values.items():
         level = levels[start : start + value.size]
-        finite = level[np.isfinite(level)]
-        whole = np.sqrt(np.mean(np.square(finite))) if finite.size else 0.0
-        bound = _SIGMAS * np.fmax(level, whole).reshape(value.shape)
+        bound = _SIGMAS * _at_least_alike(level).reshape(value.shape)
         if wide is not None:
             bound = np.fmax(bound, _SIGMAS * np.abs(wide.gradients[name] - value.astype(np.float64)))
         least = precision_of(analytic.dtypes[name]).smallest
         bounds[name] = bound + _UNDERFLOWS * least
         start += value.size
     return bounds
+
+
+_UNLIKE = 1e4
+"""The noise of an entry is underestimated by far less than this factor."""
+
+
+def _at_least_alike(level: Array) -> Array:
+    """Return the noise levels of a tensor's entries, (K,), each raised to the mean of the levels like it.
+
+    In ascending order, a new group of levels begins where a level is `_UNLIKE` times the one before. So a few
+    entries whose gradient changes erratically, such as those of a vector of zeros that is divided by its
+    length, do not make all others seem as noisy. A level of 0 belongs to the group of the lowest levels.
+    """
+    told = np.sort(level[np.isfinite(level) & (level > 0.0)])
+    if not told.size:
+        return np.fmax(level, 0.0)
+    begins = [0, *(np.flatnonzero(told[1:] > _UNLIKE * told[:-1]) + 1)]
+    means = np.array([_root_mean_square(group) for group in np.split(told, begins[1:])])
+    with np.errstate(invalid="ignore"):
+        group = np.searchsorted(told[begins], level, side="right") - 1
+    return np.fmax(level, means[np.clip(group, 0, None)])
+
+
+def _root_mean_square(numbers: Array) -> float:
+    largest = float(numbers.max())
+    return largest * float(np.sqrt(np.mean(np.square(numbers / largest))))
 
 
 def _is_half(dtype: np.dtype[Any]) -> bool:

@@ -9,8 +9,8 @@ from typing import NamedTuple, Protocol, TypeGuard
 import numpy as np
 
 from gradcheck_cli.numerical.extrapolate import best_of
-from gradcheck_cli.numerical.narrow import CHANGES, is_narrow, keep_rising, still_change
-from gradcheck_cli.numerical.objective import Movable, RisingMovable, can_rise
+from gradcheck_cli.numerical.narrow import CHANGES, is_narrow, keep_rising, step_within, still_change
+from gradcheck_cli.numerical.objective import Movable, RisingMovable, can_rise, is_exact
 from gradcheck_cli.numerical.schemes import Scheme
 from gradcheck_cli.numerical.slopes import slopes_at_steps, slopes_by_rises, uncrossed
 from gradcheck_cli.types import Array
@@ -179,7 +179,36 @@ def _until_settled(
         return found.estimate, found.crossing
     shorter = ladder[-1] * np.broadcast_to(step, len(which))[found.changing]
     finer = _evaluate(movable, scheme, _OWN_LADDER, shorter, which[found.changing], progress)
-    return _closer_to(found, finer), found.crossing
+    estimate = _closer_to(found, finer)
+    still = np.zeros(len(which), dtype=bool)
+    still[found.changing] = finer.changing & (movable.position[which[found.changing]] == 0.0)
+    if still.any():
+        finest = _OWN_LADDER[-1] * shorter[still[found.changing]]
+        estimate = _next_to_zero(movable, scheme, estimate, finest, still, which, progress)
+    return estimate, found.crossing
+
+
+def _next_to_zero(
+    movable: Movable,
+    scheme: Scheme,
+    found: Estimate,
+    step: Array,
+    still: Array,
+    which: Array,
+    progress: Progress | None,
+) -> Estimate:
+    """Return `found`, corrected for variables at 0 whose slopes still change at the shortest steps so far.
+
+    A vector of zeros that is divided by its length is an example: the length turns within the eps that guards
+    the division, often 1e-12. Next to 0, floats are fine enough for steps within it.
+
+    step: the shortest steps so far, (M,), for the M variables that the mask `still` marks.
+    """
+    some = which[still]
+    step, within = step_within(movable, scheme, some, step)
+    finer = _evaluate(movable, scheme, _OWN_LADDER, step, some, progress)
+    settled = finer.estimate.error <= CHANGES * np.abs(finer.estimate.value)
+    return found.improved(still, finer.estimate.where(settled & within))
 
 
 def _closer_to(found: _Evaluated, finer: _Evaluated) -> Estimate:
@@ -336,7 +365,7 @@ def _evaluate(
     value, error = (movable.spread.empty(len(which)) for _ in range(2))
     crossing = movable.spread.empty(len(which), np.intp)
     narrow, rising, changing = (movable.spread.empty(len(which), np.bool_) for _ in range(3))
-    told = scheme.extrapolate and movable.rest is None and not certify
+    told = scheme.extrapolate and is_exact(movable) and not certify
 
     size = movable.batch  # the number of workers may change while they work
 

@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from gradcheck_cli.numerical.objective import Movable
+from gradcheck_cli.numerical.schemes import Scheme
+from gradcheck_cli.numerical.slopes import slopes_at_steps
 from gradcheck_cli.types import Array
 
 CHANGES = 1e-3
@@ -61,3 +64,28 @@ def keep_rising(slopes: Array) -> Array:
     """
     signs = np.sign(np.diff(slopes[:_FIRST], axis=0))
     return np.asarray((signs == signs[0]).all(axis=0) & (signs[0] != 0))
+
+
+_SHRINK = 2.0**-10
+"""The factor from one step to the next in the search for a step that is shorter than a narrow feature."""
+
+_SHRINKS = 14
+"""The number of steps in that search. The last is 2⁻¹⁴⁰ times the first."""
+
+
+def step_within(movable: Movable, scheme: Scheme, which: Array, step: Array) -> tuple[Array, Array]:
+    """Return, for each of the M variables `which`, a step at which its slope no longer grows, (M,).
+
+    The second result is a mask, (M,), of the variables that have such a step. A jump has none.
+
+    step: a step that is longer than the feature, (M,).
+    """
+    before, grows = np.full(len(which), np.nan), np.ones(len(which), dtype=bool)
+    for _ in range(_SHRINKS):
+        step = np.where(grows, _SHRINK * step, step)
+        (slopes,) = slopes_at_steps(movable, scheme, which, [step])
+        grows &= ~(np.abs(slopes.value) <= 2.0 * np.abs(before))
+        before = slopes.value
+        if not grows.any():
+            break
+    return step, ~grows

@@ -140,6 +140,15 @@ def can_rise(movable: Movable) -> TypeGuard[RisingMovable]:
     return hasattr(movable, "rise")
 
 
+def is_exact(movable: Movable) -> bool:
+    """Return whether a variable can be perturbed by steps that are far shorter than its `unit`.
+
+    In a step along a direction, rounding in the many entries that change would distort short steps. The
+    variables of a network can be perturbed by short steps, and so can those movables that say so.
+    """
+    return movable.rest is None or bool(getattr(movable, "exact", False))
+
+
 class Direction(NamedTuple):
     """A direction in the space of one parameter's entries.
 

@@ -122,3 +122,31 @@ def test_entries_that_sum_nothing_are_0():
     (slope,) = (c for c in report.comparisons if c.name == "prelu1.weight")
     assert slope.zero.all()
     assert not slope.analytic.any()
+
+
+class Entries(Function):
+    """Numbers of the user's code: only the losses are known, and steps may be as short as floats allow."""
+
+    exact = True
+
+    @property
+    def rest(self):
+        return self.function(self.position[:1])
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("sharp", [False, True])
+def test_a_number_at_0_gets_steps_within_any_feature(width, sharp):
+    """A vector of zeros is divided by max(its length, 1e-12), or by √(its square + 1e-24)."""
+
+    def divided(x):
+        return x / np.fmax(np.abs(x), width) if sharp else x / np.sqrt(x * x + width * width)
+
+    estimate = differentiate(Entries(divided, np.zeros(2)), SCHEMES["adaptive"])
+    assert (np.abs(estimate.value - 1.0 / width) <= 3.0 * estimate.error).all()
+    assert (estimate.error <= 1e-3 / width).all()
+
+
+def test_a_jump_at_0_has_no_slope():
+    jump = Entries(lambda x: np.where(x >= 0.0, 1.0, 0.0) + x, np.zeros(2))
+    assert not (differentiate(jump, SCHEMES["adaptive"]).error < 1e3).any()
