@@ -103,3 +103,18 @@ def test_an_element_on_a_kink_is_not_held():
         crossed = units.move(which, units.position + step).crossed.reshape(3, 2)
         assert not crossed[:, 1].any()
         assert crossed[:, 0].all() == (step > 0)
+
+
+def test_a_change_that_a_saturated_softmax_rounds_off_has_an_error_bar():
+    """The inputs of relu do not change at all then, but relu hides nothing."""
+    layers = {"attention": 1}, {"units": 4, "activation": "relu"}, "flatten", {"units": 2}
+    parameters = {"init": "normal", "scale": 12.0, "seed": 4}
+    objective = build_problem(spec_of(*layers, inputs=[2, 3], parameters=parameters)).objective.widest
+    (site, _), *_ = objective.uses("attention1.in_proj_weight")
+    units = objective.units(site)
+    to = units.position + 2.0**-40 * units.unit
+    with np.errstate(all="ignore"):
+        moved = units.move(np.arange(len(to)), to)
+    unchanged = moved.losses == np.tile(objective.losses, len(to) // len(objective.losses))
+    assert unchanged.any()
+    assert (moved.rounding > 0).all()
