@@ -144,7 +144,7 @@ SLIPS: dict[str, tuple[tuple[str, str, str], ...]] = {
         ("dx through swapped weights", "dq @ wq.T + dk @ wk.T + dv", "dq @ wk.T + dk @ wq.T + dv"),
         ("weight not transposed", "(dout @ wo.T)", "(dout @ wo)"),
         ("heads not transposed", ".transpose(0, 2, 1, 3).reshape(n, t, d) for", ".reshape(n, t, d) for"),
-        ("dwo with the values", "dwo = mixed.reshape(-1, d).T", "dwo = x.reshape(-1, d).T"),
+        ("dwo with the input", "dwo = mixed.reshape(-1, d).T", "dwo = x.reshape(-1, d).T"),
         ("dwq and dwk swapped", "dx, dwq, dwk, dwv", "dx, dwk, dwq, dwv"),
         ("dq and dk swapped", "dq, dk, dv = attention_backward", "dk, dq, dv = attention_backward"),
         (
@@ -162,7 +162,7 @@ SLIPS: dict[str, tuple[tuple[str, str, str], ...]] = {
         ("output gate's derivative", "o * (1 - o)", "o"),
         ("gates in another order", "[di, df, do, dg]", "[di, df, dg, do]"),
         ("tanh's derivative forgotten", "dnext_h * o * (1 - t**2)", "dnext_h * o"),
-        ("input gate with x", "dwh = prev_h.T @ da", "dwh = prev_c.T @ da"),
+        ("recurrent weight with c", "dwh = prev_h.T @ da", "dwh = prev_c.T @ da"),
     ),
     "lstm": (
         ("dh not carried", "dnext_h = dh[:, s] + dprev_h", "dnext_h = dh[:, s]"),
@@ -187,6 +187,7 @@ SLIPS: dict[str, tuple[tuple[str, str, str], ...]] = {
             "dnext_h * t * o * (1 - o), dc * i * (1 - g**2)]",
             "dc * i * (1 - g**2), dnext_h * t * o * (1 - o)]",
         ),
+        ("first step left out", "reversed(range(steps))", "reversed(range(1, steps))"),
         ("columns of dx", "djoined[:, :d]", "djoined[:, -d:]"),
         ("tanh's derivative forgotten", "dnext_h * o * (1 - t**2)", "dnext_h * o"),
     ),

@@ -194,7 +194,7 @@ class GraphSearch:
             if handed is None or not shows:
                 return None
             solved = value if variant.wrong.unknown else None
-            made = made_at(visit, variant.wrong, solved, shows)
+            made = made_at(visit, variant, solved, shows)
             return self._after(swept.with_made(made), visit, handed)
 
         straight = self._after(swept, visit, visit.right)
@@ -304,9 +304,9 @@ class GraphSearch:
         if handed is None or not shows:
             yield from self._settled(swept, visit, visit.right)
             return
-        wrong, value = repeated_mistake.variant.wrong, repeated_mistake.value
-        solved = value if wrong.unknown else None
-        made = swept.with_made(made_at(visit, wrong, solved, shows))
+        variant, value = repeated_mistake.variant, repeated_mistake.value
+        solved = value if variant.wrong.unknown else None
+        made = swept.with_made(made_at(visit, variant, solved, shows))
         if number_of(made.made) <= self.most:
             yield from self._settled(made, visit, handed)
 

@@ -20,6 +20,11 @@ def carried(nodes: Sequence[Node]) -> frozenset[Taken]:
     return frozenset(taken for begins in _loops(nodes) for taken in _carried_in(nodes, begins))
 
 
+def first_round(nodes: Sequence[Node]) -> frozenset[int]:
+    """Return the indices of the nodes in the first round of each loop."""
+    return frozenset(i for begins in _loops(nodes) for i in range(*begins[:2]))
+
+
 def _loops(nodes: Sequence[Node]) -> Iterator[Sequence[int]]:
     """For each loop, yield the index of the node that begins each round."""
     users: dict[tuple[str, ...], list[int]] = {}
@@ -53,7 +58,7 @@ def _carried_in(nodes: Sequence[Node], begins: Sequence[int]) -> Iterator[Taken]
     layer = nodes[begins[0]].layer
     for i in range(begins[1] + 1, len(nodes)):
         if nodes[i].layer != layer or i in begins or _is_after(nodes[i], begins):
-            continue  # the first product of a round takes the round's own input
+            continue  # the first node of a round takes the round's own input
         now = bisect_right(begins, i)
         for slot, value in enumerate(nodes[i].inputs):
             if 0 < bisect_right(begins, value - 1) < now:

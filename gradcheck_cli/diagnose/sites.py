@@ -216,7 +216,8 @@ class AffineSite(NodeSite):
     @cached_property
     def layer(self) -> Any:
         features = self.visit.inputs[0].shape[1:]
-        return SeenLayer(self.visit.node, features, features[0], self.delta.shape[-1])
+        inputs = features[self.visit.step.channel]
+        return SeenLayer(self.visit.node, features, inputs, self.delta.shape[-1])
 
     @property
     def y(self) -> Array:

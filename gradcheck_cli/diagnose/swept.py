@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from gradcheck_cli.diagnose.loops import Repeated
-from gradcheck_cli.diagnose.mistake import Wrong
 from gradcheck_cli.diagnose.one_of_several import place_of
 from gradcheck_cli.diagnose.state import Made, State
-from gradcheck_cli.diagnose.variant import Visit
+from gradcheck_cli.diagnose.variant import Variant, Visit
 from gradcheck_cli.types import Array
 
 
@@ -23,9 +22,10 @@ class MadeAt(Made):
     shows_in: tuple[str, ...] = ()
 
 
-def made_at(visit: Visit, wrong: Wrong, value: float | None, shows_in: tuple[str, ...]) -> MadeAt:
-    """Return a mistake made at the visited node."""
-    return MadeAt(wrong, visit.node.layer, value=value, place=place_of(visit), shows_in=shows_in)
+def made_at(visit: Visit, variant: Variant, value: float | None, shows_in: tuple[str, ...]) -> MadeAt:
+    """Return a mistake made at the visited node. A mistake that is made everywhere has no place."""
+    place = "" if variant.everywhere else place_of(visit)
+    return MadeAt(variant.wrong, visit.node.layer, value=value, place=place, shows_in=shows_in)
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ import numpy as np
 from gradcheck_cli.diagnose.families import Family
 from gradcheck_cli.diagnose.memory import FORGETFUL, Memory, Watched
 from gradcheck_cli.diagnose.mistake import Wrong
-from gradcheck_cli.diagnose.rounds import Taken, carried
+from gradcheck_cli.diagnose.rounds import Taken, carried, first_round
 from gradcheck_cli.network.graph import Graph, Node, run
 from gradcheck_cli.network.step import Inputs, Step
 from gradcheck_cli.problem.problem import Problem
@@ -64,6 +64,11 @@ class Pass:
     def carried(self) -> frozenset[Taken]:
         """The inputs of nodes that take the state from an earlier round of a loop over time."""
         return carried(self.graph.nodes)
+
+    @cached_property
+    def first_round(self) -> frozenset[int]:
+        """The nodes in the first round of a loop over time."""
+        return first_round(self.graph.nodes)
 
     @cached_property
     def _consumers(self) -> list[list[tuple[int, int]]]:

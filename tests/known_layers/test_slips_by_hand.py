@@ -25,6 +25,16 @@ KINDS = {
     ("lstm_step", "gates in another order"): "gates in another order",
     ("joint_lstm", "gates in another order"): "gates in another order",
     ("joint_lstm", "= for += in dw"): "shared parameter used once",
+    ("joint_lstm", "dh not carried"): "gradient not carried back",
+    ("joint_lstm", "first step left out"): "returned inside the loop",
+    ("joint_lstm", "columns of dx"): "joined values cut in another order",
+    ("lstm_step", "recurrent weight with c"): "cell state in place of the hidden state",
+    ("conv", "db over samples and the first row"): "bias not summed",
+    ("conv", "channels of w in the wrong order"): "channels in another order",
+    ("groupnorm", "groups swapped"): "group norm: statistics of another group",
+    ("swiglu", "branches swapped"): "weight of another product",
+    ("self_attention", "dwo with the input"): "input of another product",
+    ("self_attention", "heads in the wrong order"): "heads in another order",
     ("self_attention", "dx without the keys"): "branch forgotten",
     ("self_attention", "heads not transposed"): "axes not permuted back",
 }
@@ -56,3 +66,11 @@ def test_a_slip_is_named(layer, slip):
 @pytest.mark.parametrize("layer", UNNAMED)
 def test_a_change_that_no_table_holds_gets_no_name(layer):
     assert named(layer, *UNNAMED[layer]) == []
+
+
+def test_gradients_of_0_are_called_0_and_no_value_is_said_to_be_lost():
+    assert named("joint_lstm", "dh[:, s] + dprev_h", "dprev_h") == ["gradient zero"]
+
+
+def test_a_state_of_the_next_step_is_not_called_the_input_of_another_product():
+    assert named("rnn", "states[:, t - 1] if t else h0", "states[:, t - 1] if t else prev") == []

@@ -46,6 +46,41 @@ for t in reversed(range(T)):
     constants="T = x.shape[1]",
 )
 
+_REVERSE = {name: f"{own}_r" for name, own in _named("rnn1").items()}
+
+BIDIRECTIONAL = Alone(
+    "a single bidirectional recurrent layer",
+    features=(3, 2),
+    layers=({"rnn": 2, "bidirectional": True},),
+    parameters={**_named("rnn1"), **{f"{name}_reverse": own for name, own in _REVERSE.items()}},
+    forward_pass="""
+h, r = [np.zeros((N, 2))], [np.zeros((N, 2))]
+for t in range(T):
+    h.append(np.tanh(x[:, t] @ w_ih.T + b_ih + h[t] @ w_hh.T + b_hh))
+for t in reversed(range(T)):
+    r.insert(0, np.tanh(x[:, t] @ w_ih_r.T + b_ih_r + r[0] @ w_hh_r.T + b_hh_r))
+a = np.concatenate([np.stack(h[1:], axis=1), np.stack(r[:-1], axis=1)], axis=2)
+""",
+    backward_pass="""
+forth, back = y[:, :, :2], y[:, :, 2:]
+dz, dz_r = np.zeros((T, N, 2)), np.zeros((T, N, 2))
+dL_dh, dL_dr = np.zeros((N, 2)), np.zeros((N, 2))
+for t in reversed(range(T)):
+    dz[t] = (dL_dh + forth[:, t]) * (1 - h[t + 1] ** 2)
+    dL_dh = dz[t] @ w_hh
+for t in range(T):
+    dz_r[t] = (dL_dr + back[:, t]) * (1 - r[t] ** 2)
+    dL_dr = dz_r[t] @ w_hh_r
+dL_dw_ih, dL_dw_ih_r = (np.einsum("tno,nti->oi", each, x) for each in (dz, dz_r))
+dL_dw_hh = np.einsum("tno,tni->oi", dz, np.stack(h[:-1]))
+dL_dw_hh_r = np.einsum("tno,tni->oi", dz_r, np.stack(r[1:]))
+dL_db_ih, dL_db_hh = dz.sum(axis=(0, 1)), dz.sum(axis=(0, 1))
+dL_db_ih_r, dL_db_hh_r = dz_r.sum(axis=(0, 1)), dz_r.sum(axis=(0, 1))
+dL_dx = (dz @ w_ih + dz_r @ w_ih_r).swapaxes(0, 1)
+""",
+    constants="T = x.shape[1]",
+)
+
 LSTM = Alone(
     "a single LSTM",
     features=(3, 2),
@@ -299,6 +334,7 @@ dL_dx = d_1 @ w_both
 
 SEQUENCES = (
     RNN,
+    BIDIRECTIONAL,
     LSTM,
     GRU,
     ATTENTION,

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from gradcheck_cli.diagnose.branches import lost_variants
+from gradcheck_cli.diagnose.steps.biases import BIASES
 from gradcheck_cli.diagnose.steps.changed_in_place import CHANGED_IN_PLACE
 from gradcheck_cli.diagnose.steps.conv2d import CONV2D
 from gradcheck_cli.diagnose.steps.conv_transpose2d import CONV_TRANSPOSE2D
@@ -21,6 +22,7 @@ from gradcheck_cli.diagnose.steps.matmul import MATMUL
 from gradcheck_cli.diagnose.steps.max_pooling import MAX_POOLING
 from gradcheck_cli.diagnose.steps.norm_terms import NORM_TERMS
 from gradcheck_cli.diagnose.steps.normalise import NORM_VARIANTS
+from gradcheck_cli.diagnose.steps.other_products import OTHER_PRODUCTS
 from gradcheck_cli.diagnose.steps.pointwise import POINTWISE
 from gradcheck_cli.diagnose.steps.pooling import POOLING
 from gradcheck_cli.diagnose.steps.positional import POSITIONAL
@@ -54,6 +56,7 @@ VARIANTS: tuple[Variant, ...] = (
     *GATES,
     *RECURRENT,
     *STATES,
+    *OTHER_PRODUCTS,
     *CHANGED_IN_PLACE,
     *LEARNED_STATE,
     *MAX_POOLING,
@@ -67,6 +70,7 @@ VARIANTS: tuple[Variant, ...] = (
     *FLATTEN,
     *RESIDUAL,
     *LEAVING_LOOPS,
+    *BIASES,
 )
 """The mistakes of all kinds of steps. Within a kind of step, the most likely mistake comes first."""
 

@@ -291,8 +291,26 @@ _STRIDE = (
     *_along_one_axis(),
 )
 
+
+def _reversed_channels(visit: Visit) -> Array | None:
+    """Return ∂L/∂a⁽ʰ⁾ with the channels of δ in reverse order."""
+    reordered = visit.upstream[:, ::-1]
+    return visit.step.vjp(visit.p, visit.inputs, visit.output, reordered)[0][0]
+
+
+_CHANNELS = Wrong(
+    "channels in another order",
+    CONVOLUTION,
+    "in {where}, δ is passed down with its channels in reverse order",
+    "∂L/∂a⁽ʰ⁾ = δ w, with the channels of δ in reverse order",
+    "∂L/∂a⁽ʰ⁾ = δ w",
+    "δ",
+    code='parts = np.einsum("nohw,ocij->nchwij", delta_k[:, ::-1], w_k)',
+)
+
 CONV2D = (
     *_STRIDE,
+    Variant(_CHANNELS, Convolution, share(_reversed_channels)),
     Variant(_OVERWRITTEN, Convolution, share(_overwritten(lambda kernel: kernel[::-1], by_channel=True))),
     Variant(_OVERWRITTEN, Convolution, share(_overwritten(lambda kernel: kernel[::-1]))),
     Variant(_OVERWRITTEN, Convolution, share(_overwritten(lambda kernel: kernel))),

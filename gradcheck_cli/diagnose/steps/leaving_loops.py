@@ -18,6 +18,7 @@ from gradcheck_cli.network.steps.convolution import Convolution
 from gradcheck_cli.network.steps.dense import Dense
 from gradcheck_cli.network.steps.max_pool2d import MaxPool2d
 from gradcheck_cli.network.steps.pooling import AvgPool
+from gradcheck_cli.network.steps.rearrange import Concatenate, Stack
 from gradcheck_cli.types import Array
 
 ENDS_EARLY = "returned inside the loop"
@@ -187,4 +188,62 @@ def _of_time(step: type[Step]) -> Variant:
     return Variant(wrong, step, _last_step_alone, everywhere=True)
 
 
-LEAVING_LOOPS: tuple[Variant, ...] = (*_of_windows(), *_of_last_rounds(), _of_time(Dense))
+def _without_first_step(visit: Visit, _: float) -> Handed | None:
+    """Return nothing for each node of the first time step.
+
+    The state before that step gets the gradient that arrives at the state after it.
+    """
+    if visit.i not in visit.at.first_round:
+        return None
+    shares, gradients = visit.right
+    handed = [np.zeros_like(share) for share in shares]
+    for slot, value in _next_states(visit):
+        arrived = _carried_to(visit, value)
+        if arrived is not None and arrived.shape == handed[slot].shape:
+            handed[slot] = arrived
+    return tuple(handed), {name: np.zeros_like(value) for name, value in gradients.items()}
+
+
+def _next_states(visit: Visit) -> Iterator[tuple[int, int]]:
+    """Yield each input of a product of the first time step that takes a state.
+
+    Together with the position of the input comes the index of the state that the second step takes there.
+    """
+    nodes, first = visit.at.graph.nodes, visit.at.first_round
+    for i, slot in visit.at.carried:
+        is_same = type(nodes[i].step) is type(visit.step) and nodes[i].names == visit.node.names
+        value = nodes[i].inputs[slot]
+        if is_same and isinstance(visit.step, Dense | Concatenate) and value - 1 in first:
+            yield slot, value
+
+
+def _carried_to(visit: Visit, value: int) -> Array | None:
+    """Return the part of ∂L/∂hₜ that the next time step hands back; None if hₜ is not an output.
+
+    value: the index of hₜ.
+    """
+    nodes = visit.at.graph.nodes
+    stack = next((i for i, _ in visit.at.consumers(value) if isinstance(nodes[i].step, Stack)), -1)
+    if stack not in visit.arrived or value - 1 not in visit.arrived:
+        return None
+    inputs = tuple(visit.at.values[k] for k in nodes[stack].inputs)
+    own, _ = nodes[stack].step.vjp({}, inputs, visit.at.values[stack + 1], visit.arrived[stack])
+    carried: Array = visit.arrived[value - 1] - own[nodes[stack].inputs.index(value)]
+    return carried
+
+
+_LEFT_OUT = Variant(
+    Wrong(
+        ENDS_EARLY,
+        LOOPS,
+        "in {where}, the loop back through time ends before its last iteration: the first step is left out",
+        "∂L/∂w = Σ δ over all steps but the first",
+        "∂L/∂w = Σ δ over all steps",
+        "δ",
+    ),
+    Step,
+    _without_first_step,
+    everywhere=True,
+)
+
+LEAVING_LOOPS: tuple[Variant, ...] = (*_of_windows(), *_of_last_rounds(), _of_time(Dense), _LEFT_OUT)

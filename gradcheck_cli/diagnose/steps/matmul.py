@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -79,6 +80,68 @@ def _with_factor_turned(slot: int) -> Backward:
         return visit.step.vjp(visit.p, inputs, visit.output, visit.upstream)[0][slot]
 
     return share(of, slot)
+
+
+Order = Callable[[Array], Array]
+"""A function that reorders the heads of an array (N, heads, …), for N samples."""
+
+
+def _with_heads(order: Order, slots: Collection[int], fewest: int) -> Backward:
+    """Return a `vjp` that reorders the heads of the upstream gradient.
+
+    slots: the factors whose gradients use the reordered upstream.
+    fewest: the number of heads below which another order is the same as this one.
+    """
+
+    def backward(visit: Visit, _: float) -> Handed | None:
+        g = visit.upstream
+        if g.ndim != 4 or g.shape[1] < fewest:
+            return None
+        reordered = visit.step.vjp(visit.p, visit.inputs, visit.output, order(g))[0]
+        pairs = enumerate(zip(visit.right[0], reordered, strict=True))
+        return tuple(wrong if slot in slots else right for slot, (right, wrong) in pairs), {}
+
+    return backward
+
+
+def _rolled(by: int) -> Order:
+    return lambda g: np.roll(g, by, axis=1)
+
+
+_HEADS: tuple[tuple[Collection[int], str, str], ...] = (
+    ((0, 1), "the whole backward pass of a product", "dL_dmixed = heads(y @ w_out, 2)[:, ::-1]"),
+    (
+        (0,),
+        "the gradient of a product's first factor, such as the queries,",
+        "dL_dq, dL_dk = dL_ds[:, ::-1] @ k * scale, turned(dL_ds) @ q * scale",
+    ),
+    (
+        (1,),
+        "the gradient of a product's second factor, such as the keys,",
+        "dL_dq, dL_dk = dL_ds @ k * scale, turned(dL_ds)[:, ::-1] @ q * scale",
+    ),
+)
+
+_ORDERS: tuple[tuple[Order, int, str, bool], ...] = (
+    (lambda g: g[:, ::-1], 2, "in reverse order", True),
+    (_rolled(1), 3, "shifted up by one", False),
+    (_rolled(-1), 3, "shifted down by one", False),
+)
+
+
+def _of_other_heads() -> Iterator[Variant]:
+    for order, fewest, words, has_code in _ORDERS:
+        for slots, which, code in _HEADS:
+            yield variant(
+                Matmul,
+                "heads in another order",
+                ATTENTION,
+                _with_heads(order, slots, fewest),
+                f"{which} uses g with its heads {words}",
+                "g of another head",
+                "g of the same head",
+                code * has_code,
+            )
 
 
 MATMUL: tuple[Variant, ...] = (
@@ -213,4 +276,5 @@ MATMUL: tuple[Variant, ...] = (
             ),
         )
     ),
+    *_of_other_heads(),
 )

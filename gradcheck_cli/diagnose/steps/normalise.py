@@ -285,6 +285,16 @@ def _with_other_statistics(visit: Visit) -> Array | None:
     return None if other is None else step.handed(g, *other)  # type: ignore[attr-defined]
 
 
+def _with_deviation_of_other_groups(visit: Visit) -> Array | None:
+    """Return ∂L/∂z divided by the deviation of another group: the groups are in reverse order."""
+    step, x = visit.step, visit.inputs[0]
+    if not isinstance(step, GroupNormalise) or step.groups == 1:
+        return None
+    deviation = np.broadcast_to(step.deviation(x), x.shape)
+    blocks = np.split(deviation, step.groups, axis=1)
+    return step.handed(visit.upstream, visit.output, np.concatenate(blocks[::-1], axis=1))
+
+
 def _gamma_of_other_groups(visit: Visit, unknown: float) -> Handed | None:
     below = norm_below(visit)
     if below is None or not isinstance(below.step, GroupNormalise):
@@ -330,6 +340,15 @@ _GROUPS = (
         "δ = (g − mean g − ẑ mean(g ẑ)) / √(var of another group + eps)",
         RIGHT_DELTA,
         f"{_OTHERS}dL_dx = (g - mean(g) - other * mean(g * other)) / deviation[:, first]",
+    ),
+    variant(
+        Normalise,
+        _OF_ANOTHER,
+        GROUP_NORM_FAMILY,
+        share(_with_deviation_of_other_groups),
+        f"{_WORDS} backward pass divides by the deviation of another group: the groups are in reverse order",
+        "δ = (g − mean g − ẑ mean(g ẑ)) / √(var of another group + eps)",
+        RIGHT_DELTA,
     ),
     variant(
         Normalise,

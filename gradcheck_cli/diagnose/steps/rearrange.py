@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 
 import numpy as np
 
 from gradcheck_cli.diagnose.families import LOOPS, RESHAPE
 from gradcheck_cli.diagnose.variant import Backward, Handed, Variant, Visit, share, variant
-from gradcheck_cli.network.steps.rearrange import Permute, Repeat, Select, Stack
+from gradcheck_cli.network.steps.rearrange import Concatenate, Permute, Repeat, Select, Stack
 from gradcheck_cli.types import Array
 
 
@@ -78,6 +79,31 @@ def _steps_shifted(by: int) -> Backward:
 
     return backward
 
+
+def _cut_in_reverse(slots: Collection[int]) -> Backward:
+    """Return a `vjp` that cuts the gradient of joined values as if they were joined in the reverse order.
+
+    slots: the values that get a wrong part; all others get the correct part.
+    """
+
+    def backward(visit: Visit, _: float) -> Handed | None:
+        step = visit.step
+        assert isinstance(step, Concatenate)
+        if len(visit.inputs) != 2:
+            return None
+        sizes = tuple(x.shape[1:] for x in visit.inputs)
+        parts = step.adjoint(visit.upstream, sizes[::-1])[::-1]
+        pairs = enumerate(zip(visit.right[0], parts, strict=True))
+        return tuple(wrong if slot in slots else right for slot, (right, wrong) in pairs), {}
+
+    return backward
+
+
+_CUTS: tuple[tuple[Collection[int], str, str], ...] = (
+    ((0, 1), "two joined values", "forth, back = y[:, :, 2:], y[:, :, :2]"),
+    ((0,), "the first of two joined values", "forth, back = y[:, :, 2:], y[:, :, 2:]"),
+    ((1,), "the second of two joined values", "forth, back = y[:, :, :2], y[:, :, :2]"),
+)
 
 REARRANGE: tuple[Variant, ...] = (
     variant(
@@ -154,5 +180,18 @@ REARRANGE: tuple[Variant, ...] = (
             f"dL_da_t = dL_dh + (y[:, t {'-+'[by < 0]} 1] if 0 <= t {'-+'[by < 0]} 1 < T else 0)",
         )
         for by, which, sign in ((1, "before", "−"), (-1, "after", "+"))
+    ),
+    *(
+        variant(
+            Concatenate,
+            "joined values cut in another order",
+            RESHAPE,
+            _cut_in_reverse(slots),
+            f"the gradient of {what} is cut as if they were joined in the reverse order",
+            "∂L/∂a, ∂L/∂b = g cut as [b, a]",
+            "∂L/∂a, ∂L/∂b = g cut as [a, b]",
+            code,
+        )
+        for slots, what, code in _CUTS
     ),
 )
