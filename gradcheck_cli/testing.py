@@ -185,7 +185,7 @@ def check_torch(
     module: a torch.nn.Module, a function of tensors, or a subclass of torch.autograd.Function.
     tensors: the tensors that the function takes after x: a dict by name, or a sequence in order. The tensors
         that require a gradient are checked. If none requires one, all floating-point and complex tensors are
-        checked.
+        checked. The parameters of a module are checked, too.
     x, y: the input of the module and the target of the loss, if there are any.
     loss: a function of the output and, if there is one, y. By default, the loss is Σ c · out over all
         outputs, with c drawn at random.

@@ -158,7 +158,8 @@ def _of_function(
 ) -> tuple[_Forward, _Forward, dict[str, Tensor]]:
     """Return two forms of the forward pass, as `_of_module` does, and the tensors by name.
 
-    function: a function of (x, *tensors), or a subclass of torch.autograd.Function.
+    function: a function of (x, *tensors), a subclass of torch.autograd.Function, or a module, whose own
+        parameters are then among the tensors.
     """
     is_function = isinstance(function, type) and issubclass(function, torch.autograd.Function)
     if isinstance(function, torch.autograd.Function) or (isinstance(function, type) and not is_function):
@@ -174,12 +175,19 @@ def _of_function(
         for tensor in tensors.values():
             tensor.requires_grad_(tensor.is_floating_point() or tensor.is_complex())
 
+    own = dict(function.named_parameters()) if isinstance(function, torch.nn.Module) else {}
+    if taken := sorted(own.keys() & tensors.keys()):
+        raise code.complain(f"names a tensor '{taken[0]}', as the module names one of its parameters")
     first_names = _first_names(tensors)
 
     def functional(leaves: Mapping[str, Tensor], *x: Tensor) -> Any:
-        return function(*x, *(leaves.get(first_names[name], tensor) for name, tensor in tensors.items()))
+        arguments = *x, *(leaves.get(first_names[name], tensor) for name, tensor in tensors.items())
+        if not own:
+            return function(*arguments)
+        parameters = {name: leaf for name, leaf in leaves.items() if name in own}
+        return torch.func.functional_call(function, parameters, arguments)
 
-    return lambda *x: functional({}, *x), functional, dict(tensors)
+    return lambda *x: functional({}, *x), functional, {**tensors, **own}
 
 
 def _with_tensors(torch: Any, named: Mapping[str, Any]) -> dict[str, Any]:

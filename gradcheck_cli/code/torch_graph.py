@@ -21,7 +21,7 @@ from gradcheck_cli.code.torch_leaf import Leaf, Tensor, widened
 from gradcheck_cli.code.torch_loss import Loss
 from gradcheck_cli.code.torch_storage import numbers_of, put
 from gradcheck_cli.code.torch_types import is_wide
-from gradcheck_cli.code.torch_upstream import AS_IT_IS, Node, Upstream, Weights, own_nodes
+from gradcheck_cli.code.torch_upstream import AS_IT_IS, Node, Upstream, Weights, leaf_tensors, own_nodes
 from gradcheck_cli.types import Array
 
 Result = TypeVar("Result")
@@ -286,6 +286,14 @@ class Graph:
     def terms(self, weights: Weights, leaves: Mapping[str, Tensor]) -> Tensor:
         """Return the S weighted loss terms, (S,), with some tensors in place of the module's parameters."""
         return self._terms(False, weights, leaves)
+
+    def unchecked(self, parameters: Mapping[str, Array]) -> list[Tensor]:
+        """Return the tensors that require a gradient and affect the loss, but are not checked."""
+        self._assign(parameters, wide=False)
+        checked = {id(leaf.tensor) for leaf in self.leaves}
+        with self.torch.enable_grad():
+            used = leaf_tensors(self._terms(False, AS_IT_IS))
+        return [tensor for tensor in used if id(tensor) not in checked]
 
     def upstream_of_output(self, parameters: Mapping[str, Array]) -> Tensor | None:
         """Return the gradient of the loss with respect to the module's output.

@@ -95,6 +95,14 @@ def observe(code: Callee, graph: Graph, point: Mapping[str, Array]) -> tuple[Eva
         for name in silent
     ]
     remarks += graph.remarks
+    with code.running():
+        remarks += [_UNCHECKED.format(list(tensor.shape)) for tensor in graph.unchecked(point)]
     if losses.dtype != np.float64:
         remarks.append(f"the loss is computed in {losses.dtype} even if all its inputs are in float64")
     return Evaluation(losses, gradients), tuple(remarks)
+
+
+_UNCHECKED = (
+    "the loss also depends on a tensor of shape {} that requires a gradient, which is not checked: add it to "
+    "the dict of tensors"
+)

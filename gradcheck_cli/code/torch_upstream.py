@@ -198,14 +198,23 @@ def own_nodes(torch: Any, terms: Tensor) -> list[Node]:
 
     terms: the loss terms, from which to follow the graph back.
     """
+    autograd = torch.autograd.function.BackwardCFunction
+    return [node for node in _nodes(terms) if isinstance(node, autograd) or "CppNode" in node.name()]
+
+
+def leaf_tensors(terms: Tensor) -> list[Tensor]:
+    """Return the leaf tensors that require a gradient and that the loss terms depend on."""
+    return [node.variable for node in _nodes(terms) if hasattr(node, "variable")]
+
+
+def _nodes(terms: Tensor) -> Iterator[Node]:
+    """Yield every node of the backward graph once, following the graph back from the loss terms."""
     seen: set[Node] = set()
-    left, own = [terms.grad_fn], []
+    left = [terms.grad_fn]
     while left:
         node = left.pop()
         if node is None or node in seen:
             continue
         seen.add(node)
-        if isinstance(node, torch.autograd.function.BackwardCFunction) or "CppNode" in node.name():
-            own.append(node)
+        yield node
         left += [below for below, _ in node.next_functions]
-    return own

@@ -44,9 +44,14 @@ def _lines_or_entries(name: str, off: Array, also: Sequence[str]) -> Iterator[st
     few = np.count_nonzero(off) <= MOST_NAMED
     if axis is not None and not (few and (off != _whole(off, axis)).any()):
         same = f", and so are the entries of {listed(also)} with the same indices" if also else ""
-        yield f"in {name}, only {_called(_lines(off, axis), axis, off.ndim)} are wrong{same}"
+        lines = _lines(off, axis)
+        yield f"in {name}, only {_called(lines, axis, off.ndim)} {_are(lines)} wrong{same}"
     elif few:
-        yield f"in {name}, only {_entries(off)} of {off.size:,} are wrong"
+        yield f"in {name}, only {_entries(off)} of {off.size:,} {_are(off)} wrong"
+
+
+def _are(mask: Array) -> str:
+    return "is" if np.count_nonzero(mask) == 1 else "are"
 
 
 def _axis(off: Array) -> int | None:

@@ -59,12 +59,15 @@ def _ratio(found: Array, right: Array) -> float | None:
     """Return the ratio found / right if it is the same in all entries, else None."""
     with np.errstate(all="ignore"):
         ratios = found / right
-    spread = np.ptp(ratios)
+        spread = np.ptp(ratios)
     return float(ratios.flat[0]) if np.isfinite(spread) and spread <= 1e-6 * np.abs(ratios).max() else None
 
 
-def _only(found: Array, right: Array, mask: Array, place: str) -> Spoilt:
-    return Spoilt(np.where(mask, found, right), _ratio(found[mask], right[mask]), place)
+def _only(target: Target, right: Array, mask: Array, place: str) -> Spoilt:
+    found, ratio = target.found, _ratio(target.found[mask], right[mask])
+    if target.same(np.zeros_like(right), right)[mask].all():
+        place = f"{place}, where it should be 0"
+    return Spoilt(np.where(mask, found, right), ratio, place)
 
 
 def _single(target: Target, right: Array) -> Spoilt | None:
@@ -73,9 +76,8 @@ def _single(target: Target, right: Array) -> Spoilt | None:
     if not 0 < np.count_nonzero(off) <= min(_MOST_ENTRIES, found.size // 2) or _is_a_line(off):
         return None
     entries = ", ".join(str([int(i) for i in index]) for index in np.argwhere(off))
-    return _only(
-        found, right, off, f"entry {entries}" if np.count_nonzero(off) == 1 else f"entries {entries}"
-    )
+    one = np.count_nonzero(off) == 1
+    return _only(target, right, off, f"entry {entries}" if one else f"entries {entries}")
 
 
 def _is_a_line(off: Array) -> bool:
@@ -101,7 +103,12 @@ def _lines(axis: int, kind: str) -> Fits:
         if not 0 < np.count_nonzero(lines) <= len(lines) // 2 or off.sum() < 2:
             return None
         mask = np.broadcast_to(np.expand_dims(lines, 1 - axis), found.shape)
-        return _only(found, right, mask, _named_lines(kind, lines))
+        place = _named_lines(kind, lines)
+        factors = [_ratio(found.take(i, axis), right.take(i, axis)) for i in np.flatnonzero(lines)]
+        told = [f"{factor:.4g}" for factor in factors if factor is not None]
+        if 1 < len(told) == len(factors) and len(set(told)) > 1:
+            place = f"{place}, which are {', '.join(told)} times what they should be"
+        return _only(target, right, mask, place)
 
     return fits
 

@@ -131,9 +131,13 @@ def _of_another_count(factor: float, sizes: Sizes) -> Iterator[Wrong]:
 
 _MOST_TIMES = 1000
 
+_PIXEL = 255
+"""The largest value of a pixel in 8 bits. It is a more likely factor than a number of backward passes."""
+
 
 def _accumulated(times: int) -> Wrong:
-    sentence = f"{{it}} is {times} times too large, as if it had been accumulated {times} times"
+    pixels = ", or as if only the forward pass divided the pixels by 255" if times == _PIXEL else ""
+    sentence = f"{{it}} is {times} times too large, as if it had been accumulated {times} times{pixels}"
     code = "dL_da = 5 * dL_da  # five backward passes add up if nothing resets the gradients"
     return _wrong("accumulated", sentence, f"∂L added {times} times", "∂L", code, ACCUMULATED)
 

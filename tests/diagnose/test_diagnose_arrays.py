@@ -11,6 +11,8 @@ from diagnose.networks import kinds, readable
 from gradcheck_cli.comparison import Comparison, compare
 from gradcheck_cli.diagnose import diagnose
 from gradcheck_cli.diagnose.diagnosis import Diagnosis
+from gradcheck_cli.diagnose.target import Target
+from gradcheck_cli.diagnose.wrong_entries import ENTRY_MISTAKES, ROW
 from gradcheck_cli.numerical.estimate import Estimate
 from gradcheck_cli.projected import Projected
 
@@ -279,3 +281,20 @@ def test_what_few_decimals_round_to_0_is_no_second_mistake(monkeypatch):
 def test_what_few_decimals_do_not_round_to_0_is_a_second_mistake():
     found = said(**{name: np.round(value, 2) for name, value in RIGHT.items()} | {"b": np.zeros(4)})
     assert set(kinds(found)[0]) == {"few decimals", "gradient zero"}
+
+
+@pytest.mark.parametrize(
+    ("factors", "place"),
+    [
+        ([1.0, 2.0, 1.0, 0.5], "rows 1, 3, which are 2, 0.5 times what they should be"),
+        ([1.0, np.inf, 1.0, 1.0], "row 1, where it should be 0"),
+        ([1.0, 1.0, 1.0, -1.0], "row 3"),
+    ],
+)
+def test_rows_that_are_wrong_are_described(factors, place):
+    factors = np.array(factors)[:, None]
+    found = np.random.default_rng(8).normal(size=(4, 3))
+    right = np.where(np.isinf(factors), 0.0, found / factors)
+    target = Target("w", found, right, np.full(right.shape, 1e-12), 1e-8)
+    (of_rows,) = (row for row in ENTRY_MISTAKES if row.kind == ROW)
+    assert of_rows.fits(target, right).place == place

@@ -35,12 +35,16 @@ def diagnosed(diagnosis: Diagnosis | None) -> Iterator[Said]:
         yield Said(f"Why: {' '.join(f'{sentence}.' for sentence in diagnosis.trials)}")
     if diagnosis.answers:
         likeliest, *others = diagnosis.answers
-        yield Said(
-            f"Why: {_both(likeliest)}", (*_formulas(likeliest, diagnosis.basis), REPRODUCED[diagnosis.basis])
-        )
+        explained = (*_formulas(likeliest, diagnosis.basis), REPRODUCED[diagnosis.basis])
+        yield Said(f"Why: {_both(likeliest)}", explained if _explains(likeliest) else ())
         if others:
             yield Said("Other mistakes would give the same gradient on these data:", tuple(_told(others)))
     yield from besides(diagnosis)
+
+
+def _explains(answer: Answer) -> bool:
+    """Return whether the answer names a mistake, or only says which entries are wrong."""
+    return any(cause.wrong or not cause.right for cause in answer.causes)
 
 
 def _both(answer: Answer) -> str:
@@ -84,7 +88,8 @@ def _told(others: Sequence[Answer]) -> Iterator[str]:
 
 def besides(diagnosis: Diagnosis) -> Iterator[Said]:
     """Yield the facts that are known besides the answers. If there are no answers, yield all known facts."""
-    if diagnosis.basis in ("arrays", "a layer", "two sources") and diagnosis.answers:
+    explained = any(map(_explains, diagnosis.answers))
+    if diagnosis.basis in ("arrays", "a layer", "two sources") and explained:
         yield Said("Other mistakes can lead to the same arrays.")
     if diagnosis.basis == "another network" and diagnosis.answers:
         yield Said(
@@ -100,7 +105,7 @@ def besides(diagnosis: Diagnosis) -> Iterator[Said]:
         yield Said("What is known:", diagnosis.observations)
     if diagnosis.trials or diagnosis.places:
         return
-    if diagnosis.may_tap and not diagnosis.answers:
+    if diagnosis.may_tap and not explained:
         yield Said(TAPS_TELL_MORE)
     if diagnosis.basis == "arrays":
         yield Said(NETWORK_TELLS_MORE)
