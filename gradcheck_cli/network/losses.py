@@ -32,6 +32,7 @@ from gradcheck_cli.network.loss_functions.rounding import (
     AgainstTheLabelRounding,
     CoupledRounding,
     CrossEntropyRounding,
+    DiceRounding,
     HingeRounding,
 )
 from gradcheck_cli.types import Shape
@@ -191,7 +192,8 @@ _ROWS: tuple[Loss, ...] = (
         applies="sigmoid",
         unbounded=True,
         limits=(0.0, 1.0),
-        rounding=CoupledRounding(),
+        rounding=DiceRounding(),
+        rise=rises.DICE,
         options={"smooth": 1.0},
         formula="p (1 − p) ((2 Σ p y + smooth) / D − 2 y) / D, D = Σ p + Σ y + smooth",
     ),

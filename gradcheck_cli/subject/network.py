@@ -147,15 +147,16 @@ def _bounds(problem: Problem, analytic: Analytic, objective: NetworkObjective) -
 
     If any value of the objective is on a kink, rounding decides the side of the kink. A few random samples of
     rounding errors may show only one side, so the bounds do not rely on such samples. On a kink of a penalty,
-    an entry is exactly 0, and rounding decides nothing.
+    an entry is exactly 0, and rounding decides nothing. Samples also tell too little about some losses.
     """
     bounds = {}
     on_a_side = not (objective.kinks.in_activations or objective.kinks.in_loss)
+    tells = on_a_side and problem.network.loss.rounding.steady
     for dtype in set(analytic.dtypes.values()):
         at = (problem.network, problem.parameters, problem.x, problem.target)
         arithmetic = Arithmetic.of(dtype, held=problem.dtype)
         bounds[dtype] = gradient_rounding(*at, arithmetic, objective.values)
-        wider = _wider(dtype, bounds[dtype], analytic, objective) if on_a_side else None
+        wider = _wider(dtype, bounds[dtype], analytic, objective) if tells else None
         if wider is not None:
             limits = limits_of_rounding(*at, dtype, wider)
             bounds[dtype] = {name: np.fmin(bound, limits[name]) for name, bound in bounds[dtype].items()}

@@ -90,6 +90,10 @@ def exact_loss(mp, name, a, target, options):
     """Return the loss of one sample, in many digits."""
     weights = np.broadcast_to(options.get("pos_weight", 1.0), len(a))
     log_sum = mp.log(sum(mp.exp(each) for each in a)) if name == "cross_entropy" else 0
+    if name == "dice":
+        smooth, p = mp.mpf(options.get("smooth", 1.0)), [1 / (1 + mp.exp(-x)) for x in a]
+        overlap = 2 * mp.fsum(x * mp.mpf(y) for x, y in zip(p, target, strict=True)) + smooth
+        return 1 - overlap / (mp.fsum(p) + mp.fsum(map(mp.mpf, target)) + smooth)
     terms = {
         "mse": lambda x, y, w: (x - y) ** 2,
         "cross_entropy": lambda x, y, w: y * (log_sum - x),

@@ -97,3 +97,30 @@ def _bce_rise(at_rest: AtRest, d: Array) -> Array:
 BCE = Rise(
     _bce_at_rest, _bce_rise, lambda at_rest: np.abs(at_rest[0]) * at_rest[2] + np.abs(at_rest[1]) * at_rest[3]
 )
+
+
+def _dice_at_rest(a: Array, target: Array, smooth: float) -> AtRest:
+    """Return σ(a), σ' = σ(a) σ(−a), the weights of the changes of σ(a), and D, the denominator of the loss.
+
+    The last array has the sizes of the terms of the weights.
+    """
+    p, y = sigmoid(a), np.broadcast_to(target, a.shape)
+    overlap = (2.0 * row_sums(p * y) + smooth)[..., None]
+    size = (row_sums(p) + y.sum(axis=-1) + smooth)[..., None]
+    weights, terms = overlap - 2.0 * y * size, np.abs(overlap) + 2.0 * np.abs(y * size)
+    of_size = np.broadcast_to(size, a.shape)
+    return p, p * sigmoid(-a), weights / size**2, of_size, terms / size**2
+
+
+def _dice_rise(at_rest: AtRest, d: Array) -> Array:
+    """Return Σ d_p (A − 2 y D) / (D (D + Σ d_p)), the change of 1 − A / D.
+
+    Here p = σ(a), d_p is its change, A = 2 Σ p y + smooth, y is the target, and D = Σ p + Σ y + smooth.
+    """
+    p, slope, weights, size, _ = at_rest
+    growth = EXPM1(d.copy())
+    change = slope * growth / (1.0 + p * growth)
+    return row_sums(weights * change) / (1.0 + row_sums(change / size))
+
+
+DICE = Rise(_dice_at_rest, _dice_rise, lambda at_rest: at_rest[1] * at_rest[4])

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from gradcheck_cli.network.functions import softmax
+from gradcheck_cli.network.functions import sigmoid, softmax
 from gradcheck_cli.network.row_rounding import FUNCTION_ULPS, largest_change, own_rounding
 from gradcheck_cli.types import Array
 
@@ -45,7 +45,12 @@ class LossRounding:
     """Bounds on the rounding errors of a loss, found by nudging the network's C outputs `a`, (…, C).
 
     a_error: a bound on the error of the outputs.
+    steady: whether rounding errors observed at nearby points tell how large the error may be.
     """
+
+    @property
+    def steady(self) -> bool:
+        return True
 
     def value(self, row: LossRow, a: Array, a_error: Array, target: Array) -> tuple[Array, Array, Array]:
         """Return three arrays: ℓ, a bound on the error in ℓ due to `a_error`, and the size of ℓ's terms.
@@ -122,6 +127,24 @@ class CoupledRounding(LossRounding):
         return mask
 
 
+class DiceRounding(CoupledRounding):
+    """Bounds for the dice loss. Its gradient has the factor p (1 − p), and 1 − p has the error of p.
+
+    The other factors of an entry are at most 2 / (Σ p + Σ y), for probabilities p and targets y up to 1. If p
+    is within a few ε of 1, the error of 1 − p is anything from nothing to all of it.
+    """
+
+    @property
+    def steady(self) -> bool:
+        return False
+
+    def gradient(self, row: LossRow, a: Array, a_error: Array, target: Array, eps: float) -> Array:
+        p = sigmoid(a)
+        size = (p + target).sum(axis=-1, keepdims=True)
+        of_slope = 2.0 * p / np.maximum(size, np.finfo(np.float64).tiny)
+        return super().gradient(row, a, a_error, target, eps) + eps * of_slope
+
+
 @dataclass(frozen=True)
 class RoundingOfPositions(LossRounding):
     """Bounds for a loss that is a sum over positions. The bounds of the positions are added up.
@@ -132,6 +155,10 @@ class RoundingOfPositions(LossRounding):
 
     row: Any
     axes: tuple[int, ...]
+
+    @property
+    def steady(self) -> bool:
+        return bool(self.row.rounding.steady)
 
     def value(self, row: LossRow, a: Array, a_error: Array, target: Array) -> tuple[Array, Array, Array]:
         each = self.row.rounding.value(self.row, a, a_error, target)
@@ -155,6 +182,10 @@ class RoundingOfWeighted(LossRounding):
     """
 
     row: Any
+
+    @property
+    def steady(self) -> bool:
+        return bool(self.row.rounding.steady)
 
     def value(self, row: LossRow, a: Array, a_error: Array, target: Array) -> tuple[Array, Array, Array]:
         each = self.row.rounding.value(self.row, a, a_error, target[..., :-1])
