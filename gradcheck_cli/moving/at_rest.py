@@ -16,6 +16,7 @@ import numpy as np
 from gradcheck_cli.moving.affine_end import AffineEnd
 from gradcheck_cli.moving.freed_memory import keep_freed_memory
 from gradcheck_cli.moving.kinks import NONE_CHOSEN, Convention, Kinks, find_kinks
+from gradcheck_cli.moving.tips import past_tip
 from gradcheck_cli.network.arithmetic import FLOAT64, NUDGED, Arithmetic
 from gradcheck_cli.network.graph import INPUT, heard, run
 from gradcheck_cli.network.loss_rounding import loss_and_rounding
@@ -308,17 +309,23 @@ class AtRest:
         if self.loss_pieces is None or loss.pieces is None or loss.branch is None:
             return losses, rounding, None
         pieces = loss.pieces(a, target)
-        changed = pieces != self.loss_pieces[samples]
+        changed, past_tip = pieces != self.loss_pieces[samples], self.past_tip(a, samples)
         kept = self.kinks.of_loss[samples]
         if self.holds:
             changed = changed & kept
             pieces = np.where(changed, pieces, self.loss_pieces[samples])
         elif self.convention is None or not self.kinks.of_loss.any():
-            return losses, rounding, changed
+            return losses, rounding, changed | past_tip
         if self.convention is not None:
             pieces = np.where(kept, self._sides_of_loss[samples], pieces)
             changed = changed & ~kept
-        return loss.branch(a, target, pieces), rounding, changed
+        return loss.branch(a, target, pieces), rounding, changed | past_tip
+
+    @cached_property
+    def past_tip(self) -> Callable[[Array, Any], Array | bool]:
+        """`Tip.reached`, or a function that returns False if the loss has no tip."""
+        held = self.kinks.tips if self.network.loss.tip and self.convention else None
+        return past_tip(self.network.loss.tip, self.output, self.target, held)
 
     @cached_property
     def _sides_of_loss(self) -> Array:

@@ -65,6 +65,7 @@ class PartMoves(Parts):
         losses, target = network.loss.value(output, objective.target[samples]), objective.target[samples]
         if objective.loss_pieces is not None and network.loss.pieces is not None:
             changed = network.loss.pieces(output, target) != objective.loss_pieces[samples]
+            changed = changed | objective.past_tip(output, samples)
             crossed = crossed | changed.reshape(len(crossed), -1).any(axis=-1)
         losses = network.coefficient * losses
         return Moved(losses, np.maximum(self._rounding_at_rest[samples], np.abs(losses)), crossed)

@@ -40,6 +40,7 @@ class PositionLosses:
         output, target = objective.output[at] + rise, objective.target[at]
         if self.row.pieces is not None and objective.loss_pieces is not None:
             changed = self.row.pieces(output, target) != objective.loss_pieces[at]
+            changed = changed | objective.past_tip(output, at)
             crossed = crossed | changed.reshape(len(crossed), -1).any(axis=-1)
         before, rounding_before = (each[at] for each in self._at_rest)
         if np.abs(rise).max(initial=0.0) <= NEAR:

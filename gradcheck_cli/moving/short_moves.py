@@ -377,6 +377,7 @@ class Near:
         losses, target = network.loss.value(z, objective.target[samples]), objective.target[samples]
         if objective.loss_pieces is not None and network.loss.pieces is not None:
             changed = network.loss.pieces(z, target) != objective.loss_pieces[samples]
+            changed = changed | objective.past_tip(z, samples)
             crossed = _or(crossed, changed.any(axis=-1))
         return network.coefficient * losses, crossed
 

@@ -7,11 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from build import problem_of, right_gradients, spec_of
-from judged import Undiagnosed
+from judged import Judge, Undiagnosed
 
 from gradcheck_cli import Verdict
 from gradcheck_cli.gradients.analytic import Analytic
 from gradcheck_cli.network.loss_functions.per_sample import FIRST_PLANE, contrastive, contrastive_branch
+from gradcheck_cli.problem.problem import build_problem
 from gradcheck_cli.subject.network import network_subject
 
 
@@ -51,6 +52,23 @@ def test_a_pair_that_is_alike_has_no_cone():
 def test_a_slope_that_no_side_of_the_cone_has_is_wrong(beyond):
     """Half the slope of (1 − d)² has length 1, and each embedding has the opposite slope of the other."""
     assert verdict(0, **{"output.bias": lambda right: right - beyond}) is Verdict.WRONG
+
+
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("distance", [1e-4, 1e-7, 1e-15, 1e-18])
+def test_a_right_gradient_next_to_a_tip_is_not_wrong(distance, seed):
+    """Steps that are much longer than the distance see the same loss on both sides."""
+    layers = {"units": 6, "activation": "silu"}, {"units": 4}
+    data = {"x": [[0.6 * distance, -0.8 * distance], [1.0, -2.0]], "y": [0, 1]}
+    rest = {"inputs": 2, "loss": "contrastive", "data": data, "seed": seed}
+    spec = spec_of(*layers, parameters={"init": "xavier", "seed": seed, "bias": "zeros"}, **rest)
+    problem = build_problem(spec)
+    judge, right = Judge(spec, problem), right_gradients(problem)
+    found = judge.report(right).verdict
+    assert found is Verdict.AGREES if distance >= 1e-7 else found is not Verdict.WRONG
+    for off in (0.0, 1.001, -1.0):
+        wrong = {**right, "output.bias": off * right["output.bias"]}
+        assert judge.report(wrong).verdict is not Verdict.AGREES
 
 
 def test_planes_enclose_the_cone():
