@@ -84,7 +84,16 @@ class NetworkObjective(AtRest):
             return SharedEntryMoves(self._weakly, i + 1, self._near_of(i + 1), own, name)
         return entry_moves(self._weakly, i + 1, self._near_of(i + 1), own, by_parts=self.literally(name))
 
+    @cached_property
+    def _quick_entries(self) -> dict[str, Movable]:
+        return {}
+
     def quick_entries(self, name: str) -> Movable:
+        if name not in self._quick_entries:
+            self._quick_entries[name] = self._quick_entry_moves(name)
+        return self._quick_entries[name]
+
+    def _quick_entry_moves(self, name: str) -> Movable:
         ((i, own), *others) = self.graph.uses[name]
         if others or not self.literally(name):
             return self.entries(name)

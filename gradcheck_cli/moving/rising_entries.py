@@ -8,6 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
+from gradcheck_cli.moving.at_rest import PART_BLOCK_BYTES
 from gradcheck_cli.moving.blocks import fitting
 from gradcheck_cli.moving.entry_moves import ChannelEntryMoves
 from gradcheck_cli.moving.part_rises import PartRises
@@ -15,9 +16,6 @@ from gradcheck_cli.moving.rise_rounding import PRODUCT_ULPS
 from gradcheck_cli.network.factors import Channels, Factors, Own, Rows
 from gradcheck_cli.numerical.objective import Moved
 from gradcheck_cli.types import Array
-
-RISING_BLOCK_BYTES = 2**20
-"""The size in bytes of a block of rises by parts, which need more temporary arrays than losses."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +37,7 @@ class RisingEntries(ChannelEntryMoves):
     def batch(self) -> int:
         """The number of perturbations to evaluate at once."""
         numbers = self.rises.widest_of(self._fixed(np.zeros(1, dtype=np.intp)))
-        return fitting(min(self.objective.block, RISING_BLOCK_BYTES), numbers * len(self.objective.target))
+        return fitting(min(self.objective.block, PART_BLOCK_BYTES), numbers * len(self.objective.target))
 
     def rise(self, which: Array, by: Array) -> Moved:
         """Return B changes of the batch's loss. For change i, only the entry `which[i]` grows by `by[i]`.

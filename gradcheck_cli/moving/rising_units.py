@@ -7,12 +7,12 @@ from functools import cached_property
 
 import numpy as np
 
+from gradcheck_cli.moving.at_rest import PART_BLOCK_BYTES
 from gradcheck_cli.moving.blocks import fitting
 from gradcheck_cli.moving.movables import UnitMoves
 from gradcheck_cli.moving.part_rises import PartRises
 from gradcheck_cli.moving.rise_rounding import RiseRounding
 from gradcheck_cli.moving.rises import Rises
-from gradcheck_cli.moving.rising_entries import RISING_BLOCK_BYTES
 from gradcheck_cli.moving.small_products import short_inner_loops
 from gradcheck_cli.numerical.objective import Moved
 from gradcheck_cli.types import Array
@@ -53,8 +53,7 @@ class RisingPartUnits(UnitMoves):
 
     @cached_property
     def _long_batch(self) -> int:
-        block = min(self.objective.block, RISING_BLOCK_BYTES)
-        return fitting(block, self.rises.widest)
+        return fitting(min(self.objective.block, PART_BLOCK_BYTES), self.rises.widest)
 
     def rise(self, which: Array, by: Array) -> Moved:
         """Return the changes of B losses. For loss i, only the element at index `which[i]` grows by `by[i]`.

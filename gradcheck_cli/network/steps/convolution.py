@@ -90,7 +90,8 @@ class Convolution(SeparatelyRounded, Step):
         if channel is None or self.groups > 1:
             return Risen(output, output.all, self.convolved(x.whole_rise, p["weight"]))
         rise = x.freed(range(1, len(x.fixed))).rise  # of one channel, (B, *size)
-        kernels = p["weight"].reshape(self.channels, self.inputs, -1)[:, channel].swapaxes(0, 1)
+        of_inputs = p["weight"].reshape(self.channels, self.inputs, -1).swapaxes(0, 1)
+        kernels = of_inputs.take(channel, axis=0)  # of each copy's channel, (B, channels, kernel)
         elements = self.windows.elements(rise).reshape(len(rise), kernels.shape[-1], -1)
         return Risen(output, output.all, np.matmul(kernels, elements).reshape(-1, *output.features))
 
