@@ -9,6 +9,7 @@ cutting work into parts, and the overheads measured before; `--simulate` takes t
 from __future__ import annotations
 
 import argparse
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -37,17 +38,34 @@ def measured(started: Any) -> Overheads:
 
     own, scheduler = Process(), Process(started.scheduler.pid)
     everyone = [own, scheduler, *(Process(worker.pid) for worker in started.workers)]
-    start = used(own)
     with Dask(started.address).opened() as opened:
-        connect = used(own) - start
         shared = Shared(opened, Nothing())
         list(shared.each([[]] * 20))  # every worker gets the task
         before = [used(process) for process in everyone]
         for _ in range(PARTS // 10):
             list(shared.each([[]] * 10))
         busy = [(used(process) - then) / PARTS for process, then in zip(everyone, before, strict=True)]
-    return Overheads(connect, sum(busy), max(busy[:2]))
+    return Overheads(_connecting(started.address), sum(busy), max(busy[:2]))
 
+
+def _connecting(address: str) -> float:
+    """Return the processor time that a new process needs to import dask and connect to a scheduler."""
+    found = subprocess.run(
+        [sys.executable, "-c", CONNECT, address], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    return float(found.stdout)
+
+
+CONNECT = """
+import sys
+from time import process_time
+
+from gradcheck_cli.parallel.executors import Dask
+
+start = process_time()
+with Dask(sys.argv[1]).opened():
+    print(process_time() - start)
+"""
 
 PARTS = 500
 """The number of parts that do nothing in the measurement."""

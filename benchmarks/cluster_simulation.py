@@ -40,7 +40,7 @@ class Overheads:
     send: float
 
 
-MEASURED = Overheads(connect=0.3, latency=0.004, send=0.0014)
+MEASURED = Overheads(connect=0.4, latency=0.004, send=0.0014)
 """The processor time that `cluster.py` measured with dask 2026.8 (2026-11-28), for `--simulate`."""
 
 

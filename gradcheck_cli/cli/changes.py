@@ -94,10 +94,10 @@ def executor_of(spec: Spec, changes: Mapping[str, Any], no_code: bool) -> str | 
     jobs = str(changes.get("jobs"))
     if not is_engine(changes.get("jobs")) or _says_otherwise(spec, "jobs"):
         return None
-    from gradcheck_cli.parallel.executors import Factory, named
+    from gradcheck_cli.parallel.executors import PLACE, Factory, named
 
     if no_code and isinstance(named(jobs), Factory):
-        raise InputError(Complaint(f"{said_by('jobs')} {jobs} runs code, and --no-code forbids it"))
+        raise InputError(Complaint(f"{jobs} runs code, and --no-code forbids it", PLACE))
     return jobs
 
 

@@ -31,7 +31,7 @@ from gradcheck_cli.code.failures import place_among
 from gradcheck_cli.errors import InputError, bad_input, is_interruption
 from gradcheck_cli.parallel.elsewhere import Raised, Returned, raised
 from gradcheck_cli.parallel.ends import end_with_parent
-from gradcheck_cli.parallel.interruptions import end_by, interrupt_once, no_interruption
+from gradcheck_cli.parallel.interruptions import INTERRUPTING, end_by, interrupt_once, no_interruption
 from gradcheck_cli.spec.gradients import Code
 
 START = (
@@ -187,9 +187,6 @@ _FRAME = re.compile(r'^  File "(.+)", line (\d+) in ', re.MULTILINE)
 _OF_MEMORY = "this can happen if the system runs out of memory"
 
 
-_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if os.name == "posix" else ()
-"""The signals that end the process, once it has cleaned up."""
-
 _MUTE = 69
 """The exit status of a process that was unable to send its answer."""
 
@@ -221,7 +218,7 @@ def _serve(
     """
     own = os.getpid()
     try:
-        received = interrupt_once(*_ENDING)
+        received = interrupt_once(*INTERRUPTING)
         answer = _answer(crash, stdin, work, arguments)
         for number in set(received) - {signal.SIGINT}:
             end_by(number)

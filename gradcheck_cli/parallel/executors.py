@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from gradcheck_cli.errors import InputError, bad_input, closest
 from gradcheck_cli.parallel.clock import cores
+from gradcheck_cli.parallel.interruptions import INTERRUPTING
 from gradcheck_cli.spec.allowed import JOBS
 
 if TYPE_CHECKING:
@@ -146,10 +147,14 @@ class LocalPool:
 
 
 def settle() -> None:
-    """Set up this process as a worker: it ignores Ctrl-C, and ends when its parent ends."""
+    """Set up this process as a worker, which ends when its parent ends it, or ends itself.
+
+    The worker ignores the signals that interrupt the parent, even if they are sent to both.
+    """
     from gradcheck_cli.parallel.ends import end_with_parent  # ctypes takes long to load
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent process handles Ctrl-C
+    for number in INTERRUPTING:
+        signal.signal(number, signal.SIG_IGN)
     end_with_parent()
 
 
@@ -330,7 +335,7 @@ def ended(executor: Executor) -> Iterator[None]:
         shutdown.start()
         shutdown.join(_CANCELLING)  # a pool that has cancelled its work expects that its processes end
         for process in set(multiprocessing.active_children()) - others:
-            process.terminate()
+            process.kill()  # ours ignore SIGTERM
         shutdown.join(_CLOSING)
         raise
     with suppress(Exception):  # the work is done, whatever becomes of the engine

@@ -8,6 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+INTERRUPTING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if os.name == "posix" else (signal.SIGINT,)
+"""The signals that interrupt a check: its processes end and free what they hold."""
+
 
 @contextmanager
 def no_interruption() -> Iterator[None]:

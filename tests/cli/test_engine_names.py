@@ -6,7 +6,7 @@ from __future__ import annotations
 def test_no_code_refuses_a_factory_but_not_a_scheduler(gradcheck):
     done = gradcheck("check", "good.yaml", "--no-code", "--jobs", "pools:pool")
     assert done.code == 2
-    assert "--jobs pools:pool runs code, and --no-code forbids it" in done.err
+    assert "good.yaml: --jobs: pools:pool runs code, and --no-code forbids it" in done.err
     assert gradcheck("check", "good.yaml", "--no-code", "--jobs", "dask").code == 0
     assert gradcheck("mutate", "good.yaml", "--no-code", "--jobs", "pools:pool").code == 2
 
