@@ -40,18 +40,28 @@ class Ending(Protocol):
 
 @dataclass(frozen=True)
 class Dot:
-    """Our layer's output is out. If forward has several outputs, they are joined along their last axis."""
+    """Our layer's output is out. If forward has several outputs, they are joined along their last axis.
+
+    samples: the axis of the samples in forward's outputs, 0 or 1. Our layer's output has the samples first.
+    """
+
+    samples: int = 0
 
     def fits(self, call: Call, output: Array) -> bool:
-        joined = _joined(call.outputs)
+        joined = self._joined(call.outputs)
         return joined.size == output.size and _is_same(joined.reshape(output.shape), output)
 
     def of(self, call: Call, features: Shape) -> End:
-        target = _joined(call.upstreams).reshape(-1, *features)
+        target = self._joined(call.upstreams).reshape(-1, *features)
         return End(LOSSES["dot"].with_options().over(len(features) - 1), 1.0, target, "sum")
+
+    def _joined(self, arrays: tuple[Array, ...]) -> Array:
+        joined = arrays[0] if len(arrays) == 1 else np.concatenate(arrays, axis=-1)
+        return np.swapaxes(joined, 0, 1) if self.samples else joined
 
 
 DOT = Dot()
+TIME_FIRST = Dot(samples=1)
 
 
 @dataclass(frozen=True)
@@ -81,10 +91,6 @@ class Scalar:
 
     def _loss(self, positions: int) -> Loss:
         return LOSSES[self.name].with_options().over(positions)
-
-
-def _joined(arrays: tuple[Array, ...]) -> Array:
-    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays, axis=-1)
 
 
 def _is_same(array: Array, other: Array) -> bool:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import permutations, product
 from typing import ClassVar, Protocol
 
 import numpy as np
 
 from gradcheck_cli.code.call import Call
+from gradcheck_cli.known_layers.ending import TIME_FIRST
 from gradcheck_cli.known_layers.sketch import Form, Sketch, as_it_is, begun, reshaped, transposed
 from gradcheck_cli.network.builder import Builder
 from gradcheck_cli.network.composed.nodes import Nodes
@@ -24,9 +25,39 @@ _MOST_ARRAYS = 7
 
 
 def recurrent(call: Call) -> Iterator[Sketch]:
-    """Yield an rnn, an lstm and a gru, with their gates in every order."""
+    """Yield an rnn, an lstm and a gru, with their gates in every order.
+
+    The first axis of a sequence may hold the samples or, as in torch without batch_first, the time steps.
+    """
     if not 2 <= call.outputs[0].ndim <= 3 or len(call.arrays) > _MOST_ARRAYS:
         return
+    yield from _samples_first(call)
+    if call.outputs[0].ndim == 3:
+        yield from map(_time_first, _samples_first(_turned(call)))
+
+
+def _turned(call: Call) -> Call:
+    """Return the call with the first two axes of every array with three axes exchanged."""
+    arrays = {name: _swapped(array) for name, array in call.arrays.items()}
+    outputs, upstreams = (tuple(map(_swapped, each)) for each in (call.outputs, call.upstreams))
+    return replace(call, arrays=arrays, outputs=outputs, upstreams=upstreams)
+
+
+def _swapped(array: Array) -> Array:
+    return np.swapaxes(array, 0, 1) if array.ndim == 3 else array
+
+
+def _time_first(sketch: Sketch) -> Sketch:
+    """Return a layer that was guessed from a turned call as a layer of the call itself."""
+
+    def of_call(form: Form) -> Form:
+        return lambda array: form(_swapped(array))
+
+    forms = {name: of_call(form) for name, form in sketch.forms.items()}
+    return replace(sketch, told=f"{sketch.told} (time steps first)", forms=forms, ending=TIME_FIRST)
+
+
+def _samples_first(call: Call) -> Iterator[Sketch]:
     for sums in _SUMS:
         for names in permutations(call.arrays):
             for states in range(sums.cell.states + 1):
@@ -39,11 +70,13 @@ class _Sums(Protocol):
     """The products with x and with h in one time step.
 
     weights: the number of weights.
-    biases: the largest number of biases.
     """
 
     weights: ClassVar[int]
-    biases: ClassVar[int]
+
+    @property
+    def biases(self) -> int:
+        """The largest number of biases."""
 
     @property
     def kind(self) -> str: ...
@@ -65,7 +98,7 @@ class _Separate:
     kind: str
     cell: Cell
     weights: ClassVar[int] = 2
-    biases: ClassVar[int] = 2
+    biases: int = 2
 
     def columns(self, inputs: int, units: int) -> Sequence[int]:
         return inputs, units
@@ -80,28 +113,38 @@ class _Separate:
 
 @dataclass(frozen=True)
 class _Joint:
-    """One weight for [x, h] or, unless `x_first` is set, for [h, x]."""
+    """One weight for x, h and possibly 1, whose rows or columns are the bias.
+
+    order: the letters x, h and 1 in the order in which these values are joined.
+    """
 
     kind: str
     cell: SumCell
-    x_first: bool
+    order: str
     weights: ClassVar[int] = 1
-    biases: ClassVar[int] = 1
+
+    @property
+    def biases(self) -> int:
+        return int("1" not in self.order)
 
     def columns(self, inputs: int, units: int) -> Sequence[int]:
-        return (inputs + units,)
+        return (inputs + units + self.order.count("1"),)
 
     def step(self, of: _Roles, nodes: Nodes, part: Part, x: int, state: State) -> State:
-        both = (x, state[0]) if self.x_first else (state[0], x)
-        joined = nodes.add(Concatenate(1, 0), *both)
+        values = {"x": x, "h": state[0]}
+        if "1" in self.order:
+            values["1"] = nodes.add(Constant(np.ones(1), 1), x)
+        joined = nodes.add(Concatenate(1, 0), *(values[letter] for letter in self.order))
         (weight,), (bias,) = of.weights, (*of.biases, "")[:1]
-        columns = of.x.shape[-1] + of.units
+        (columns,) = self.columns(of.x.shape[-1], of.units)
         return self.cell.of_sum(nodes, part, nodes.dense(joined, columns, of.gates, weight, bias, "z"), state)
 
 
+_ORDERS = "xh", "hx", "1xh", "1hx", "xh1", "hx1"
+
 _SUMS: tuple[_Sums, ...] = (
     *(_Separate(kind, cell) for kind, cell in CELLS.items()),
-    *(_Joint(kind, cell, x_first) for kind, cell in SUM_CELLS.items() for x_first in (True, False)),
+    *(_Joint(kind, cell, order) for kind, cell in SUM_CELLS.items() for order in _ORDERS),
 )
 
 

@@ -109,6 +109,17 @@ def _rnn_of_joint_weight(x, w):
     return np.stack(states, axis=1)
 
 
+def _lstm_over_time_with_bias_row(x, w):
+    h, c, states = np.zeros((x.shape[1], 3)), np.zeros((x.shape[1], 3)), []
+    for x_t in x:
+        joined = np.hstack([np.ones((len(h), 1)), x_t, h])
+        i, f, o, g = np.split(joined @ w, 4, axis=1)
+        c = c / (1 + np.exp(-f)) + np.tanh(g) / (1 + np.exp(-i))
+        h = np.tanh(c) / (1 + np.exp(-o))
+        states.append(h)
+    return np.stack(states)
+
+
 @pytest.mark.parametrize("seed", [1, 2])
 @pytest.mark.parametrize(
     ("forward", "shapes", "others", "told"),
@@ -126,6 +137,18 @@ def _rnn_of_joint_weight(x, w):
             "causal self-attention with 1 head",
         ),
         (_rnn_of_joint_weight, {"x": (3, 4, 2), "w": (7, 5)}, {}, "rnn"),
+        (
+            lambda x, w: _rnn_of_joint_weight(x.swapaxes(0, 1), w).swapaxes(0, 1),
+            {"x": (4, 3, 2), "w": (7, 5)},
+            {},
+            "rnn (time steps first)",
+        ),
+        (
+            _lstm_over_time_with_bias_row,
+            {"x": (4, 2, 2), "w": (6, 12)},
+            {},
+            "lstm with its gates in another order (time steps first)",
+        ),
         (_tanh, {"x": (4, 3), "w": (5, 3)}, {}, "a dense layer with the activation tanh"),
         (lambda w, x: x @ w, {"w": (3, 5), "x": (2, 4, 3)}, {}, "a dense layer"),
         (lambda x: 1 / (1 + np.exp(-x)), {"x": (4, 3)}, {}, "sigmoid"),
@@ -201,3 +224,20 @@ def test_the_product_of_an_lstm_with_the_mistake_is_named():
     cause = diagnosis(lstm_forward, backward, inputs).answers[0].causes[0]
     assert cause.kind == "other factor forgotten"
     assert cause.sentence.startswith("In the product with f of layer lstm")
+
+
+def test_a_mistake_in_a_layer_with_time_steps_first_is_named():
+    forward, backward, inputs, (_, slip) = LAYERS["rnn"]
+
+    def forward_over_time(x, h0, wx, wh, b):
+        out, cache = forward(np.swapaxes(x, 0, 1), h0, wx, wh, b)
+        return np.swapaxes(out, 0, 1), cache
+
+    def backward_over_time(dout, cache):
+        dx, *others = backward(np.swapaxes(dout, 0, 1), cache, {slip})
+        return np.swapaxes(dx, 0, 1), *others
+
+    inputs = {**inputs, "x": np.swapaxes(inputs["x"], 0, 1)}
+    found = diagnosis(forward_over_time, backward_over_time, inputs)
+    assert "gradient not carried back" in kinds(found)
+    assert found.observations[0] == "forward computes the same as rnn (time steps first)."
