@@ -9,7 +9,7 @@ import numpy as np
 
 from gradcheck_cli.comparison import Comparison
 from gradcheck_cli.entries.claim import Claim
-from gradcheck_cli.numerical.kinks import alternatives
+from gradcheck_cli.numerical.kinks import alternatives, with_sides_that_agree
 from gradcheck_cli.numerical.reference import Estimates, Reference
 from gradcheck_cli.types import Array
 
@@ -128,6 +128,8 @@ def _as_bad(look: Look, worst: Masks) -> Masks:
 
 def on_kinks(look: Look, reference: Reference) -> tuple[Look, Masks]:
     """Set entries on kinks to the best conventional value. Return a new `Look` and masks of these entries."""
+    if unresolved := look.unresolved:
+        look = look.after(with_sides_that_agree(reference, look.estimates, unresolved))
     # If kinks are known, their sides are cheap. If not, only entries that may be on a kink justify a search.
     beyond = look.wrong if reference.objective.tells_kinks else look.doubtful
     undecided = union(look.unresolved, beyond)

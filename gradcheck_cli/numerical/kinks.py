@@ -14,7 +14,7 @@ from functools import partial
 
 import numpy as np
 
-from gradcheck_cli.numerical.estimate import ERROR_BARS
+from gradcheck_cli.numerical.estimate import ERROR_BARS, Estimate
 from gradcheck_cli.numerical.mixtures import Mixtures
 from gradcheck_cli.numerical.objective import Movable
 from gradcheck_cli.numerical.reference import Estimates, LiteralDifferences, Reference
@@ -85,6 +85,48 @@ def _by_convention(
             result[name] = Alternatives(at, values, errors, bounds, mixtures)
     return result
 
+
+def with_sides_that_agree(
+    reference: Reference, estimates: Estimates, undecided: Mapping[str, Array]
+) -> Estimates:
+    """Return the estimates, improved where the slopes to the left and to the right have the same limit.
+
+    An example is a loss whose curvature jumps, such as huber where |a − y| is delta. Central differences
+    converge slowly there, but one-sided slopes can be extrapolated.
+    """
+    if not isinstance(reference, LiteralDifferences) or reference.objective.tells_kinks:
+        return estimates
+    improved = dict(estimates)
+    for name, mask in undecided.items():
+        movable = reference.objective.entries(name)
+        mask = mask & (estimates[name].error > _WORTHWHILE * _least_noise(movable).reshape(mask.shape))
+        if mask.any():
+            improved[name] = _from_both_sides(movable, estimates[name], mask)
+    return improved
+
+
+def _least_noise(movable: Movable) -> Array:
+    """Return the noise of each variable's one-sided slope at the longest step that counts, (P,)."""
+    first = np.array([0])
+    rounding = in_quadrature(movable.move(first, movable.position[first]).rounding.reshape(1, -1))
+    return np.asarray(2.0 * EPS * rounding / (_STEPS[_SHORT] * movable.unit))
+
+
+def _from_both_sides(movable: Movable, estimate: Estimate, mask: Array) -> Estimate:
+    left, right, noise = (each[_SHORT:] for each in _slopes(movable, np.flatnonzero(mask)))
+    (down, down_error), (up, up_error) = (_limit(slopes, noise) for slopes in (left, right))
+    with np.errstate(invalid="ignore"):
+        found = Estimate(0.5 * (down + up), np.maximum(down_error, up_error) + np.abs(up - down))
+        apart = np.abs(found.value - estimate.value[mask])
+        fits = apart <= ERROR_BARS * (found.error + estimate.error[mask])
+    return estimate.improved(mask, found.where(fits))
+
+
+_SHORT = 2
+"""The number of long steps to leave out if limits count as estimates. Long steps may agree by accident."""
+
+_WORTHWHILE = 30.0
+"""An estimate is improved only if its error exceeds this multiple of the noise, which limits any estimate."""
 
 _STEPS = 2.0 ** -np.arange(2.0, 30.0, 3.0)
 _STEADY = 0.5

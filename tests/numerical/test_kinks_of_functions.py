@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from gradcheck_cli.numerical.kinks import SHARES, alternatives
+from gradcheck_cli.numerical.kinks import SHARES, alternatives, with_sides_that_agree
 from gradcheck_cli.numerical.objective import ALONE, Moved
 from gradcheck_cli.numerical.reference import LiteralDifferences
 from gradcheck_cli.numerical.schemes import SCHEMES
@@ -92,3 +92,30 @@ def test_near_a_kink_the_slope_is_that_of_its_side(distance):
 def test_a_kink_hidden_by_noise_does_not_count():
     _, kinks = open_at(lambda x: 1e-12 * relu(x) + 1.0, [0.0], noise=1e6)
     assert kinks is None
+
+
+CURVATURE_JUMPS = {
+    "huber": (lambda a: np.where(np.abs(a) <= 1, 0.5 * a * a, np.abs(a) - 0.5), [1.0, -1.0], [1.0, -1.0]),
+    "elu": (lambda a: np.where(a > 0, a, np.expm1(np.minimum(a, 0))), [0.0], [1.0]),
+    "squared relu": (lambda a: np.maximum(a - 0.5, 0) ** 2 + a, [0.5], [1.0]),
+}
+
+
+@pytest.mark.parametrize(("function", "at", "slope"), CURVATURE_JUMPS.values(), ids=list(CURVATURE_JUMPS))
+def test_a_slope_is_known_where_only_the_curvature_jumps(function, at, slope):
+    objective = OfOne(function, np.array(at))
+    reference = LiteralDifferences(objective, SCHEMES["adaptive"])
+    mask = {"w": np.ones(len(at), dtype=bool)}
+    rough = reference.refine(reference.estimate(["w"]), mask)
+    better = with_sides_that_agree(reference, rough, mask)["w"]
+    assert (better.error < 1e-7).all()
+    assert (np.abs(better.value - slope) <= 3.0 * better.error).all()
+    assert (better.error <= rough["w"].error).all()
+
+
+def test_no_slope_is_known_at_a_kink():
+    objective = OfOne(lambda a: np.abs(a) + a, np.array([0.0]))
+    reference = LiteralDifferences(objective, SCHEMES["adaptive"])
+    mask = {"w": np.ones(1, dtype=bool)}
+    rough = reference.refine(reference.estimate(["w"]), mask)
+    assert with_sides_that_agree(reference, rough, mask)["w"].error > 0.1
