@@ -121,8 +121,8 @@ def _staircase(objective: ForeignObjective, comparison: Comparison, among: Array
     candidates = (~comparison.agrees | comparison.zero) & among
     sizes = np.where(candidates, np.nan_to_num(np.abs(comparison.analytic)), -1.0).ravel()
     largest = np.argsort(-sizes, kind="stable")[: min(_LOOKED_AT, np.count_nonzero(candidates))]
-    if not largest.size:
-        return
+    if 2 * _follows(comparison).ravel()[largest].sum() >= largest.size:
+        return  # there are none, or a slope across the stairs shows that the gradient is wrong
     entries = without_measured_noise(objective).entries(comparison.name)
     flat = is_flat(entries, largest)
     examined = largest[flat][:_EXAMINED]

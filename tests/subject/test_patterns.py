@@ -202,3 +202,18 @@ def test_what_is_not_verified_is_not_named():
     x = torch.linspace(-1, 1, 5, dtype=torch.float64)
     (sentence,) = told(check_torch, lambda x: Cube.apply((x - x.max().detach()).softmax(0)), {"x": x})
     assert sentence == "The gradient is 0.666667 times what it should be."
+
+
+@pytest.mark.parametrize("seed", [5, 11])
+def test_stairs_of_half_precision_are_not_blamed_for_a_wrong_sign(seed):
+    """Rounding makes the loss a staircase, but the slope across the stairs shows that the sign is wrong."""
+    rng = np.random.default_rng(seed)
+    x, y, w = (rng.normal(size=(n, 3)) for n in (6, 6, 3))
+
+    def squares(w):
+        e = (x.astype(np.float16) @ w.astype(np.float16)).astype(np.float64) - y
+        return 0.5 * (e**2).sum(axis=1), -x.T @ e
+
+    with pytest.raises(WrongGradientError) as caught:
+        check_gradients(squares, w)
+    assert "staircase" not in str(caught.value)
