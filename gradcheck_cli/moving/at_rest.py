@@ -170,9 +170,8 @@ class AtRest:
 
         moved: the perturbed value, (…, *features), for losses of shape (…).
         samples, output_rounding: as in `fed`.
-        itself: whether single elements of value `at` were perturbed, and not something that this value
-            depends on. An activation that reads the value then knows which inputs were perturbed. Later
-            nodes do not, since a saturated softmax may round a change off.
+        itself: whether single elements of value `at` were perturbed. If so, an activation that reads it
+            knows which ones. A later step does not, since a saturated softmax may round a change off.
         """
         first = next((i for i in self.graph.readers[at] if self.graph.nodes[i].step.is_activation), -1)
         return self.fed({at: moved}, samples, output_rounding, self.graph.gates[at], first if itself else -1)
