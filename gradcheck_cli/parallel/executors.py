@@ -53,7 +53,7 @@ def _pool_width(executor: Any) -> int:
 
 KINDS = (
     Kind("concurrent", _pool_width, shortest=0.02, busy=0.0005),
-    Kind("distributed", lambda executor: len(executor._client.nthreads())),
+    Kind("distributed", lambda executor: len(executor._client.nthreads(callback_timeout=CONNECTING))),
     Kind("ipyparallel", lambda executor: len(executor.view.client.ids)),
     Kind("mpi4py", lambda executor: executor.num_workers or cores(), starts_late=False),
     Kind("executorlib", lambda executor: executor.max_workers or cores()),
@@ -197,7 +197,7 @@ class Dask:
 
 
 CONNECTING = 5.0
-"""The number of seconds to wait for a scheduler, and then for its first worker."""
+"""The number of seconds to wait for an answer of a scheduler, and at first for a worker of it."""
 
 _CLOSING = 2.0
 """The number of seconds to wait for an engine that has been asked to end."""

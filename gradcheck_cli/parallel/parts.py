@@ -39,7 +39,7 @@ _LOOK = 1.0
 """The seconds between checks on whether there are still workers."""
 
 _ALONE = 60.0
-"""The seconds to wait for a worker after the last one has gone. A worker that restarts takes far less."""
+"""The seconds to wait for an engine without workers, or without an answer. To restart takes far less."""
 
 
 def cuts(count: int, seconds: float, width: int, shortest: float) -> list[slice]:
@@ -147,7 +147,7 @@ class Shared:
                 elif alone_since is None:
                     alone_since = monotonic()
                 elif monotonic() - alone_since > _ALONE:
-                    message = f"{self.opened} has had no worker for {_ALONE:g} s"
+                    message = f"{self.opened} has had no worker or has not answered for {_ALONE:g} s"
                     raise bad_input(message, *PLACE, help=self.opened.help) from None
 
     def _answer(self, future: Future[bytes]) -> Answer:

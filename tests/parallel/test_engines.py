@@ -14,7 +14,7 @@ from in_json import json_of
 from quick_engines import everything_is_shared_out
 
 from gradcheck_cli import InputError, check, check_gradients, check_layer
-from gradcheck_cli.parallel import executors, remote
+from gradcheck_cli.parallel import executors, parts, remote
 from gradcheck_cli.parallel.executors import (
     KINDS,
     Dask,
@@ -221,10 +221,10 @@ def test_parts_are_cut_by_time_and_cover_everything():
         (5, 9.0, 9, 1.0),
         (1, 0.0, 3, 0.02),
     ]:
-        parts = cuts(count, seconds, width, shortest)
-        assert [i for part in parts for i in range(count)[part]] == list(range(count))
-        assert len(parts) <= width * ROUNDS
-        assert len(parts) == 1 or min(part.stop - part.start for part in parts) * seconds >= 0.99 * shortest
+        found = cuts(count, seconds, width, shortest)
+        assert [i for part in found for i in range(count)[part]] == list(range(count))
+        assert len(found) <= width * ROUNDS
+        assert len(found) == 1 or min(part.stop - part.start for part in found) * seconds >= 0.99 * shortest
 
 
 def test_the_task_is_sent_only_to_workers_that_do_not_have_it():
@@ -315,6 +315,21 @@ def test_an_engine_that_fails_is_reported(executor, message):
     with pytest.raises(InputError) as caught:
         list(shared(executor).each([[1]]))
     assert caught.value.complaints[0].message == message
+
+
+class Silent(Here):
+    """An executor whose parts never end."""
+
+    def submit(self, function, *arguments):
+        return Future()
+
+
+def test_an_engine_that_neither_works_nor_answers_is_given_up(monkeypatch):
+    monkeypatch.setattr(parts, "_LOOK", 0.01)
+    monkeypatch.setattr(parts, "_ALONE", 0.05)
+    monkeypatch.setattr(executors.Opened, "width", lambda opened: 0)
+    with pytest.raises(InputError, match=r"Silent has had no worker or has not answered for 0\.05 s"):
+        list(shared(Silent()).each([[1]]))
 
 
 @pytest.fixture
