@@ -9,7 +9,14 @@ from typing import NamedTuple, Protocol, TypeGuard
 import numpy as np
 
 from gradcheck_cli.numerical.extrapolate import best_of
-from gradcheck_cli.numerical.narrow import CHANGES, is_narrow, keep_rising, step_within, still_change
+from gradcheck_cli.numerical.narrow import (
+    CHANGES,
+    CHANGES_A_LITTLE,
+    is_narrow,
+    keep_rising,
+    step_within,
+    still_change,
+)
 from gradcheck_cli.numerical.objective import Movable, RisingMovable, can_rise, is_exact
 from gradcheck_cli.numerical.schemes import Scheme
 from gradcheck_cli.numerical.slopes import slopes_at_steps, slopes_by_rises, uncrossed
@@ -366,6 +373,7 @@ def _evaluate(
     crossing = movable.spread.empty(len(which), np.intp)
     narrow, rising, changing = (movable.spread.empty(len(which), np.bool_) for _ in range(3))
     told = scheme.extrapolate and is_exact(movable) and not certify
+    share = CHANGES if movable.rest is None else CHANGES_A_LITTLE
 
     size = movable.batch  # the number of workers may change while they work
 
@@ -378,7 +386,7 @@ def _evaluate(
         crossing[part] = np.isnan(slopes).cumprod(axis=0).sum(axis=0)
         narrow[part] = told and is_narrow(slopes, noise, rungs)
         rising[part] = told and keep_rising(slopes)
-        changing[part] = told and still_change(slopes, noise)
+        changing[part] = told and still_change(slopes, noise, share)
         return len(rows[0].value)
 
     for done in movable.spread(batch, range(0, len(which), size)):

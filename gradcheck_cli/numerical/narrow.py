@@ -17,6 +17,9 @@ from gradcheck_cli.types import Array
 CHANGES = 1e-3
 """A slope counts as changed if it changes by more than this share, and as settled if its error is smaller."""
 
+CHANGES_A_LITTLE = 1e-8
+"""The same share for the user's code. The noise of its losses is measured, so smaller changes are visible."""
+
 _FAR_BEYOND = 30.0
 """No rounding error reaches this multiple of its bound."""
 
@@ -41,15 +44,16 @@ def is_narrow(slopes: Array, noise: Array, steps: Array) -> Array:
     return np.asarray(still_change(slopes, noise) & is_same_jump)
 
 
-def still_change(slopes: Array, noise: Array) -> Array:
+def still_change(slopes: Array, noise: Array, share: float = CHANGES) -> Array:
     """Return, for each of B variables, whether its slopes still change at the two shortest steps, (B,).
 
     slopes, noise: the slopes at S falling steps, and their noise, (S, B). A change that noise can explain
         does not count.
+    share: the smallest share of a slope that counts as a change.
     """
     size = np.maximum(np.abs(slopes[-1]), np.abs(slopes[-2]))
     rounding = _FAR_BEYOND * (noise[-1] + noise[-2])
-    return np.asarray(np.abs(slopes[-1] - slopes[-2]) > np.maximum(CHANGES * size, rounding))
+    return np.asarray(np.abs(slopes[-1] - slopes[-2]) > np.maximum(share * size, rounding))
 
 
 def _alike(one: Array, other: Array) -> Array:
