@@ -75,6 +75,9 @@ def _decode(data: bytes, name: str) -> str:
         raise _unreadable(
             name, "it is an .npz file, not a spec", "a spec is a YAML file that names the .npz file"
         )
+    if name.endswith(".py"):
+        help = f"a spec is a YAML file that names the code, as in gradients: {{python: {name}:FUNCTION}}"
+        raise _unreadable(name, "it is Python code, not a spec", help)
     if data.startswith((BOM_UTF16_LE, BOM_UTF16_BE)):
         raise _unreadable(
             name, "it is UTF-16 text", "save it as UTF-8; in PowerShell, `… | Out-File -Encoding utf8`"

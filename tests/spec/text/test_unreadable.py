@@ -92,6 +92,14 @@ def test_utf16_is_named(encoding):
     assert complaint.help.startswith("save it as UTF-8")
 
 
+def test_python_code_is_not_a_spec():
+    Path("net.py").write_text("def loss(p):\n    return p\n")
+    assert unreadable("net.py") == (
+        "error: cannot read 'net.py': it is Python code, not a spec\n"
+        "      = help: a spec is a YAML file that names the code, as in gradients: {python: net.py:FUNCTION}"
+    )
+
+
 @pytest.mark.parametrize("text", ["network:\n\tinputs: 2\n", "network:\n  layers:\n\t- units: 2\n"])
 def test_a_tab_is_answered_with_spaces(text):
     complaint = only(text)
