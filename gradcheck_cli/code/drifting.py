@@ -24,10 +24,8 @@ def refuse_drifting(objective: ForeignObjective) -> None:
     rounding = EPS * float(np.abs(first).sum())
     noise = max((float(np.linalg.norm(level)) for level in objective.noise.values()), default=0.0)
     allowed = _BEYOND_NOISE * max(noise, rounding) + evaluator.tolerated
-    for again in evaluator.losses_at_rest():
+    for where, again in evaluator.losses_at_rest():
         if abs(float((again - first).sum())) > allowed:
-            message = (
-                f"{function.origin} returned the loss {first.sum():.9g} at first, and {again.sum():.9g} for "
-                "the same arguments after more calls: it keeps state between calls"
-            )
-            raise bad_input(message, "gradients", help=_HELP)
+            losses = f"the loss {first.sum():.9g} at first, and {again.sum():.9g}{where}"
+            message = f"{function.origin} returned {losses} for the same arguments after more calls"
+            raise bad_input(f"{message}: it keeps state between calls", "gradients", help=_HELP)

@@ -200,11 +200,12 @@ class Evaluator(Protocol):
     def losses_at(self, changes: Sequence[Change]) -> Array:
         """Return the S loss terms at each of K points, (K, S). Each change describes one point."""
 
-    def losses_at_rest(self) -> Array:
-        """Return the S loss terms at the unperturbed parameters, (K, S), as K calls now return them.
+    def losses_at_rest(self) -> Iterable[tuple[str, Array]]:
+        """Yield the S loss terms that the function now returns at the unperturbed parameters, (S,).
 
-        At least one call is made in each process that has evaluated the function, if it still exists. The
-        loss terms of a call that the function refuses are NaN.
+        Each comes with words for the machine, such as `` on node7``; empty for this machine. At least one
+        call is made in each process that has evaluated the function, if it still exists. The loss terms of a
+        call that the function refuses are NaN.
         """
 
     @property
@@ -226,8 +227,8 @@ class InProcess:
     def losses_at(self, changes: Sequence[Change]) -> Array:
         return evaluate_stacks(self.function, self.function.parameters, changes)
 
-    def losses_at_rest(self) -> Array:
-        return self.losses_at([no_change(self.function)])
+    def losses_at_rest(self) -> Iterable[tuple[str, Array]]:
+        yield "", self.losses_at([no_change(self.function)])[0]
 
 
 STACK = 16

@@ -7,7 +7,7 @@ of workers, if the machines compute alike. A worker that computes other losses i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
@@ -141,22 +141,20 @@ class Workers:
         self.seconds = sum(part.seconds for part in done.values()) / len(changes)
         return np.concatenate([done[number].value for number in range(len(parts))])
 
-    def losses_at_rest(self) -> Array:
-        """Return the losses at the unperturbed parameters, (K, S), from every worker that has taken part.
+    def losses_at_rest(self) -> Iterable[tuple[str, Array]]:
+        """Yield the losses at the unperturbed parameters, (S,), from every worker that has taken part.
 
         The engine chooses the worker for each part. So parts are sent until all workers have answered, but
         not for ever, since some may have ended.
         """
-        found: list[Array] = []
         missing = set(self.shared.nodes)
         part = [no_change(self.function)] * ceil(_ASKING / max(self.seconds, _ASKING / STACK))
         for _ in range(_ROUNDS):
             for _, done in self.shared.each([part] * max(1, self.opened.width())):
-                found.append(done.value[-1])
+                yield self.shared.on(done.node), done.value[-1]
                 missing.discard(done.node)
             if not missing:
                 break
-        return np.array(found)
 
 
 _ASKING = 0.05

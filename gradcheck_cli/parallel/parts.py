@@ -161,15 +161,15 @@ class Shared:
     def _done(self, answer: Answer) -> Done:
         """Return the answer if the part is done. Otherwise, raise what kept the worker from doing it."""
         if isinstance(answer, Failed):
-            raise _error_of(answer, self._on(answer.node)) from ElsewhereError(answer.trace)
+            raise _error_of(answer, self.on(answer.node)) from ElsewhereError(answer.trace)
         if isinstance(answer, OtherVersions):
             there, here = _listed(answer.found), _listed(own_versions())
-            message = f"a worker{self._on(answer.node)} has {there}, but this process has {here}"
+            message = f"a worker{self.on(answer.node)} has {there}, but this process has {here}"
             raise bad_input(message, *PLACE, help="install the same versions on every machine")
         assert isinstance(answer, Done)
         return answer
 
-    def _on(self, node: Node) -> str:
+    def on(self, node: Node) -> str:
         """Return words for the machine of the node, such as `` on node7``; empty if it is this machine."""
         return "" if node.machine == self._here.machine else f" on {node.machine}"
 

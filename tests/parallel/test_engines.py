@@ -287,8 +287,8 @@ DRIFT = """
 """
 
 
-class Away(Here):
-    """An executor whose workers know that they are workers."""
+class Away(OnNode7):
+    """An executor whose worker is on another machine, and knows it."""
 
     def submit(self, function, *arguments):
         with pytest.MonkeyPatch.context() as patched:
@@ -300,7 +300,7 @@ def test_code_that_starts_to_drift_in_a_worker_is_refused(folder, long_work, mon
     """A check in one process refuses such code, too. No wrong gradient may be reported."""
     (folder / "net.py").write_text(dedent(NET).replace("    pass", indent(dedent(DRIFT), "    ")))
     monkeypatch.setenv("AWAY", "0")
-    with pytest.raises(InputError, match="it keeps state between calls"):
+    with pytest.raises(InputError, match=r"at first, and \S+ on node7 for the same arguments"):
         check(folder / "net.yaml", executor=Away())
 
 
