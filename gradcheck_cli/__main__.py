@@ -26,11 +26,22 @@ def main() -> None:
         if not is_interruption(error):
             raise
         sys.stderr.write("interrupted\n")
+        forget_interruption()
         sys.exit(130)
     try:
         command()
     finally:
+        forget_interruption()
         gc.freeze()  # skip a last pass over memory that the system is about to free
+
+
+def forget_interruption() -> None:
+    """Let Python exit with our exit code, even if Ctrl-C came while it executed a string.
+
+    Dataclasses execute strings. After such an interruption, Python ends `python -m` by SIGINT, whatever the
+    exit code, unless it executes another string.
+    """
+    exec("")
 
 
 def put_off_garbage() -> None:

@@ -48,6 +48,29 @@ def test_ctrl_c_while_something_is_imported_is_130_without_a_traceback(module, f
     assert (done.returncode, done.stdout, done.stderr.strip()) == (130, "", "interrupted")
 
 
+IN_A_STRING = """
+import signal, sys
+import gradcheck_cli.cli
+from gradcheck_cli.__main__ import main
+
+def command():
+    try:
+        exec("import os, signal; os.kill(os.getpid(), signal.SIGINT)\\nfor i in range(10**6): pass")
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+gradcheck_cli.cli.main = command
+main()
+"""
+
+
+@POSIX
+def test_ctrl_c_while_a_string_is_executed_is_130(tmp_path):
+    (tmp_path / "interrupted.py").write_text(IN_A_STRING)
+    assert subprocess.run([sys.executable, "-m", "interrupted"], cwd=tmp_path).returncode == 130
+
+
 def raised(error: BaseException, beneath: BaseException, explicit: bool) -> BaseException:
     try:
         try:
