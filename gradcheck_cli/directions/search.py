@@ -44,6 +44,9 @@ FEW = 256
 FEWEST = 4
 """Up to this many entries are checked individually if the directions over them tell nothing."""
 
+OUTLYING = 1e4
+"""Entries above this multiple of the median are checked individually. A sum of all would hide the others."""
+
 SECOND_LOOK = 4.0
 """The noise of the second, confirming evaluation of a direction, as a multiple of the first one's."""
 
@@ -151,6 +154,9 @@ class Survey:
 
         Returns the last `_Look` along directions; None if every entry was checked individually.
         """
+        outliers = self._outliers()
+        if 0 < outliers.size <= BUDGET:
+            self._moved(outliers)
         look = self._look()
         if look is not None and not np.isfinite(look.numerical.error).any() and self.analytic.size <= FEW:
             self._moved(np.flatnonzero(~self.explained))
@@ -160,6 +166,12 @@ class Survey:
                 break
             look = self._look()
         return look
+
+    def _outliers(self) -> Array:
+        """Return the entries that are so much larger than the others that no direction would show these."""
+        sizes = np.where(self.explained, 0.0, np.abs(self.analytic))
+        told = sizes[sizes > 0.0]
+        return np.flatnonzero(sizes > OUTLYING * np.median(told)) if told.size else np.flatnonzero(told)
 
     def _explain(self, look: _Look) -> bool:
         """Try to explain why directions disagree or tell nothing, and return whether this succeeded."""

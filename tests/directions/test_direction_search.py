@@ -7,7 +7,7 @@ from textwrap import dedent
 import numpy as np
 import pytest
 
-from gradcheck_cli import Verdict, check, check_gradients, load_spec
+from gradcheck_cli import Verdict, WrongGradientError, check, check_gradients, load_spec
 
 NET = """
     import numpy as np
@@ -248,3 +248,22 @@ def test_an_entry_on_a_kink_is_judged_like_any_other(tmp_path):
     (tmp_path / "net.py").write_text(dedent(text))
     (tmp_path / "net.yaml").write_text("gradients: {python: net.py:f}\ncheck: {fast: true}\n")
     assert check(load_spec(tmp_path / "net.yaml")).wrong == 0
+
+
+@pytest.mark.parametrize("tiny", [1e-9, 1e-13])
+@pytest.mark.parametrize("factor", [1.0, 1.5, 1.001])
+def test_a_huge_entry_does_not_hide_the_others(tiny, factor):
+    """The gradient of log p at a tiny p is right, and larger than all others by many orders of magnitude."""
+    p = np.random.default_rng(3).uniform(0.1, 1.0, 300)
+    p[5] = tiny
+
+    def logs(p):
+        return -np.log(p), np.where(p < 1e-6, -1.0, -factor) / p
+
+    report = check_gradients(logs, p, fast=True) if factor == 1.0 else None
+    if report is None:
+        with pytest.raises(WrongGradientError):
+            check_gradients(logs, p, fast=True)
+    else:
+        assert report.verdict is Verdict.AGREES
+        assert report.resolution.median < 1e-3
