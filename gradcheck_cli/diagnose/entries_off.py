@@ -14,7 +14,8 @@ from gradcheck_cli.types import Array
 def entries_off(targets: Mapping[str, Target], others: Mapping[str, Target]) -> Iterator[str]:
     """Yield sentences that say which part of each partly wrong tensor is wrong.
 
-    If any tensor is 0 in every wrong entry, a last sentence names all such tensors.
+    A sentence names each tensor that seems to have lost its decimals. If any tensor is 0 in every wrong
+    entry, a last sentence names all such tensors.
 
     others: the tensors to search for errors at the same indices.
     """
@@ -25,9 +26,20 @@ def entries_off(targets: Mapping[str, Target], others: Mapping[str, Target]) -> 
             also = _off_alike(name, off, others)
             told.update(also)
             yield from _lines_or_entries(name, off, also)
+    for name, target in targets.items():
+        if _is_cut_off(target):
+            yield f"the gradient of {name} holds whole numbers only, as an array of integers does"
     silent = [name for name, target in targets.items() if _is_zero_where_off(target)]
     if silent:
         yield f"the gradient of {listed(silent)} is 0 wherever it is wrong"
+
+
+def _is_cut_off(target: Target) -> bool:
+    """Return whether the gradient may be the correct one without its decimals."""
+    found = target.found
+    if target.is_right or not found.any() or not target.finite.all():
+        return False
+    return bool((found == np.rint(found)).all() and (np.abs(found - target.right) <= 1.0).all())
 
 
 def _is_zero_where_off(target: Target) -> bool:

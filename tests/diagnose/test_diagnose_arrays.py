@@ -11,6 +11,7 @@ from diagnose.networks import kinds, readable
 from gradcheck_cli.comparison import Comparison, compare
 from gradcheck_cli.diagnose import diagnose
 from gradcheck_cli.diagnose.diagnosis import Diagnosis
+from gradcheck_cli.diagnose.entries_off import entries_off
 from gradcheck_cli.diagnose.target import Target
 from gradcheck_cli.diagnose.wrong_entries import ENTRY_MISTAKES, ROW
 from gradcheck_cli.numerical.estimate import Estimate
@@ -298,3 +299,11 @@ def test_rows_that_are_wrong_are_described(factors, place):
     target = Target("w", found, right, np.full(right.shape, 1e-12), 1e-8)
     (of_rows,) = (row for row in ENTRY_MISTAKES if row.kind == ROW)
     assert of_rows.fits(target, right).place == place
+
+
+@pytest.mark.parametrize(("cut", "told"), [(np.trunc, True), (np.rint, True), (lambda g: 0.5 * g, False)])
+def test_a_gradient_without_decimals_is_noticed(cut, told):
+    right = np.random.default_rng(9).normal(size=(4, 3)) * 3.0
+    target = Target("w", cut(right), right, np.full(right.shape, 1e-12), 1e-8)
+    facts = list(entries_off({"w": target}, {}))
+    assert any("whole numbers only" in fact for fact in facts) is told
