@@ -233,7 +233,7 @@ def _gradient_bounds(function: Function, analytic: Analytic, stair: float) -> di
     bounds, start = {}, 0
     for name, value in analytic.values.items():
         level = levels[start : start + value.size]
-        bound = _SIGMAS * _at_least_alike(level).reshape(value.shape)
+        bound = _SIGMAS * _at_least_alike(level, _largest(value)).reshape(value.shape)
         if wide is not None:
             bound = np.fmax(bound, _SIGMAS * np.abs(wide.gradients[name] - value.astype(np.float64)))
         least = precision_of(analytic.dtypes[name]).smallest
@@ -246,17 +246,28 @@ _UNLIKE = 1e4
 """The noise of an entry is underestimated by far less than this factor."""
 
 
-def _at_least_alike(level: Array) -> Array:
+_ERRATIC = 1e-7
+"""Noise above this share of the tensor's largest gradient is more than the rounding of float64."""
+
+
+def _largest(value: Array) -> float:
+    return float(np.abs(np.nan_to_num(value.astype(np.float64), posinf=0.0, neginf=0.0)).max(initial=0.0))
+
+
+def _at_least_alike(level: Array, largest: float) -> Array:
     """Return the noise levels of a tensor's entries, (K,), each raised to the mean of the levels like it.
 
-    In ascending order, a new group of levels begins where a level is `_UNLIKE` times the one before. So a few
-    entries whose gradient changes erratically, such as those of a vector of zeros that is divided by its
-    length, do not make all others seem as noisy. A level of 0 belongs to the group of the lowest levels.
+    In ascending order, a new group of levels begins where an erratic level is `_UNLIKE` times the one before.
+    So a few entries whose gradient changes erratically, such as those of a vector of zeros that is divided by
+    its length, do not make all others seem as noisy. A level of 0 belongs to the group of the lowest levels.
+
+    largest: the size of the tensor's largest gradient.
     """
     told = np.sort(level[np.isfinite(level) & (level > 0.0)])
     if not told.size:
         return np.fmax(level, 0.0)
-    begins = [0, *(np.flatnonzero(told[1:] > _UNLIKE * told[:-1]) + 1)]
+    apart = told[1:] > np.maximum(_UNLIKE * told[:-1], _ERRATIC * largest)
+    begins = [0, *(np.flatnonzero(apart) + 1)]
     means = np.array([_root_mean_square(group) for group in np.split(told, begins[1:])])
     with np.errstate(invalid="ignore"):
         group = np.searchsorted(told[begins], level, side="right") - 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gradcheck_cli import check_layer
+from gradcheck_cli import check_gradients, check_layer
 from gradcheck_cli.testing import WrongGradientError
 
 
@@ -38,3 +38,13 @@ def test_a_right_gradient_of_1e12_agrees(zeros):
 def test_a_gradient_of_1e12_does_not_hide_wrong_entries(zeros):
     with pytest.raises(WrongGradientError, match=f"wrong: {12 - 3 * zeros} of 12"):
         check_layer(normalize, without_the_projection, inputs(zeros, zeros))
+
+
+def test_entries_without_noise_of_their_own_are_still_0():
+    """In the gradient of the largest eigenvalue of a diagonal matrix, some zeros have almost no rounding."""
+
+    def largest(p):
+        _, vectors = np.linalg.eigh(0.5 * (p + p.T))
+        return np.linalg.eigvalsh(0.5 * (p + p.T))[-1], np.outer(vectors[:, -1], vectors[:, -1])
+
+    check_gradients(largest, np.diag([1.0, 2.0, 3.0]))
