@@ -86,7 +86,8 @@ def f(p, *_):
 
 def speed_up(started: Any, folder: Path, each: float = 0.02, evaluations: int = 2000) -> list[float]:
     """Return the seconds of evaluations of a function by one process and by the cluster, in turns."""
-    from gradcheck_cli.code.objective import Change, InProcess, Inputs
+    from gradcheck_cli.code.function import Inputs
+    from gradcheck_cli.code.points import Change, InProcess
     from gradcheck_cli.code.pool import Case, InFile, Workers
     from gradcheck_cli.code.sources import read_code
     from gradcheck_cli.parallel.executors import Dask

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from gradcheck_cli import Verdict, check, load_spec
-from gradcheck_cli.code.objective import Function
+from gradcheck_cli.code.function import Function
 from gradcheck_cli.code.torch_graph import Graph
 from gradcheck_cli.code.torch_modules import Modules
 from gradcheck_cli.directions.projections import EVALUATIONS

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 from pydantic import ValidationError
 
+from gradcheck_cli.code.function import Function, Inputs
 from gradcheck_cli.code.given_function import read
 from gradcheck_cli.code.given_layer import read_layer
-from gradcheck_cli.code.objective import Function, Inputs
 from gradcheck_cli.errors import ExitCode, GradcheckError, InputError
 from gradcheck_cli.formats import render
 from gradcheck_cli.formats.glyphs import escaped

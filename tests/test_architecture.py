@@ -200,7 +200,7 @@ MAY_IMPORT = {
         "code.given_layer",
         "code.given_module",
         "code.given_pickles",
-        "code.objective",
+        "code.function",
         "errors",
         "formats",
         "parallel.executors",

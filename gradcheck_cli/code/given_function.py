@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from gradcheck_cli.arrays.shapes import listed
+from gradcheck_cli.code.function import Function, Inputs
 from gradcheck_cli.code.load import a
 from gradcheck_cli.code.nested import ALONE, Nested
-from gradcheck_cli.code.objective import Function, Inputs
 from gradcheck_cli.code.one_type import hinting_at_a_reference
 from gradcheck_cli.code.python_function import observed
 from gradcheck_cli.code.referenced_function import referenced

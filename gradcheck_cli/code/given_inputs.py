@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from gradcheck_cli.arrays.named_arrays import OwnParameters, read_named
-from gradcheck_cli.code.objective import Inputs
+from gradcheck_cli.code.function import Inputs
 from gradcheck_cli.errors import bad_input
 from gradcheck_cli.problem.data import read_arrays
 from gradcheck_cli.problem.problem import Problem, build_problem

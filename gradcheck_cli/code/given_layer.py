@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from gradcheck_cli.code.function import Function, Inputs
 from gradcheck_cli.code.given_function import given
 from gradcheck_cli.code.layer_function import layer_function
 from gradcheck_cli.code.load import a
-from gradcheck_cli.code.objective import Function, Inputs
 from gradcheck_cli.code.referenced_layer import referenced_layer
 from gradcheck_cli.code.signature import parameter_names
 from gradcheck_cli.errors import bad_input

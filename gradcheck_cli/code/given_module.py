@@ -10,12 +10,12 @@ from importlib import import_module
 from typing import Any
 
 from gradcheck_cli.code.failures import failure, help_for
+from gradcheck_cli.code.function import Function, Inputs
 from gradcheck_cli.code.given_function import Given, given
 from gradcheck_cli.code.jax_function import differentiated
 from gradcheck_cli.code.jax_loss import imported
 from gradcheck_cli.code.load import a
 from gradcheck_cli.code.nested import Nested
-from gradcheck_cli.code.objective import Function, Inputs
 from gradcheck_cli.code.returned import plain
 from gradcheck_cli.code.signature import parameter_names
 from gradcheck_cli.code.sources import refuse_modes_of_second_order

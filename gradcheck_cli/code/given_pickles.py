@@ -13,7 +13,7 @@ from functools import partial
 from types import ModuleType
 from typing import Any
 
-from gradcheck_cli.code.objective import Function, Inputs
+from gradcheck_cli.code.function import Function, Inputs
 from gradcheck_cli.errors import bad_input
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from gradcheck_cli.code.drawn import PROJECTED, SECOND, SENTENCE, WEIGHTED_OUTPUTS, drawn
 from gradcheck_cli.code.failures import RefusedError, may_fail
 from gradcheck_cli.code.findings import Finding
+from gradcheck_cli.code.function import FORWARD, Function, Inputs
 from gradcheck_cli.code.jax_attached import attached
 from gradcheck_cli.code.jax_loss import (
     JaxArray,
@@ -26,7 +27,6 @@ from gradcheck_cli.code.jax_loss import (
 )
 from gradcheck_cli.code.load import Callee, Load, load
 from gradcheck_cli.code.nested import Nested
-from gradcheck_cli.code.objective import FORWARD, Function, Inputs
 from gradcheck_cli.code.own_inputs import own_nested
 from gradcheck_cli.code.python_function import PythonFunction, observed
 from gradcheck_cli.code.reruns import FACTOR, disproportion, not_in_proportion

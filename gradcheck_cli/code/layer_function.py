@@ -20,6 +20,7 @@ from gradcheck_cli.code.drawn import MOST_TERMS, WEIGHTED_OUTPUTS
 from gradcheck_cli.code.evaluation import Evaluation, elsewhere
 from gradcheck_cli.code.failures import RefusedError, may_fail
 from gradcheck_cli.code.findings import Attached, Finding
+from gradcheck_cli.code.function import Function
 from gradcheck_cli.code.kernel import Kernel
 from gradcheck_cli.code.layer import (
     Form,
@@ -34,7 +35,6 @@ from gradcheck_cli.code.layer import (
 from gradcheck_cli.code.layer_sums import sums_of_upstream
 from gradcheck_cli.code.layer_upstream import Upstream, drawn_for, strided, weights_of
 from gradcheck_cli.code.load import Callee
-from gradcheck_cli.code.objective import Function
 from gradcheck_cli.code.one_type import hinting_at_a_reference
 from gradcheck_cli.code.reruns import (
     DOES_NOT_ADD,

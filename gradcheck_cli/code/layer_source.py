@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from gradcheck_cli.code.function import Function, Inputs
 from gradcheck_cli.code.layer_function import layer_function
 from gradcheck_cli.code.load import Load, UserCode, a, load, referred
-from gradcheck_cli.code.objective import Function, Inputs
 from gradcheck_cli.code.referenced_layer import referenced_layer
 from gradcheck_cli.code.returned import samples
 from gradcheck_cli.code.signature import parameter_names

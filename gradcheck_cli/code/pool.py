@@ -15,7 +15,8 @@ from typing import Protocol
 
 import numpy as np
 
-from gradcheck_cli.code.objective import STACK, Change, Function, Inputs, evaluate_stacks, no_change, stack_of
+from gradcheck_cli.code.function import Function, Inputs
+from gradcheck_cli.code.points import STACK, Change, evaluate_stacks, no_change, stack_of
 from gradcheck_cli.code.sources import read_code
 from gradcheck_cli.errors import bad_input
 from gradcheck_cli.numerical.estimate import Progress

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from gradcheck_cli.code.objective import Function, length
+from gradcheck_cli.code.function import Function
+from gradcheck_cli.code.objective import length
 from gradcheck_cli.code.refusals import is_refusal
 from gradcheck_cli.gradients.analytic import Analytic
 from gradcheck_cli.numerical.estimate import SMALL

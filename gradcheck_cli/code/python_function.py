@@ -13,10 +13,10 @@ from gradcheck_cli.arrays.shapes import listed
 from gradcheck_cli.code.call import Call
 from gradcheck_cli.code.evaluation import Evaluation, elsewhere
 from gradcheck_cli.code.findings import Attached, Finding
+from gradcheck_cli.code.function import Function
 from gradcheck_cli.code.jax_remarks import narrow_jax
 from gradcheck_cli.code.kernel import Kernel
 from gradcheck_cli.code.load import Callee, a
-from gradcheck_cli.code.objective import Function
 from gradcheck_cli.code.returned import (
     first_not_finite,
     read_gradients,

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from gradcheck_cli.arrays.named_arrays import Dialect
+from gradcheck_cli.code.function import Function, Inputs
 from gradcheck_cli.code.load import Callee, Load, UserCode, a, load, referred
 from gradcheck_cli.code.nested import Nested
-from gradcheck_cli.code.objective import Function, Inputs
 from gradcheck_cli.code.one_type import hinting_at_a_reference
 from gradcheck_cli.code.own_inputs import own_nested, own_point
 from gradcheck_cli.code.python_function import call, observed, stack

@@ -10,9 +10,9 @@ import numpy as np
 
 from gradcheck_cli.code.call import Call
 from gradcheck_cli.code.findings import Attached, Finding
+from gradcheck_cli.code.function import Function
 from gradcheck_cli.code.kernel import Kernel
 from gradcheck_cli.code.load import Callee
-from gradcheck_cli.code.objective import Function
 from gradcheck_cli.code.sites import NO_SITES, Sites
 from gradcheck_cli.code.tap import watching
 from gradcheck_cli.code.tapped import Taps, Watching

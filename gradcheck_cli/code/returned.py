@@ -15,8 +15,8 @@ import numpy as np
 
 from gradcheck_cli.arrays.shapes import match_shapes
 from gradcheck_cli.code.evaluation import Evaluation
+from gradcheck_cli.code.function import Function, Inputs
 from gradcheck_cli.code.load import Callee, UserCode, a
-from gradcheck_cli.code.objective import Function, Inputs
 from gradcheck_cli.errors import Complaint, InputError, Location, bad_input
 from gradcheck_cli.types import Array, is_narrow
 

@@ -15,8 +15,8 @@ from gradcheck_cli.spec.gradients import FromCode
 from gradcheck_cli.spec.spec import Spec
 
 if TYPE_CHECKING:
+    from gradcheck_cli.code.function import Function, Inputs
     from gradcheck_cli.code.load import Load
-    from gradcheck_cli.code.objective import Function, Inputs
 
 
 def with_own_inputs(spec: Spec) -> tuple[Spec, OwnParameters | None]:

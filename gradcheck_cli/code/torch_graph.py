@@ -13,9 +13,9 @@ from gradcheck_cli.arrays.named_arrays import Author, Dialect
 from gradcheck_cli.arrays.shapes import match_shapes
 from gradcheck_cli.arrays.stored import Header
 from gradcheck_cli.code.evaluation import Evaluation
+from gradcheck_cli.code.function import Inputs
 from gradcheck_cli.code.kernel import Kernel
 from gradcheck_cli.code.load import Callee
-from gradcheck_cli.code.objective import Inputs
 from gradcheck_cli.code.returned import as_point, plain, real
 from gradcheck_cli.code.torch_leaf import Leaf, Tensor, widened
 from gradcheck_cli.code.torch_loss import Loss

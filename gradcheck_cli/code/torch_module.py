@@ -12,8 +12,8 @@ import numpy as np
 from gradcheck_cli.arrays.named_arrays import Dialect
 from gradcheck_cli.code.evaluation import Evaluation
 from gradcheck_cli.code.failures import RefusedError, may_fail
+from gradcheck_cli.code.function import Function, Inputs
 from gradcheck_cli.code.load import Callee, Load, UserCode, load, referred
-from gradcheck_cli.code.objective import Function, Inputs
 from gradcheck_cli.code.returned import (
     hinted,
     own_array,

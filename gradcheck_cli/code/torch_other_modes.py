@@ -14,8 +14,8 @@ from gradcheck_cli.code.call import Call
 from gradcheck_cli.code.drawn import drawn
 from gradcheck_cli.code.evaluation import Evaluation
 from gradcheck_cli.code.findings import Attached, Finding
+from gradcheck_cli.code.function import BATCHED, FORWARD, Inputs
 from gradcheck_cli.code.kernel import Kernel
-from gradcheck_cli.code.objective import BATCHED, FORWARD, Inputs
 from gradcheck_cli.code.reruns import apart_by_more_than_rounding
 from gradcheck_cli.code.returned import hinted
 from gradcheck_cli.code.torch_forward import forward_gradients

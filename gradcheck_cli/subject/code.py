@@ -15,9 +15,10 @@ import numpy as np
 from gradcheck_cli.code.drifting import refuse_drifting
 from gradcheck_cli.code.failures import RefusedError, may_fail
 from gradcheck_cli.code.findings import Finding
+from gradcheck_cli.code.function import Function, Inputs
 from gradcheck_cli.code.given_inputs import read_inputs
 from gradcheck_cli.code.load import load
-from gradcheck_cli.code.objective import ForeignObjective, Function, Inputs
+from gradcheck_cli.code.objective import ForeignObjective
 from gradcheck_cli.code.own_inputs import completed
 from gradcheck_cli.code.precision import measured_noise
 from gradcheck_cli.code.sources import read_code

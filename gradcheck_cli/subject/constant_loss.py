@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from gradcheck_cli.code.objective import Function, length
+from gradcheck_cli.code.function import Function
+from gradcheck_cli.code.objective import length
 from gradcheck_cli.code.refusals import is_refusal
 from gradcheck_cli.comparison import Comparison
 from gradcheck_cli.types import Array

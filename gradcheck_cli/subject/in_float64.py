@@ -8,7 +8,7 @@ import numpy as np
 
 from gradcheck_cli.arrays.shapes import listed
 from gradcheck_cli.code.failures import RefusedError, may_fail
-from gradcheck_cli.code.objective import Function
+from gradcheck_cli.code.function import Function
 from gradcheck_cli.comparison import Comparison
 from gradcheck_cli.types import Array
 from gradcheck_cli.verdict import default_rtol

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gradcheck_cli.code.objective import Function, Inputs
+from gradcheck_cli.code.function import Function, Inputs
 from gradcheck_cli.comparison import Comparison
 from gradcheck_cli.diagnose import diagnose
 from gradcheck_cli.diagnose.diagnosis import Diagnosis

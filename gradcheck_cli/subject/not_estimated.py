@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from gradcheck_cli.code.failures import failure
-from gradcheck_cli.code.objective import Change, ForeignObjective, length
+from gradcheck_cli.code.objective import ForeignObjective, length
+from gradcheck_cli.code.points import Change
 from gradcheck_cli.code.refusals import is_refusal
 from gradcheck_cli.comparison import Comparison
 from gradcheck_cli.errors import InputError

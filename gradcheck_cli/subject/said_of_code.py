@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from gradcheck_cli.arrays.shapes import listed
-from gradcheck_cli.code.objective import Function, Inputs
+from gradcheck_cli.code.function import Function, Inputs
 from gradcheck_cli.problem.unexercised import unexercised
 from gradcheck_cli.subject.said import Said, describe, samples, unlike
 from gradcheck_cli.types import Array

@@ -10,8 +10,8 @@ from build import problem_of, right_gradients, spec_of
 from paths import ROOT
 
 from gradcheck_cli import Verdict, check, load_spec
+from gradcheck_cli.code.function import Inputs
 from gradcheck_cli.code.given_inputs import read_inputs
-from gradcheck_cli.code.objective import Inputs
 from gradcheck_cli.code.python_source import read
 
 # --- other libraries -------------------------------------------------------------------------------------

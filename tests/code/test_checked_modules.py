@@ -11,7 +11,7 @@ from module_source import DATA, FUNCTION, X, Y, refused
 from paths import ROOT
 
 from gradcheck_cli import Verdict, check, load_spec
-from gradcheck_cli.code.objective import Inputs
+from gradcheck_cli.code.function import Inputs
 from gradcheck_cli.code.torch_module import read
 
 torch = pytest.importorskip("torch")

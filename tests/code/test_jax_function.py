@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from gradcheck_cli import InputError, Verdict, check, load_spec
+from gradcheck_cli.code.function import Inputs
 from gradcheck_cli.code.jax_function import _Gradients, read
-from gradcheck_cli.code.objective import Inputs
 from gradcheck_cli.spec.gradients import CODE_MODELS, Code
 
 pytest.importorskip("jax")

@@ -10,7 +10,7 @@ from module_source import DATA, HEAD, refused
 
 from gradcheck_cli import Verdict, check, load_spec
 from gradcheck_cli.code.drawn import MOST_TERMS
-from gradcheck_cli.code.objective import Inputs
+from gradcheck_cli.code.function import Inputs
 from gradcheck_cli.code.torch_module import read
 
 torch = pytest.importorskip("torch")

@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 
 from gradcheck_cli import check, load_spec
-from gradcheck_cli.code.objective import Change, ForeignObjective, InProcess, Inputs
+from gradcheck_cli.code.function import Inputs
+from gradcheck_cli.code.objective import ForeignObjective
+from gradcheck_cli.code.points import Change, InProcess
 from gradcheck_cli.code.pool import Case, InFile, Workers
 from gradcheck_cli.code.sources import read_code
 from gradcheck_cli.errors import InputError

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from function_source import POINT, complaints_about, refused
 
-from gradcheck_cli.code.objective import Inputs
+from gradcheck_cli.code.function import Inputs
 from gradcheck_cli.code.python_source import read
 from gradcheck_cli.errors import InputError
 

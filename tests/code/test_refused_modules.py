@@ -7,7 +7,7 @@ import pytest
 from module_source import DATA, LINEAR, WHERE, X, Y, refused
 
 from gradcheck_cli.code import torch_module
-from gradcheck_cli.code.objective import Inputs
+from gradcheck_cli.code.function import Inputs
 from gradcheck_cli.code.torch_module import read
 from gradcheck_cli.errors import InputError
 

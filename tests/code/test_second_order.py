@@ -9,7 +9,7 @@ import pytest
 from module_source import HEAD
 
 from gradcheck_cli import InputError, Verdict, check, load_spec
-from gradcheck_cli.code.objective import Inputs
+from gradcheck_cli.code.function import Inputs
 from gradcheck_cli.code.torch_module import read
 from gradcheck_cli.code.torch_saved import constants_saved
 

@@ -9,7 +9,7 @@ import pytest
 from module_source import DATA, FUNCTION, LINEAR, X, Y
 
 from gradcheck_cli import Verdict, check, load_spec
-from gradcheck_cli.code.objective import Inputs
+from gradcheck_cli.code.function import Inputs
 from gradcheck_cli.code.torch_module import read
 from gradcheck_cli.spec.gradients import CODE_MODELS
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from function_source import POINT, RIGHT, complaints_about, refused
 
-from gradcheck_cli.code.objective import Change, evaluate
+from gradcheck_cli.code.points import Change, evaluate
 from gradcheck_cli.code.python_source import read
 
 VECTORIZED = """
