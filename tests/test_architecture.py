@@ -196,11 +196,11 @@ MAY_IMPORT = {
         "verdict",
     },
     "testing": {
+        "code.function",
         "code.given_function",
         "code.given_layer",
         "code.given_module",
         "code.given_pickles",
-        "code.function",
         "errors",
         "formats",
         "parallel.executors",
