@@ -48,12 +48,18 @@ class Dot:
     samples: int = 0
 
     def fits(self, call: Call, output: Array) -> bool:
+        if not self._can_join(call.outputs):
+            return False
         joined = self._joined(call.outputs)
         return joined.size == output.size and _is_same(joined.reshape(output.shape), output)
 
     def of(self, call: Call, features: Shape) -> End:
         target = self._joined(call.upstreams).reshape(-1, *features)
         return End(LOSSES["dot"].with_options().over(len(features) - 1), 1.0, target, "sum")
+
+    def _can_join(self, arrays: tuple[Array, ...]) -> bool:
+        alike = len({array.shape[:-1] for array in arrays}) == 1
+        return alike and arrays[0].ndim >= (2 if self.samples else len(arrays) > 1)
 
     def _joined(self, arrays: tuple[Array, ...]) -> Array:
         joined = arrays[0] if len(arrays) == 1 else np.concatenate(arrays, axis=-1)
