@@ -35,6 +35,12 @@ PLAUSIBLE = 1e-5
 PLAUSIBLE_EPS = 1000.0
 """The same limit in units of ε. It applies to types so narrow that it is larger than `PLAUSIBLE`."""
 
+LOST = 2e-12
+"""A zero that rounding has changed is at most this share of the largest entry in any tensor.
+
+In types so narrow that `PLAUSIBLE_EPS` · ε is larger, that is the limit.
+"""
+
 TRIFLE = 1e-9
 """An entry counts as zero if it is below this share of its terms, or of the tensor's largest entry.
 
@@ -246,7 +252,7 @@ class Judged:
         both = (size <= bar) & (bar <= TRIFLE * np.minimum(self._compared_with, self.largest))
         nothing = size + bar <= FAR_BELOW * self.rounding
         limited = np.isfinite(self.rounding) & (self.rounding <= SAYS_NOTHING * self.largest)
-        limited &= np.abs(self.analytic) <= PLAUSIBLE_EPS * self.eps * self.largest
+        limited &= np.abs(self.analytic) <= max(LOST, PLAUSIBLE_EPS * self.eps) * self.largest
         vanish = self._below(self._vanishing) & ~self.wrong
         return self.faint | (within_rounding & (((both | nothing) & limited) | vanish | self.covered))
 

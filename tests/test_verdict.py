@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from gradcheck_cli.comparison import Comparison
 from gradcheck_cli.entries.by_convention import by_convention
 from gradcheck_cli.numerical.estimate import Estimate
 from gradcheck_cli.numerical.kinks import Alternatives
+from gradcheck_cli.types import EPS
 from gradcheck_cli.verdict import Verdict, overall
 
 
@@ -99,6 +101,21 @@ def test_zero_on_both_sides_is_zero_to_within_rounding_and_error(analytic, numer
     comparison = one(analytic, numerical, error, rounding=1e-16)
     assert comparison.entry((0,)).verdict == verdict
     assert comparison.zero[0] == (verdict == "agrees")
+
+
+@pytest.mark.parametrize(
+    ("analytic", "eps", "verdict"),
+    [
+        (1e-12, EPS, "agrees"),
+        (4e-12, EPS, "unresolved"),
+        (5e-11, 2.0**-23, "agrees"),
+        (5e-4, 2.0**-23, "unresolved"),
+    ],
+)
+def test_a_zero_that_rounding_has_changed_is_far_below_the_largest_entry(analytic, eps, verdict):
+    """Otherwise a large bound on rounding would excuse a mistake."""
+    zero = one(analytic, 0.0, 1e-20, rounding=1e-3)
+    assert replace(zero, eps=eps, largest=1.0).entry((0,)).verdict == verdict
 
 
 def test_one_entry_beyond_knowing_leaves_the_tensor_unresolved():
