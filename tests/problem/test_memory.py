@@ -42,5 +42,5 @@ def test_blocks_are_sized_from_the_budget(budget):
 
 
 def test_columns_of_the_batch_are_not_split_where_they_fit():
-    units = units_of(problem_of((50, "tanh"), (3, "identity"), samples=7).objective, "hidden1")
-    assert units.batch % 7 == 0
+    objective = problem_of((50, "tanh"), (3, "identity"), samples=7).objective
+    assert units_of(objective, "hidden1").batch % 7 == 0
