@@ -310,7 +310,7 @@ class AtRest:
         pieces = loss.pieces(a, target)
         changed, past_tip = pieces != self.loss_pieces[samples], self.past_tip(a, samples)
         kept = self.kinks.of_loss[samples]
-        if self.holds:
+        if self.holds and loss.per_output:  # the pieces of others may tell how long a vector is
             changed = changed & kept
             pieces = np.where(changed, pieces, self.loss_pieces[samples])
         elif self.convention is None or not self.kinks.of_loss.any():
