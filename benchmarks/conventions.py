@@ -137,7 +137,7 @@ _NEARBY = 1e-7
 
 @dataclass(frozen=True)
 class Hull:
-    """The least and the greatest gradient of every entry, over all choices of sides at nearby kinks.
+    """The least and the greatest gradient of every entry, over choices of sides at kinks and next to them.
 
     The hull is empty if no number lies on a kink.
     """
@@ -156,6 +156,8 @@ class Hull:
             }
             x = problem.x if network.tokens else problem.x + _NEARBY * rng.normal(size=problem.x.shape)
             each.append(gradients(network, near, x, problem.target))
+            # Next to a kink, the slopes may be others, as below a tiny vector that is divided by its length.
+            each.append(gradients_under(Choice(float(rng.random()), "one", rng), problem, np.float64))
         each.append(gradients(network, problem.parameters, problem.x, problem.target))
         return cls(
             {name: np.min([one[name] for one in each], axis=0) for name in each[0]},
