@@ -127,7 +127,8 @@ class UnitDifferences:
             return estimates
         literally = {name: mask for name, mask in undecided.items() if self._is_cheaper_literally(name, mask)}
         units = {name: mask for name, mask in undecided.items() if name not in literally}
-        self._look_again(self.objective.widest, units, in_wide_floats(self.scheme))
+        scheme = in_wide_floats(self.scheme, on_a_kink=bool(self.objective.conventions))
+        self._look_again(self.objective.widest, units, scheme)
         return self._literal.sharpen(self._assembled(estimates, units), literally)
 
     def _is_cheaper_literally(self, name: str, entries: Array) -> bool:
@@ -324,7 +325,8 @@ class LiteralDifferences:
     def sharpen(self, estimates: Estimates, undecided: Mapping[str, Array]) -> Estimates:
         if not self.scheme.escalates or self.objective.widest is None:
             return estimates
-        wide = replace(self.under(self.objective.widest), scheme=in_wide_floats(self.scheme))
+        scheme = in_wide_floats(self.scheme, on_a_kink=bool(self.objective.conventions))
+        wide = replace(self.under(self.objective.widest), scheme=scheme)
         sharper = dict(estimates)
         for name, mask in undecided.items():
             sharper[name] = estimates[name].improved(mask, wide.at(name, np.flatnonzero(mask)))

@@ -91,13 +91,18 @@ The last steps show the noise, which is far smaller in wide floats.
 """
 
 
-def in_wide_floats(scheme: Scheme) -> Scheme:
+def in_wide_floats(scheme: Scheme, on_a_kink: bool = False) -> Scheme:
     """Return the scheme that checks again, in wider floats, the entries that `scheme` leaves undecided.
 
     The function may curve on a length that falls between two steps of the usual ladder, which are up to 128
     times apart. An example is a norm with a tiny eps next to 0.
+
+    on_a_kink: whether any element lies on a kink to within the rounding of float64. Wide floats see on which
+        side it is, so a step shorter than those of the usual ladder might not cross the kink.
     """
-    return replace(escalated(scheme), ladder=_CLOSE_LADDER)
+    usual = escalated(scheme)
+    shortest = usual.ladder[-1] if on_a_kink else 0.0
+    return replace(usual, ladder=tuple(step for step in _CLOSE_LADDER if step >= shortest))
 
 
 def plain_schemes() -> tuple[str, ...]:

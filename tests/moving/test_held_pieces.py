@@ -105,6 +105,33 @@ def test_an_element_on_a_kink_is_not_held():
         assert crossed[:, 0].all() == (step > 0)
 
 
+def on_a_kink_by_rounding(tmp_path):
+    """Return a spec in which z of one unit is 0 in float64, and −3e-17 in wide floats."""
+    data = {"x": [[0.1, 0.30000000000000004], [1.0, -2.0]], "y": [[0.5, 1.0], [0.2, -1.0]]}
+    layers = {"units": 1, "activation": "relu", "bias": False}, {"units": 2}
+    output = {"output.weight": np.array([[1.0], [-2.0]]), "output.bias": np.array([0.1, 0.2])}
+    np.savez(tmp_path / "p.npz", **output, **{"hidden1.weight": np.array([[3.0, -1.0]])})
+    return spec_of(*layers, inputs=2, data=data, parameters={"file": tmp_path / "p.npz"})
+
+
+def test_wide_floats_do_not_choose_the_side_of_an_element_on_a_kink(tmp_path):
+    spec = on_a_kink_by_rounding(tmp_path)
+    problem = build_problem(spec)
+    assert problem.objective.kinks.any
+    wide = problem.objective.widest
+    ((site, _),) = wide.uses("hidden1.weight")
+    units = wide.units(site)
+    assert units.position[0] != 0.0
+    with np.errstate(all="ignore"):
+        found = differentiate(units, in_wide_floats(SCHEMES["adaptive"], on_a_kink=True))
+    assert np.isnan(found.value[0])
+    judge, right = Judge(spec, problem), right_gradients(problem)
+    slope = (problem.objective.output[0] - problem.target[0]) @ np.array([1.0, -2.0])
+    for share in (0.0, 0.5, 1.0):
+        other = right["hidden1.weight"] + share * slope * problem.x[0]
+        assert judge.report({**right, "hidden1.weight": other}).verdict is Verdict.AGREES, share
+
+
 def test_a_change_that_a_saturated_softmax_rounds_off_has_an_error_bar():
     """The inputs of relu do not change at all then, but relu hides nothing."""
     layers = {"attention": 1}, {"units": 4, "activation": "relu"}, "flatten", {"units": 2}
