@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from functools import partial
 from textwrap import dedent, indent
-from threading import Lock
 
-import numpy as np
 import pytest
+from here import Here
 from in_json import json_of
-from quick_engines import everything_is_shared_out
 
-from gradcheck_cli import InputError, check, check_gradients, check_layer
+from gradcheck_cli import InputError, check
 from gradcheck_cli.parallel import executors, parts, remote
 from gradcheck_cli.parallel.executors import (
     KINDS,
@@ -70,18 +67,6 @@ def folder(tmp_path, monkeypatch):
     (tmp_path / "net.yaml").write_text("gradients: {python: net.py:f}\ncheck: {differences: literal}\n")
     monkeypatch.chdir(tmp_path)
     return tmp_path
-
-
-class Here(Executor):
-    """An executor of an unknown package that does everything at once, in this process."""
-
-    calls = 0
-
-    def submit(self, function, *arguments):
-        self.calls += 1
-        future: Future[bytes] = Future()
-        future.set_result(function(*arguments))
-        return future
 
 
 class OldFashioned(ThreadPoolExecutor):
@@ -169,7 +154,7 @@ def test_no_executor_fails_a_check_by_how_it_is_shut_down(kind):
 
 
 def test_an_executor_that_has_to_start_first_is_refused_in_a_forked_process(folder, monkeypatch):
-    (folder / "message_passing.py").write_text("from test_engines import Here as pool\n")
+    (folder / "message_passing.py").write_text("from here import Here as pool\n")
     monkeypatch.setattr(Here, "__module__", "mpi4py.futures")
     with Factory("message_passing", "pool").opened():
         pass
@@ -332,50 +317,6 @@ def test_an_engine_that_neither_works_nor_answers_is_given_up(monkeypatch):
         list(shared(Silent()).each([[1]]))
 
 
-@pytest.fixture
-def long_work(monkeypatch):
-    everything_is_shared_out(monkeypatch)
-
-
-X = np.linspace(-1.0, 1.0, 5)
-
-
-def waves(w):
-    return np.sin(w * X), np.cos(w * X) * X
-
-
-def test_a_function_is_checked_by_a_given_executor(long_work):
-    executor = Here()
-    assert check_gradients(waves, X + 2, executor=executor).passed
-    assert executor.calls > 0
-
-
-def test_a_function_that_cannot_be_sent_is_refused(long_work):
-    with pytest.raises(InputError, match="cannot be sent to other processes"):
-        check_gradients(partial(waves_of, Lock()), X + 2, executor=Here())
-
-
-def waves_of(lock, w):
-    return waves(w)
-
-
-def forward(x, w):
-    return x @ w, (x, w)
-
-
-def backward(dout, cache):
-    x, w = cache
-    return dout @ w.T, x.T @ dout
-
-
-def test_a_layer_is_checked_by_a_given_executor(long_work):
-    executor = Here()
-    assert check_layer(
-        forward, backward, {"x": np.ones((2, 3)), "w": np.ones((3, 2))}, executor=executor
-    ).passed
-    assert executor.calls > 0
-
-
 def test_code_is_refused_if_its_file_differs(folder, long_work, monkeypatch):
     class Changing(Here):
         def submit(self, function, *arguments):
@@ -384,18 +325,3 @@ def test_code_is_refused_if_its_file_differs(folder, long_work, monkeypatch):
 
     with pytest.raises(InputError, match="differs"):
         check(folder / "net.yaml", executor=Changing())
-
-
-def test_a_network_is_checked_on_this_machine(configs):
-    executor = Here()
-    assert check(configs / "output_layer.yaml", executor=executor).passed
-    assert executor.calls == 0
-
-
-def test_mistakes_are_shared_out_by_an_executor(configs):
-    from gradcheck_cli import load_spec
-    from gradcheck_cli.mutate.mutate import mutate
-
-    spec, executor = load_spec(configs / "output_layer.yaml"), Here()
-    assert mutate(spec, sample=3, executor=executor) == mutate(spec, sample=3)
-    assert executor.calls > 0
