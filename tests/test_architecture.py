@@ -38,6 +38,7 @@ MAY_IMPORT = {
         "network.rise",
         "network.rounding",
         "network.row_rounding",
+        "network.sensitivity",
         "network.step",
         "network.steps",
         "numerical.objective",

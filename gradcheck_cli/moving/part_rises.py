@@ -11,9 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
+
 from gradcheck_cli.moving.parts import Parts
 from gradcheck_cli.moving.rise_rounding import RiseRounding, rise_of
-from gradcheck_cli.network.part import Fixed, Input, Part, Resting, Risen
+from gradcheck_cli.network.part import Fixed, Input, Part, Resting, Risen, Valued
 from gradcheck_cli.network.rise import AtRest as RestOfRise
 from gradcheck_cli.network.rise import length
 from gradcheck_cli.network.step import Step
@@ -58,7 +60,7 @@ class PartRises(Parts):
     def _evaluated(self, i: int, inputs: Sequence[Input], output: Resting) -> Part | None:
         step, x = self.objective.graph.nodes[i].step, inputs[0]
         if not isinstance(step, Pointwise) or not isinstance(x, Part) or step.row.keeps:
-            return super()._evaluated(i, inputs, output)
+            return _as_changes(super()._evaluated(i, inputs, output))
         after, at_rest, shape = rise_of(step.row).after, self._at_rest(i), output.value.shape
         changes = x.rise.copy()  # the rise may overwrite it
         if x.rest.takes_turns and len(x.free) == len(x.fixed):  # then nothing needs to be gathered
@@ -78,7 +80,14 @@ class PartRises(Parts):
         return super()._crossed(i, x)
 
 
+def _as_changes(part: Part | None) -> Part | None:
+    """Return the part. If it holds values, its changes are too long for the step, and all of them are NaN."""
+    if not isinstance(part, Valued):
+        return part
+    return Risen(part.rest, part.fixed, np.full_like(part.held, np.nan))
+
+
 def _keeps_changes(step: Step) -> bool:
     if isinstance(step, Pointwise):
         return step.row.rise is not None
-    return step.adds_changes
+    return step.rises

@@ -13,45 +13,27 @@ The bounds do not depend on the length of the step, since both kinds of errors a
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import operator
 from functools import cached_property, reduce
 
 import numpy as np
 
 from gradcheck_cli.moving.at_rest import AtRest
 from gradcheck_cli.network.activations import Activation
-from gradcheck_cli.network.arithmetic import FLOAT64, NUDGED
+from gradcheck_cli.network.arithmetic import NUDGED
 from gradcheck_cli.network.rise import AtRest as RestOfRise
 from gradcheck_cli.network.rise import Rise
 from gradcheck_cli.network.row_rounding import FUNCTION_ULPS, largest_change
+from gradcheck_cli.network.sensitivity import UNDERFLOW
+from gradcheck_cli.network.step import Known, Sensitivity
 from gradcheck_cli.network.steps.pointwise import Pointwise
-from gradcheck_cli.network.steps.reshape import Flatten
-from gradcheck_cli.network.steps.shift import Shift
 from gradcheck_cli.types import Array
-
-PRODUCT_ULPS = 2.0
-"""The error of a matrix product, in units in the last place of its terms."""
-
-_UNDERFLOW = FLOAT64.tiny / FLOAT64.eps
-"""The error of a slope whose rise underflows, in units of machine epsilon, for steps of at least 2⁻⁵⁰."""
 
 _SHORT = 2.0**-30
 """The change from which a slope is observed."""
 
 _REACHES = 2.0 ** -np.arange(8.0, 64.0, 4.0)
 """The distances at which to look for kinks on both sides of every unperturbed element."""
-
-
-@dataclass(frozen=True)
-class Sensitivity:
-    """How strongly the losses depend on the elements of one value, (N, F), for F features of N samples.
-
-    terms: the size of the terms of a loss's rise, per change of the element.
-    error: a bound on the error of the slope, in units of machine epsilon.
-    """
-
-    terms: Array
-    error: Array
 
 
 class RiseRounding:
@@ -63,13 +45,14 @@ class RiseRounding:
     def __init__(self, objective: AtRest) -> None:
         self.objective = objective
         self._known: dict[int, Sensitivity] = {}
+        self._inputs: dict[int, tuple[Sensitivity, ...]] = {}
         self._at_rest: dict[int, RestOfRise] = {}
         self._clear: dict[int, float] = {}
 
     def of(self, value: int) -> Sensitivity:
         """Return the sensitivity of the losses to the elements of a value.
 
-        Every step above the value is an activation with a rise, or has `Step.adds_changes`.
+        Every step above the value is an activation with a rise, or `Step.rises`.
         """
         if value not in self._known:
             self._known[value] = self._below(value)
@@ -88,7 +71,7 @@ class RiseRounding:
         if not readers:
             return self._of_output
         each = [self._through(i, k) for i in readers for k in self._places(i, value)]
-        return reduce(_plus, each)
+        return reduce(operator.add, each)
 
     @cached_property
     def loss_at_rest(self) -> RestOfRise:
@@ -103,24 +86,24 @@ class RiseRounding:
 
     def _through(self, i: int, k: int) -> Sensitivity:
         """Return the sensitivity to input k of node i, through this node alone."""
-        step, above = self.objective.graph.nodes[i].step, self.of(i + 1)
-        if isinstance(step, Pointwise):
-            return self._below_activation(i, step, above)
-        terms, error = np.split(self._handed(i, k, np.concatenate([above.terms, above.error])), 2)
-        if isinstance(step, Flatten | Shift):  # nothing is rounded
-            return Sensitivity(terms, error)
-        lost = _UNDERFLOW * above.terms.sum(axis=-1, keepdims=True)
-        return Sensitivity(terms, error + PRODUCT_ULPS * terms + np.where(terms > 0, lost, 0.0))
+        if isinstance(self.objective.graph.nodes[i].step, Pointwise):
+            return self._below_activation(i)
+        return self._below_step(i)[k]
 
-    def _handed(self, i: int, k: int, sizes: Array) -> Array:
-        """Return |J|ᵀ u for input k of node i, (B, F), where J holds the factors of an affine step.
+    def _below_step(self, i: int) -> tuple[Sensitivity, ...]:
+        """Return the sensitivity to each input of node i, which is not an activation, through this node."""
+        if i not in self._inputs:
+            step, own = self.objective.graph.nodes[i].step, self.objective.own[i]
+            known = self._known_at_rest(i)
+            below = step.sensitivities(own, known, self.of(i + 1).reshape(*known.output.shape))
+            self._inputs[i] = tuple(each.reshape(len(known.output), -1) for each in below)
+        return self._inputs[i]
 
-        sizes: the numbers u, one for each element of the output, (B, outputs).
-        """
-        graph, node = self.objective.graph, self.objective.graph.nodes[i]
-        features = tuple(graph.value_features[each] for each in node.inputs)
-        shaped = sizes.reshape(-1, *graph.value_features[i + 1])
-        return _flat(node.step.sizes_below(self.objective.own[i], features, shaped)[k])
+    def _known_at_rest(self, i: int) -> Known:
+        """Return the unperturbed inputs and output of node i, with errors in units of machine epsilon."""
+        values, read = self.objective.values, self.objective.graph.nodes[i].inputs
+        errors = tuple(self._error(k) for k in read)
+        return Known(tuple(values[k] for k in read), values[i + 1], errors, self._error(i + 1))
 
     def clear(self, i: int) -> float:
         """Return a distance from every unperturbed input of activation i in which there is no kink."""
@@ -137,16 +120,17 @@ class RiseRounding:
                 return float(reach)
         return 0.0
 
-    def _below_activation(self, i: int, step: Pointwise, above: Sensitivity) -> Sensitivity:
-        (value,) = self.objective.graph.nodes[i].inputs
+    def _below_activation(self, i: int) -> Sensitivity:
+        step, (value,) = self.objective.graph.nodes[i].step, self.objective.graph.nodes[i].inputs
+        assert isinstance(step, Pointwise)
         rise, z, at_rest = rise_of(step.row), _flat(self.objective.values[value]), self.at_rest(i)
-        sizes, slopes = rise.sizes(at_rest), _slopes(rise, at_rest)
+        sizes, slopes, above = rise.sizes(at_rest), _slopes(rise, at_rest), self.of(i + 1)
 
         def nudged(z: Array) -> Array:
             return _slopes(rise, rise.at_rest(z))
 
         off = largest_change(nudged, z, self._nudge(value), False, step.row.pieces, slopes)
-        own = FUNCTION_ULPS * sizes + off / NUDGED.eps + np.where(sizes > 0, _UNDERFLOW, 0.0)
+        own = FUNCTION_ULPS * sizes + off / NUDGED.eps + np.where(sizes > 0, UNDERFLOW, 0.0)
         return Sensitivity(sizes * above.terms, sizes * above.error + own * above.terms)
 
     @cached_property
@@ -176,18 +160,18 @@ class RiseRounding:
 
     def _nudge(self, value: int) -> Array:
         """Return the rounding errors of a value at rest, (N, F), in the arithmetic `NUDGED`."""
-        z = self.objective.values[value]
-        return _flat(self.objective.nudged_errors[value] + NUDGED.eps * np.abs(z))
+        return NUDGED.eps * _flat(self._error(value))
+
+    def _error(self, value: int) -> Array:
+        """Return bounds on the errors of a value at rest, (N, *features), in units of machine epsilon."""
+        carried: Array = self.objective.nudged_errors[value] / NUDGED.eps
+        return carried + np.abs(self.objective.values[value])
 
 
 def rise_of(row: Activation) -> Rise:
     """Return the rise of an activation that has one."""
     assert row.rise is not None
     return row.rise
-
-
-def _plus(one: Sensitivity, other: Sensitivity) -> Sensitivity:
-    return Sensitivity(one.terms + other.terms, one.error + other.error)
 
 
 def _slopes(rise: Rise, at_rest: RestOfRise) -> Array:

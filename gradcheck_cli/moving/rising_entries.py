@@ -12,8 +12,8 @@ from gradcheck_cli.moving.at_rest import PART_BLOCK_BYTES
 from gradcheck_cli.moving.blocks import fitting
 from gradcheck_cli.moving.entry_moves import ChannelEntryMoves
 from gradcheck_cli.moving.part_rises import PartRises
-from gradcheck_cli.moving.rise_rounding import PRODUCT_ULPS
 from gradcheck_cli.network.factors import Channels, Factors, Own, Rows
+from gradcheck_cli.network.sensitivity import PRODUCT_ULPS
 from gradcheck_cli.numerical.objective import Moved
 from gradcheck_cli.types import Array
 

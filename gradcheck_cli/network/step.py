@@ -21,6 +21,7 @@ from gradcheck_cli.network.formulas import Formulas
 from gradcheck_cli.network.known import Arrays, Inputs, Known, Upstream
 from gradcheck_cli.network.nudged_rounding import value_error, vjp_error
 from gradcheck_cli.network.part import Input, Part, Resting, Valued
+from gradcheck_cli.network.sensitivity import Sensitivity
 from gradcheck_cli.types import Array, Shape
 
 Couples = Literal["nothing", "row", "batch"]
@@ -67,8 +68,8 @@ class Step:
     name: the step's name in messages.
     is_affine: whether the output is affine in the inputs, taken together.
     is_activation: whether the step is an activation, elementwise or over rows.
-    adds_changes: whether `part` computes the change of the output from the changes of the inputs alone, so
-        that nothing cancels. Such a step is affine and has `sizes_below`.
+    rises: whether `part` computes the exact change of the output from short changes of the inputs, so that
+        nothing cancels. Such a step has `sensitivities`; if the changes are too long, its part is `Valued`.
     has_pieces: whether the step has kinks.
     turns: whether the slope changes at the kinks. If not, only the curvature does.
     flat_below: whether the step is constant below its kink.
@@ -84,7 +85,7 @@ class Step:
     couples: Couples = "row"
     is_affine: bool = False
     is_activation: bool = False
-    adds_changes: bool = False
+    rises: bool = False
     has_pieces: bool = False
     turns: bool = True
     flat_below: bool = False
@@ -192,12 +193,25 @@ class Step:
     def sizes_below(self, p: Arrays, features: tuple[Shape, ...], sizes: Array) -> tuple[Array, ...]:
         """Return |J|ᵀ u for each input, (N, *features), for N samples. J is from out = J x + c.
 
-        Defined only if `adds_changes`.
+        Defined only if the step is affine and `rises`.
 
         features: the shape of one sample of each input.
         sizes: the numbers u ≥ 0, one for each element of the output, (N, *out).
         """
         raise NotImplementedError
+
+    def sensitivities(self, p: Arrays, known: Known, above: Sensitivity) -> tuple[Sensitivity, ...]:
+        """Return how strongly the losses depend on each input, if the changes are computed by `part`.
+
+        Defined only if `rises`. The default is for affine steps. In other steps, the slope depends on the
+        inputs and the output at rest, so that their rounding errors count, too. No derivative is used.
+
+        known: the unperturbed inputs and output, with bounds on their errors in units of machine epsilon.
+        above: how strongly the losses depend on the output.
+        """
+        features = tuple(x.shape[1:] for x in known.inputs)
+        both = (self.sizes_below(p, features, each) for each in (above.terms, above.error))
+        return tuple(Sensitivity(*each).rounded(above) for each in zip(*both, strict=True))
 
     def vjp(
         self, p: Arrays, inputs: Inputs, output: Array, upstream: Array
@@ -361,6 +375,7 @@ __all__ = [
     "Couples",
     "Inputs",
     "Known",
+    "Sensitivity",
     "SeparatelyRounded",
     "Sides",
     "Step",

@@ -11,7 +11,7 @@ from step_examples import EVERY, RANDOM, SAMPLES, on_every_step, upstream_of
 
 from gradcheck_cli.network import steps
 from gradcheck_cli.network.arithmetic import FLOAT64
-from gradcheck_cli.network.step import Known, Step, Upstream
+from gradcheck_cli.network.step import Known, Sensitivity, Step, Upstream
 from gradcheck_cli.network.steps.given import Given
 from gradcheck_cli.network.steps.normalise import Scale
 from gradcheck_cli.network.steps.pointwise import Pointwise
@@ -299,12 +299,13 @@ def test_each_unit_has_the_numbers_of_its_channel(drawn):
 
 
 @on_every_step
-def test_a_step_that_adds_changes_bounds_how_much_it_can_hand_down(drawn):
+def test_an_affine_step_that_rises_bounds_how_much_it_can_hand_down(drawn):
     step, parameters, inputs = drawn
-    if not step.adds_changes:
+    if not (step.is_affine and step.rises):
         return
     out, sizes = upstream_of(drawn)
-    below = step.sizes_below(parameters, tuple(x.shape[1:] for x in inputs), np.abs(sizes))
+    exact = Known(inputs, out, tuple(map(np.zeros_like, inputs)), np.zeros_like(out))
+    below = step.sensitivities(parameters, exact, Sensitivity(np.abs(sizes), np.zeros_like(sizes)))
     at_0 = step.forward(parameters, *map(np.zeros_like, inputs))
     for k, x in enumerate(inputs):
         for index in np.ndindex(x.shape[1:]):
@@ -312,4 +313,4 @@ def test_a_step_that_adds_changes_bounds_how_much_it_can_hand_down(drawn):
             one[k][:, *index] = 1.0
             factors = np.abs(step.forward(parameters, *one) - at_0)
             total = (factors * np.abs(sizes)).reshape(len(out), -1).sum(axis=1)
-            np.testing.assert_allclose(below[k][:, *index], total, rtol=1e-9, atol=1e-12)
+            np.testing.assert_allclose(below[k].terms[:, *index], total, rtol=1e-9, atol=1e-12)

@@ -47,7 +47,7 @@ class Convolution(SeparatelyRounded, Step):
     dilation: Shape
     groups: int = 1
     is_affine = True
-    adds_changes = True
+    rises = True
     formulas = Formulas(
         "z",
         "{x} {weight}ᵀ + {bias}",

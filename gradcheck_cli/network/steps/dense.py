@@ -38,7 +38,7 @@ class Dense(SeparatelyRounded, Step):
     bias: bool = True
     channel = -1
     is_affine = True
-    adds_changes = True
+    rises = True
 
     @property
     def formulas(self) -> Formulas:  # type: ignore[override]

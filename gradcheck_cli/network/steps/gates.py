@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 
 from gradcheck_cli.network.arithmetic import Arithmetic
 from gradcheck_cli.network.formulas import Argument, Formulas
-from gradcheck_cli.network.part import Input, Part, Resting, Risen, elementwise, only
-from gradcheck_cli.network.step import Arrays, Inputs, Known, Step, Upstream
+from gradcheck_cli.network.part import Input, Part, Resting, Risen, Valued, only, together
+from gradcheck_cli.network.step import Arrays, Inputs, Known, Sensitivity, Step, Upstream
 from gradcheck_cli.network.steps.linear import Linear
 from gradcheck_cli.types import Array, Shape
 
@@ -57,6 +56,7 @@ class Multiply(Step):
     """The product a ⊙ b of two inputs of the same shape."""
 
     couples = "nothing"
+    rises = True
     formulas = Formulas(
         "out", "{x} ⊙ {y}", (Argument("a", "{y}", "{g} ⊙ {y}"), Argument("b", "{x}", "{g} ⊙ {x}"))
     )
@@ -71,11 +71,26 @@ class Multiply(Step):
         return product
 
     def part(self, p: Arrays, inputs: Sequence[Input], output: Resting) -> Part | None:
-        parts = [each for each in inputs if isinstance(each, Part)]
-        if len(parts) == len(inputs):
-            return elementwise(partial(self.forward, p), inputs, output)
-        ((x,), (other,)) = parts, (each for each in inputs if isinstance(each, Resting))
+        a, b = inputs
+        if isinstance(a, Part) and isinstance(b, Part):
+            return self._both(a, b, output)
+        x, other = (a, b) if isinstance(a, Part) else (b, a)
+        assert isinstance(x, Part)
+        assert isinstance(other, Resting)
         return Risen(output, x.fixed, x.rise * other.at(x.fixed))
+
+    def _both(self, a: Part, b: Part, output: Resting) -> Part:
+        """Return the part of the output if both inputs are perturbed."""
+        fixed, (a, b) = together((a, b))
+        if isinstance(a, Valued) and isinstance(b, Valued):
+            return Valued(output, fixed, a.value * b.value)
+        rise = a.rise * b.rest.at(fixed)
+        rise += a.value * b.rise
+        return Risen(output, fixed, rise)
+
+    def sensitivities(self, p: Arrays, known: Known, above: Sensitivity) -> tuple[Sensitivity, ...]:
+        (a, b), (a_error, b_error) = known.inputs, known.input_errors
+        return above.times(b, b_error), above.times(a, a_error)
 
     def vjp(
         self, p: Arrays, inputs: Inputs, output: Array, upstream: Array

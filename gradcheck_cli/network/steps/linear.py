@@ -15,7 +15,7 @@ import numpy as np
 
 from gradcheck_cli.network.arithmetic import Arithmetic
 from gradcheck_cli.network.part import Input, Part, Resting, Risen
-from gradcheck_cli.network.step import Arrays, Inputs, Known, Step, Upstream
+from gradcheck_cli.network.step import Arrays, Inputs, Known, Sensitivity, Step, Upstream
 from gradcheck_cli.types import Array, Shape
 
 
@@ -23,7 +23,7 @@ class Linear(Step):
     """A fixed linear map of one or more inputs."""
 
     is_affine = True
-    adds_changes = True
+    rises = True
     exact = True
     """Whether every output is a copy of an input, so that the forward pass has no rounding error."""
 
@@ -56,6 +56,13 @@ class Linear(Step):
 
     def sizes_below(self, p: Arrays, features: tuple[Shape, ...], sizes: Array) -> tuple[Array, ...]:
         return self.absolute.adjoint(sizes, features)
+
+    def sensitivities(self, p: Arrays, known: Known, above: Sensitivity) -> tuple[Sensitivity, ...]:
+        features = _features(known.inputs)
+        if not (self.exact and self.counts(features)[1] == 1):
+            return super().sensitivities(p, known, above)
+        both = (self.sizes_below(p, features, each) for each in (above.terms, above.error))
+        return tuple(Sensitivity(*each) for each in zip(*both, strict=True))  # nothing is rounded
 
     def vjp(
         self, p: Arrays, inputs: Inputs, output: Array, upstream: Array

@@ -233,7 +233,7 @@ class Scale(Step):
     names: tuple[str, str] = ("gamma", "beta")
     couples: Couples = "nothing"
     is_affine = True
-    adds_changes = True
+    rises = True
 
     @property
     def formulas(self) -> Formulas:  # type: ignore[override]

@@ -10,7 +10,7 @@ from typing import Any
 from gradcheck_cli.network.arithmetic import Arithmetic
 from gradcheck_cli.network.formulas import Argument, Formulas
 from gradcheck_cli.network.part import Input, Part, Resting, only, reshaped
-from gradcheck_cli.network.step import Arrays, Couples, Inputs, Known, Step, Upstream
+from gradcheck_cli.network.step import Arrays, Couples, Inputs, Known, Sensitivity, Step, Upstream
 from gradcheck_cli.types import Array, Shape
 
 
@@ -27,7 +27,7 @@ class Flatten(Step):
 
     couples: Couples = "nothing"
     is_affine = True
-    adds_changes = True
+    rises = True
 
     def out(self, *features: Shape) -> Shape:
         return (math.prod(features[0]),)
@@ -39,8 +39,8 @@ class Flatten(Step):
     def part(self, p: Arrays, inputs: Sequence[Input], output: Resting) -> Part | None:
         return reshaped(only(inputs), output)
 
-    def sizes_below(self, p: Arrays, features: tuple[Shape, ...], sizes: Array) -> tuple[Array, ...]:
-        return (sizes.reshape(len(sizes), *features[0]),)
+    def sensitivities(self, p: Arrays, known: Known, above: Sensitivity) -> tuple[Sensitivity, ...]:
+        return (above.reshape(*known.inputs[0].shape),)
 
     def vjp(
         self, p: Arrays, inputs: Inputs, output: Array, upstream: Array

@@ -15,7 +15,7 @@ from gradcheck_cli.network.arithmetic import Arithmetic
 from gradcheck_cli.network.factors import Factors
 from gradcheck_cli.network.formulas import Argument, Formulas
 from gradcheck_cli.network.part import Input, Part, Resting, only
-from gradcheck_cli.network.step import Arrays, Inputs, Known, Step, Upstream
+from gradcheck_cli.network.step import Arrays, Inputs, Known, Sensitivity, Step, Upstream
 from gradcheck_cli.types import Array, Shape
 
 
@@ -29,7 +29,7 @@ class Shift(Step):
     shape: Shape
     couples = "nothing"
     is_affine = True
-    adds_changes = True
+    rises = True
     formulas = Formulas(
         "out", "{x} + {shift}", (Argument("x", "1", "{g}"),), {"shift": Argument("s", "1", "{g}")}
     )
@@ -46,8 +46,8 @@ class Shift(Step):
         x = only(inputs)
         return x.placed(output, x.fixed)  # the shift is 0
 
-    def sizes_below(self, p: Arrays, features: tuple[Shape, ...], sizes: Array) -> tuple[Array, ...]:
-        return (sizes,)
+    def sensitivities(self, p: Arrays, known: Known, above: Sensitivity) -> tuple[Sensitivity, ...]:
+        return (above,)
 
     def vjp(
         self, p: Arrays, inputs: Inputs, output: Array, upstream: Array
