@@ -34,6 +34,9 @@ NETWORKS = {
     "groups and strides": ([conv(4), conv(4, groups=2, stride=2), conv(4, groups=4)], [2, 5, 5]),
     "residual": ([conv(2), {"residual": [conv(2), conv(2, "softplus")]}, {"avg_pool2d": 2}], [1, 4, 4]),
     "recurrent": ([{"rnn": 4}, {"select": -1}], [3, 2]),
+    "lstm": ([{"lstm": 2}, {"select": -1}], [3, 2]),
+    "gru": ([{"gru": 2}, {"select": -1}], [3, 2]),
+    "attention": ([{"attention": 2}, {"units": 4, "activation": "tanh"}, {"mean": True, "dim": 0}], [3, 4]),
     "positions": ([{"units": 4, "activation": "tanh"}, {"mean": True, "dim": 0}], [3, 2]),
 }
 

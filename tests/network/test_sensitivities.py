@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from step_examples import on_every_step, upstream_of
+from mpmath import mp, mpf
+from step_examples import SAMPLES, Drawn, on_every_step, upstream_of
 
 from gradcheck_cli.network.arithmetic import NUDGED
 from gradcheck_cli.network.part import Resting, Risen
 from gradcheck_cli.network.step import Known, Sensitivity
+from gradcheck_cli.network.steps.softmax import LogSoftmax, Softmax
 from gradcheck_cli.types import EPS
 
 STEP = 2.0**-40
@@ -97,3 +99,26 @@ def test_bounds_include_the_errors_of_the_inputs(drawn):
             moved = exact_slope(drawn, off, k, index, upstream)
             bound = EPS * bounds[k].error[:, *index]
             assert (np.abs(moved - at_rest) <= bound * (1.0 + 1e-6) + 1e-17).all()
+
+
+@pytest.mark.parametrize("scale", [1.0, 10.0, 100.0])
+@pytest.mark.parametrize("logs", [False, True])
+def test_changes_of_a_saturated_softmax_are_exact(scale, logs):
+    """Where one element has nearly all of the sum, complex numbers lose the digits of the slopes."""
+    step = LogSoftmax() if logs else Softmax.plain()
+    z, upstream = np.random.default_rng(int(scale)).normal(size=(2, SAMPLES, 4)) * [[[scale]], [[1.0]]]
+    drawn, out = Drawn(step, {}, (z,)), step.forward({}, z)
+    (bounds,) = sensitivities(drawn, out, upstream, (np.zeros_like(z),))
+    for k in range(4):
+        exact = [_slope_of_softmax(row, k, by, logs) for row, by in zip(z, upstream, strict=True)]
+        off = np.abs([mpf(each) for each in risen_slope(drawn, 0, (k,), out, upstream)] - np.array(exact))
+        assert (off <= EPS * (bounds.error + 2.0 * bounds.terms)[:, k]).all()
+
+
+def _slope_of_softmax(z, k, upstream, logs):
+    with mp.workdps(80):
+        e = [mp.exp(mpf(each)) for each in z]
+        a = [each / mp.fsum(e) for each in e]
+        if logs:
+            return upstream[k] - a[k] * mp.fsum(mpf(each) for each in upstream)
+        return a[k] * mp.fsum(a[j] * (mpf(upstream[k]) - mpf(upstream[j])) for j in range(len(a)))

@@ -19,8 +19,8 @@ import numpy as np
 from gradcheck_cli.network.arithmetic import Arithmetic
 from gradcheck_cli.network.carried import Product, product_of
 from gradcheck_cli.network.formulas import Argument, Formulas
-from gradcheck_cli.network.part import Fixed, Input, Part, Resting, Risen, Valued, aligned
-from gradcheck_cli.network.step import Arrays, Inputs, Known, Step, Upstream
+from gradcheck_cli.network.part import Fixed, Input, Part, Resting, Risen, Valued, together
+from gradcheck_cli.network.step import Arrays, Inputs, Known, Sensitivity, Step, Upstream
 from gradcheck_cli.types import Array, Shape
 
 
@@ -33,6 +33,7 @@ class Matmul(Step):
 
     transposed: bool = False
     scale: float = 1.0
+    rises = True
 
     @property
     def formulas(self) -> Formulas:  # type: ignore[override]
@@ -72,14 +73,22 @@ class Matmul(Step):
         if isinstance(a, Part) and isinstance(b, Part):
             if self.transposed and _is_same_row(a) and _is_same_row(b):
                 return Risen(output, output.all, self._rise_of_rows(a, b))
-            rank = len(a.fixed)
-            fixed, both = aligned([each.freed((rank - 2, rank - 1)) for each in (a, b)])
-            return Valued(output, fixed, self._product(*both))
+            return self._both(a, b, output)
         of_a = _Factor(a, swapped=False)
         of_b = _Factor(b, swapped=not self.transposed)
         if isinstance(a, Part):
             return _moved(of_a, of_b, self.scale, output, transposed=False)
         return _moved(of_b, of_a, self.scale, output, transposed=True)
+
+    def _both(self, a: Part, b: Part, output: Resting) -> Part:
+        """Return the part of the output if both factors are perturbed."""
+        rank = len(a.fixed)
+        fixed, (a, b) = together([each.freed((rank - 2, rank - 1)) for each in (a, b)])
+        if isinstance(a, Valued) and isinstance(b, Valued):
+            return Valued(output, fixed, self._product(a.value, b.value))
+        rise = self._product(a.rise, b.rest.at(fixed))
+        rise += self._product(a.value, b.rise)
+        return Risen(output, fixed, rise)
 
     def _rise_of_rows(self, a: Part, b: Part) -> Array:
         """Return the rise of a bᵀ, (B, …, T, S), if one row of `a` and one row of b are perturbed."""
@@ -89,6 +98,15 @@ class Matmul(Step):
         rise[(b.rest.copies, *lead, slice(None), b.fixed[-2])] += _times(a.rest.whole, b.rise)
         rise *= self.scale
         return rise
+
+    def sensitivities(self, p: Arrays, known: Known, above: Sensitivity) -> tuple[Sensitivity, ...]:
+        to, ((a, b), (a_error, b_error)) = self._absolute, (map(np.abs, known.inputs), known.input_errors)
+
+        def below(handed: Callable[[Array, Array], Array], by: Array, by_error: Array) -> Sensitivity:
+            error = handed(above.error, by) + handed(above.terms, by_error)
+            return Sensitivity(handed(above.terms, by), error).rounded(above)
+
+        return below(to._to_a, b, b_error), below(to._to_b, a, a_error)
 
     def link(self, k: int, inputs: Inputs, units: Array) -> Product | None:
         a, b = inputs

@@ -7,13 +7,14 @@ A key that is padding has a = 0 and passes no gradient. If every key of a row is
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from gradcheck_cli.network.arithmetic import Arithmetic
 from gradcheck_cli.network.formulas import Argument
+from gradcheck_cli.network.part import Input, Part, Resting
 from gradcheck_cli.network.step import Arrays, Inputs, Known, Upstream
 from gradcheck_cli.network.steps.softmax import Softmax
 from gradcheck_cli.types import Array, Shape
@@ -44,7 +45,7 @@ class PaddedSoftmax(Softmax):
     def kept(self, *inputs: Array) -> Array:
         _, padding = inputs
         axes = tuple(range(-1 - self.between, -1))
-        kept: Array = self.mask & (np.expand_dims(padding.real, axes) < 0.5)
+        kept: Array = self.mask & ~np.expand_dims(_is_padding(padding), axes)
         return kept
 
     def forward(self, p: Arrays, *inputs: Array) -> Array:
@@ -52,6 +53,12 @@ class PaddedSoftmax(Softmax):
             shares = super().forward(p, *inputs)
         empty = ~self.kept(*inputs).any(axis=-1, keepdims=True)
         return np.where(empty, 0.0, shares) if empty.any() else shares
+
+    def part(self, p: Arrays, inputs: Sequence[Input], output: Resting) -> Part | None:
+        scores, padding = inputs
+        if not isinstance(padding, Part) or _marks_others(padding):
+            return super().part(p, inputs, output)
+        return super().part(p, (scores, padding.rest), output) if isinstance(scores, Part) else None
 
     def vjp(
         self, p: Arrays, inputs: Inputs, output: Array, upstream: Array
@@ -71,3 +78,13 @@ class PaddedSoftmax(Softmax):
     def heard(self, p: Arrays, features: tuple[Shape, ...], above: Array) -> tuple[Array, ...]:
         (scores,) = super().heard(p, features[:1], above)
         return scores, np.full(features[1], bool(above.any()))
+
+
+def _is_padding(padding: Array) -> Array:
+    marked: Array = padding.real >= 0.5
+    return marked
+
+
+def _marks_others(padding: Part) -> bool:
+    """Return whether the change of the padding marks other keys."""
+    return bool((_is_padding(padding.value) != _is_padding(padding.rest.at(padding.fixed))).any())

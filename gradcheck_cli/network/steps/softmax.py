@@ -18,13 +18,16 @@ from gradcheck_cli.network.arithmetic import Arithmetic
 from gradcheck_cli.network.formulas import Argument, Formulas
 from gradcheck_cli.network.functions import row_sums
 from gradcheck_cli.network.local_curve import is_near
-from gradcheck_cli.network.part import Input, Part, Resting, Risen, Valued, only
+from gradcheck_cli.network.part import Fixed, Input, Part, Resting, Risen, Valued, only
 from gradcheck_cli.network.row_rounding import FUNCTION_ULPS
-from gradcheck_cli.network.step import Arrays, Inputs, Known, Step, Upstream
+from gradcheck_cli.network.step import Arrays, Inputs, Known, Sensitivity, Step, Upstream
 from gradcheck_cli.types import Array, Shape
 
 _MOST = 30.0
 """If the error of the input is larger than this, nothing is known about the output."""
+
+_ULPS = 8.0
+"""The error of a change of the output, in units in the last place of its terms."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +39,7 @@ class Softmax(Step):
     """
 
     mask: Array
+    rises = True
     formulas = Formulas(
         "a",
         "softmax({x})",
@@ -69,18 +73,37 @@ class Softmax(Step):
         return _shares(inputs[0], self.kept(*inputs))
 
     def part(self, p: Arrays, inputs: Sequence[Input], output: Resting) -> Part | None:
-        if len(inputs) > 1:
+        x, *others = inputs
+        if not isinstance(x, Part) or any(isinstance(each, Part) for each in others):
             return super().part(p, inputs, output)
-        x = only(inputs)
         row = x.freed((len(x.fixed) - 1,))
         if not is_near(row.rise):
-            return Valued(output, row.fixed, _shares(row.value, row.of(self.mask)))
-        a, more = output.at(row.fixed), np.expm1(row.rise)  # the addition theorem of the exponential
-        total = row_sums(a * more)[..., None]
+            return self._far(p, row, others, output)
+        a, more = output.at(row.fixed), np.expm1(_from_largest(row.rise, output, row.fixed))
+        total = row_sums(a * more)[..., None]  # the addition theorem of the exponential
         more -= total
         more *= a
         more /= 1.0 + total
         return Risen(output, row.fixed, more)
+
+    def _far(self, p: Arrays, row: Part, others: Sequence[Input], output: Resting) -> Part | None:
+        """Return the part of the output if a row changes by more than the addition theorem is used for."""
+        if others:
+            return super().part(p, (row, *others), output)
+        return Valued(output, row.fixed, _shares(row.value, row.of(self.mask)))
+
+    def sensitivities(self, p: Arrays, known: Known, above: Sensitivity) -> tuple[Sensitivity, ...]:
+        a, a_error, size, error = known.output, known.output_error, above.terms, above.error
+        largest = _largest_in_row(a)
+        others = a * (1.0 - largest)
+        terms = size + _row_sum(a * size)
+        of_a = a_error * (1.0 - largest) * terms + others * _row_sum(a_error * size)
+        below = Sensitivity(
+            _from_others(others * terms, largest),
+            _from_others(others * (error + _row_sum(a * error)) + of_a, largest),
+        )
+        nothing = (Sensitivity(np.zeros_like(x), np.zeros_like(x)) for x in known.inputs[1:])
+        return below.rounded(above, _ULPS), *nothing
 
     def vjp(
         self, p: Arrays, inputs: Inputs, output: Array, upstream: Array
@@ -131,6 +154,7 @@ class Softmax(Step):
 class LogSoftmax(Step):
     """Log-softmax, aⱼ = zⱼ − log Σₖ e^zₖ over the last axis."""
 
+    rises = True
     formulas = Formulas(
         "a",
         "log softmax({x})",
@@ -150,6 +174,26 @@ class LogSoftmax(Step):
         shifted = inputs[0] - inputs[0].real.max(axis=-1, keepdims=True)
         logs: Array = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
         return logs
+
+    def part(self, p: Arrays, inputs: Sequence[Input], output: Resting) -> Part | None:
+        x = only(inputs)
+        row = x.freed((len(x.fixed) - 1,))
+        if not is_near(row.rise):
+            return Valued(output, row.fixed, self.forward(p, row.value))
+        shares = Resting(output.once(np.exp), output.samples).at(row.fixed)
+        change = _from_largest(row.rise, output, row.fixed)
+        change -= np.log1p(row_sums(shares * np.expm1(change)))[..., None]
+        return Risen(output, row.fixed, change)
+
+    def sensitivities(self, p: Arrays, known: Known, above: Sensitivity) -> tuple[Sensitivity, ...]:
+        size, error, largest = above.terms, above.error, _largest_in_row(known.output)
+        shares, rest = np.exp(known.output) * (1.0 - largest), 1.0 - largest
+        of_shares = shares * (known.output_error + FUNCTION_ULPS) * _row_sum(size)
+        below = Sensitivity(
+            _from_others(rest * size + shares * _row_sum(size), largest),
+            _from_others(rest * error + shares * _row_sum(error) + of_shares, largest),
+        )
+        return (below.rounded(above, _ULPS),)
 
     def vjp(
         self, p: Arrays, inputs: Inputs, output: Array, upstream: Array
@@ -205,6 +249,31 @@ def _of_jacobian(a: Array, sizes: Array) -> Array:
     """Return |∂a/∂z| s for sizes s ≥ 0: aⱼ ((1 − aⱼ) sⱼ + Σ aₖ sₖ), where the sum is over k ≠ j."""
     product: Array = a * ((1.0 - 2.0 * a) * sizes + _row_sum(a * sizes))
     return np.maximum(product, 0.0)
+
+
+def _largest_in_row(a: Array) -> Array:
+    """Return an array that is 1 for the first of the largest elements of each row, and 0 for all others."""
+    return (np.arange(a.shape[-1]) == a.argmax(axis=-1)[..., None]).astype(a.dtype)
+
+
+def _from_largest(d: Array, output: Resting, fixed: Fixed) -> Array:
+    """Return the changes d of whole rows minus the change of the element with the largest output.
+
+    Softmax does not change if a number is added to a row. Without a change of the largest element, nothing
+    cancels, even if this element has nearly all of the sum.
+    """
+    largest = Resting(output.once(_largest_in_row), output.samples).at(fixed)
+    return d - row_sums(d * largest)[..., None]
+
+
+def _from_others(sizes: Array, largest: Array) -> Array:
+    """Return how strongly the losses depend on all elements of each row, if only the others may change.
+
+    A change of the largest element is the opposite change of all others.
+
+    sizes: how strongly the losses depend on the others, and 0 for the largest element.
+    """
+    return sizes + largest * _row_sum(sizes)
 
 
 def _row_sum(numbers: Array) -> Array:
