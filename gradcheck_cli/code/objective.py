@@ -126,6 +126,7 @@ class _Entries(_Moves):
 class _Along(_Moves):
     directions: tuple[Direction, ...]
     unit: Array
+    exact: ClassVar[bool] = False
 
     @cached_property
     def spread(self) -> Spread:

@@ -74,6 +74,7 @@ class _Numbers:
     noise: Array
 
     spread: ClassVar[Spread] = ALONE
+    exact: ClassVar[bool] = False
 
     @cached_property
     def position(self) -> Array:

@@ -35,6 +35,7 @@ class Map:
     pieces: Callable[[Array, Array], Array] | None = None
     batch: int = 2**16
     rest: None = None
+    exact: bool = True
     spread: Spread = ALONE
 
     @property

@@ -88,6 +88,7 @@ class Moves:
     at: int
     near: Near
     rest: ClassVar[None] = None
+    exact: ClassVar[bool] = True
 
     @property
     def spread(self) -> Spread:

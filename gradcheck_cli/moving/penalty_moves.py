@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -28,7 +28,8 @@ class PenaltyMoves:
     parameter: Array
     penalties: Mapping[str, float]
     sign: float | None = None
-    rest: None = None
+    rest: ClassVar[None] = None
+    exact: ClassVar[bool] = True
     spread: Spread = ALONE
 
     @cached_property

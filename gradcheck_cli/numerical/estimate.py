@@ -17,7 +17,7 @@ from gradcheck_cli.numerical.narrow import (
     step_within,
     still_change,
 )
-from gradcheck_cli.numerical.objective import Movable, RisingMovable, can_rise, is_exact
+from gradcheck_cli.numerical.objective import Movable, RisingMovable, can_rise
 from gradcheck_cli.numerical.schemes import Scheme
 from gradcheck_cli.numerical.slopes import slopes_at_steps, slopes_by_rises, uncrossed
 from gradcheck_cli.types import Array
@@ -372,7 +372,7 @@ def _evaluate(
     value, error = (movable.spread.empty(len(which)) for _ in range(2))
     crossing = movable.spread.empty(len(which), np.intp)
     narrow, rising, changing = (movable.spread.empty(len(which), np.bool_) for _ in range(3))
-    told = scheme.extrapolate and is_exact(movable) and not certify
+    told = scheme.extrapolate and movable.exact and not certify
     share = CHANGES if movable.rest is None else CHANGES_A_LITTLE
 
     size = movable.batch  # the number of workers may change while they work

@@ -111,6 +111,13 @@ class Movable(Protocol):
         The terms are None if `Moved.crossed` reports kinks.
         """
 
+    @property
+    def exact(self) -> bool:
+        """Whether the variables can be perturbed by steps that are far shorter than their `unit`.
+
+        In a step along a direction, rounding in the many entries that change would distort short steps.
+        """
+
     def move(self, which: Array, to: Array) -> Moved:
         """Return B losses. For loss i, only the variable at index `which[i]` is changed, to `to[i]`.
 
@@ -138,15 +145,6 @@ class RisingMovable(Movable, Protocol):
 def can_rise(movable: Movable) -> TypeGuard[RisingMovable]:
     """Return whether the change of the losses is known directly. `isinstance` would take much longer."""
     return hasattr(movable, "rise")
-
-
-def is_exact(movable: Movable) -> bool:
-    """Return whether a variable can be perturbed by steps that are far shorter than its `unit`.
-
-    In a step along a direction, rounding in the many entries that change would distort short steps. The
-    variables of a network can be perturbed by short steps, and so can those movables that say so.
-    """
-    return movable.rest is None or bool(getattr(movable, "exact", False))
 
 
 class Direction(NamedTuple):

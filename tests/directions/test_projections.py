@@ -26,6 +26,7 @@ class Layer:
     function: object
     evaluations: int = 0
     batch: int = 16
+    exact = False
     spread = ALONE
 
     def __post_init__(self):
@@ -52,6 +53,7 @@ class Along:
     directions: list[Direction]
     unit: np.ndarray
     batch: int = 16
+    exact = False
     spread = ALONE
 
     @property

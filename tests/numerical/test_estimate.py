@@ -15,6 +15,7 @@ class Function:
     """A function of one number at some points, with the kinks that it reports."""
 
     rest = None
+    exact = True
     spread = ALONE
 
     def __init__(self, function, points, kinks=(), magnitude=1.0, batch=1000):

@@ -25,6 +25,7 @@ class OfOne:
     widest: None = None
     conventions: tuple = ()
     batch: int = 3
+    exact: bool = False
     spread = ALONE
 
     @property

@@ -127,8 +127,6 @@ def test_entries_that_sum_nothing_are_0():
 class Entries(Function):
     """Numbers of the user's code: only the losses are known, and steps may be as short as floats allow."""
 
-    exact = True
-
     @property
     def rest(self):
         return self.function(self.position[:1])

@@ -19,7 +19,7 @@ class Scalars:
         self.position = np.array(points)
         self.unit = np.ones(len(points))
         self.batch = 2
-        self.rest, self.spread = None, ALONE
+        self.rest, self.exact, self.spread = None, True, ALONE
 
     def move(self, which, to):
         return Moved(np.exp(to), np.exp(np.real(to)), np.zeros(len(which), dtype=bool))

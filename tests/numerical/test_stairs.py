@@ -21,7 +21,7 @@ class Number:
     loss: Callable[[np.ndarray], np.ndarray]
     position = np.array([HERE])
     unit = np.array([1.0])
-    batch, spread, rest = 64, ALONE, None
+    batch, spread, rest, exact = 64, ALONE, None, True
 
     def move(self, which: np.ndarray, to: np.ndarray) -> Moved:
         assert (which == 0).all()
