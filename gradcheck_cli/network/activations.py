@@ -8,7 +8,6 @@ step.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -16,8 +15,20 @@ from typing import Any
 
 import numpy as np
 
+from gradcheck_cli.network.activation_rises import (
+    ELU_RISE,
+    GELU_RISE,
+    LINEAR,
+    SIGMOID_RISE,
+    SILU_RISE,
+    SOFTPLUS_RISE,
+    TANH_RISE,
+)
 from gradcheck_cli.network.functions import (
+    GELU_CUBE,
+    GELU_SCALE,
     in_blocks,
+    in_sigmoid_of_gelu,
     normal_cdf,
     normal_pdf,
     sigmoid,
@@ -25,7 +36,7 @@ from gradcheck_cli.network.functions import (
     softmax,
     softplus,
 )
-from gradcheck_cli.network.rise import EXPM1, LOG1P, SHORT, TANH, AtRest, Rise, length, without_division
+from gradcheck_cli.network.rise import Rise
 from gradcheck_cli.network.row_rounding import (
     CLOSE_ACTIVATION,
     NUDGED_ACTIVATION,
@@ -163,114 +174,18 @@ def _relu_in_place(z: Array) -> Array:
     return result
 
 
-_GELU_C, _GELU_K = math.sqrt(2.0 / math.pi), 0.044715
-
-
 def _gelu(z: Array, approximate: str) -> Array:
     if approximate == "none":
         return in_blocks(lambda part: part * normal_cdf(part), z)
-    # ½(1 + tanh u) is sigmoid(2u), without the cancellation for z ≪ 0.
-    return z * sigmoid(2.0 * _GELU_C * (z + _GELU_K * z * z * z))
+    return z * sigmoid(in_sigmoid_of_gelu(z))
 
 
 def _gelu_derivative(z: Array, approximate: str) -> Array:
     if approximate == "none":
         return normal_cdf(z) + z * normal_pdf(z)
-    s = sigmoid(2.0 * _GELU_C * (z + _GELU_K * z * z * z))
-    r = sigmoid(-2.0 * _GELU_C * (z + _GELU_K * z * z * z))
-    return s + z * s * r * 2.0 * _GELU_C * (1.0 + 3.0 * _GELU_K * z * z)
-
-
-# --- rises, explained in the module `rise` ------------------------------------------------------------------
-
-
-def _slopes_at_rest(z: Array, negative_slope: float) -> AtRest:
-    return (np.where(z > 0, 1.0, negative_slope),)
-
-
-def _linear_rise(at_rest: AtRest, d: Array) -> Array:
-    (slope,) = at_rest
-    return np.multiply(slope, d, out=d)
-
-
-LINEAR = Rise(_slopes_at_rest, _linear_rise, lambda at_rest: np.abs(at_rest[0]), linear=True)
-"""The rise on a linear piece: the slope of the piece times d. The slope is 1 to the right of 0."""
-
-
-def _tanh_at_rest(z: Array) -> AtRest:
-    """Return t = tanh z, and q = 1 − t² = 4 σ(2z) σ(−2z), which keeps its digits where t is near ±1."""
-    t, q = np.tanh(z), 4.0 * sigmoid_slope(2.0 * z)
-    return t, q, t * q
-
-
-def _tanh_rise(at_rest: AtRest, d: Array) -> Array:
-    """Return tanh(z + d) − tanh(z) = τ q / (1 + t τ), with τ = tanh d."""
-    t, q, product = at_rest
-    if length(d) <= SHORT:
-        return without_division(q, product, d)
-    tau = TANH(d)
-    divisor = t * tau
-    divisor += 1.0
-    np.multiply(tau, q, out=tau)
-    return np.divide(tau, divisor, out=tau)
-
-
-def _sigmoid_at_rest(z: Array) -> AtRest:
-    s, slope = sigmoid(z), sigmoid_slope(z)
-    return s, slope, (s - 0.5) * slope
-
-
-def _sigmoid_rise(at_rest: AtRest, d: Array) -> Array:
-    """Return σ(z + d) − σ(z) = σ (1 − σ) e / (1 + σ e), with e = exp(d) − 1."""
-    s, slope, product = at_rest
-    if length(d) <= SHORT:  # e is d + ½ d²
-        return without_division(slope, product, d)
-    e = EXPM1(d)
-    divisor = s * e
-    divisor += 1.0
-    e *= slope
-    e /= divisor
-    return e
-
-
-def _silu_at_rest(z: Array) -> AtRest:
-    return z, *_sigmoid_at_rest(z)
-
-
-def _silu_rise(at_rest: AtRest, d: Array) -> Array:
-    """Return (z + d) (σ(z + d) − σ(z)) + d σ(z)."""
-    z, s, *others = at_rest
-    risen = d * s
-    moved = z + d
-    moved *= _sigmoid_rise((s, *others), d)
-    risen += moved
-    return risen
-
-
-def _softplus_rise(at_rest: AtRest, d: Array) -> Array:
-    """Return log(1 + e^(z+d)) − log(1 + e^z) = log(1 + σ (exp(d) − 1))."""
-    e = EXPM1(d)
-    e *= at_rest[0]
-    return LOG1P(e)
-
-
-def _elu_at_rest(z: Array, alpha: float) -> AtRest:
-    return z > 0, alpha * np.exp(np.minimum(z, 0.0))
-
-
-def _elu_rise(at_rest: AtRest, d: Array) -> Array:
-    """Return d to the right of 0, and alpha e^z (exp(d) − 1) to the left."""
-    right, scale = at_rest
-    risen = scale * EXPM1(d.copy())
-    np.copyto(risen, d, where=right)
-    return risen
-
-
-TANH_RISE = Rise(_tanh_at_rest, _tanh_rise, lambda at_rest: at_rest[1])
-SIGMOID_RISE = Rise(_sigmoid_at_rest, _sigmoid_rise, lambda at_rest: at_rest[1])
-SILU_RISE = Rise(_silu_at_rest, _silu_rise, lambda at_rest: at_rest[1] + np.abs(at_rest[0]) * at_rest[2])
-SOFTPLUS_RISE = Rise(lambda z: (sigmoid(z),), _softplus_rise, lambda at_rest: at_rest[0])
-ELU_RISE = Rise(_elu_at_rest, _elu_rise, lambda at_rest: np.where(at_rest[0], 1.0, np.abs(at_rest[1])))
+    u = in_sigmoid_of_gelu(z)
+    s, r = sigmoid(u), sigmoid(-u)
+    return s + z * s * r * 2.0 * GELU_SCALE * (1.0 + 3.0 * GELU_CUBE * z * z)
 
 
 def _softmax_jacobian(z: Array) -> Array:
@@ -361,6 +276,7 @@ _ROWS: tuple[Activation, ...] = (
         bounded=True,
         absolute=np.abs,
         slow=True,
+        rise=GELU_RISE,
         options={"approximate": "none"},
         formula="Φ(z) + z Φ'(z)",
     ),

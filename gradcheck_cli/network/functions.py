@@ -27,8 +27,8 @@ The relative error is 5.2e-17, the smallest possible with these degrees. All ter
 nothing cancels.
 """
 
-_END = 28.0
-"""erfc(y) is 0 in float64 for every y that is at least this large."""
+_END = 39.0
+"""e^(−z²/2) is 0 in float64 for every z that is at least this large."""
 
 _BLOCK = 3 * 2**12
 """The number of elements that a long formula processes at once.
@@ -104,13 +104,34 @@ def row_sums(terms: Array) -> Array:
 
 
 def normal_cdf(z: Array) -> Array:
-    """Return Φ(z) = ½ erfc(−z/√2), with a small relative error even in the left tail."""
-    return 0.5 * erfc(z * -math.sqrt(0.5))
+    """Return Φ(z), the standard normal distribution, with full relative accuracy even in the left tail.
+
+    The value is computed from a rational approximation that is accurate enough for float64. Wider types use a
+    series and a continued fraction, which are slower.
+    """
+    if z.dtype == np.longdouble:
+        return 0.5 * _wide_erfc(-z * np.sqrt(z.dtype.type(0.5)))
+    return in_blocks(_normal_cdf, z)
 
 
 def normal_pdf(z: Array) -> Array:
-    """Return the standard normal density e^(−z²/2) / √(2π)."""
-    return np.exp(-0.5 * z * z) / math.sqrt(2.0 * math.pi)
+    """Return the standard normal density e^(−z²/2) / √(2π) with full relative accuracy, for a real z."""
+    return in_blocks(_normal_pdf, z)
+
+
+def _normal_pdf(z: Array) -> Array:
+    density = _exp_minus_half_square(np.minimum(np.abs(z), z.dtype.type(_END)))
+    density *= 1.0 / math.sqrt(2.0 * math.pi)
+    return density
+
+
+GELU_SCALE, GELU_CUBE = math.sqrt(2.0 / math.pi), 0.044715
+"""The numbers c and k of gelu's approximation, ½ z (1 + tanh(c (z + k z³)))."""
+
+
+def in_sigmoid_of_gelu(z: Array) -> Array:
+    """Return u = 2c (z + k z³), for which gelu's approximation is z σ(u), without cancellation for z ≪ 0."""
+    return 2.0 * GELU_SCALE * (z + GELU_CUBE * z * z * z)
 
 
 def in_blocks(function: Callable[[Array], Array], z: Array) -> Array:
@@ -125,15 +146,7 @@ def in_blocks(function: Callable[[Array], Array], z: Array) -> Array:
     return result.reshape(z.shape)
 
 
-def erfc(z: Array) -> Array:
-    """Return 1 − erf(z), from a rational approximation that is accurate enough for float64.
-
-    Wider types use a series and a continued fraction, which are slower.
-    """
-    return _wide_erfc(z) if z.dtype == np.longdouble else in_blocks(_erfc, z)
-
-
-def _erfc(z: Array) -> Array:
+def _normal_cdf(z: Array) -> Array:
     sign = np.copysign(z.dtype.type(1.0).real, z.real)
     if np.iscomplexobj(z):
         y = sign * z
@@ -141,11 +154,11 @@ def _erfc(z: Array) -> Array:
     else:
         y = np.abs(z)
         np.minimum(y, z.dtype.type(_END), out=y)
-    right = _ratio(_ERFCX, y)
-    right *= _exp_minus_square(y)
-    right *= sign
-    right += np.subtract(1.0, sign, out=sign)  # 2 − erfc(y) on the left; faster than a masked operation
-    return right
+    value = _ratio(_ERFCX, y * math.sqrt(0.5))
+    value *= _exp_minus_half_square(y)
+    value *= -0.5 * sign
+    value += np.greater(sign, 0.0, out=sign)  # 1 − Φ(−z) on the right; faster than a masked operation
+    return value
 
 
 def _wide_erfc(z: Array) -> Array:
@@ -184,15 +197,16 @@ def _two_over_root_pi(y: Array) -> Any:
     return 2.0 / np.sqrt(np.arccos(y.dtype.type(-1.0)))
 
 
-def _exp_minus_square(y: Array) -> Array:
-    """Return e^(−y²) without the error from rounding y². As in Cody's code, y is split at sixteenths."""
+def _exp_minus_half_square(y: Array) -> Array:
+    """Return e^(−y²/2) without the error from rounding y². As in Cody's code, y is split at sixteenths."""
     head = y.real * 16.0
     np.trunc(head, out=head)
     head /= 16.0
     rest = head - y
     rest *= y + head
+    rest *= 0.5
     np.exp(rest, out=rest)
-    np.multiply(head, -head, out=head)
+    np.multiply(head, -0.5 * head, out=head)
     rest *= np.exp(head, out=head)
     return rest
 

@@ -122,7 +122,7 @@ def test_the_witness_evaluates_losses():
 
 
 @pytest.mark.parametrize(
-    "layer", [{"max_pool2d": 2}, "layer_norm", conv(2, "gelu"), conv(2, batch_norm=True)], ids=repr
+    "layer", [{"max_pool2d": 2}, "layer_norm", conv(2, "softmax"), conv(2, batch_norm=True)], ids=repr
 )
 def test_a_network_with_a_step_that_has_no_rise_is_differenced_as_before(layer):
     layers = [conv(2), layer, {"flatten": True}, {"units": 3}]
