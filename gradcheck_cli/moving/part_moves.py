@@ -13,7 +13,7 @@ import numpy as np
 
 from gradcheck_cli.moving.at_rest import NEAR
 from gradcheck_cli.moving.parts import Parts
-from gradcheck_cli.moving.position_losses import PositionLosses, is_at_one_position, position_losses
+from gradcheck_cli.moving.position_losses import PositionLosses, position_losses
 from gradcheck_cli.network.part import Fixed, Valued
 from gradcheck_cli.numerical.objective import Moved
 from gradcheck_cli.types import Array
@@ -48,10 +48,8 @@ class PartMoves(Parts):
         """
         objective = self.objective
         outputs, crossed = self.at_outputs(Valued(self.resting(samples), fixed, to))
-        if self._positions and not outputs.through_end and outputs.parts:
-            (part,) = outputs.parts
-            if is_at_one_position(part):
-                return self._positions.move(part, crossed)
+        if self._positions and (part := outputs.at_one_position) is not None:
+            return self._positions.move(part, crossed)
         rise = outputs.rise
         output = objective.output[samples]
         output += rise

@@ -36,7 +36,7 @@ class PartRises(Parts):
     def known(self) -> bool:
         """Whether the loss and every step above the value turn changes into changes without cancellation."""
         graph, loss = self.objective.graph, self.objective.network.loss
-        if not self.plain or loss.rise is None or len(graph.value_features[-1]) > 1:
+        if not self.plain or loss.rise is None:
             return False
         return all(_keeps_changes(graph.nodes[i].step) for i in graph.above[self.at])
 
@@ -47,15 +47,27 @@ class PartRises(Parts):
         fixed: the position of the part that changes in each copy.
         by: the changes of its elements, (B, *free).
         """
-        network, resting = self.objective.network, self.resting(samples)
+        resting = self.resting(samples)
         outputs, crossed = self.at_outputs(Risen(resting, fixed, by))
-        rise, loss = outputs.rise, network.loss.rise
+        if (part := outputs.at_one_position) is not None:
+            return self._of_position(part), crossed
+        rise, at_rest, loss = outputs.rise, self.rounding.loss_at_rest, self.objective.network.loss.rise
         assert loss is not None
         if resting.takes_turns:
-            in_turns = rise.reshape(-1, *self.objective.output.shape)
-            return network.coefficient * loss.after(self.rounding.loss_at_rest, in_turns).ravel(), crossed
-        rest = tuple(each[samples] for each in self.rounding.loss_at_rest)
-        return network.coefficient * loss.after(rest, rise), crossed
+            rise = rise.reshape(-1, *self.objective.output.shape)
+        else:
+            at_rest = tuple(each[samples] for each in at_rest)
+        return self.objective.network.coefficient * loss.after(at_rest, rise).ravel(), crossed
+
+    def _of_position(self, part: Part) -> Array:
+        """Return the rises of the losses, (B,), after a change of the outputs of one position in each copy.
+
+        The losses of all other positions do not rise.
+        """
+        at = (part.rest.samples, *part.fixed[:-1])
+        at_rest = tuple(each[at] for each in self.rounding.loss_at_rest)
+        rise = part.freed([len(part.fixed) - 1]).rise
+        return self.objective.network.coefficient * self.rounding.loss_rise.after(at_rest, rise.copy())
 
     def _evaluated(self, i: int, inputs: Sequence[Input], output: Resting) -> Part | None:
         step, x = self.objective.graph.nodes[i].step, inputs[0]

@@ -37,6 +37,14 @@ class Outputs:
             rise += each.reshape(rise.shape)
         return rise
 
+    @property
+    def at_one_position(self) -> Part | None:
+        """The changed part of the outputs, if only outputs of one position change in each copy."""
+        if self.through_end or len(self.parts) != 1 or len(self.shape) == 2:
+            return None
+        (part,) = self.parts
+        return part if all(index is not None for index in part.fixed[:-1]) else None
+
 
 @dataclass(frozen=True)
 class Parts:

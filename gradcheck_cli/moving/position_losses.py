@@ -67,11 +67,6 @@ class PositionLosses:
         return total
 
 
-def is_at_one_position(part: Part) -> bool:
-    """Return whether only outputs of one position have changed in each copy."""
-    return all(index is not None for index in part.fixed[:-1])
-
-
 def position_losses(objective: AtRest, output_rounding: Array) -> PositionLosses | None:
     """Return a `PositionLosses`, or None if the loss is not a sum over positions."""
     row = loss_of_position(objective.network.loss)

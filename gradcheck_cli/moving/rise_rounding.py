@@ -21,6 +21,7 @@ import numpy as np
 from gradcheck_cli.moving.at_rest import AtRest
 from gradcheck_cli.network.activations import Activation
 from gradcheck_cli.network.arithmetic import NUDGED
+from gradcheck_cli.network.loss_rounding import loss_of_position
 from gradcheck_cli.network.rise import AtRest as RestOfRise
 from gradcheck_cli.network.rise import Rise
 from gradcheck_cli.network.row_rounding import FUNCTION_ULPS, largest_change
@@ -74,11 +75,17 @@ class RiseRounding:
         return reduce(operator.add, each)
 
     @cached_property
+    def loss_rise(self) -> Rise:
+        """The rise of the loss of one position, or of a sample if the outputs have no positions."""
+        loss = self.objective.network.loss
+        rise = (loss_of_position(loss) or loss).rise
+        assert rise is not None
+        return rise
+
+    @cached_property
     def loss_at_rest(self) -> RestOfRise:
-        """What the rise of the loss needs, as arrays (N, C), for C outputs of N samples."""
-        loss = self.objective.network.loss.rise
-        assert loss is not None
-        return loss.at_rest(self.objective.output, self.objective.target)
+        """What the rise of the loss needs, as arrays (N, *positions, C), for C outputs of N samples."""
+        return self.loss_rise.at_rest(self.objective.output, self.objective.target)
 
     def _places(self, i: int, value: int) -> list[int]:
         """Return the inputs of node i at which it reads a value."""
@@ -139,10 +146,8 @@ class RiseRounding:
 
         A loss that couples its outputs has terms whose sizes change at least as much as its slopes.
         """
-        loss, output, target = self.objective.network.loss, self.objective.output, self.objective.target
-        rise, nudge = loss.rise, self._nudge(len(self.objective.values) - 1)
-        assert rise is not None
-        terms = rise.sizes(rise.at_rest(output, target))
+        rise, output, target = self.loss_rise, self.objective.output, self.objective.target
+        couples, at = not self.objective.network.loss.per_output, len(self.objective.values) - 1
 
         def sizes(a: Array) -> Array:
             return rise.sizes(rise.at_rest(a, target))
@@ -151,12 +156,10 @@ class RiseRounding:
             at_rest = (each[..., None] for each in rise.at_rest(a, target))
             return rise.after(tuple(at_rest), np.full((*a.shape, 1), _SHORT)) / _SHORT
 
-        off = (
-            largest_change(slopes if loss.per_output else sizes, output, nudge, not loss.per_output)
-            / NUDGED.eps
-        )
-        size = abs(self.objective.network.coefficient)
-        return Sensitivity(size * terms, size * (FUNCTION_ULPS * terms + off))
+        terms, size = rise.sizes(self.loss_at_rest), abs(self.objective.network.coefficient)
+        observed = sizes if couples else slopes
+        off = largest_change(observed, output, self._nudge(at).reshape(output.shape), couples) / NUDGED.eps
+        return Sensitivity(size * _flat(terms), size * _flat(FUNCTION_ULPS * terms + off))
 
     def _nudge(self, value: int) -> Array:
         """Return the rounding errors of a value at rest, (N, F), in the arithmetic `NUDGED`."""

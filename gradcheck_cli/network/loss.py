@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from gradcheck_cli.network.loss_functions import rises
 from gradcheck_cli.network.loss_functions.rounding import (
     NUDGED_LOSS,
     LossRounding,
@@ -161,7 +162,7 @@ class Loss:
             margin=unweighted(self.margin),
             tip=unweighted(self.tip),
             rounding=RoundingOfWeighted(self),
-            rise=None,
+            rise=self.rise and rises.weighted(self.rise),
             has_weights=True,
             formula=f"wₙ {self.formula}",
         )
@@ -186,4 +187,5 @@ class Loss:
 
         branch = None if self.branch is None else summed(self.branch)
         rounding = RoundingOfPositions(self, axes)
-        return replace(self, value=summed(self.value), branch=branch, rise=None, rounding=rounding)
+        rise = self.rise and rises.over_positions(self.rise, axes)
+        return replace(self, value=summed(self.value), branch=branch, rise=rise, rounding=rounding)

@@ -40,12 +40,32 @@ NETWORKS = {
     "positions": ([{"units": 4, "activation": "tanh"}, {"mean": True, "dim": 0}], [3, 2]),
 }
 
+WITH_POSITIONS = {
+    "outputs after a loop": ([{"rnn": 4}, {"units": 3}], [3, 2]),
+    "outputs of single positions": ([{"units": 4, "activation": "tanh"}, (3, "gelu")], [3, 2]),
+    "outputs of an image": ([conv(2), conv(3)], [1, 3, 2]),
+}
+WEIGHTED = {"sample_weight": [0.5, 2.0, 0.0, 3.0, 1.0]}
+LOSSES_OF_POSITIONS = {
+    "cross_entropy": {},
+    "cross_entropy of some": {"ignore_index": 1, "weight": [0.5, 1.0, 2.0], "label_smoothing": 0.1},
+    "cross_entropy by weight": {"reduction": "mean", **WEIGHTED},
+    "mse": {},
+    "bce_with_logits": WEIGHTED,
+    "dice": WEIGHTED,
+}
+OF_POSITIONS = [
+    (name, {"name": loss.split()[0], **options})
+    for name, (loss, options) in product(WITH_POSITIONS, LOSSES_OF_POSITIONS.items())
+    if "image" not in name or loss in ("mse", "dice")
+]
+
 
 def problem(name, seed, loss="cross_entropy"):
     if name in KINDS:
         return build_problem(KINDS[name](Draw(seed)).spec(seed))
-    layers, inputs = NETWORKS[name]
-    layers = [*layers, {"flatten": True}, {"units": 3}]
+    layers, inputs = (NETWORKS | WITH_POSITIONS)[name]
+    layers = layers if name in WITH_POSITIONS else [*layers, {"flatten": True}, {"units": 3}]
     return build_problem(spec_of(*layers, inputs=inputs, loss=loss, samples=SAMPLES, seed=seed))
 
 
@@ -70,15 +90,17 @@ def exact_slopes(moves):
     return losses.reshape(len(to), -1).sum(axis=1).imag / np.longdouble(1e-30)
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", [*NETWORKS, *WITH_POSITIONS])
 def test_the_rises_of_such_networks_are_known(name):
     assert by_parts(problem(name, 0).objective)
 
 
 @needs_wide_floats
-@pytest.mark.parametrize("name", [*NETWORKS, *KINDS])
-def test_slopes_from_rises_are_as_exact_as_their_bounds_say(name):
-    objective = problem(name, 1).objective
+@pytest.mark.parametrize(
+    ("name", "loss"), [*((name, "cross_entropy") for name in (*NETWORKS, *KINDS)), *OF_POSITIONS]
+)
+def test_slopes_from_rises_are_as_exact_as_their_bounds_say(name, loss):
+    objective = problem(name, 1, loss).objective
     for moves, same in by_parts(objective):
         slopes = slopes_by_rises(moves, np.arange(len(moves.position)))
         off = np.abs(slopes.value - exact_slopes(same(objective.widest))).astype(float)
@@ -88,7 +110,11 @@ def test_slopes_from_rises_are_as_exact_as_their_bounds_say(name):
 
 @pytest.mark.parametrize(
     ("name", "loss"),
-    [*((name, "cross_entropy") for name in KINDS), *product(NETWORKS, ["cross_entropy", "mse"])],
+    [
+        *((name, "cross_entropy") for name in KINDS),
+        *product(NETWORKS, ["cross_entropy", "mse"]),
+        *OF_POSITIONS,
+    ],
 )
 def test_rises_are_differences_of_losses(name, loss):
     """Losses are evaluated by other code, with the functions themselves."""

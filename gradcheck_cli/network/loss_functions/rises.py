@@ -1,9 +1,12 @@
 """Rises of losses: the exact change of a loss after a change d of the outputs, as in `network.rise`.
 
-Arrays at rest have the shape (N, C), for C outputs of N samples; d has the shape (…, N, C).
+Arrays at rest have the shape (N, C), for C outputs of N samples; d has the shape (…, N, C). If the outputs
+have positions, the shapes are (N, *positions, C) and (…, N, *positions, C).
 """
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import numpy as np
 
@@ -124,3 +127,28 @@ def _dice_rise(at_rest: AtRest, d: Array) -> Array:
 
 
 DICE = Rise(_dice_at_rest, _dice_rise, lambda at_rest: at_rest[1] * at_rest[4])
+
+
+def weighted(rise: Rise) -> Rise:
+    """Return the rise of a loss times the weight of each sample, which is the last column of its target."""
+
+    def at_rest(a: Array, target: Array) -> AtRest:
+        return (*rise.at_rest(a, target[..., :-1]), np.broadcast_to(target[..., -1:], a.shape))
+
+    def after(at_rest: AtRest, d: Array) -> Array:
+        *own, weight = at_rest
+        return weight[..., 0] * rise.after(tuple(own), d)
+
+    def sizes(at_rest: AtRest) -> Array:
+        *own, weight = at_rest
+        return weight * rise.sizes(tuple(own))
+
+    return Rise(at_rest, after, sizes)
+
+
+def over_positions(rise: Rise, axes: tuple[int, ...]) -> Rise:
+    """Return the rise of a loss that is a sum over positions.
+
+    axes: the position axes of an array that has already been summed over the outputs.
+    """
+    return replace(rise, after=lambda at_rest, d: rise.after(at_rest, d).sum(axis=axes))
