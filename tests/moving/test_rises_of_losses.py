@@ -124,7 +124,7 @@ def test_a_network_with_a_function_that_has_no_rise_is_differenced_as_before(lay
 class Lying:
     """Units whose rises are off by a factor, as they would be if a formula for a rise were wrong."""
 
-    rest = None
+    rest, exact = None, True
 
     def __init__(self, units, factor):
         self.units, self.factor = units, factor
