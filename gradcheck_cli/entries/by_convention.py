@@ -29,7 +29,8 @@ def by_convention(
         bars = ERROR_BARS * kinks.errors
         apart = np.abs(analytic - kinks.values) - bars
         close = rtol * np.maximum(np.abs(analytic), np.abs(kinks.values)) + atol
-        allowed = close + ROUNDING_SAFETY * rounding
+        rounded = ROUNDING_SAFETY * rounding
+        allowed = close + rounded
         excess = np.nan_to_num(apart - allowed, nan=np.inf)
         nearest = excess.argmin(axis=0)
         # Prefer the most precise value that explains the entry, if possible without its rounding bound.
@@ -37,10 +38,10 @@ def by_convention(
             precise = np.where(explains, kinks.errors, np.inf).argmin(axis=0)
             nearest = np.where(explains.any(axis=0), precise, nearest)
         nearest = nearest[None]
-        value, error, excess = (
-            np.take_along_axis(each, nearest, axis=0)[0] for each in (kinks.values, kinks.errors, excess)
+        value, error, excess, slack = (
+            np.take_along_axis(each, nearest, axis=0)[0]
+            for each in (kinks.values, kinks.errors, excess, allowed + _widest(bars))
         )
-        slack = np.take_along_axis(allowed + bars, nearest, axis=0)[0]
         beyond = np.zeros(analytic.shape, dtype=bool)
         if (kinks.at & ~(excess <= 0)).any():
             low, high = kinks.bounds()
@@ -48,7 +49,8 @@ def by_convention(
         fits = (apart <= allowed) | ~kinks.at
     unexplained = ~(excess <= 0) & ~beyond
     by_one = fits.all(axis=tuple(range(1, fits.ndim))).any()
-    if not by_one and (right := _together(analytic, kinks, slack)) is not None:
+    own = rtol * np.abs(analytic) + atol + rounded + ERROR_BARS * error
+    if not by_one and (right := _together(analytic, kinks, own, slack)) is not None:
         value, unexplained = right, np.zeros_like(unexplained)
     return Estimate(
         np.where(kinks.at, np.where(unexplained, np.nan, value), numerical.value),
@@ -56,21 +58,32 @@ def by_convention(
     )
 
 
-def _together(analytic: Array, kinks: Alternatives, slack: Array) -> Array | None:
+def _widest(bars: Array) -> Array:
+    """Return the widest of each entry's finite error bars; infinity if none is finite.
+
+    A mixture may be as uncertain as any of the slopes that it consists of.
+    """
+    widest = np.where(np.isfinite(bars), bars, -np.inf).max(axis=0)
+    return np.where(widest < 0, np.inf, widest)
+
+
+def _together(analytic: Array, kinks: Alternatives, own: Array, slack: Array) -> Array | None:
     """Return a correct gradient in which all entries on kinks are decided together.
 
     If a choice of one piece at each kink explains the analytic gradient, the result is the gradient under
     that choice. If no mixture of pieces explains the analytic gradient, the result is a correct gradient near
     it. Otherwise the entries stay undecided, and the result is None.
 
-    slack: the error that each entry may have for other reasons.
+    own: the distance from each entry within which the verdict would be that the entry is not wrong. The scale
+        of another value, which might be larger, does not count.
+    slack: the largest error that each entry may have for other reasons.
     """
-    here, allowed = analytic[kinks.at], slack[kinks.at]
+    here = analytic[kinks.at]
     mixtures = kinks.mixtures() if np.isfinite(here).all() else None
     if mixtures is None:
         return None
-    near = mixtures.corner_near(here, allowed)
-    near = mixtures.nearest_if_outside(here, allowed) if near is None else near
+    near = mixtures.corner_near(here, own[kinks.at])
+    near = mixtures.nearest_if_outside(here, slack[kinks.at]) if near is None else near
     if near is None:
         return None
     right = analytic.copy()
