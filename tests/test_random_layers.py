@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from build import problem_of, spec_of
+from build import problem_of, right_gradients, spec_of
 from drawn_layers import FEATURES
 from paths import ROOT
 from random_layers import TWISTS, kinds_of, random_layers
@@ -22,6 +22,7 @@ sys.path.append(str(ROOT / "benchmarks"))  # after the tests, since some module 
 
 import layer_diagnosis
 from layer_networks import Checked, Hull, Job, examine
+from sides_at_kinks import AtKinks, some_sides_give
 
 DRAWN = np.random.default_rng()
 
@@ -75,3 +76,21 @@ def test_a_plant_counts_only_if_extended_precision_bears_it_out(change, exact, e
 
     wrong = {name: checked.right[name] + moved for name, moved in changed(change).items()}
     assert checked.excuse(wrong, lambda: changed(exact), Hull({}, {})) == excuse
+
+
+def test_an_extreme_at_kinks_is_the_sum_of_the_best_sides_of_all_kinks():
+    """Both samples are 0, so that every hidden unit is on the kink of relu in both."""
+    data = {"x": [[0.0, 0.0], [0.0, 0.0]], "y": [0, 1]}
+    parameters = {"init": "xavier", "seed": int(DRAWN.integers(2**31)), "bias": "zeros"}
+    layers, rest = ((3, "relu"), (2, "identity")), {"inputs": 2, "loss": "cross_entropy", "data": data}
+    problem = problem_of(*layers, parameters=parameters, **rest)
+    at, right = AtKinks.of(problem), right_gradients(problem)
+    assert len(at.options) == 6
+    delta = np.array([[-0.25, 0.25], [0.25, -0.25]]) @ problem.parameters["output.weight"]
+    high = np.maximum(delta, 0.0).sum(axis=0)
+    for j in range(3):
+        assert at.extreme("hidden1.bias", j, 1.0) == pytest.approx(high[j])
+        assert at.extreme("hidden1.bias", j, -1.0) == pytest.approx(-high[j])
+    for share, between in ((0.9, True), (1.1, False)):
+        other = {**right, "hidden1.bias": share * high}
+        assert some_sides_give(problem, other, right, right, right) is between
