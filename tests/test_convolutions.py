@@ -33,14 +33,6 @@ def test_right_gradients_are_never_called_wrong(seed, dtype):
     assert report.verdict is not Verdict.WRONG
 
 
-def test_fresh_seeds_give_the_same_verdict():
-    """Draw new seeds in every run."""
-    for _ in range(3):
-        seed = int(np.random.default_rng().integers(2**31))
-        report = report_of(random_convolutions(seed))
-        assert report.wrong == 0, (seed, report.worst(3))
-
-
 def test_most_entries_are_decided():
     reports = [report_of(random_convolutions(seed)) for seed in SEEDS]
     assert sum(report.verdict is Verdict.AGREES for report in reports) >= 0.8 * len(reports)
