@@ -145,14 +145,3 @@ def test_the_witness_evaluates_losses():
     for name in objective.shapes:
         assert isinstance(objective.entries(name), EntryMoves)
         assert not can_rise(objective.entries(name))
-
-
-@pytest.mark.parametrize(
-    "layer", [{"max_pool2d": 2}, "layer_norm", conv(2, "softmax"), conv(2, batch_norm=True)], ids=repr
-)
-def test_a_network_with_a_step_that_has_no_rise_is_differenced_as_before(layer):
-    layers = [conv(2), layer, {"flatten": True}, {"units": 3}]
-    objective = build_problem(spec_of(*layers, inputs=[1, 4, 4], samples=SAMPLES)).objective
-    sites = {use.site for use in objective.uses("hidden1.weight")}
-    assert not any(can_rise(objective.units(site)) for site in sites)
-    assert not can_rise(objective.quick_entries("hidden1.weight"))

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +14,8 @@ import numpy as np
 from gradcheck_cli.network.arithmetic import Arithmetic
 from gradcheck_cli.network.factors import Channels, Factors, Ones
 from gradcheck_cli.network.formulas import Argument, Formulas
-from gradcheck_cli.network.step import Arrays, Inputs, Known, Step, Upstream
+from gradcheck_cli.network.part import Input, Part, Resting, Risen, only
+from gradcheck_cli.network.step import Arrays, Inputs, Known, Sensitivity, Step, Upstream
 from gradcheck_cli.network.sums import sum_error
 from gradcheck_cli.types import Array, Shape
 
@@ -25,6 +26,7 @@ class AddParameter(Step):
 
     shape: Shape
     couples = "nothing"
+    rises = True
     formulas = Formulas(
         "out", "{x} + {weight}", (Argument("x", "1", "{g}"),), {"weight": Argument("w", "1", "Σₙ {g}ₙ")}
     )
@@ -39,6 +41,13 @@ class AddParameter(Step):
     def forward(self, p: Arrays, *inputs: Array) -> Array:
         total: Array = inputs[0] + p["weight"]
         return total
+
+    def part(self, p: Arrays, inputs: Sequence[Input], output: Resting) -> Part | None:
+        x = only(inputs)
+        return Risen(output, x.fixed, x.rise)
+
+    def sensitivities(self, p: Arrays, known: Known, above: Sensitivity) -> tuple[Sensitivity, ...]:
+        return (above,)  # nothing is rounded
 
     def vjp(
         self, p: Arrays, inputs: Inputs, output: Array, upstream: Array

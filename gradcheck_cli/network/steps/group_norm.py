@@ -10,13 +10,12 @@ instance normalisation; with a single group, it normalises each sample as a whol
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from gradcheck_cli.network.part import Input, Part, Resting
-from gradcheck_cli.network.step import Arrays, Couples, Step
+from gradcheck_cli.network.part import Part, Resting, Valued
+from gradcheck_cli.network.step import Arrays, Couples
 from gradcheck_cli.network.steps.normalise import Normalise
 from gradcheck_cli.types import Array, Shape
 
@@ -55,8 +54,8 @@ class GroupNormalise(Normalise):
         first = array.ndim - 1 - self.positions
         return array.reshape(*array.shape[:first], self.groups, -1)
 
-    def part(self, p: Arrays, inputs: Sequence[Input], output: Resting) -> Part | None:
-        return Step.part(self, p, inputs, output)
+    def _evaluated(self, x: Part, output: Resting) -> Part:
+        return Valued(output, output.all, self.forward({}, x.whole))
 
     def count(self, shape: Shape) -> int:
         return math.prod(shape[len(shape) - 1 - self.positions :]) // self.groups

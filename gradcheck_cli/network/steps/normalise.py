@@ -26,8 +26,9 @@ from gradcheck_cli.network.factors import Channels, Factors, Ones, Own
 from gradcheck_cli.network.formulas import Argument, Formulas
 from gradcheck_cli.network.functions import row_sums
 from gradcheck_cli.network.part import Input, Part, Resting, Risen, Valued, only
-from gradcheck_cli.network.step import Arrays, Couples, Inputs, Known, Step, Upstream
+from gradcheck_cli.network.step import Arrays, Couples, Inputs, Known, Sensitivity, Step, Upstream
 from gradcheck_cli.network.steps.norm_errors import carried, projected
+from gradcheck_cli.network.steps.norm_rises import ULPS, AtRest, Rows
 from gradcheck_cli.network.sums import sum_error
 from gradcheck_cli.types import Array, Shape
 
@@ -107,10 +108,39 @@ class Normalise(Step):
         centred /= np.sqrt(self.of_variance(centred * centred) + self.eps)
         return centred
 
+    @property
+    def rises(self) -> bool:  # type: ignore[override]
+        return self.couples != "batch"
+
     def part(self, p: Arrays, inputs: Sequence[Input], output: Resting) -> Part | None:
         x = only(inputs)
+        risen = self._risen(x, output) if self.rises else None
+        return risen or self._evaluated(x, output)
+
+    def _evaluated(self, x: Part, output: Resting) -> Part:
+        """Return the perturbed part of the output, computed by the function itself."""
         rows = x.freed([len(x.fixed) + axis for axis in self.axes])
-        return Valued(output, rows.fixed, self.forward(p, rows.value))
+        return Valued(output, rows.fixed, self.forward({}, rows.value))
+
+    def _risen(self, x: Part, output: Resting) -> Part | None:
+        """Return the change of the output; None if the change of x is too long for the formula."""
+        inverse, rows = x.rest.once(self._inverse), self._rows(output.features)
+        return rows.part(x, output, output.once(self.in_rows), inverse)
+
+    def _rows(self, features: Shape) -> Rows:
+        return Rows(self._divisor((1, *features)), True)
+
+    def _inverse(self, z: Array) -> Array:
+        """Return 1 / √(var z + eps) for every row, in the shape of `in_rows` without its last axis."""
+        return self.in_rows(np.broadcast_to(1.0 / self.deviation(z), z.shape))[..., 0]
+
+    def sensitivities(self, p: Arrays, known: Known, above: Sensitivity) -> tuple[Sensitivity, ...]:
+        (z,), (error,), rows = known.inputs, known.input_errors, self.in_rows
+        of_centred = error + self.mean_of(error) + self._off(z, ULPS)
+        at_rest = AtRest(rows(known.output), rows(of_centred), self._inverse(z)[..., None], self.eps)
+        own = Sensitivity(rows(above.terms), rows(above.error))
+        below = self._rows(z.shape[1:]).sensitivity(at_rest, own)
+        return (below.reshape(*z.shape),)
 
     def vjp(
         self, p: Arrays, inputs: Inputs, output: Array, upstream: Array

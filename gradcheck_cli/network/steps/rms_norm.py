@@ -10,7 +10,7 @@ default eps is the machine epsilon of x.)
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,8 +18,10 @@ import numpy as np
 from gradcheck_cli.network.arithmetic import Arithmetic
 from gradcheck_cli.network.factors import Channels, Factors, Ones, Own
 from gradcheck_cli.network.formulas import Argument, Formulas
-from gradcheck_cli.network.step import Arrays, Inputs, Known, Step, Upstream
+from gradcheck_cli.network.part import Input, Part, Resting, Risen, only
+from gradcheck_cli.network.step import Arrays, Inputs, Known, Sensitivity, Step, Upstream
 from gradcheck_cli.network.steps.norm_errors import carried, projected
+from gradcheck_cli.network.steps.norm_rises import AtRest, Rows
 from gradcheck_cli.network.sums import sum_error
 from gradcheck_cli.types import Array, Shape
 
@@ -30,6 +32,7 @@ class RootMeanSquare(Step):
 
     eps: float
     axes: int = 1
+    rises = True
     formulas = Formulas(
         "x̂",
         "{x} / √(mean {x}² + eps)",
@@ -59,6 +62,25 @@ class RootMeanSquare(Step):
         (x,) = inputs
         normalised: Array = x / self._root(x)
         return normalised
+
+    def part(self, p: Arrays, inputs: Sequence[Input], output: Resting) -> Part | None:
+        x = only(inputs)
+        rows, inverse = self._rows(output.features), x.rest.once(self._inverse)
+        risen = rows.part(x, output, output.once(self._in_rows), inverse)
+        return risen or super().part(p, inputs, output)
+
+    def _rows(self, features: Shape) -> Rows:
+        return Rows(math.prod(features[-self.axes :]), centred=False)
+
+    def _inverse(self, x: Array) -> Array:
+        """Return 1 / √(mean x² + eps) for every row, in the shape of `_in_rows` without its last axis."""
+        return (1.0 / self._root(x)).reshape(x.shape[: -self.axes])
+
+    def sensitivities(self, p: Arrays, known: Known, above: Sensitivity) -> tuple[Sensitivity, ...]:
+        (x,), (error,), rows = known.inputs, known.input_errors, self._in_rows
+        at_rest = AtRest(rows(known.output), rows(error), self._inverse(x)[..., None], self.eps)
+        own = Sensitivity(rows(above.terms), rows(above.error))
+        return (self._rows(x.shape[1:]).sensitivity(at_rest, own).reshape(*x.shape),)
 
     def vjp(
         self, p: Arrays, inputs: Inputs, output: Array, upstream: Array
@@ -117,6 +139,7 @@ class Gain(Step):
 
     shape: Shape
     couples = "nothing"
+    rises = True
     formulas = Formulas(
         "y",
         "{weight} {x}",
@@ -137,6 +160,13 @@ class Gain(Step):
     def forward(self, p: Arrays, *inputs: Array) -> Array:
         y: Array = p["weight"] * inputs[0]
         return y
+
+    def part(self, p: Arrays, inputs: Sequence[Input], output: Resting) -> Part | None:
+        x = only(inputs)
+        return Risen(output, x.fixed, x.of(p["weight"]) * x.rise)
+
+    def sizes_below(self, p: Arrays, features: tuple[Shape, ...], sizes: Array) -> tuple[Array, ...]:
+        return (np.abs(p["weight"]) * sizes,)
 
     def vjp(
         self, p: Arrays, inputs: Inputs, output: Array, upstream: Array

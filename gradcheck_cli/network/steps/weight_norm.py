@@ -12,16 +12,17 @@ The output is not affine in v, and the factor of g depends on v, so g and v are 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
 
-from gradcheck_cli.network.arithmetic import Arithmetic
+from gradcheck_cli.network.arithmetic import FLOAT64, Arithmetic
 from gradcheck_cli.network.factors import Factors
 from gradcheck_cli.network.formulas import Argument, Formulas
-from gradcheck_cli.network.step import Arrays, Inputs, Known, Step, Upstream
+from gradcheck_cli.network.part import Input, Part, Resting
+from gradcheck_cli.network.step import Arrays, Inputs, Known, Sensitivity, Step, Upstream
 from gradcheck_cli.types import Array, Shape
 
 
@@ -89,6 +90,18 @@ class WeightNorm(Step):
 
     def forward(self, p: Arrays, *inputs: Array) -> Array:
         return self.plain.forward(self.own(p), *inputs)
+
+    @property
+    def rises(self) -> bool:  # type: ignore[override]
+        return self.plain.rises
+
+    def part(self, p: Arrays, inputs: Sequence[Input], output: Resting) -> Part | None:
+        return self.plain.part(self.own(p), inputs, output)
+
+    def sensitivities(self, p: Arrays, known: Known, above: Sensitivity) -> tuple[Sensitivity, ...]:
+        below = self.plain.sensitivities(self.own(p), known, above)
+        of_w = self._of_w(p, FLOAT64) / FLOAT64.eps
+        return tuple(each.rounded(above, of_w) for each in below)
 
     def vjp(
         self, p: Arrays, inputs: Inputs, output: Array, upstream: Array
