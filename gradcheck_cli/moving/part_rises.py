@@ -35,8 +35,8 @@ class PartRises(Parts):
     @cached_property
     def known(self) -> bool:
         """Whether the loss and every step above the value turn changes into changes without cancellation."""
-        graph, loss = self.objective.graph, self.objective.network.loss
-        if not self.plain or loss.rise is None:
+        graph = self.objective.graph
+        if not self.plain or not self.rounding.loss.known:
             return False
         return all(_keeps_changes(graph.nodes[i].step) for i in graph.above[self.at])
 
@@ -50,24 +50,15 @@ class PartRises(Parts):
         resting = self.resting(samples)
         outputs, crossed = self.at_outputs(Risen(resting, fixed, by))
         if (part := outputs.at_one_position) is not None:
-            return self._of_position(part), crossed
-        rise, at_rest, loss = outputs.rise, self.rounding.loss_at_rest, self.objective.network.loss.rise
-        assert loss is not None
-        if resting.takes_turns:
+            losses, beyond = self.rounding.loss.after(*_of_position(part))
+            return losses, crossed | beyond
+        rise, all_in_turn = outputs.rise, resting.takes_turns
+        if all_in_turn:
             rise = rise.reshape(-1, *self.objective.output.shape)
-        else:
-            at_rest = tuple(each[samples] for each in at_rest)
-        return self.objective.network.coefficient * loss.after(at_rest, rise).ravel(), crossed
-
-    def _of_position(self, part: Part) -> Array:
-        """Return the rises of the losses, (B,), after a change of the outputs of one position in each copy.
-
-        The losses of all other positions do not rise.
-        """
-        at = (part.rest.samples, *part.fixed[:-1])
-        at_rest = tuple(each[at] for each in self.rounding.loss_at_rest)
-        rise = part.freed([len(part.fixed) - 1]).rise
-        return self.objective.network.coefficient * self.rounding.loss_rise.after(at_rest, rise.copy())
+        losses, beyond = self.rounding.loss.after(rise, slice(None) if all_in_turn else samples)
+        if beyond is not False:
+            crossed |= np.reshape(beyond, (len(samples), -1)).any(axis=1)
+        return losses.reshape(len(samples), -1).sum(axis=1), crossed
 
     def _evaluated(self, i: int, inputs: Sequence[Input], output: Resting) -> Part | None:
         step, x = self.objective.graph.nodes[i].step, inputs[0]
@@ -90,6 +81,16 @@ class PartRises(Parts):
         if step.has_pieces and isinstance(x, Part) and length(x.rise) < self.rounding.clear(i):
             return None
         return super()._crossed(i, x)
+
+
+def _of_position(part: Part) -> tuple[Array, tuple[Array, ...]]:
+    """Return the changes of all outputs of one position in each of B copies, (B, C), and their indices.
+
+    The indices are those of the copy's sample and of the position.
+    """
+    last = len(part.fixed) - 1
+    position = tuple(index for index in part.fixed[:last] if index is not None)
+    return part.freed([last]).rise.copy(), (part.rest.samples, *position)
 
 
 def _as_changes(part: Part | None) -> Part | None:

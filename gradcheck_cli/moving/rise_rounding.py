@@ -19,9 +19,9 @@ from functools import cached_property, reduce
 import numpy as np
 
 from gradcheck_cli.moving.at_rest import AtRest
+from gradcheck_cli.moving.loss_rises import LossRises
 from gradcheck_cli.network.activations import Activation
 from gradcheck_cli.network.arithmetic import NUDGED
-from gradcheck_cli.network.loss_rounding import loss_of_position
 from gradcheck_cli.network.rise import AtRest as RestOfRise
 from gradcheck_cli.network.rise import Rise
 from gradcheck_cli.network.row_rounding import FUNCTION_ULPS, largest_change
@@ -45,6 +45,7 @@ class RiseRounding:
 
     def __init__(self, objective: AtRest) -> None:
         self.objective = objective
+        self.loss = LossRises(objective)
         self._known: dict[int, Sensitivity] = {}
         self._inputs: dict[int, tuple[Sensitivity, ...]] = {}
         self._at_rest: dict[int, RestOfRise] = {}
@@ -73,19 +74,6 @@ class RiseRounding:
             return self._of_output
         each = [self._through(i, k) for i in readers for k in self._places(i, value)]
         return reduce(operator.add, each)
-
-    @cached_property
-    def loss_rise(self) -> Rise:
-        """The rise of the loss of one position, or of a sample if the outputs have no positions."""
-        loss = self.objective.network.loss
-        rise = (loss_of_position(loss) or loss).rise
-        assert rise is not None
-        return rise
-
-    @cached_property
-    def loss_at_rest(self) -> RestOfRise:
-        """What the rise of the loss needs, as arrays (N, *positions, C), for C outputs of N samples."""
-        return self.loss_rise.at_rest(self.objective.output, self.objective.target)
 
     def _places(self, i: int, value: int) -> list[int]:
         """Return the inputs of node i at which it reads a value."""
@@ -146,8 +134,8 @@ class RiseRounding:
 
         A loss that couples its outputs has terms whose sizes change at least as much as its slopes.
         """
-        rise, output, target = self.loss_rise, self.objective.output, self.objective.target
-        couples, at = not self.objective.network.loss.per_output, len(self.objective.values) - 1
+        row, rise = self.loss.row, self.loss.rise
+        output, target = self.objective.output, self.objective.target
 
         def sizes(a: Array) -> Array:
             return rise.sizes(rise.at_rest(a, target))
@@ -156,9 +144,11 @@ class RiseRounding:
             at_rest = (each[..., None] for each in rise.at_rest(a, target))
             return rise.after(tuple(at_rest), np.full((*a.shape, 1), _SHORT)) / _SHORT
 
-        terms, size = rise.sizes(self.loss_at_rest), abs(self.objective.network.coefficient)
-        observed = sizes if couples else slopes
-        off = largest_change(observed, output, self._nudge(at).reshape(output.shape), couples) / NUDGED.eps
+        observed, pieces = slopes if row.per_output else sizes, row.pieces
+        own_side = pieces and (lambda a: pieces(a, target))
+        nudge = self._nudge(len(self.objective.values) - 1).reshape(output.shape)
+        off = largest_change(observed, output, nudge, not row.per_output, own_side) / NUDGED.eps
+        terms, size = rise.sizes(self.loss.at_rest), abs(self.objective.network.coefficient)
         return Sensitivity(size * _flat(terms), size * _flat(FUNCTION_ULPS * terms + off))
 
     def _nudge(self, value: int) -> Array:

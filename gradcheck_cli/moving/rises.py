@@ -14,17 +14,15 @@ from typing import Any
 
 import numpy as np
 
+from gradcheck_cli.moving.loss_rises import Crossed
 from gradcheck_cli.moving.rise_rounding import RiseRounding, rise_of
 from gradcheck_cli.moving.short_moves import MOSTLY, Near
 from gradcheck_cli.moving.small_products import outer, product
 from gradcheck_cli.network.rise import AtRest as RestOfRise
-from gradcheck_cli.network.rise import Rise, length
+from gradcheck_cli.network.rise import length
 from gradcheck_cli.network.steps.dense import Dense
 from gradcheck_cli.network.steps.pointwise import Pointwise
 from gradcheck_cli.types import Array
-
-Crossed = Array | bool
-"""A mask of the changes that cross a kink; False if none can."""
 
 
 @dataclass(frozen=True)
@@ -41,13 +39,9 @@ class Rises:
     @cached_property
     def known(self) -> bool:
         """Whether every activation above the value and the loss have a rise, and samples do not interact."""
-        if not self.near.plain or self._loss is None:
+        if not self.near.plain or not self.rounding.loss.known:
             return False
         return all(step.row.rise is not None for step in self._activations.values())
-
-    @property
-    def _loss(self) -> Rise | None:
-        return self.near.objective.network.loss.rise
 
     @cached_property
     def _activations(self) -> dict[int, Pointwise]:
@@ -87,7 +81,8 @@ class Rises:
         at = self.near.index_of(features, samples)
         rise, crossed = self._activated(at, by)
         if self.near.is_output:
-            return self._at_output(features[:, None], at, rise), crossed
+            losses, beyond = self.rounding.loss.after_singles(rise, features[:, None], at)
+            return losses, crossed | beyond
         if self.near.stretch is not None or np.count_nonzero(rise) < MOSTLY * rise.size:
             which = np.repeat(features, by.shape[1]), np.tile(everywhere, len(features))
             losses, more = self._gathered(*which, rise.ravel())
@@ -100,7 +95,8 @@ class Rises:
         """Return B rises of losses; for rise b, only the element at features[b] and samples[b] changes."""
         rise, crossed = self._activated((features, samples), by)
         if self.near.is_output:
-            return self._at_output(features, (features, samples), rise), crossed
+            losses, beyond = self.rounding.loss.after_singles(rise, features, (features, samples))
+            return losses, crossed | beyond
         losses, more = self._gathered(features, samples, rise)
         return losses, crossed | more
 
@@ -114,21 +110,6 @@ class Rises:
             crossed = row.pieces(self.near.y[at] + by) != self.near.pieces[at]
         own = tuple(each[at] for each in self._own_at_rest)
         return rise_of(row).after(own, by.copy()), crossed
-
-    def _at_output(self, outputs: Array, at: Any, rise: Array) -> Array:
-        """Return the rises of the losses after changes of single outputs.
-
-        outputs: the indices of the outputs, which broadcast to the shape of `rise`.
-        at: the index of these outputs and of the samples.
-        """
-        network, rest = self.near.objective.network, self.rounding.loss_at_rest
-        assert self._loss is not None
-        if network.loss.per_output:
-            own = tuple(each.T[at][..., None] for each in rest)
-            return network.coefficient * self._loss.after(own, rise[..., None])
-        output = np.broadcast_to(outputs, rise.shape)[..., None]
-        changes = np.where(np.arange(self.near.objective.output.shape[-1]) == output, rise[..., None], 0.0)
-        return network.coefficient * self._loss.after(tuple(each[at[1]] for each in rest), changes)
 
     def _gathered(self, features: Array, samples: Array, rise: Array) -> tuple[Array, Crossed]:
         """Return the rises of the losses after changing single activations. A rise of 0 costs nothing.
@@ -173,7 +154,6 @@ class Rises:
         z: the rise, (…, units), for results of shape (…); z may be overwritten.
         """
         objective = self.near.objective
-        assert self._loss is not None
         crossed: Crossed = False
         for i in nodes:
             if isinstance(objective.graph.nodes[i].step, Dense):
@@ -182,8 +162,8 @@ class Rises:
                 crossed = crossed | self._crossing(i, z, samples)
                 at_rest = tuple(each[samples] for each in self.rounding.at_rest(i))
                 z = rise_of(self._activations[i].row).after(at_rest, z)
-        rest = tuple(each[samples] for each in self.rounding.loss_at_rest)
-        return objective.network.coefficient * self._loss.after(rest, z), crossed
+        losses, beyond = self.rounding.loss.after(z, samples)
+        return losses, crossed | beyond
 
     def _crossing(self, i: int, rise: Array, samples: Any) -> Crossed:
         """Return a mask of the rows in which a rise of an input of node i crosses a kink."""

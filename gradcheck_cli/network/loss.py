@@ -60,7 +60,8 @@ class Loss:
     unbounded:  whether the outputs may have any size, as logits and scores compared with a margin do.
     limits:     the range in which each target should be.
     rounding:   bounds on the rounding errors of value and gradient; the default works for any loss.
-    rise:       the change of ℓ after a change of a, without cancellation; None if unknown or with kinks.
+    rise:       the change of ℓ after a change of a, without cancellation; None if no formula is known or if
+                ℓ is a sum over positions. A loss with kinks gives the change on the pieces that a is on.
     options:    the names and defaults of the loss's options, such as delta.
     given:      the values of the options that are bound to the functions.
     by_column:  whether an option has a number for each output.
@@ -187,5 +188,4 @@ class Loss:
 
         branch = None if self.branch is None else summed(self.branch)
         rounding = RoundingOfPositions(self, axes)
-        rise = self.rise and rises.over_positions(self.rise, axes)
-        return replace(self, value=summed(self.value), branch=branch, rise=rise, rounding=rounding)
+        return replace(self, value=summed(self.value), branch=branch, rise=None, rounding=rounding)

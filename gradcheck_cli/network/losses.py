@@ -27,6 +27,7 @@ from gradcheck_cli.network.loss_functions import (
     per_output,
     per_sample,
     rises,
+    rises_with_kinks,
 )
 from gradcheck_cli.network.loss_functions.rounding import (
     AgainstTheLabelRounding,
@@ -49,6 +50,7 @@ _ROWS: tuple[Loss, ...] = (
         pieces=lambda a, target: np.sign((a - target).real),
         branch=lambda a, target, sign: row_sums(sign * (a - target)),
         sides=(-1, 0, 1),
+        rise=rises_with_kinks.L1,
         formula="sign(a − y)",
     ),
     Loss(
@@ -58,6 +60,7 @@ _ROWS: tuple[Loss, ...] = (
         pieces=common.huber_pieces,
         branch=common.huber_branch,
         sides=(0,),
+        rise=rises_with_kinks.HUBER,
         options={"delta": 1.0},
         formula="clip(a − y, ± delta)",
     ),
@@ -99,6 +102,7 @@ _ROWS: tuple[Loss, ...] = (
         target="labels",
         unbounded=True,
         rounding=HingeRounding(),
+        rise=rises_with_kinks.HINGE,
         formula="(1[aⱼ − a_y + 1 > 0], minus their sum at y)",
     ),
     Loss(
@@ -115,6 +119,7 @@ _ROWS: tuple[Loss, ...] = (
         weighted_mean=False,
         unbounded=True,
         rounding=AgainstTheLabelRounding(),
+        rise=rises_with_kinks.MULTI_MARGIN,
         options={"p": 1, "margin": 1.0},
         formula="w_y / C (p over^(p − 1), minus their sum at y), over = max(0, aⱼ − a_y + margin)",
     ),
@@ -161,6 +166,7 @@ _ROWS: tuple[Loss, ...] = (
         per_entry=True,
         target="first vector",
         vectors=("mean", "var"),
+        rise=rises_with_kinks.GAUSSIAN_NLL,
         options={"eps": 1e-6},
         formula="((mean − y) / var, ½ (1 − (mean − y)² / var) / var), var at least eps",
     ),
@@ -171,6 +177,7 @@ _ROWS: tuple[Loss, ...] = (
         pieces=per_output.smooth_l1_pieces,
         branch=per_output.smooth_l1_branch,
         sides=(0,),
+        rise=rises_with_kinks.SMOOTH_L1,
         options={"beta": 1.0},
         formula="clip((a − y) / beta, ± 1)",
     ),
@@ -181,6 +188,7 @@ _ROWS: tuple[Loss, ...] = (
         applies="sigmoid",
         unbounded=True,
         limits=(0.0, 1.0),
+        rise=rises.FOCAL,
         options={"alpha": 0.25, "gamma": 2.0},
         formula="w (q^gamma (p − y) − gamma q^(gamma − 1) p (1 − p) (2 y − 1) bce), q = 1 − p at y",
     ),
@@ -251,6 +259,7 @@ _ROWS: tuple[Loss, ...] = (
         vectors=("mu", "logvar"),
         unbounded=True,
         rounding=CoupledRounding(absolute=1.0, near_one=False),
+        rise=rises.KL_GAUSSIAN,
         formula="(mu, ½ (e^logvar − 1))",
     ),
 )

@@ -30,7 +30,12 @@ ACTIVATIONS_WITH_RISES = [
 LOSSES_WITH_RISES = [
     *((name, {}) for name, row in LOSSES.items() if row.rise),
     ("bce_with_logits", {"pos_weight": 3.0}),
-    ("bce_with_logits", {"pos_weight": [0.5, 3.0, 1.0]}),
+    ("bce_with_logits", {"pos_weight": [0.5, 3.0, 1.0, 2.0]}),
+    ("huber", {"delta": 0.4}),
+    ("smooth_l1", {"beta": 0.4}),
+    ("multi_margin", {"p": 2, "margin": 0.7}),
+    ("focal", {"alpha": -1.0, "gamma": 0.5}),
+    ("focal", {"gamma": 0.0}),
 ]
 
 
@@ -110,7 +115,33 @@ def exact_loss(mp, name, a, target, options):
         smooth, p = mp.mpf(options.get("smooth", 1.0)), [1 / (1 + mp.exp(-x)) for x in a]
         overlap = 2 * mp.fsum(x * mp.mpf(y) for x, y in zip(p, target, strict=True)) + smooth
         return 1 - overlap / (mp.fsum(p) + mp.fsum(map(mp.mpf, target)) + smooth)
+    if name in ("hinge", "multi_margin"):
+        label, p, margin = int(target.argmax()), options.get("p", 1), mp.mpf(options.get("margin", 1.0))
+        over = [max(mp.mpf(0), x - a[label] + margin) ** p for k, x in enumerate(a) if k != label]
+        return mp.fsum(over) * (1 if name == "hinge" else mp.fsum(map(mp.mpf, target)) / len(a))
+    if name == "kl_gaussian":
+        return mp.fsum(m**2 + mp.exp(v) - 1 - v for m, v in zip(a[:2], a[2:], strict=True)) / 2
+    if name == "gaussian_nll":
+        at = [(m - mp.mpf(y), max(v, mp.mpf(1e-6))) for m, v, y in zip(a[:2], a[2:], target, strict=False)]
+        return mp.fsum(mp.log(v) + e**2 / v for e, v in at) / 2
+    delta, beta = mp.mpf(options.get("delta", 1.0)), mp.mpf(options.get("beta", 1.0))
+    alpha, gamma = mp.mpf(options.get("alpha", 0.25)), mp.mpf(options.get("gamma", 2.0))
+
+    def focal(x, y):
+        q, bce = (
+            (1 - y) / (1 + mp.exp(-x)) + y / (1 + mp.exp(x)),
+            (1 - y) * mp.log1p(mp.exp(x)) + y * mp.log1p(mp.exp(-x)),
+        )
+        return (alpha * y + (1 - alpha) * (1 - y) if alpha >= 0 else 1) * q**gamma * bce
+
+    def huber(e, delta):
+        return e**2 / 2 if abs(e) <= delta else delta * (abs(e) - delta / 2)
+
     terms = {
+        "l1": lambda x, y, w: abs(x - y),
+        "huber": lambda x, y, w: huber(x - y, delta),
+        "smooth_l1": lambda x, y, w: huber(x - y, beta) / beta,
+        "focal": lambda x, y, w: focal(x, y),
         "mse": lambda x, y, w: (x - y) ** 2,
         "cross_entropy": lambda x, y, w: y * (log_sum - x),
         "bce_with_logits": lambda x, y, w: (1 - y) * mp.log1p(mp.exp(x)) + w * y * mp.log1p(mp.exp(-x)),
@@ -126,13 +157,18 @@ def exact_loss(mp, name, a, target, options):
 @pytest.mark.parametrize(("name", "options"), LOSSES_WITH_RISES, ids=str)
 def test_the_rise_of_a_loss_is_exact_to_the_last_places_of_its_terms(name, options, scale, mp):
     row, rng = LOSSES[name].with_options(**options), np.random.default_rng(len(name) + int(scale))
-    a = rng.integers(-64, 64, (20, 3)) * (scale / 64.0)  # so that differences of outputs are exact
-    hot = np.eye(3)[rng.integers(0, 3, 20)]
-    target = np.where(rng.random((20, 1)) < 0.6, hot, rng.dirichlet(np.ones(3), 20))
+    a = rng.integers(-64, 64, (20, 4)) * (scale / 64.0)  # so that differences of outputs are exact
+    hot = np.eye(4)[rng.integers(0, 4, 20)]
+    target = np.where(
+        (rng.random((20, 1)) < 0.6) | (row.target == "labels"), hot, rng.dirichlet(np.ones(4), 20)
+    )
     d = rng.uniform(-0.25, 0.25, a.shape) * 2.0 ** -rng.integers(0, 50, (20, 1))
     d *= np.where(
-        rng.random((20, 1)) < 0.4, np.eye(3)[rng.integers(0, 3, 20)], 1.0
+        rng.random((20, 1)) < 0.4, np.eye(4)[rng.integers(0, 4, 20)], 1.0
     )  # sometimes only one changes
+    if row.pieces is not None:  # a rise stays on its pieces
+        same = (row.pieces(a, target) == row.pieces(a + d, target)).all(axis=-1)
+        a, d, target = a[same], d[same], target[same]
     at_rest = row.rise.at_rest(a, target)
     sizes = (row.rise.sizes(at_rest) * np.abs(d)).sum(axis=-1)
     rises = row.rise.after(at_rest, d.copy())

@@ -12,7 +12,7 @@ from gradcheck_cli.network.functions import row_sums
 from gradcheck_cli.types import Array
 
 
-def _over(a: Array, target: Array, margin: float) -> Array:
+def multi_margin_over(a: Array, target: Array, margin: float) -> Array:
     """Return margin − a_y + aⱼ for every output j, and −1 for the label y, so that the label never counts."""
     labelled = row_sums(np.where(target > 0, a, 0.0))[..., None]
     return np.where(target > 0, -1.0, a - labelled + margin)
@@ -20,7 +20,7 @@ def _over(a: Array, target: Array, margin: float) -> Array:
 
 def multi_margin_pieces(a: Array, target: Array, p: int, margin: float) -> Array:
     """Return a mask of the outputs that count: those with a positive margin − a_y + aⱼ."""
-    return _over(a, target, margin).real > 0
+    return multi_margin_over(a, target, margin).real > 0
 
 
 def multi_margin(a: Array, target: Array, p: int, margin: float) -> Array:
@@ -30,7 +30,7 @@ def multi_margin(a: Array, target: Array, p: int, margin: float) -> Array:
 
 def multi_margin_branch(a: Array, target: Array, counts: Array, p: int, margin: float) -> Array:
     """Return the multi-class margin loss with terms for only those outputs that `counts` marks."""
-    terms = np.where(counts, _over(a, target, margin), 0.0) ** p
+    terms = np.where(counts, multi_margin_over(a, target, margin), 0.0) ** p
     return target.sum(axis=-1) / a.shape[-1] * row_sums(terms)
 
 
@@ -40,7 +40,7 @@ def multi_margin_gradient(a: Array, target: Array, p: int, margin: float) -> Arr
     With over = max(0, margin − a_y + aⱼ), the gradient is w_y / C · p over^(p − 1) for every output j other
     than the label y, and minus the sum of these values at the label.
     """
-    over = _over(a, target, margin)
+    over = multi_margin_over(a, target, margin)
     slopes = (over > 0) * (over if p == 2 else np.ones_like(over)) * p
     at_label = np.where(target > 0, slopes.sum(axis=-1, keepdims=True), 0.0)
     return target.sum(axis=-1, keepdims=True) / a.shape[-1] * (slopes - at_label)

@@ -74,7 +74,7 @@ def smooth_l1_gradient(a: Array, target: Array, beta: float) -> Array:
     return np.clip((a - target) / beta, -1.0, 1.0)
 
 
-def _focal_parts(a: Array, target: Array, alpha: float) -> tuple[Array, Array, Array]:
+def focal_parts(a: Array, target: Array, alpha: float) -> tuple[Array, Array, Array]:
     """Return three terms of the focal loss for each output: the weight αₜ, 1 − pₜ, and the cross-entropy.
 
     pₜ is the probability of the right answer. No digits cancel in any of the terms.
@@ -89,7 +89,7 @@ def focal(a: Array, target: Array, alpha: float, gamma: float) -> Array:
 
     pₜ is the probability of the right answer, αₜ the weight of the class, and bce the binary cross-entropy.
     """
-    weight, missing, bce = _focal_parts(a, target, alpha)
+    weight, missing, bce = focal_parts(a, target, alpha)
     return row_sums(weight * missing**gamma * bce)
 
 
@@ -99,7 +99,7 @@ def focal_gradient(a: Array, target: Array, alpha: float, gamma: float) -> Array
     The gradient is αₜ (1 − pₜ)^gamma (p − y), minus a term from the derivative of (1 − pₜ)^gamma. Here p =
     σ(a), y is the target, pₜ is the probability of the right answer, and αₜ is the weight of the class.
     """
-    weight, missing, bce = _focal_parts(a, target, alpha)
+    weight, missing, bce = focal_parts(a, target, alpha)
     slope = (2.0 * target - 1.0) * sigmoid(a) * sigmoid(-a)  # the slope of pₜ
     of_factor = gamma * np.maximum(missing, _TINY) ** (gamma - 1.0) * slope * bce
     return weight * (missing**gamma * (sigmoid(a) - target) - of_factor)

@@ -12,6 +12,7 @@ import numpy as np
 
 from gradcheck_cli.network.functions import row_sums, sigmoid, softmax
 from gradcheck_cli.network.loss_functions.common import PosWeight
+from gradcheck_cli.network.loss_functions.per_output import focal_parts
 from gradcheck_cli.network.rise import EXPM1, LOG1P, AtRest, Rise
 from gradcheck_cli.types import Array
 
@@ -129,6 +130,60 @@ def _dice_rise(at_rest: AtRest, d: Array) -> Array:
 DICE = Rise(_dice_at_rest, _dice_rise, lambda at_rest: at_rest[1] * at_rest[4])
 
 
+def _focal_at_rest(a: Array, target: Array, alpha: float, gamma: float) -> AtRest:
+    """Return what the rises of q^gamma and of the cross-entropy of each output need, and gamma.
+
+    The loss is αₜ q^gamma bce, where q is 1 minus the probability of the right answer.
+    """
+    y, s, r = np.broadcast_to(target, a.shape), sigmoid(a), sigmoid(-a)
+    weight, q, bce = focal_parts(a, target, alpha)
+    share = (1.0 - 2.0 * y) * r * s / np.maximum(q, _SUBNORMAL)
+    return y, s, r, share, weight * q**gamma, bce, np.broadcast_to(gamma, a.shape)
+
+
+_SUBNORMAL = 2.0**-1074
+_LONG_EXPM1 = replace(EXPM1, longest=np.inf)
+
+
+def _focal_rise(at_rest: AtRest, d: Array) -> Array:
+    """Return Σ αₜ q^gamma (g bce + (1 + g) b), with g the relative rise of q^gamma, and b the rise of bce.
+
+    q rises by the share x of itself, so g = (1 + x)^gamma − 1.
+    """
+    y, s, r, share, power, bce, gamma = at_rest
+    up, down = EXPM1(d.copy()), EXPM1(-d)
+    of_bce = (1.0 - y) * LOG1P(s * up) + y * LOG1P(r * down)
+    of_power = _LONG_EXPM1(gamma * LOG1P(share * up / (1.0 + s * up)))
+    return row_sums(power * (of_power * (bce + of_bce) + of_bce))
+
+
+def _focal_sizes(at_rest: AtRest) -> Array:
+    y, s, r, share, power, bce, gamma = at_rest
+    return power * (gamma * np.abs(share) * bce + (1.0 - y) * s + y * r)
+
+
+FOCAL = Rise(_focal_at_rest, _focal_rise, _focal_sizes)
+
+
+def _kl_gaussian_at_rest(a: Array, target: Array) -> AtRest:
+    mu, logvar = np.split(a, 2, axis=-1)
+    return (np.concatenate([mu, np.exp(logvar)], axis=-1),)
+
+
+def _kl_gaussian_rise(at_rest: AtRest, d: Array) -> Array:
+    """Return ½ Σ ((2 mu + d) d + e^logvar (exp(r) − 1) − r), where d and r are the changes of the outputs."""
+    (mu, var), (d, r) = (np.split(each, 2, axis=-1) for each in (at_rest[0], d))
+    return 0.5 * row_sums((2.0 * mu + d) * d + (var * EXPM1(r.copy()) - r))
+
+
+def _kl_gaussian_sizes(at_rest: AtRest) -> Array:
+    mu, var = np.split(at_rest[0], 2, axis=-1)
+    return np.concatenate([np.abs(mu), 0.5 * (var + 1.0)], axis=-1)
+
+
+KL_GAUSSIAN = Rise(_kl_gaussian_at_rest, _kl_gaussian_rise, _kl_gaussian_sizes)
+
+
 def weighted(rise: Rise) -> Rise:
     """Return the rise of a loss times the weight of each sample, which is the last column of its target."""
 
@@ -144,11 +199,3 @@ def weighted(rise: Rise) -> Rise:
         return weight * rise.sizes(tuple(own))
 
     return Rise(at_rest, after, sizes)
-
-
-def over_positions(rise: Rise, axes: tuple[int, ...]) -> Rise:
-    """Return the rise of a loss that is a sum over positions.
-
-    axes: the position axes of an array that has already been summed over the outputs.
-    """
-    return replace(rise, after=lambda at_rest, d: rise.after(at_rest, d).sum(axis=axes))
