@@ -31,6 +31,7 @@ MAY_IMPORT = {
         "network.carried",
         "network.factors",
         "network.graph",
+        "network.loss",
         "network.loss_rounding",
         "network.network",
         "network.part",

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from gradcheck_cli.moving.at_rest import AtRest
+from gradcheck_cli.network.loss import Loss
 from gradcheck_cli.network.loss_rounding import loss_of_position
 from gradcheck_cli.network.rise import AtRest as RestOfRise
 from gradcheck_cli.network.rise import Rise
@@ -25,7 +26,7 @@ class LossRises:
     objective: AtRest
 
     @cached_property
-    def row(self) -> Any:
+    def row(self) -> Loss:
         """The loss of one position, or of a sample if the outputs have no positions."""
         loss = self.objective.network.loss
         return loss_of_position(loss) or loss
@@ -57,11 +58,11 @@ class LossRises:
         return self.objective.network.coefficient * self.rise.after(at_rest, d), crossed
 
     def _crossed(self, d: Array, at: Any) -> Crossed:
-        pieces = self.objective.loss_pieces
-        if pieces is None:
+        at_rest, pieces = self.objective.loss_pieces, self.row.pieces
+        if at_rest is None or pieces is None:
             return False
-        moved = self.row.pieces(self.objective.output[at] + d, self.objective.target[at])
-        return np.asarray((moved != pieces[at]).any(axis=-1))
+        moved = pieces(self.objective.output[at] + d, self.objective.target[at])
+        return np.asarray((moved != at_rest[at]).any(axis=-1))
 
     def after_singles(self, d: Array, outputs: Array, at: Any) -> tuple[Array, Crossed]:
         """Return the rises of the losses after changes of single outputs, and a mask of crossed kinks.
@@ -79,11 +80,10 @@ class LossRises:
         return self.after(np.where(changed, d[..., None], 0.0), at[1])
 
     def _after_alone(self, d: Array, at: Any) -> tuple[Array, Crossed]:
-        objective, crossed = self.objective, False
-        if objective.loss_pieces is not None:
-            output, target, pieces = (
-                each.T[at][..., None] for each in (objective.output, objective.target, objective.loss_pieces)
-            )
-            crossed = (self.row.pieces(output + d, target) != pieces)[..., 0]
+        objective, crossed, pieces = self.objective, False, self.row.pieces
+        if objective.loss_pieces is not None and pieces is not None:
+            arrays = objective.output, objective.target, objective.loss_pieces
+            output, target, rest = (each.T[at][..., None] for each in arrays)
+            crossed = (pieces(output + d, target) != rest)[..., 0]
         at_rest = tuple(each.T[at][..., None] for each in self.at_rest)
         return objective.network.coefficient * self.rise.after(at_rest, d), crossed
