@@ -19,6 +19,7 @@ from functools import cached_property, reduce
 import numpy as np
 
 from gradcheck_cli.moving.at_rest import AtRest
+from gradcheck_cli.moving.errors_at_rest import errors_at_rest
 from gradcheck_cli.moving.loss_rises import LossRises
 from gradcheck_cli.network.activations import Activation
 from gradcheck_cli.network.arithmetic import NUDGED
@@ -157,8 +158,11 @@ class RiseRounding:
 
     def _error(self, value: int) -> Array:
         """Return bounds on the errors of a value at rest, (N, *features), in units of machine epsilon."""
-        carried: Array = self.objective.nudged_errors[value] / NUDGED.eps
-        return carried + np.abs(self.objective.values[value])
+        return self._errors[value] + np.abs(self.objective.values[value])
+
+    @cached_property
+    def _errors(self) -> tuple[Array, ...]:
+        return errors_at_rest(self.objective)
 
 
 def rise_of(row: Activation) -> Rise:

@@ -163,8 +163,9 @@ def _normal_cdf(z: Array) -> Array:
 
 def _wide_erfc(z: Array) -> Array:
     y = np.abs(z)
-    near = y <= 1.0
-    right = np.where(near, _erfc_series(np.where(near, y, 0.0)), _erfc_fraction(np.where(near, 1.0, y)))
+    near, right = y <= 1.0, np.empty_like(y)
+    right[near] = _erfc_series(y[near])
+    right[~near] = _erfc_fraction(y[~near])
     return np.where(z < 0, 2.0 - right, right)
 
 
