@@ -171,11 +171,17 @@ def _wide_erfc(z: Array) -> Array:
 
 def _erfc_series(y: Array) -> Array:
     """Return 1 − 2/√π e^(−y²) Σ 2ᵏ y^(2k+1) / (2k+1)!! (DLMF 7.6.2), whose terms are all positive."""
-    term = total = y
-    for k in range(1, 40):
-        term = term * (2.0 * y * y / (2 * k + 1))
-        total = total + term
-    return 1.0 - total * np.exp(-y * y) * _two_over_root_pi(y)
+    square = 2.0 * y * y
+    total = np.ones_like(y)
+    for k in range(_SERIES_TERMS, 0, -1):
+        total *= square
+        total /= 2 * k + 1
+        total += 1.0
+    return 1.0 - y * total * np.exp(-y * y) * _two_over_root_pi(y)
+
+
+_SERIES_TERMS = 24
+"""The number of terms after which the next one is below 1e-21 of the sum at y = 1, where they are largest."""
 
 
 def _erfc_fraction(y: Array) -> Array:
