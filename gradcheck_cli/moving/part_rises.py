@@ -76,11 +76,11 @@ class PartRises(Parts):
         shape = self.objective.values[i + 1].shape
         return tuple(each.reshape(shape) for each in self.rounding.at_rest(i))
 
-    def _crossed(self, i: int, x: Input) -> Array | None:
+    def _crossed(self, i: int, x: Input, output: Part) -> Array | None:
         step = self.objective.graph.nodes[i].step
         if step.has_pieces and isinstance(x, Part) and length(x.rise) < self.rounding.clear(i):
             return None
-        return super()._crossed(i, x)
+        return super()._crossed(i, x, output)
 
 
 def _of_position(part: Part) -> tuple[Array, tuple[Array, ...]]:

@@ -116,7 +116,7 @@ class Parts:
             found = self._evaluated(i, inputs, resting[i + 1])
             if found is not None:
                 parts[i + 1] = found
-                yield i + 1, found, self._crossed(i, inputs[0])
+                yield i + 1, found, self._crossed(i, inputs[0], found)
             for k in node.inputs:
                 if graph.readers[k][-1] == i:
                     parts.pop(k, None)  # reusing memory is faster
@@ -131,14 +131,12 @@ class Parts:
         """Return the part of the output of node i that changes; None if nothing changes."""
         return self.objective.graph.nodes[i].step.part(self.objective.own[i], inputs, output)
 
-    def _crossed(self, i: int, x: Input) -> Array | None:
-        """Return a mask, (B,), of the copies in which the first input x of node i crosses a kink, if any."""
+    def _crossed(self, i: int, x: Input, output: Part) -> Array | None:
+        """Return a mask, (B,), of the copies in which the first input x of node i crosses a kink, if any.
+
+        output: the part of the output that changes.
+        """
         step = self.objective.graph.nodes[i].step
         if not step.has_pieces or not isinstance(x, Part):
             return None
-        rest, samples = self.objective.pieces[i], x.rest.samples
-        if step.couples == "nothing":
-            changed = step.pieces(x.value) != Resting(rest, samples).at(x.fixed)
-        else:
-            changed = step.pieces(x.whole) != rest[samples]
-        return np.asarray(changed.reshape(len(x.value), -1).any(axis=-1))
+        return step.crossed(x, output, Resting(self.objective.pieces[i], x.rest.samples))

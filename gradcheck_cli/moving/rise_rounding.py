@@ -34,9 +34,6 @@ from gradcheck_cli.types import Array
 _SHORT = 2.0**-30
 """The change from which a slope is observed."""
 
-_REACHES = 2.0 ** -np.arange(8.0, 64.0, 4.0)
-"""The distances at which to look for kinks on both sides of every unperturbed element."""
-
 
 class RiseRounding:
     """Bounds on the rounding errors of slopes from rises, for every value of a network.
@@ -102,19 +99,11 @@ class RiseRounding:
         return Known(tuple(values[k] for k in read), values[i + 1], errors, self._error(i + 1))
 
     def clear(self, i: int) -> float:
-        """Return a distance from every unperturbed input of activation i in which there is no kink."""
+        """Return a distance by which all inputs of node i may change without crossing a kink."""
         if i not in self._clear:
-            self._clear[i] = self._distance_to_kinks(i)
+            node = self.objective.graph.nodes[i]
+            self._clear[i] = node.step.distance_to_kinks(self.objective.values[node.inputs[0]])
         return self._clear[i]
-
-    def _distance_to_kinks(self, i: int) -> float:
-        node = self.objective.graph.nodes[i]
-        pieces, z = node.step.pieces, self.objective.values[node.inputs[0]]
-        here = pieces(z)
-        for reach in _REACHES:
-            if (pieces(z - reach) == here).all() and (pieces(z + reach) == here).all():
-                return float(reach)
-        return 0.0
 
     def _below_activation(self, i: int) -> Sensitivity:
         step, (value,) = self.objective.graph.nodes[i].step, self.objective.graph.nodes[i].inputs

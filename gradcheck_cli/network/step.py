@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -21,6 +20,7 @@ from gradcheck_cli.network.formulas import Formulas
 from gradcheck_cli.network.known import Arrays, Inputs, Known, Upstream
 from gradcheck_cli.network.nudged_rounding import value_error, vjp_error
 from gradcheck_cli.network.part import Input, Part, Resting, Valued
+from gradcheck_cli.network.piecewise import Piecewise
 from gradcheck_cli.network.sensitivity import Sensitivity
 from gradcheck_cli.types import Array, Shape
 
@@ -30,19 +30,6 @@ Couples = Literal["nothing", "row", "batch"]
 "nothing": only the same element of the output.  "row": all outputs of the same sample.  "batch": the outputs
 of all samples.
 """
-
-
-@dataclass(frozen=True)
-class Sides:
-    """The smooth pieces on which rounding may put the inputs of a step.
-
-    pieces: the K pieces at each element of `Step.pieces`, (K, *shape). If fewer pieces meet there, the last
-        one is repeated.
-    reach: the distance that rounding may move each element, with the shape of `Step.pieces`.
-    """
-
-    pieces: Array
-    reach: Array
 
 
 class UnfitError(Exception):
@@ -60,7 +47,7 @@ class UnfitError(Exception):
         self.place: tuple[str | int, ...] = ()
 
 
-class Step:
+class Step(Piecewise):
     """One operation of a network. Subclasses override the defaults as needed.
 
     In all methods, p holds the step's parameters, by their names in the step.
@@ -70,9 +57,6 @@ class Step:
     is_activation: whether the step is an activation, elementwise or over rows.
     rises: whether `part` computes the exact change of the output from short changes of the inputs, so that
         nothing cancels. Such a step has `sensitivities`; if the changes are too long, its part is `Valued`.
-    has_pieces: whether the step has kinks.
-    turns: whether the slope changes at the kinks. If not, only the curvature does.
-    flat_below: whether the step is constant below its kink.
     channel: the axis of a sample's output that holds the units or channels.
     makes_images: whether the output is an image [channels, height, width].
     keeps_axes: whether the axes of the output mean the same as those of the input, if the shapes are equal.
@@ -86,9 +70,6 @@ class Step:
     is_affine: bool = False
     is_activation: bool = False
     rises: bool = False
-    has_pieces: bool = False
-    turns: bool = True
-    flat_below: bool = False
     channel: int = 0
     makes_images: bool = False
     keeps_axes: bool = True
@@ -102,25 +83,6 @@ class Step:
         If it does, the method `rows` returns these rows.
         """
         return False
-
-    def pieces(self, x: Array) -> Array:
-        """Return the smooth piece on which each element of the input lies.
-
-        If several elements determine a piece together, return a piece for each element of the output instead.
-        Defined only if `has_pieces`.
-        """
-        raise NotImplementedError
-
-    def sides(self, x: Array, reach: Array) -> Sides:
-        """Return the pieces on both sides of each kink that an input may cross with an error of ± reach."""
-        return Sides(np.stack([self.pieces(x - reach), self.pieces(x + reach)]), reach)
-
-    def branch(self, p: Arrays, x: Array, pieces: Array) -> Array:
-        """Return the output computed from the smooth pieces in `pieces`, even where x is on another piece.
-
-        Defined only if `has_pieces`.
-        """
-        raise NotImplementedError
 
     @property
     def label(self) -> str:
@@ -377,7 +339,6 @@ __all__ = [
     "Known",
     "Sensitivity",
     "SeparatelyRounded",
-    "Sides",
     "Step",
     "UnfitError",
     "Upstream",

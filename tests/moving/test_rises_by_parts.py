@@ -33,6 +33,16 @@ NETWORKS = {
     "kinks": ([conv(2, "relu"), conv(3, "leaky_relu"), conv(2, "elu"), {"avg_pool2d": 2}], [1, 4, 4]),
     "groups and strides": ([conv(4), conv(4, groups=2, stride=2), conv(4, groups=4)], [2, 5, 5]),
     "residual": ([conv(2), {"residual": [conv(2), conv(2, "softplus")]}, {"avg_pool2d": 2}], [1, 4, 4]),
+    "max pooling": ([conv(2, "relu"), {"max_pool2d": 2}, conv(3), {"max_pool2d": 2}], [1, 8, 8]),
+    "overlapping maxima": (
+        [conv(2), {"max_pool2d": 3, "stride": 2, "padding": 1}, "prelu", {"adaptive_max_pool2d": 2}],
+        [1, 5, 5],
+    ),
+    "upsampling": (
+        [conv(2), {"conv_transpose2d": 2, "kernel": 2, "stride": 2, "activation": "tanh"}, {"avg_pool2d": 4}],
+        [1, 4, 4],
+    ),
+    "maxout": ([{"maxout": 4, "pieces": 3}, {"units": 3, "activation": "tanh", "weight_norm": True}], [4]),
     "recurrent": ([{"rnn": 4}, {"select": -1}], [3, 2]),
     "lstm": ([{"lstm": 2}, {"select": -1}], [3, 2]),
     "gru": ([{"gru": 2}, {"select": -1}], [3, 2]),

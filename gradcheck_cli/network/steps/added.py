@@ -26,6 +26,7 @@ class AddParameter(Step):
 
     shape: Shape
     couples = "nothing"
+    is_affine = True
     rises = True
     formulas = Formulas(
         "out", "{x} + {weight}", (Argument("x", "1", "{g}"),), {"weight": Argument("w", "1", "Σₙ {g}ₙ")}

@@ -14,7 +14,7 @@ the input's.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,7 @@ import numpy as np
 from gradcheck_cli.network.arithmetic import Arithmetic
 from gradcheck_cli.network.factors import Channels, Factors, InputUnits, Ones, Spread
 from gradcheck_cli.network.formulas import Argument, Formulas
+from gradcheck_cli.network.part import Input, Part, Resting, Risen, only
 from gradcheck_cli.network.step import Arrays, Inputs, Known, Step, UnfitError, Upstream, columns
 from gradcheck_cli.network.steps.conv2d import Conv2d, Pair
 from gradcheck_cli.network.steps.fit import refuse_other_positions, refuse_uneven_groups
@@ -49,6 +50,8 @@ class ConvTranspose2d(Step):
     dilation: Pair = (1, 1)
     groups: int = 1
     makes_images: bool = True
+    is_affine = True
+    rises = True
     formulas = Formulas(
         "z",
         "{weight} ∗ᵀ {x} + {bias}",
@@ -106,6 +109,20 @@ class ConvTranspose2d(Step):
     def forward(self, p: Arrays, *inputs: Array) -> Array:
         z: Array = self._spread(inputs[0], p["weight"]) + p["bias"][:, None, None]
         return z
+
+    def part(self, p: Arrays, inputs: Sequence[Input], output: Resting) -> Part | None:
+        x = only(inputs)
+        channel = x.fixed[0]
+        if channel is None or self.groups > 1:
+            return Risen(output, output.all, self._spread(x.whole_rise, p["weight"]))
+        rise = x.freed((1, 2)).rise  # of one channel, (B, *size)
+        kernels = p["weight"].reshape(self.inputs, -1).take(channel, axis=0)  # of each copy's channel
+        terms = kernels[:, :, None] * rise.reshape(len(rise), 1, -1)
+        windows = terms.reshape(len(rise), self.channels, *self.kernel, *rise.shape[1:])
+        return Risen(output, output.all, self.down.added_back(windows, output.features[1:]))
+
+    def sizes_below(self, p: Arrays, features: tuple[Shape, ...], sizes: Array) -> tuple[Array, ...]:
+        return (self.down.convolved(sizes, np.abs(p["weight"])),)
 
     def _spread(self, x: Array, w: Array) -> Array:
         """Return the output z without the bias."""

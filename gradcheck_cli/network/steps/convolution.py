@@ -18,6 +18,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -165,10 +166,17 @@ class Convolution(SeparatelyRounded, Step):
         rows = np.matmul(
             np.swapaxes(kernels, -1, -2), of_groups
         )  # (N, groups, in / groups · kernel, positions)
-        windows = rows.reshape(count, self.inputs, *self.kernel, *size)
-        padded = np.zeros((*shape[:2], *self.windows.around(shape[2:])), rows.dtype)
-        for index, there in self.windows.views(padded, size):
-            there += windows[(slice(None), slice(None), *index)]
+        return self.added_back(rows.reshape(count, self.inputs, *self.kernel, *size), shape[2:])
+
+    def added_back(self, patches: Array, size: Shape) -> Array:
+        """Return an input, (N, in, *size), to which every patch is added at its positions.
+
+        patches: (N, in, *kernel, *positions of the output).
+        """
+        padded = np.zeros((*patches.shape[:2], *self.windows.around(size)), patches.dtype)
+        for index, there in self.windows.views(padded, patches.shape[2 + self.windows.axes :]):
+            at: Any = (slice(None), slice(None), *index)
+            there += patches[at]
         return self.windows.cropped(padded)
 
     def own_error(self, p: Arrays, inputs: Inputs, output: Array, arithmetic: Arithmetic) -> Array:

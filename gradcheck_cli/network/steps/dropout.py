@@ -9,7 +9,7 @@ dropout. `Dropout` has one mask for all samples; `SampleDropout` has a mask for 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,7 +17,8 @@ import numpy as np
 
 from gradcheck_cli.network.arithmetic import Arithmetic
 from gradcheck_cli.network.formulas import Argument, Formulas
-from gradcheck_cli.network.step import Arrays, Inputs, Known, Step, Upstream
+from gradcheck_cli.network.part import Input, Part, Resting
+from gradcheck_cli.network.step import Arrays, Inputs, Known, Sensitivity, Step, Upstream
 from gradcheck_cli.network.steps.gates import Multiply
 from gradcheck_cli.network.steps.linear import Linear, fixed
 from gradcheck_cli.types import Array, Shape
@@ -79,6 +80,7 @@ class SampleDropout(Step):
 
     scale: float = 1.0
     couples = "nothing"
+    rises = True
     formulas = Formulas(
         "out",
         "c {y} ⊙ {x}",
@@ -98,6 +100,14 @@ class SampleDropout(Step):
         x, mask = self._factors(inputs)
         masked: Array = x * mask
         return masked
+
+    def part(self, p: Arrays, inputs: Sequence[Input], output: Resting) -> Part | None:
+        product = Multiply().part(p, inputs, output)
+        return product and product.placed(output, product.fixed, lambda held: self.scale * held)
+
+    def sensitivities(self, p: Arrays, known: Known, above: Sensitivity) -> tuple[Sensitivity, ...]:
+        (x, mask), (x_error, mask_error), c = known.inputs, known.input_errors, self.scale
+        return above.times(c * mask, c * mask_error), above.times(c * x, c * x_error)
 
     def masks(self, inputs: Inputs) -> Mapping[str, Array]:
         return {"mask": inputs[1] * self.scale}

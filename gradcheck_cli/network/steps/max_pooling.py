@@ -10,20 +10,24 @@ PyTorch.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any, Self
 
 import numpy as np
 
 from gradcheck_cli.network.arithmetic import Arithmetic
 from gradcheck_cli.network.formulas import Argument, Formulas
-from gradcheck_cli.network.step import Arrays, Inputs, Known, Sides, Step, Upstream
+from gradcheck_cli.network.part import Input, Part, Resting, only
+from gradcheck_cli.network.piecewise import Sides, any_of_each
+from gradcheck_cli.network.step import Arrays, Inputs, Known, Sensitivity, Step, Upstream
 from gradcheck_cli.network.steps.fit import (
     refuse_other_positions,
     refuse_too_small,
     refuse_wide_padding,
 )
+from gradcheck_cli.network.steps.risen_maxima import MaximaAtRest, Members
 from gradcheck_cli.network.windows import Windows
 from gradcheck_cli.types import Array, Shape
 
@@ -35,6 +39,7 @@ class Maxima(Step):
     """Map x, (…, N, *before, *positions), to the maxima of its windows, (…, N, *before, *windows)."""
 
     has_pieces = True
+    rises = True
     formulas = Formulas(
         "out",
         "the largest {x} of each window",
@@ -84,6 +89,10 @@ class Maxima(Step):
         """
         raise NotImplementedError
 
+    def _elements(self, x: Array, around: float) -> Sequence[Array]:
+        """Return the elements of each window as K arrays, (…, *before, *windows), one for each place."""
+        return tuple(np.moveaxis(self._views(x, around), -1, 0))
+
     def _spread(self, shares: Callable[[int], Array], shape: Shape) -> Array:
         """Return, for each element of x, the sum of the element's shares from all windows.
 
@@ -97,7 +106,7 @@ class Maxima(Step):
         (x,) = inputs
         if np.iscomplexobj(x):
             return self.branch(p, x, self.pieces(x))
-        largest: Array = self._views(x).max(axis=-1)
+        largest: Array = reduce(np.maximum, self._elements(x, -np.inf))
         return largest
 
     def pieces(self, x: Array) -> Array:
@@ -127,6 +136,32 @@ class Maxima(Step):
         highest = (windows - reaches).max(axis=-1, keepdims=True)
         marked: Array = windows + reaches >= highest
         return marked
+
+    def distance_to_kinks(self, x: Array) -> float:
+        return self._at_rest(x).clear
+
+    def crossed(self, x: Part, output: Part, pieces: Resting) -> Array:
+        return any_of_each(output.rise > x.rest.once(self._at_rest).of_largest(x))
+
+    def part(self, p: Arrays, inputs: Sequence[Input], output: Resting) -> Part | None:
+        x = only(inputs)
+        return x.rest.once(self._at_rest).after(x, output)
+
+    def _at_rest(self, x: Array) -> MaximaAtRest:
+        size = x.shape[x.ndim - self.axes :]
+        members = Members(self._views(np.arange(math.prod(size)).reshape(size), -1), size)
+        windows = self._views(x)
+        behind = windows.max(axis=-1, keepdims=True) - windows
+        return MaximaAtRest(members, windows.argmax(axis=-1), behind, self._elements_of_changes)
+
+    def _elements_of_changes(self, changes: Array) -> Sequence[Array]:
+        return self._elements(changes, 0.0)
+
+    def sensitivities(self, p: Arrays, known: Known, above: Sensitivity) -> tuple[Sensitivity, ...]:
+        (x,) = known.inputs
+        pieces = self.pieces(x)
+        both = (self._handed(pieces, each, x.shape) for each in (above.terms, above.error))
+        return (Sensitivity(*both),)  # nothing is rounded, and no slope depends on the unperturbed input
 
     def vjp(
         self, p: Arrays, inputs: Inputs, output: Array, upstream: Array
@@ -229,9 +264,12 @@ class MaxPool(Maxima):
             yield (..., *place), (..., *(slice(i * s, i * s + d * (k - 1) + 1, d) for i, s, d, k in along))
 
     def _views(self, x: Array, around: float = -np.inf) -> Array:
+        return np.stack(self._elements(x, around), axis=-1)
+
+    def _elements(self, x: Array, around: float) -> Sequence[Array]:
         windows, size = self.windows, self.windows.out(self._size(x))
         padded = windows.padded(x, around)
-        return np.stack([view for _, view in windows.views(padded, size)], axis=-1)
+        return [view for _, view in windows.views(padded, size)]
 
     def _spread(self, shares: Callable[[int], Array], shape: Shape) -> Array:
         axes, first = self.windows.axes, shares(0)

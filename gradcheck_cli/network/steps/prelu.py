@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,8 @@ import numpy as np
 from gradcheck_cli.network.arithmetic import Arithmetic
 from gradcheck_cli.network.factors import Channels, Factors, Ones, Own
 from gradcheck_cli.network.formulas import Argument, Formulas
-from gradcheck_cli.network.step import Arrays, Inputs, Known, Step, UnfitError, Upstream
+from gradcheck_cli.network.part import Input, Part, Resting, Risen, Valued, only
+from gradcheck_cli.network.step import Arrays, Inputs, Known, Sensitivity, Step, UnfitError, Upstream
 from gradcheck_cli.network.sums import sum_error
 from gradcheck_cli.types import Array, Shape
 
@@ -39,6 +40,7 @@ class PReLU(Step):
     init: float = 0.25
     couples = "nothing"
     has_pieces = True
+    rises = True
     formulas = Formulas(
         "a",
         "max({x}, 0) + {weight} min({x}, 0)",
@@ -77,6 +79,21 @@ class PReLU(Step):
 
     def forward(self, p: Arrays, *inputs: Array) -> Array:
         return self.branch(p, inputs[0], self.pieces(inputs[0]))
+
+    def part(self, p: Arrays, inputs: Sequence[Input], output: Resting) -> Part | None:
+        x = only(inputs)
+        slope, moved = x.of(self._spread(p["weight"])), x.value
+        value = np.where(moved > 0, moved, slope * moved)
+        if isinstance(x, Valued):
+            return Valued(output, x.fixed, value)
+        z = x.rest.at(x.fixed)
+        rise = np.where(z > 0, 1.0, slope) * x.rise
+        stays = (z > 0) == (moved > 0)
+        return Risen(output, x.fixed, np.where(stays, rise, value - output.at(x.fixed)))
+
+    def sensitivities(self, p: Arrays, known: Known, above: Sensitivity) -> tuple[Sensitivity, ...]:
+        slopes = np.where(known.inputs[0] > 0, 1.0, self._spread(p["weight"]))
+        return (above.times(slopes, np.zeros(1)),)
 
     def vjp(
         self, p: Arrays, inputs: Inputs, output: Array, upstream: Array

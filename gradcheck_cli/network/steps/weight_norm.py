@@ -92,11 +92,18 @@ class WeightNorm(Step):
         return self.plain.forward(self.own(p), *inputs)
 
     @property
+    def is_affine(self) -> bool:  # type: ignore[override]
+        return self.plain.is_affine
+
+    @property
     def rises(self) -> bool:  # type: ignore[override]
         return self.plain.rises
 
     def part(self, p: Arrays, inputs: Sequence[Input], output: Resting) -> Part | None:
         return self.plain.part(self.own(p), inputs, output)
+
+    def sizes_below(self, p: Arrays, features: tuple[Shape, ...], sizes: Array) -> tuple[Array, ...]:
+        return self.plain.sizes_below(self.own(p), features, sizes)
 
     def sensitivities(self, p: Arrays, known: Known, above: Sensitivity) -> tuple[Sensitivity, ...]:
         below = self.plain.sensitivities(self.own(p), known, above)
