@@ -124,7 +124,7 @@ class RiseRounding:
 
         A loss that couples its outputs has terms whose sizes change at least as much as its slopes.
         """
-        row, rise = self.loss.row, self.loss.rise
+        row, rise, pieces = self.loss.row, self.loss.rise, self.loss.row.pieces
         output, target = self.objective.output, self.objective.target
 
         def sizes(a: Array) -> Array:
@@ -134,10 +134,12 @@ class RiseRounding:
             at_rest = (each[..., None] for each in rise.at_rest(a, target))
             return rise.after(tuple(at_rest), np.full((*a.shape, 1), _SHORT)) / _SHORT
 
-        observed, pieces = slopes if row.per_output else sizes, row.pieces
-        own_side = pieces and (lambda a: pieces(a, target))
         nudge = self._nudge(len(self.objective.values) - 1).reshape(output.shape)
-        off = largest_change(observed, output, nudge, not row.per_output, own_side) / NUDGED.eps
+        if row.per_output:
+            own_side = pieces and (lambda a: pieces(a, target))
+            off = largest_change(slopes, output, nudge, False, own_side) / NUDGED.eps
+        else:
+            off = largest_change(sizes, output, nudge, True) / NUDGED.eps
         terms, size = rise.sizes(self.loss.at_rest), abs(self.objective.network.coefficient)
         return Sensitivity(size * _flat(terms), size * _flat(FUNCTION_ULPS * terms + off))
 
