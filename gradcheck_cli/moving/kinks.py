@@ -153,6 +153,12 @@ class Kinks:
         return any(bool(mask.any()) for mask in self.of_parameters.values())
 
     @property
+    def turn(self) -> bool:
+        """Whether the slope changes at a kink of an activation or of the loss, so that its side matters."""
+        of_nodes = any(bool(kink.mask.any()) and kink.turns for kink in self.of_nodes.values())
+        return of_nodes or (self.in_loss and (self.loss_turns or bool(self.tips.any())))
+
+    @property
     def of_ties(self) -> bool:
         """Whether values tie for a maximum."""
         return any(bool(kink.mask.any()) and not kink.alike for kink in self.of_nodes.values())

@@ -17,10 +17,11 @@ from gradcheck_cli.network.steps.pointwise import Pointwise
 from gradcheck_cli.types import Array
 
 _SAMPLES = 8
-_NUDGE = 2.0**-10
-"""The relative distance between the points where rounding is observed.
+_NUDGE = 2.0**13
+"""The relative distance between the points where rounding is observed, in units of machine epsilon.
 
-The distance is large enough for the rounding errors at these points to be independent.
+The distance is large enough for the rounding errors at these points to be independent, and so small that the
+gradients hardly change, even below a saturated softmax.
 """
 
 _UNLIKE = 5.0
@@ -76,7 +77,8 @@ def limits_of_rounding(
     """
     rng = np.random.default_rng(0)
     rough, both = _with_common_formulas(network, rng), []
-    for by, nudge in (*((rough, _NUDGE),) * _SAMPLES, (rough, 0.0), (network, 0.0)):
+    nearby = _NUDGE * float(np.finfo(dtype).eps)
+    for by, nudge in (*((rough, nearby),) * _SAMPLES, (rough, 0.0), (network, 0.0)):
         at = {
             name: (value * (1.0 + nudge * rng.uniform(-1, 1, value.shape))).astype(dtype)
             for name, value in parameters.items()

@@ -145,17 +145,18 @@ def _checked_values(problem: Problem, analytic: Analytic) -> Mapping[str, int]:
 def _bounds(problem: Problem, analytic: Analytic, objective: NetworkObjective) -> Mapping[str, Array]:
     """Return bounds on the rounding error of each correct gradient, in the arithmetic it was computed in.
 
-    If any value of the objective is on a kink, rounding decides the side of the kink. A few random samples of
-    rounding errors may show only one side, so the bounds do not rely on such samples. On a kink of a penalty,
-    an entry is exactly 0, and rounding decides nothing. Samples also tell too little about some losses.
+    If any value of the objective is on a kink where the slope changes, rounding decides the side of the kink.
+    A few random samples of rounding errors may show only one side, so the bounds do not rely on such samples.
+    On a kink of a penalty, an entry is exactly 0, and rounding decides nothing. Samples also tell too little
+    about some losses.
     """
     bounds = {}
-    on_a_side = not (objective.kinks.in_activations or objective.kinks.in_loss)
-    tells = on_a_side and problem.network.loss.rounding.steady
     for dtype in set(analytic.dtypes.values()):
         at = (problem.network, problem.parameters, problem.x, problem.target)
         arithmetic = Arithmetic.of(dtype, held=problem.dtype)
         bounds[dtype] = gradient_rounding(*at, arithmetic, objective.values)
+        steady = problem.network.loss.rounding.steady(objective.output, arithmetic.eps)
+        tells = steady and not objective.kinks.turn
         wider = _wider(dtype, bounds[dtype], analytic, objective) if tells else None
         if wider is not None:
             limits = limits_of_rounding(*at, dtype, wider)

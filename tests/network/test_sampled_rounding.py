@@ -10,8 +10,10 @@ from build import problem_of, right_gradients, spec_of
 from judged import Judge
 
 from gradcheck_cli import Verdict, check
-from gradcheck_cli.network.sampled_rounding import _Seen
+from gradcheck_cli.network.losses import LOSSES
+from gradcheck_cli.network.sampled_rounding import _Seen, limits_of_rounding
 from gradcheck_cli.problem.problem import build_problem
+from gradcheck_cli.types import EPS
 
 BLOCK = [
     {"residual": ["layer_norm", {"attention": 2}]},
@@ -137,3 +139,33 @@ def test_rounding_at_the_parameters_counts_as_observed():
     wide = np.ones((4, 1))
     narrow = wide + np.array([[1e-6], [1e-6], [1e-6], [1e-4]])
     assert _Seen(narrow, wide).cap == pytest.approx(5e-4)
+
+
+def limits_of(problem, dtype=np.float64, wider=np.longdouble):
+    at = problem.network, problem.parameters, problem.x, problem.target
+    return limits_of_rounding(*at, np.dtype(dtype), np.dtype(wider))
+
+
+@pytest.mark.skipif(np.finfo(np.longdouble).eps > EPS / 1000, reason="longdouble is no wider than float64")
+@pytest.mark.parametrize("seed", range(4))
+def test_observed_rounding_tells_below_a_saturated_softmax(seed):
+    """There, a gradient changes by a large share if the parameters change by a thousandth."""
+    saturated = {"init": "xavier", "scale": 8.0, "seed": seed}
+    problem = problem_of({"attention": 2}, "flatten", (3, "identity"), inputs=[3, 4], parameters=saturated)
+    for name, limit in limits_of(problem).items():
+        assert np.isfinite(limit).all(), name
+
+
+@pytest.mark.parametrize(("size", "tells"), [(3.0, True), (13.0, False)])
+def test_observed_rounding_tells_about_the_dice_loss_if_no_probability_is_next_to_1(size, tells):
+    assert LOSSES["dice"].rounding.steady(np.array([[0.1, size]]), float(np.finfo(np.float32).eps)) == tells
+
+
+@pytest.mark.parametrize(("loss", "turns"), [("huber", False), ("l1", True)])
+def test_a_kink_at_which_only_the_curvature_changes_leaves_the_bounds_fine(loss, turns):
+    """Whichever side of the kink rounding chooses, the gradient is the same."""
+    y = 1.0 if loss == "huber" else 0.0
+    nothing, data = {"init": "zeros"}, {"x": [[1.0, 0.5]], "y": [[y, 0.5]]}
+    problem = problem_of((2, "identity"), inputs=2, loss=loss, parameters=nothing, data=data)
+    assert problem.objective.kinks.in_loss
+    assert problem.objective.kinks.turn == turns

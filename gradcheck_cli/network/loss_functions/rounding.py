@@ -18,6 +18,9 @@ from gradcheck_cli.types import Array
 
 Function = Callable[..., Any]
 
+_MANY = 1000.0
+"""The error of 1 − p is a small share of it if 1 − p is at least this many times machine epsilon."""
+
 
 class LossRow(Protocol):
     """The fields of a row of `LOSSES` that rounding analysis needs."""
@@ -45,11 +48,10 @@ class LossRounding:
     """Bounds on the rounding errors of a loss, found by nudging the network's C outputs `a`, (…, C).
 
     a_error: a bound on the error of the outputs.
-    steady: whether rounding errors observed at nearby points tell how large the error may be.
     """
 
-    @property
-    def steady(self) -> bool:
+    def steady(self, a: Array, eps: float) -> bool:
+        """Return whether rounding errors observed at nearby points tell how large the error may be."""
         return True
 
     def value(self, row: LossRow, a: Array, a_error: Array, target: Array) -> tuple[Array, Array, Array]:
@@ -134,9 +136,8 @@ class DiceRounding(CoupledRounding):
     is within a few ε of 1, the error of 1 − p is anything from nothing to all of it.
     """
 
-    @property
-    def steady(self) -> bool:
-        return False
+    def steady(self, a: Array, eps: float) -> bool:
+        return bool((sigmoid(-a) >= _MANY * eps).all())
 
     def gradient(self, row: LossRow, a: Array, a_error: Array, target: Array, eps: float) -> Array:
         p = sigmoid(a)
@@ -156,9 +157,8 @@ class RoundingOfPositions(LossRounding):
     row: Any
     axes: tuple[int, ...]
 
-    @property
-    def steady(self) -> bool:
-        return bool(self.row.rounding.steady)
+    def steady(self, a: Array, eps: float) -> bool:
+        return bool(self.row.rounding.steady(a, eps))
 
     def value(self, row: LossRow, a: Array, a_error: Array, target: Array) -> tuple[Array, Array, Array]:
         each = self.row.rounding.value(self.row, a, a_error, target)
@@ -183,9 +183,8 @@ class RoundingOfWeighted(LossRounding):
 
     row: Any
 
-    @property
-    def steady(self) -> bool:
-        return bool(self.row.rounding.steady)
+    def steady(self, a: Array, eps: float) -> bool:
+        return bool(self.row.rounding.steady(a, eps))
 
     def value(self, row: LossRow, a: Array, a_error: Array, target: Array) -> tuple[Array, Array, Array]:
         each = self.row.rounding.value(self.row, a, a_error, target[..., :-1])
