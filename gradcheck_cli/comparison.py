@@ -205,6 +205,7 @@ def compare(
     projected: Projected | None = None,
     atol: float = 0.0,
     largest: float = np.inf,
+    observed: Array | float = 0.0,
 ) -> Comparison:
     """Compare one tensor's analytic gradient with its numerical estimate. All arrays have the same shape.
 
@@ -212,12 +213,12 @@ def compare(
     eps: the machine epsilon of the arithmetic that computed the analytic gradient.
     elsewhere: the size that an entry of 0 is compared with, such as the largest entry in any tensor.
     largest: the size of the largest entry in any tensor, as in `Judged`.
+    observed: the largest rounding error that was observed in each entry; 0 if none was.
     """
     wide = analytic.astype(np.float64, copy=False)
     allowed = ROUNDING_SAFETY * rounding
-    return Comparison(
-        name, wide, numerical.value, numerical.error, allowed, rtol, eps, elsewhere, projected, atol, largest
-    )
+    about = allowed, rtol, eps, elsewhere, projected, atol, largest, observed
+    return Comparison(name, wide, numerical.value, numerical.error, *about)
 
 
 def three_digits(numbers: Any) -> Any:

@@ -30,7 +30,11 @@ MEANINGFUL = 10.0
 """Agreement within rounding counts only for values larger than their rounding bound by this factor."""
 
 PLAUSIBLE = 1e-5
-"""Rounding cannot excuse an entry whose two values differ by more than this share of their size."""
+"""A rounding bound cannot excuse an entry whose two values differ by more than this share of their size.
+
+Bounds are for the worst case, and may be far too large. Rounding errors that were observed in right gradients
+are no mistakes, whatever their share.
+"""
 
 PLAUSIBLE_EPS = 1000.0
 """The same limit in units of ε. It applies to types so narrow that it is larger than `PLAUSIBLE`."""
@@ -123,6 +127,8 @@ class Judged:
         sum of terms that are much larger. The size is infinite if it is unknown.
     projected: what is known about the entries that were not checked individually; None if all entries were.
     atol: the absolute tolerance.
+    observed: the largest rounding error of each entry that was observed in right gradients of this network,
+        in the arithmetic of the analytic value; 0 if none was.
     """
 
     name: str
@@ -136,6 +142,7 @@ class Judged:
     projected: Projected | None = None
     atol: float = 0.0
     largest: float = np.inf
+    observed: Array | float = 0.0
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -206,7 +213,7 @@ class Judged:
         wrong gradient may be as close to the numerical value as a correct one. A difference that only a large
         rounding bound allows is no evidence, either.
         """
-        plausible = np.minimum(self._excusing, self._plausible * self.scale)
+        plausible = np.minimum(self._excusing, np.maximum(self._plausible * self.scale, self.observed))
         within = ~(self.difference > self._own_tolerance + plausible) & np.isfinite(self.analytic)
         without_rounding = (self.difference <= self._own_tolerance) & (self.scale + self.atol > 0)
         return within & self.known & (without_rounding | (self.scale > MEANINGFUL * self.rounding))
@@ -218,7 +225,7 @@ class Judged:
 
     @property
     def _plausible(self) -> float:
-        """The largest share of a value that rounding can excuse."""
+        """The largest share of a value that a bound on its rounding error can excuse."""
         return max(PLAUSIBLE, PLAUSIBLE_EPS * self.eps)
 
     @cached_property

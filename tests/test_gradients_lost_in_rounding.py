@@ -17,10 +17,11 @@ from gradcheck_cli.verdict import VANISHING
 SEEDS = range(8)
 
 
-def one(analytic, numerical, error, rounding, largest=1.0, eps=EPS):
+def one(analytic, numerical, error, rounding, largest=1.0, eps=EPS, observed=0.0):
     """Return the comparison of one entry, in a network whose largest gradient has the size `largest`."""
     a, n, u, allowed = (np.array([each]) for each in (analytic, numerical, error, rounding / 3.0))
-    return compare("w", a, Estimate(n, u), allowed, 1e-6, eps, elsewhere=largest, largest=largest)
+    sizes = {"elsewhere": largest, "largest": largest, "observed": np.array([observed])}
+    return compare("w", a, Estimate(n, u), allowed, 1e-6, eps, **sizes)
 
 
 @pytest.mark.parametrize("largest", [1e-20, 1.0, 1e20])
@@ -109,6 +110,20 @@ def test_a_right_gradient_in_a_narrow_type_rarely_needs_the_whole_rounding_bound
 def test_no_bound_excuses_more_than_a_small_share_of_a_gradient_in_float64(off, verdict):
     """A mistake of this size in a gradient that is ill-conditioned would pass otherwise."""
     assert one(1.0, 1.0 + off, 0.0, 2e-3).verdict == verdict
+
+
+@pytest.mark.parametrize("eps", [EPS, 2.0**-23])
+@pytest.mark.parametrize(
+    ("off", "rounding", "verdict"),
+    [
+        (0.9e-3, 1.5e-2, "agrees"),
+        (1.1e-3, 1.5e-2, "unresolved"),  # rounding of this size was not observed
+        (0.9e-3, 1.1e-1, "unresolved"),  # the bound is too large for evidence
+        (0.9e-3, 0.8e-3, "wrong"),  # the bound is smaller
+    ],
+)
+def test_rounding_that_was_observed_is_excused(off, rounding, verdict, eps):
+    assert one(1.0, 1.0 + off, 0.0, rounding, eps=eps, observed=1e-3).verdict == verdict
 
 
 class Judged:

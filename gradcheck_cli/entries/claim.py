@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -26,6 +26,7 @@ class Claim:
     elsewhere: for each tensor, the size that an entry of 0 is compared with, as in `Judged`.
     atol: the absolute tolerance of every tensor.
     largest: the size of the largest entry in any tensor, as in `Judged`.
+    observed: the largest rounding errors that were observed, for each gradient in which any were.
     """
 
     analytic: Analytic
@@ -34,6 +35,7 @@ class Claim:
     elsewhere: Mapping[str, Array]
     atol: float = 0.0
     largest: float = np.inf
+    observed: Mapping[str, Array] = field(default_factory=dict)
 
     @property
     def names(self) -> Sequence[str]:
@@ -60,6 +62,7 @@ class Claim:
             projected,
             self.atol,
             self.largest,
+            self.observed.get(name, 0.0),
         )
 
     def by_convention(self, name: str, estimate: Estimate, kinks: Alternatives) -> Estimate:
@@ -75,6 +78,7 @@ def claim_of(
     elsewhere: Mapping[str, Array],
     atol: float = 0.0,
     largest: float = np.inf,
+    observed: Mapping[str, Array] | None = None,
 ) -> Claim:
     """Return a `Claim` on the gradients in `analytic`.
 
@@ -82,9 +86,10 @@ def claim_of(
     elsewhere: for each tensor, the size that an entry of 0 is compared with, as in `Judged`.
     atol: the absolute tolerance for every tensor.
     largest: the size of the largest entry in any tensor, as in `Judged`.
+    observed: the largest rounding errors that were observed, for each gradient in which any were.
     """
     tolerances = {name: rtol or default_rtol(dtype) for name, dtype in analytic.dtypes.items()}
-    return Claim(analytic, rounding, tolerances, elsewhere, atol, largest)
+    return Claim(analytic, rounding, tolerances, elsewhere, atol, largest, observed or {})
 
 
 def largest_of(values: Iterable[Array]) -> float:

@@ -6,6 +6,7 @@ The errors are observed by running backprop in a narrow floating-point type.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -47,25 +48,52 @@ class _Seen:
     @property
     def cap(self) -> Array:
         """The largest rounding error to expect in each entry; infinite if the points do not tell."""
-        error = np.fmax.reduce(np.abs(self.narrow - self.wide), axis=0)
-        size = float(np.abs(self.wide).max())
-        whole = np.sqrt(np.mean(np.square(error)))
-        cap = np.maximum(_UNLIKE * np.maximum(error, whole), _FLOOR * size)
-        change = float(np.abs(self.wide - self.wide[-1]).max())
-        steady = change <= max(_STEADY * float(np.abs(self.wide[-1]).max()), float(cap.max()))
+        cap = self._cap
         # No rounding was observed if everything is exactly 0.
-        return np.where((cap > 0) & steady, cap, np.inf).astype(np.float64)
+        return np.where((cap > 0) & self._is_steady, cap, np.inf).astype(np.float64)
+
+    @property
+    def largest(self) -> Array:
+        """The largest rounding error of each entry at any of the points; 0 if the points do not tell."""
+        return np.where(self._is_steady, self._error, 0.0).astype(np.float64)
+
+    @cached_property
+    def _error(self) -> Array:
+        error: Array = np.fmax.reduce(np.abs(self.narrow - self.wide), axis=0)
+        return error
+
+    @cached_property
+    def _cap(self) -> Array:
+        whole, size = np.sqrt(np.mean(np.square(self._error))), float(np.abs(self.wide).max())
+        return np.maximum(_UNLIKE * np.maximum(self._error, whole), _FLOOR * size)
+
+    @cached_property
+    def _is_steady(self) -> bool:
+        change = float(np.abs(self.wide - self.wide[-1]).max())
+        return change <= max(_STEADY * float(np.abs(self.wide[-1]).max()), float(self._cap.max()))
 
 
-def limits_of_rounding(
+@dataclass(frozen=True)
+class Observed:
+    """The rounding errors of each gradient, by name, that were observed near the parameters.
+
+    limits: the largest rounding error to expect in each entry; infinite if observations do not tell.
+    largest: the largest rounding error that was observed in each entry; 0 if observations do not tell.
+    """
+
+    limits: dict[str, Array]
+    largest: dict[str, Array]
+
+
+def observed_rounding(
     network: Network,
     parameters: Arrays,
     x: Array,
     target: Array,
     dtype: np.dtype[Any],
     wider: np.dtype[Any],
-) -> dict[str, Array]:
-    """Return a limit on the rounding error of each gradient that observed rounding errors make plausible.
+) -> Observed:
+    """Return the rounding errors of each gradient that are observed at the parameters and near them.
 
     The first-order analysis assumes the worst case of every rounding. Through a stack of normalisations or
     attention, its bounds grow to the size of the gradients themselves and would excuse any mistake. If common
@@ -87,12 +115,13 @@ def limits_of_rounding(
         x_wide, target_wide = (array.astype(dtype).astype(wider) for array in (x, target))
         wide = gradients(network, {n: value.astype(wider) for n, value in at.items()}, x_wide, target_wide)
         both.append((narrow, wide))
-    return {
-        name: _Seen(
-            *(np.stack([each[name].astype(wider) for each in of]) for of in zip(*both, strict=True))
-        ).cap
+    seen = {
+        name: _Seen(*(np.stack([each[name].astype(wider) for each in of]) for of in zip(*both, strict=True)))
         for name in both[0][0]
     }
+    return Observed(
+        {name: each.cap for name, each in seen.items()}, {name: each.largest for name, each in seen.items()}
+    )
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from gradcheck_cli.gradients.sources import read_gradients
 from gradcheck_cli.moving.objective import NetworkObjective
 from gradcheck_cli.network.arithmetic import Arithmetic
 from gradcheck_cli.network.rounding import gradient_rounding
-from gradcheck_cli.network.sampled_rounding import limits_of_rounding
+from gradcheck_cli.network.sampled_rounding import observed_rounding
 from gradcheck_cli.network.shifted import values_of
 from gradcheck_cli.network.step import Arrays
 from gradcheck_cli.numerical.estimate import Progress
@@ -58,12 +58,14 @@ class NetworkSubject:
 
     objective: the network's loss, as a function in which pre-activations can be perturbed.
     rounding: for each gradient, a bound on the rounding error of a correct gradient.
+    observed: the largest rounding errors that were observed, for each gradient in which any were.
     in_out: whether the gradients come from a file that holds weights as [in, out].
     """
 
     analytic: Analytic
     objective: NetworkObjective
     rounding: Mapping[str, Array]
+    observed: Mapping[str, Array]
     said: Said
     problem: Problem
     in_out: bool
@@ -95,7 +97,8 @@ class NetworkSubject:
             for name, bound in self.rounding.items()
         }
         telling = largest_of(value[np.abs(value) > self.rounding[name]] for name, value in values.items())
-        return claim_of(self.analytic, self.rounding, how.rtol, elsewhere, how.atol, telling or np.inf)
+        at = self.analytic, self.rounding, how.rtol, elsewhere, how.atol, telling or np.inf
+        return claim_of(*at, self.observed)
 
     def kinks(self, at: Mapping[str, Array]) -> tuple[str, ...]:
         """Return a short note on each kink of the network."""
@@ -120,10 +123,12 @@ def network_subject(spec: Spec, problem: Problem) -> NetworkSubject:
     whole = problem.with_shifts(_checked_values(problem, analytic))
     objective = whole.objective_for(analytic.dtypes.values())
     objective.block = min(objective.block, spec.check.memory * MIB // _BLOCKS)
+    bounds, observed = _bounds(whole, analytic, objective)
     return NetworkSubject(
         analytic=analytic,
         objective=objective,
-        rounding=_bounds(whole, analytic, objective),
+        rounding=bounds,
+        observed=observed,
         said=Said(
             described=describe(problem),
             loss_name=_loss_name(spec),
@@ -142,15 +147,20 @@ def _checked_values(problem: Problem, analytic: Analytic) -> Mapping[str, int]:
     return {name: known[name] for name in analytic.values if name in known}
 
 
-def _bounds(problem: Problem, analytic: Analytic, objective: NetworkObjective) -> Mapping[str, Array]:
+def _bounds(
+    problem: Problem, analytic: Analytic, objective: NetworkObjective
+) -> tuple[Mapping[str, Array], Mapping[str, Array]]:
     """Return bounds on the rounding error of each correct gradient, in the arithmetic it was computed in.
+
+    The second result holds the largest rounding errors that were observed, for each gradient in which any
+    were.
 
     If any value of the objective is on a kink where the slope changes, rounding decides the side of the kink.
     A few random samples of rounding errors may show only one side, so the bounds do not rely on such samples.
     On a kink of a penalty, an entry is exactly 0, and rounding decides nothing. Samples also tell too little
     about some losses.
     """
-    bounds = {}
+    bounds, observed = {}, dict[Any, Arrays]()
     for dtype in set(analytic.dtypes.values()):
         at = (problem.network, problem.parameters, problem.x, problem.target)
         arithmetic = Arithmetic.of(dtype, held=problem.dtype)
@@ -159,9 +169,12 @@ def _bounds(problem: Problem, analytic: Analytic, objective: NetworkObjective) -
         tells = steady and not objective.kinks.turn
         wider = _wider(dtype, bounds[dtype], analytic, objective) if tells else None
         if wider is not None:
-            limits = limits_of_rounding(*at, dtype, wider)
-            bounds[dtype] = {name: np.fmin(bound, limits[name]) for name, bound in bounds[dtype].items()}
-    return {name: bounds[dtype][name] for name, dtype in analytic.dtypes.items()}
+            seen = observed_rounding(*at, dtype, wider)
+            observed[dtype] = seen.largest
+            bounds[dtype] = {name: np.fmin(bound, seen.limits[name]) for name, bound in bounds[dtype].items()}
+    dtypes = analytic.dtypes.items()
+    both = {name: observed[dtype][name] for name, dtype in dtypes if dtype in observed}
+    return {name: bounds[dtype][name] for name, dtype in dtypes}, both
 
 
 _MAY_HIDE = 1e-6

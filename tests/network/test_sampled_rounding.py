@@ -11,7 +11,8 @@ from judged import Judge
 
 from gradcheck_cli import Verdict, check
 from gradcheck_cli.network.losses import LOSSES
-from gradcheck_cli.network.sampled_rounding import _Seen, limits_of_rounding
+from gradcheck_cli.network.network import gradients
+from gradcheck_cli.network.sampled_rounding import _Seen, observed_rounding
 from gradcheck_cli.problem.problem import build_problem
 from gradcheck_cli.types import EPS
 
@@ -113,6 +114,7 @@ def test_observed_rounding_says_nothing_where_the_gradient_jumps():
     wide = np.array([[1.0], [1.0], [1e6]])
     narrow = wide + np.array([[1e-6], [1e-6], [1e3]])
     assert np.isinf(_Seen(narrow, wide).cap).all()
+    assert (_Seen(narrow, wide).largest == 0.0).all()
     assert _Seen(narrow[:2], wide[:2]).cap == pytest.approx(5e-6)
 
 
@@ -143,7 +145,7 @@ def test_rounding_at_the_parameters_counts_as_observed():
 
 def limits_of(problem, dtype=np.float64, wider=np.longdouble):
     at = problem.network, problem.parameters, problem.x, problem.target
-    return limits_of_rounding(*at, np.dtype(dtype), np.dtype(wider))
+    return observed_rounding(*at, np.dtype(dtype), np.dtype(wider)).limits
 
 
 @pytest.mark.skipif(np.finfo(np.longdouble).eps > EPS / 1000, reason="longdouble is no wider than float64")
@@ -169,3 +171,18 @@ def test_a_kink_at_which_only_the_curvature_changes_leaves_the_bounds_fine(loss,
     problem = problem_of((2, "identity"), inputs=2, loss=loss, parameters=nothing, data=data)
     assert problem.objective.kinks.in_loss
     assert problem.objective.kinks.turn == turns
+
+
+@pytest.mark.parametrize("seed", [1, 3, 5])
+def test_rounding_that_is_observed_is_excused_and_larger_mistakes_are_not(seed):
+    """The norm cancels the scale of its inputs, apart from its eps, so few digits are left in float32."""
+    layers = {"conv2d": 2, "kernel": 1}, {"instance_norm": True, "eps": 3e-5}, "flatten", {"units": 3}
+    spec = spec_of(*layers, inputs=[1, 3, 4], seed=seed, dtype="float32")
+    problem = build_problem(spec)
+    judge, name = Judge(spec, problem), "hidden1.weight"
+    p = {each: value.astype(np.float32) for each, value in problem.parameters.items()}
+    right = gradients(problem.network, p, problem.x.astype(np.float32), problem.target.astype(np.float32))
+    assert judge.report(right).verdict is Verdict.AGREES
+    for mistake in (0.003, -0.003, 0.01):
+        wrong = right[name] * np.float32(1.0 + mistake)
+        assert judge.report({**right, name: wrong}).verdict is not Verdict.AGREES
