@@ -14,7 +14,7 @@ from functools import cached_property
 import numpy as np
 
 from gradcheck_cli.moving.parts import Parts
-from gradcheck_cli.moving.rise_rounding import RiseRounding, rise_of
+from gradcheck_cli.moving.rise_rounding import RiseRounding
 from gradcheck_cli.network.part import Fixed, Input, Part, Resting, Risen, Valued
 from gradcheck_cli.network.rise import AtRest as RestOfRise
 from gradcheck_cli.network.rise import length
@@ -62,9 +62,10 @@ class PartRises(Parts):
 
     def _evaluated(self, i: int, inputs: Sequence[Input], output: Resting) -> Part | None:
         step, x = self.objective.graph.nodes[i].step, inputs[0]
-        if not isinstance(step, Pointwise) or not isinstance(x, Part) or step.row.keeps:
+        rise = step.row.rise if isinstance(step, Pointwise) and not step.row.keeps else None
+        if rise is None or not isinstance(x, Part):
             return _as_changes(super()._evaluated(i, inputs, output))
-        after, at_rest, shape = rise_of(step.row).after, self._at_rest(i), output.value.shape
+        after, at_rest, shape = rise.after, self._at_rest(i), output.value.shape
         changes = x.rise.copy()  # the rise may overwrite it
         if x.rest.takes_turns and len(x.free) == len(x.fixed):  # then nothing needs to be gathered
             return Risen(output, x.fixed, after(at_rest, changes.reshape(-1, *shape)).reshape(changes.shape))
@@ -101,6 +102,4 @@ def _as_changes(part: Part | None) -> Part | None:
 
 
 def _keeps_changes(step: Step) -> bool:
-    if isinstance(step, Pointwise):
-        return step.row.rise is not None
-    return step.rises
+    return step.rises or (isinstance(step, Pointwise) and step.row.rise is not None)

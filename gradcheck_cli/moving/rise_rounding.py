@@ -79,12 +79,13 @@ class RiseRounding:
 
     def _through(self, i: int, k: int) -> Sensitivity:
         """Return the sensitivity to input k of node i, through this node alone."""
-        if isinstance(self.objective.graph.nodes[i].step, Pointwise):
+        step = self.objective.graph.nodes[i].step
+        if isinstance(step, Pointwise) and step.row.rise is not None:
             return self._below_activation(i)
         return self._below_step(i)[k]
 
     def _below_step(self, i: int) -> tuple[Sensitivity, ...]:
-        """Return the sensitivity to each input of node i, which is not an activation, through this node."""
+        """Return the sensitivity to each input of node i, which has no `Rise`, through this node."""
         if i not in self._inputs:
             step, own = self.objective.graph.nodes[i].step, self.objective.own[i]
             known = self._known_at_rest(i)

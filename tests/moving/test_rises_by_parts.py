@@ -47,6 +47,7 @@ NETWORKS = {
     "lstm": ([{"lstm": 2}, {"select": -1}], [3, 2]),
     "gru": ([{"gru": 2}, {"select": -1}], [3, 2]),
     "attention": ([{"attention": 2}, {"units": 4, "activation": "tanh"}, {"mean": True, "dim": 0}], [3, 4]),
+    "softmax between layers": ([conv(2, "softmax"), {"flatten": True}, (4, "softmax")], [1, 4, 4]),
     "positions": ([{"units": 4, "activation": "tanh"}, {"mean": True, "dim": 0}], [3, 2]),
 }
 

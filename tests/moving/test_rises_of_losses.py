@@ -109,8 +109,6 @@ def test_a_unit_that_is_off_has_a_slope_of_exactly_0():
 @pytest.mark.parametrize(
     ("layers", "loss"),
     [
-        ([(5, "softmax"), (3, "identity")], "mse"),
-        ([(5, "tanh"), (3, "softmax")], "mse"),
         ([(5, "tanh"), (3, "identity")], "cosine"),
         ([{"units": 4, "activation": "tanh", "batch_norm": True}, (3, "identity")], "mse"),
     ],

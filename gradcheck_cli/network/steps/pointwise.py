@@ -14,7 +14,17 @@ from gradcheck_cli.network.arithmetic import Arithmetic
 from gradcheck_cli.network.formulas import Argument, Formulas
 from gradcheck_cli.network.local_curve import LocalCurve
 from gradcheck_cli.network.part import Input, Part, Resting, Risen, elementwise, only
-from gradcheck_cli.network.step import Arrays, Couples, Inputs, Known, SeparatelyRounded, Step, Upstream
+from gradcheck_cli.network.step import (
+    Arrays,
+    Couples,
+    Inputs,
+    Known,
+    Sensitivity,
+    SeparatelyRounded,
+    Step,
+    Upstream,
+)
+from gradcheck_cli.network.steps.softmax import Softmax
 from gradcheck_cli.types import Array, Shape
 
 _A, _Z = (re.compile(rf"(?<![A-Za-z]){letter}(?![A-Za-z])") for letter in "az")
@@ -22,6 +32,10 @@ _A, _Z = (re.compile(rf"(?<![A-Za-z]){letter}(?![A-Za-z])") for letter in "az")
 
 SAFETY = 3.0
 """An element counts as being on a kink if its distance to the kink is below this many rounding bounds."""
+
+
+_OVER_ROWS = Softmax.plain()
+"""The step that computes the changes of a coupled activation. Softmax is the only such activation."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +70,10 @@ class Pointwise(SeparatelyRounded, Step):
     def flat_below(self) -> bool:  # type: ignore[override]
         return self.row.flat_left
 
+    @property
+    def rises(self) -> bool:  # type: ignore[override]
+        return self.row.coupled
+
     def pieces(self, x: Array) -> Array:
         assert self.row.pieces is not None
         return self.row.pieces(x)
@@ -77,8 +95,13 @@ class Pointwise(SeparatelyRounded, Step):
             return x.placed(output, x.fixed)
         if self.row.slow:
             return Risen(output, x.fixed, self._rise(x, output.value))
-        row = x.freed((len(x.fixed) - 1,)) if self.row.coupled else x
-        return elementwise(self.row.value, [row], output)
+        if self.row.coupled:
+            return _OVER_ROWS.part(p, inputs, output)
+        return elementwise(self.row.value, [x], output)
+
+    def sensitivities(self, p: Arrays, known: Known, above: Sensitivity) -> tuple[Sensitivity, ...]:
+        assert self.row.coupled, "others change by their `Rise`"
+        return _OVER_ROWS.sensitivities(p, known, above)
 
     def _rise(self, x: Part, output: Array) -> Array:
         """Return the rise of the part. Changes too long for the curve are evaluated by the function itself.
