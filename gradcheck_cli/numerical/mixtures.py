@@ -28,7 +28,7 @@ _LEAST_SLACK = 1e-6
 The share is far above the noise of the gradients, and far below the effect of any other weights.
 """
 
-_CLEARLY = 100.0
+_CLEARLY = 40.0
 """A choice of pieces explains a gradient only if every other choice is this many times further away.
 
 A wrong gradient that lies anywhere between all choices then passes in less than 1 % of cases.
