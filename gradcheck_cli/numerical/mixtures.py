@@ -31,7 +31,7 @@ The share is far above the noise of the gradients, and far below the effect of a
 _CLEARLY = 40.0
 """A choice of pieces explains a gradient only if every other choice is this many times further away.
 
-A wrong gradient that lies anywhere between all choices then passes in less than 1 % of cases.
+A wrong entry that lies anywhere between all choices then passes in less than 3 % of cases.
 """
 
 
