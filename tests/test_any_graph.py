@@ -265,7 +265,7 @@ def test_a_perturbation_may_pass_a_layer_that_is_off_by_the_side_of_it():
     right = right_gradients(problem)
     assert right["hidden1.weight"].all()
     assert not right["hidden2.weight"].any()
-    assert problem.network.graph.gates[1] == frozenset({1, 4, 5, 6})
+    assert problem.network.graph.gates(1) == frozenset({1, 4, 5, 6})
     subject = network_subject(spec_of(*layers, loss="cross_entropy"), problem)
     assert subject.check(spec_of({"units": 1}).check).verdict is Verdict.AGREES
 

@@ -116,7 +116,7 @@ def _highest_use(graph: Graph) -> dict[str, int]:
 def _layers_above(graph: Graph, i: int) -> set[str]:
     """Return the layers whose parameters are used above node i of the graph."""
     owner = owners(graph)
-    return {owner[name] for k in graph.above[i + 1] for name in graph.nodes[k].names.values()}
+    return {owner[name] for k in graph.above(i + 1) for name in graph.nodes[k].names.values()}
 
 
 def _observed(graph: Graph, targets: Mapping[str, Target], off: Sequence[str]) -> Iterator[str]:

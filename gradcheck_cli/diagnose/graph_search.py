@@ -383,7 +383,7 @@ class GraphSearch:
         gradient is complete above the node.
         """
         below = any(self._first_below(k) for k in visit.node.inputs)
-        above = any(self._ends.complete[i] for i in self.at.graph.above[visit.i + 1])
+        above = any(self._ends.complete[i] for i in self.at.graph.above(visit.i + 1))
         return below or not above
 
     def _factors(self, names: Mapping[str, str], gradients: Mapping[str, Array]) -> list[float]:

@@ -257,7 +257,7 @@ class AffineSite(NodeSite):
         """
         at, name, here = self.visit.at, self.layer.weight, self.visit.i
         uses = [i for i, _ in at.graph.uses[name] if i != here]
-        if not any(max(i, here) in at.graph.above[min(i, here) + 1] for i in uses):
+        if not any(max(i, here) in at.graph.above(min(i, here) + 1) for i in uses):
             return super().weight_gradient
         above = (self.visit.earlier(i).right[1][own] for i, own in at.graph.uses[name] if i > here)
         return sum(map(matrix, above), self.dL_dw) + penalty_on(self.problem, name)

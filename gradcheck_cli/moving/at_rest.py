@@ -174,7 +174,7 @@ class AtRest:
             knows which ones. A later step does not, since a saturated softmax may round a change off.
         """
         first = next((i for i in self.graph.readers[at] if self.graph.nodes[i].step.is_activation), -1)
-        return self.fed({at: moved}, samples, output_rounding, self.graph.gates[at], first if itself else -1)
+        return self.fed({at: moved}, samples, output_rounding, self.graph.gates(at), first if itself else -1)
 
     def fed(
         self,
@@ -208,7 +208,7 @@ class AtRest:
             picked: Array = array[samples]
             return picked
 
-        for i in self._above(moved):
+        for i in self.graph.above(*moved):
             inputs = [fresh[k] if k in fresh else pick(self.values[k]) for k in nodes[i].inputs]
             if nodes[i].step.has_pieces:
                 if self._closest and nodes[i].step.flat_below and i in gates:
@@ -238,15 +238,6 @@ class AtRest:
         c = self.network.coefficient
         rounding = np.where(silent, 0.0, abs(c) * self._ulp * rounding)
         return Moved(c * losses, rounding, crossed)
-
-    def _above(self, moved: Collection[int]) -> Sequence[int]:
-        """Return, in order of evaluation, the indices of the nodes that depend on any of the given values.
-
-        moved: the indices of the values.
-        """
-        if len(moved) == 1:
-            return self.graph.above[next(iter(moved))]
-        return sorted({i for at in moved for i in self.graph.above[at]})
 
     def _swallowed(self, i: int, y: Array, pick: Pick, itself: bool, rows: int) -> Array:
         """Return a mask of the rows in which node i hides the perturbation.

@@ -13,7 +13,7 @@ from gradcheck_cli.types import Array
 
 def widest_above(graph: Graph, value: int) -> int:
     """Return the largest number of features among the value itself and all values that depend on it."""
-    values = [value, *(i + 1 for i in graph.above[value])]
+    values = [value, *(i + 1 for i in graph.above(value))]
     return max(math.prod(graph.value_features[each]) for each in values)
 
 

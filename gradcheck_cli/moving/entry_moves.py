@@ -214,13 +214,23 @@ class SharedEntryMoves(EntryMoves):
     def _output_rounding(self) -> Array:
         return self.objective.output_rounding_of({each.at: each._own_rounding for each in self._each})
 
+    @cached_property
+    def _first_uses(self) -> frozenset[int]:
+        """The values of the steps that use the parameter but do not depend on another use of it."""
+        first, reached = set[int](), set[int]()
+        for at in (each.at for each in self._each):
+            if at - 1 not in reached:
+                first.add(at)
+                reached.update(self.objective.graph.above(at))
+        return frozenset(first)
+
     def _move_far(self, which: Array, to: Array) -> Moved:
         fresh: dict[int, Array] = {}
         again: dict[int, Evaluate] = {}
-        graph = self.objective.graph
+        graph, first = self.objective.graph, self._first_uses
         for each in self._each:
             i = each.at - 1
-            if any(i in graph.above[at] for at in fresh):
+            if each.at not in first:
                 again[i] = partial(each.evaluate, which, to)
             else:
                 own, value = self.objective.own[i], self.objective.values[each.at]

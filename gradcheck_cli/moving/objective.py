@@ -230,7 +230,7 @@ class NetworkObjective(AtRest):
     def _values_from(self, value: int) -> int:
         """Return the number of features of a value and of all values that depend on it."""
         features = self.graph.value_features
-        return sum(math.prod(features[k]) for k in (value, *(i + 1 for i in self.graph.above[value])))
+        return sum(math.prod(features[k]) for k in (value, *(i + 1 for i in self.graph.above(value))))
 
     def _near_of(self, site: Site) -> Near:
         """Return a `Near` for the site's value or, if batch normalisation follows, for its output γ ẑ + β."""
@@ -295,7 +295,7 @@ class NetworkObjective(AtRest):
         enclose the cone are the sides.
         """
         sites = self._perturbed(name)
-        above = frozenset(i for site in sites for i in self.graph.above[site])
+        above = frozenset(self.graph.above(*sites))
         key = above.intersection(self.kinks.of_nodes), any(map(self.graph.couples_above, sites))
         if key not in self._corners:
             self._corners[key] = self._corners_at(self.kinks.numbered(nodes=key[0], coupled=key[1]))

@@ -38,7 +38,7 @@ class PartRises(Parts):
         graph = self.objective.graph
         if not self.plain or not self.rounding.loss.known:
             return False
-        return all(_keeps_changes(graph.nodes[i].step) for i in graph.above[self.at])
+        return all(_keeps_changes(graph.nodes[i].step) for i in graph.above(self.at))
 
     def rise(self, samples: Array, fixed: Fixed, by: Array) -> tuple[Array, Array]:
         """Return the rises of the losses, (B,), and a mask of the changes that cross a kink, (B,).

@@ -108,7 +108,7 @@ class Parts:
         graph, resting, end = self.objective.graph, self._all_resting(start), self.objective.affine_end.nodes
         parts: dict[int, Part] = {self.at: start}
         yield self.at, start, None
-        for i in graph.above[self.at]:
+        for i in graph.above(self.at):
             node = graph.nodes[i]
             if i in end or parts.keys().isdisjoint(node.inputs):
                 continue

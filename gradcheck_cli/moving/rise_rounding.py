@@ -55,7 +55,10 @@ class RiseRounding:
         Every step above the value is an activation with a rise, or `Step.rises`.
         """
         if value not in self._known:
-            self._known[value] = self._below(value)
+            above = (i + 1 for i in reversed(self.objective.graph.above(value)))
+            for each in (*above, value):  # from the top, so that a long recurrent layer needs no recursion
+                if each not in self._known:
+                    self._known[each] = self._below(each)
         return self._known[value]
 
     def at_rest(self, i: int) -> RestOfRise:

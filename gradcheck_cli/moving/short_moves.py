@@ -66,7 +66,7 @@ def chain_from(graph: Graph, at: int) -> Chain | None:
         return None
     activation: int | None = None
     value, above = at, list[int]()
-    for i in graph.above[at]:
+    for i in graph.above(at):
         step, takes = graph.nodes[i].step, graph.nodes[i].inputs
         if takes != (value,):
             return None
@@ -223,7 +223,7 @@ class Near:
         return self.activation.coupled or (self.is_output and not self.objective.network.loss.alone)
 
     def _whole_rows(self, z: Array, samples: Any) -> NearLosses:
-        losses, crossed = self._above(self.objective.graph.above[self.at], z, samples)
+        losses, crossed = self._above(self.objective.graph.above(self.at), z, samples)
         nowhere = np.zeros(losses.shape, dtype=bool)
         silent = np.full(losses.shape, not self.heard.any())
         return NearLosses(losses, nowhere if crossed is None else crossed, silent)

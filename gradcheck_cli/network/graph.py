@@ -91,40 +91,57 @@ class Graph:
     @cached_property
     def readers(self) -> tuple[tuple[int, ...], ...]:
         """For each value, the indices of the nodes that take it as an input."""
-        return tuple(
-            tuple(i for i, node in enumerate(self.nodes) if value in node.inputs)
-            for value in range(len(self.nodes) + 1)
-        )
+        found: list[list[int]] = [[] for _ in range(len(self.nodes) + 1)]
+        for i, node in enumerate(self.nodes):
+            for value in dict.fromkeys(node.inputs):
+                found[value].append(i)
+        return tuple(map(tuple, found))
+
+    def above(self, *values: int) -> tuple[int, ...]:
+        """Return the indices of the nodes that depend on any of the values, in order of evaluation.
+
+        A recurrent layer has thousands of nodes, so only what is asked for is computed.
+        """
+        if values not in self._above:
+            self._above[values] = tuple(self._dependent(values))
+        return self._above[values]
 
     @cached_property
-    def above(self) -> tuple[tuple[int, ...], ...]:
-        """For each value, the indices of the nodes that depend on it, in order of evaluation."""
-        result = []
-        for value in range(len(self.nodes) + 1):
-            reached, nodes = {value}, []
-            for i, node in enumerate(self.nodes):
-                if reached.intersection(node.inputs):
-                    reached.add(i + 1)
-                    nodes.append(i)
-            result.append(tuple(nodes))
-        return tuple(result)
+    def _above(self) -> dict[tuple[int, ...], tuple[int, ...]]:
+        return {}
+
+    def _dependent(self, values: tuple[int, ...]) -> Iterator[int]:
+        reached = set(values)
+        for i in range(min(values, default=0), len(self.nodes)):  # a node reads only values before its own
+            if not reached.isdisjoint(self.nodes[i].inputs):
+                reached.add(i + 1)
+                yield i
+
+    def gates(self, value: int) -> frozenset[int]:
+        """Return the indices of the nodes that lie on every path from the value to the output."""
+        if value not in self._gates:
+            self._gates[value] = frozenset(self._on_every_path(value))
+        return self._gates[value]
 
     @cached_property
-    def gates(self) -> tuple[frozenset[int], ...]:
-        """For each value, the indices of the nodes that lie on every path from the value to the output."""
-        return tuple(frozenset(self._gates(value)) for value in range(len(self.nodes) + 1))
+    def _gates(self) -> dict[int, frozenset[int]]:
+        return {}
 
-    def _gates(self, value: int) -> Iterator[int]:
-        """Yield the index of each node that lies on every path from the value to the output."""
+    def _on_every_path(self, value: int) -> Iterator[int]:
         last = max(self.readers[value], default=-1)
-        for i in self.above[value]:
+        for i in self.above(value):
             if last <= i:
                 yield i
             last = max(last, *self.readers[i + 1], -1)
 
     def couples_above(self, value: int) -> bool:
         """Return whether any step that depends on the value couples the samples of the batch."""
-        return any(self.nodes[i].step.couples == "batch" for i in self.above[value])
+        return not self._coupling.isdisjoint(self.above(value))
+
+    @cached_property
+    def _coupling(self) -> frozenset[int]:
+        """The indices of the nodes that couple the samples of the batch."""
+        return frozenset(i for i, node in enumerate(self.nodes) if node.step.couples == "batch")
 
 
 def run(graph: Graph, parameters: Arrays, x: Array) -> tuple[Array, ...]:

@@ -50,7 +50,7 @@ def errors_from(
     errors = [np.zeros(1)] * len(values)
     for value, error in start.items():
         errors[value] = error
-    for i in sorted({i for value in start for i in graph.above[value]}):
+    for i in graph.above(*start):
         node = graph.nodes[i]
         inputs = tuple(values[k] for k in node.inputs)
         known = tuple(np.broadcast_to(errors[k], values[k].shape) for k in node.inputs)

@@ -150,6 +150,13 @@ def test_a_step_over_a_kink_is_reported():
     assert not units.rise(which, np.full(len(which), RISE)).crossed.any()
 
 
+def test_a_long_sequence_is_followed_without_recursion():
+    spec = spec_of({"lstm": 1}, {"select": -1}, {"units": 1}, inputs=[120, 1], samples=1)
+    objective = build_problem(spec).objective
+    (first, *_) = (use.site for use in objective.uses("lstm1.weight_ih_l0"))
+    assert np.isfinite(slopes_by_rises(objective.units(first), np.arange(1)).noise).all()
+
+
 def test_the_witness_evaluates_losses():
     objective = problem("lenet", 4).objective
     assert isinstance(objective.quick_entries("hidden1.weight"), RisingEntries)

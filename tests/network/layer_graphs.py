@@ -39,7 +39,7 @@ def ours(graph, p, x, upstream):
 def above(graph, p, values, at, moved, samples):
     """Return the output after the value `at` of each of these samples has been set to `moved`."""
     fresh = {at: moved}
-    for i in graph.above[at]:
+    for i in graph.above(at):
         node = graph.nodes[i]
         inputs = (fresh.get(k, values[k][samples]) for k in node.inputs)
         fresh[i + 1] = node.step.forward(node.own(p), *inputs)
