@@ -66,3 +66,34 @@ def test_what_a_norm_removes_does_not_count():
         assert carried(np.full(z.shape, 1e-6), z_hat, deviation, z.shape[-1], centred).max() < 2e-11 + (
             1e-6 * (norm_errors._MOST_NUMBERS == 0)
         )
+
+
+SIZES = [1e-9, 1e-4, 0.1, 0.5, 1.0, 3.0]
+"""The sizes of errors, relative to the numbers."""
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("zeros", [0.0, 0.5])
+def test_the_bound_without_a_mean_holds_for_errors_of_any_size(size, zeros):
+    rng = np.random.default_rng(int(1e9 * size) % 1000)
+    for eps in (2.2e-16, 1e-3, 1.0):
+        x = rng.normal(size=(500, 4)) * (rng.random((500, 4)) >= zeros)
+        error = size * np.abs(rng.normal(size=x.shape)) * (rng.random(x.shape) < 0.7)
+        root = np.sqrt((x * x).mean(axis=-1, keepdims=True) + eps)
+        bound = carried(error, x / root, root, x.shape[-1], centred=False)
+        for _ in range(10):
+            moved = x + error * rng.uniform(-1.0, 1.0, x.shape).round(rng.integers(3))
+            other = moved / np.sqrt((moved * moved).mean(axis=-1, keepdims=True) + eps)
+            assert (np.abs(other - x / root) <= bound + 1e-13).all()
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_an_exact_zero_stays_exact_without_a_mean(size):
+    rng = np.random.default_rng(int(1e9 * size) % 1000)
+    x = rng.normal(size=(20, 5))
+    error = size * np.abs(rng.normal(size=x.shape))
+    x[:, 2] = error[:, 2] = 0.0
+    root = np.sqrt((x * x).mean(axis=-1, keepdims=True))
+    bound = carried(error, x / root, root, 5, centred=False)
+    assert not bound[:, 2].any()
+    assert (bound[:, :2] > 0.0).all()

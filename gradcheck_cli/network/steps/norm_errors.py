@@ -16,6 +16,9 @@ from gradcheck_cli.types import Array
 _MOST_NUMBERS = 2**22
 """The largest number of entries of J to store. Above it, a simpler bound on |J| is used."""
 
+_LEAST = float(np.finfo(np.float64).eps)
+"""The smallest share of a root mean square that counts as left after an error. A root is never 0."""
+
 
 def projected(error: Array, z_hat: Array, divisor: int, centred: bool) -> Array:
     """Return |1 − 1/m − ẑ ẑᵀ / d| e: the largest change of σ ẑ, or of σ ∂L/∂z, for errors of up to ± e.
@@ -47,6 +50,9 @@ def carried(error: Array, z_hat: Array, deviation: Array, divisor: int, centred:
     size, deviation = np.abs(z_hat), deviation[..., :1]
     moved = np.sqrt(np.square(error).sum(axis=-1, keepdims=True) / divisor) / deviation
     first = projected(error, z_hat, divisor, centred) / deviation
-    second = 2.0 * moved * (first + moved * (size + 1.0))
+    # Without a mean, a number of exactly 0 stays 0, however large the errors of the others are.
+    left = np.fmax(1.0 - moved, _LEAST)
+    alone = moved * (size + 1.0) if centred else (error / deviation + 2.0 * moved * size) / left
+    second = 2.0 * moved * (first + alone)
     bound: Array = np.fmin(first + second, size + np.sqrt(divisor))
     return bound
