@@ -42,7 +42,8 @@ PLAUSIBLE_EPS = 1000.0
 LOST = 2e-12
 """A zero that rounding has changed is at most this share of the largest entry in any tensor.
 
-In types so narrow that `PLAUSIBLE_EPS` · ε is larger, that is the limit.
+In types so narrow that `PLAUSIBLE_EPS` · ε is larger, that is the limit. If rounding that was observed in the
+entry is even larger, it is the limit.
 """
 
 TRIFLE = 1e-9
@@ -259,7 +260,8 @@ class Judged:
         both = (size <= bar) & (bar <= TRIFLE * np.minimum(self._compared_with, self.largest))
         nothing = size + bar <= FAR_BELOW * self.rounding
         limited = np.isfinite(self.rounding) & (self.rounding <= SAYS_NOTHING * self.largest)
-        limited &= np.abs(self.analytic) <= max(LOST, PLAUSIBLE_EPS * self.eps) * self.largest
+        lost = np.maximum(max(LOST, PLAUSIBLE_EPS * self.eps) * self.largest, self.observed)
+        limited &= np.abs(self.analytic) <= lost
         vanish = self._below(self._vanishing) & ~self.wrong
         return self.faint | (within_rounding & (((both | nothing) & limited) | vanish | self.covered))
 

@@ -126,6 +126,19 @@ def test_rounding_that_was_observed_is_excused(off, rounding, verdict, eps):
     assert one(1.0, 1.0 + off, 0.0, rounding, eps=eps, observed=1e-3).verdict == verdict
 
 
+@pytest.mark.parametrize("eps", [EPS, 2.0**-23])
+@pytest.mark.parametrize(
+    ("observed", "error", "verdict"),
+    [(1.1, 0.0, "agrees"), (0.9, 0.0, "unresolved"), (0.0, 0.0, "unresolved"), (1.1, 1e-3, "unresolved")],
+)
+def test_a_zero_may_be_as_large_as_the_rounding_that_was_observed(observed, error, verdict, eps):
+    """An example is a bias below a batch normalisation of values that hardly vary."""
+    size = 1e-3
+    found = one(size, 0.0, error * size, 10.0 * size, eps=eps, observed=observed * size)
+    assert found.verdict == verdict
+    assert found.zero[0] == (verdict == "agrees")
+
+
 class Judged:
     """A network with its right gradients, the input's included, and verdicts on others."""
 
