@@ -12,7 +12,6 @@ import numpy as np
 
 from gradcheck_cli.moving.at_rest import AtRest
 from gradcheck_cli.network.arithmetic import NUDGED
-from gradcheck_cli.network.graph import run
 from gradcheck_cli.types import EPS, Array
 
 _WIDE = float(np.finfo(np.longdouble).eps) / EPS
@@ -21,28 +20,40 @@ _WIDE = float(np.finfo(np.longdouble).eps) / EPS
 _LOOSE = 2.0**15
 """The bound on the outputs' errors, in units of machine epsilon, from which measuring pays."""
 
-_MOST_WIDE = 2**22
+_MOST_WIDE = 2**24
 """The largest number of multiplications in a forward pass in wide floats. They take 5 ns each."""
 
 
-def errors_at_rest(objective: AtRest) -> tuple[Array, ...]:
+def in_wide_floats(objective: AtRest) -> AtRest | None:
+    """Return the same network in the widest floats available.
+
+    Returns None if they are no wider than x, or if a forward pass takes too long.
+    """
+    if _WIDE > 1.0 / 1000.0 or objective.x.dtype != np.float64 or _multiplications(objective) > _MOST_WIDE:
+        return None
+    parameters = {name: value.astype(np.longdouble) for name, value in objective.parameters.items()}
+    x, target = (each.astype(np.longdouble) for each in (objective.x, objective.target))
+    return AtRest(objective.network, parameters, x, target, objective.arithmetic)
+
+
+def carried_errors(objective: AtRest) -> tuple[Array, ...]:
     """Return bounds on the errors of all values, (N, *features) each, in units of machine epsilon.
 
     The errors are those of the values at rest for an exact x and exact parameters.
     """
-    carried = tuple(each / NUDGED.eps for each in objective.nudged_errors)
-    if not _is_worth_measuring(objective, carried[-1]):
-        return carried
-    parameters = {name: value.astype(np.longdouble) for name, value in objective.parameters.items()}
-    exact = run(objective.graph, parameters, objective.x.astype(np.longdouble))
-    off = (np.abs(one - other) / EPS for one, other in zip(exact, objective.values, strict=True))
-    measured = zip(off, carried, strict=True)
-    return tuple(np.fmin(bound, each.astype(np.float64) + _WIDE * bound) for each, bound in measured)
+    return tuple(each / NUDGED.eps for each in objective.nudged_errors)
 
 
-def _is_worth_measuring(objective: AtRest, carried: Array) -> bool:
-    is_wider = _WIDE < 1.0 / 1000.0 and objective.x.dtype == np.float64
-    return is_wider and float(carried.max(initial=0.0)) > _LOOSE and _multiplications(objective) <= _MOST_WIDE
+def are_loose(carried: tuple[Array, ...]) -> bool:
+    """Return whether carried bounds are so loose that it pays to measure the errors."""
+    return float(carried[-1].max(initial=0.0)) > _LOOSE
+
+
+def measured_errors(objective: AtRest, wide: AtRest, carried: tuple[Array, ...]) -> tuple[Array, ...]:
+    """Return bounds as `carried_errors` does, from the errors that the wide floats show."""
+    off = (np.abs(one - other) / EPS for one, other in zip(wide.values, objective.values, strict=True))
+    each = zip(off, carried, strict=True)
+    return tuple(np.fmin(bound, seen.astype(np.float64) + _WIDE * bound) for seen, bound in each)
 
 
 def _multiplications(objective: AtRest) -> int:

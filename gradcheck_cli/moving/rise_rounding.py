@@ -19,7 +19,7 @@ from functools import cached_property, reduce
 import numpy as np
 
 from gradcheck_cli.moving.at_rest import AtRest
-from gradcheck_cli.moving.errors_at_rest import errors_at_rest
+from gradcheck_cli.moving.errors_at_rest import are_loose, carried_errors, in_wide_floats, measured_errors
 from gradcheck_cli.moving.loss_rises import LossRises
 from gradcheck_cli.network.activations import Activation
 from gradcheck_cli.network.arithmetic import NUDGED
@@ -44,6 +44,7 @@ class RiseRounding:
     def __init__(self, objective: AtRest) -> None:
         self.objective = objective
         self.loss = LossRises(objective)
+        self.shares: dict[int, float] = {}
         self._known: dict[int, Sensitivity] = {}
         self._inputs: dict[int, tuple[Sensitivity, ...]] = {}
         self._at_rest: dict[int, RestOfRise] = {}
@@ -157,7 +158,14 @@ class RiseRounding:
 
     @cached_property
     def _errors(self) -> tuple[Array, ...]:
-        return errors_at_rest(self.objective)
+        carried = carried_errors(self.objective)
+        wide = self.wide if are_loose(carried) else None
+        return carried if wide is None else measured_errors(self.objective, wide, carried)
+
+    @cached_property
+    def wide(self) -> AtRest | None:
+        """The same network in the widest floats; None if a forward pass would take too long."""
+        return in_wide_floats(self.objective)
 
 
 def rise_of(row: Activation) -> Rise:

@@ -11,6 +11,7 @@ import numpy as np
 from gradcheck_cli.moving.at_rest import PART_BLOCK_BYTES
 from gradcheck_cli.moving.blocks import fitting
 from gradcheck_cli.moving.entry_moves import ChannelEntryMoves
+from gradcheck_cli.moving.observed_rounding import observed_share
 from gradcheck_cli.moving.part_rises import PartRises
 from gradcheck_cli.network.factors import Channels, Factors, Own, Rows
 from gradcheck_cli.network.sensitivity import PRODUCT_ULPS
@@ -58,7 +59,8 @@ class RisingEntries(ChannelEntryMoves):
         """Bounds on the rounding errors of the slopes, in units of machine epsilon, (P,) for P entries."""
         assert self._factors is not None
         sensitivity = self.rises.rounding.of(self.at)
-        return self._factors.sizes((sensitivity.error + PRODUCT_ULPS * sensitivity.terms).T).ravel()
+        error = observed_share(self.rises) * sensitivity.error + PRODUCT_ULPS * sensitivity.terms
+        return self._factors.sizes(error.T).ravel()
 
     def _changes(self, which: Array, by: Array) -> Array:
         """Return the changes of the entries' channels in N samples, (B · N, *positions)."""

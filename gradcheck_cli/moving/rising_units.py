@@ -10,8 +10,8 @@ import numpy as np
 from gradcheck_cli.moving.at_rest import PART_BLOCK_BYTES
 from gradcheck_cli.moving.blocks import fitting
 from gradcheck_cli.moving.movables import UnitMoves
+from gradcheck_cli.moving.observed_rounding import observed_share
 from gradcheck_cli.moving.part_rises import PartRises
-from gradcheck_cli.moving.rise_rounding import RiseRounding
 from gradcheck_cli.moving.rises import Rises
 from gradcheck_cli.moving.small_products import short_inner_loops
 from gradcheck_cli.numerical.objective import Moved
@@ -42,7 +42,7 @@ class RisingUnits(UnitMoves):
 
     @cached_property
     def _slope_rounding(self) -> Array:
-        return slope_rounding(self.rises.rounding, self.at)
+        return slope_rounding(PartRises(self.objective, self.at, self.rises.rounding))
 
 
 @dataclass(frozen=True)
@@ -68,12 +68,12 @@ class RisingPartUnits(UnitMoves):
 
     @cached_property
     def _slope_rounding(self) -> Array:
-        return slope_rounding(self.rises.rounding, self.at)
+        return slope_rounding(self.rises)
 
 
-def slope_rounding(rounding: RiseRounding, value: int) -> Array:
-    """Return bounds on the rounding errors of slopes, (F · N,), in units of machine epsilon.
+def slope_rounding(rises: PartRises) -> Array:
+    """Return bounds on the rounding errors of the slopes of a value, (F · N,), in units of machine epsilon.
 
-    value: the index of the value with F features of N samples.
+    The value has F features of N samples.
     """
-    return np.ascontiguousarray(rounding.of(value).error.T).ravel()
+    return observed_share(rises) * np.ascontiguousarray(rises.rounding.of(rises.at).error.T).ravel()
