@@ -5,6 +5,7 @@ The errors are observed by running backprop in a narrow floating-point type.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -79,10 +80,24 @@ class Observed:
 
     limits: the largest rounding error to expect in each entry; infinite if observations do not tell.
     largest: the largest rounding error that was observed in each entry; 0 if observations do not tell.
+    precision: the machine epsilon of the wider type, in units of that of the narrow one.
     """
 
     limits: dict[str, Array]
     largest: dict[str, Array]
+    precision: float
+
+    def limited(self, bounds: Mapping[str, Array]) -> dict[str, Array]:
+        """Return the bounds in the narrow type, reduced to what observations make plausible.
+
+        The gradients in the wider type have rounding errors, too. A term that is lost in both types, as next
+        to a 1 in softmax, looks as if it had no error at all. So no bound is reduced below the bound in the
+        wider type.
+        """
+        return {
+            name: np.minimum(bound, np.maximum(self.limits[name], self.precision * bound))
+            for name, bound in bounds.items()
+        }
 
 
 def observed_rounding(
@@ -120,7 +135,9 @@ def observed_rounding(
         for name in both[0][0]
     }
     return Observed(
-        {name: each.cap for name, each in seen.items()}, {name: each.largest for name, each in seen.items()}
+        {name: each.cap for name, each in seen.items()},
+        {name: each.largest for name, each in seen.items()},
+        float(np.finfo(wider).eps / np.finfo(dtype).eps),
     )
 
 

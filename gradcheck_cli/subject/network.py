@@ -171,7 +171,7 @@ def _bounds(
         if wider is not None:
             seen = observed_rounding(*at, dtype, wider)
             observed[dtype] = seen.largest
-            bounds[dtype] = {name: np.fmin(bound, seen.limits[name]) for name, bound in bounds[dtype].items()}
+            bounds[dtype] = seen.limited(bounds[dtype])
     dtypes = analytic.dtypes.items()
     both = {name: observed[dtype][name] for name, dtype in dtypes if dtype in observed}
     return {name: bounds[dtype][name] for name, dtype in dtypes}, both

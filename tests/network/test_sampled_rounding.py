@@ -186,3 +186,18 @@ def test_rounding_that_is_observed_is_excused_and_larger_mistakes_are_not(seed):
     for mistake in (0.003, -0.003, 0.01):
         wrong = right[name] * np.float32(1.0 + mistake)
         assert judge.report({**right, name: wrong}).verdict is not Verdict.AGREES
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize(
+    ("layers", "loss"),
+    [
+        ([(3, "elu"), (2, "softmax"), (4, "identity")], "mse"),
+        ([(3, "elu"), (2, "identity")], "cross_entropy"),
+    ],
+)
+def test_a_term_that_is_lost_in_wide_floats_too_is_not_wrong(layers, loss, seed):
+    """Next to a probability that rounds to 1, all digits of 1 minus it are lost, in any type."""
+    saturated = {"init": "normal", "scale": 7.0, "seed": seed}
+    spec = spec_of(*layers, loss=loss, samples=2, seed=seed, parameters=saturated)
+    assert check(spec).verdict is not Verdict.WRONG
