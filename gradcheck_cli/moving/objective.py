@@ -32,11 +32,15 @@ from gradcheck_cli.moving.sites import places
 from gradcheck_cli.network.factors import Factors
 from gradcheck_cli.network.penalties import PENALTIES
 from gradcheck_cli.network.steps.add import Add
-from gradcheck_cli.numerical.objective import Corner, Movable, Site, Use
+from gradcheck_cli.numerical.objective import Corner, Movable, Site, Use, can_rise
 from gradcheck_cli.types import EPS, Array, Shape
 
 _MOST_WIDE = 2**25
 """The largest number of multiplications per step in wide floats. This many take well under a second."""
+
+
+_STEPS_WITHOUT_RISES = 2
+"""The number of steps that most slopes need if the rises of the losses are unknown. With rises, it is 1."""
 
 
 class NetworkObjective(AtRest):
@@ -202,13 +206,17 @@ class NetworkObjective(AtRest):
         """Return whether perturbing the parameter's entries is cheaper than perturbing its sites' elements.
 
         Each entry needs the whole batch. Each element needs only its own sample, unless a later step couples
-        the samples.
+        the samples. The rises of the losses after a change of an entry are unknown if the entry is used
+        several times.
         """
-        uses = self.uses(name)
-        if not uses:
+        sites = {use.site for use in self.uses(name)}
+        if not sites:
             return True
-        numbers = sum(self.site_shape(site)[0] * self.batches(site) for site in {use.site for use in uses})
-        return max(self._entries_of(i) for i, _ in self.graph.uses[name]) < numbers
+        numbers = sum(self.site_shape(site)[0] * self.batches(site) for site in sites)
+        entries = max(self._entries_of(i) for i, _ in self.graph.uses[name])
+        if len(self.graph.uses[name]) > 1 and all(can_rise(self.units(site)) for site in sites):
+            entries *= _STEPS_WITHOUT_RISES
+        return entries < numbers
 
     def batches(self, site: Site) -> int:
         return len(self.target) if self.graph.couples_above(site) else 1

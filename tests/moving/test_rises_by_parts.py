@@ -163,3 +163,10 @@ def test_the_witness_evaluates_losses():
     for name in objective.shapes:
         assert isinstance(objective.entries(name), EntryMoves)
         assert not can_rise(objective.entries(name))
+
+
+@pytest.mark.parametrize(("loss", "literally"), [("cross_entropy", False), ("cosine", True)])
+def test_entries_used_at_every_step_give_way_to_units_whose_losses_rise(loss, literally):
+    layers = [{"rnn": 6}, {"select": -1}, {"units": 3}]
+    objective = build_problem(spec_of(*layers, inputs=[8, 4], loss=loss, samples=3)).objective
+    assert objective.literally("rnn1.weight_hh_l0") is literally
