@@ -51,9 +51,10 @@ def _observed(rises: PartRises) -> float:
     values[(np.arange(_SLOPES), *at)] += _IMAGINARY * 1j
     with np.errstate(all="ignore"):
         moved = wide.above(rises.at, values, samples, np.zeros_like(objective.output))
-        shares = np.abs(slopes - moved.losses.imag / np.longdouble(_IMAGINARY)) / bound
-    known = np.isfinite(shares)
-    return min(1.0, _SAFETY * float(shares[known].max())) if known.all() else 1.0
+        off = np.abs(slopes - moved.losses.imag / np.longdouble(_IMAGINARY))
+        shares = np.maximum(off, EPS * np.abs(slopes)) / bound
+    telling = shares[np.isfinite(shares) & (slopes != 0.0)]
+    return min(1.0, _SAFETY * float(telling.max())) if len(telling) >= _SLOPES / 2 else 1.0
 
 
 def _risen(rises: PartRises, samples: Array, at: tuple[Array, ...]) -> Array:

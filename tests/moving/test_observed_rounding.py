@@ -7,6 +7,7 @@ import pytest
 from build import spec_of
 
 from gradcheck_cli.moving import observed_rounding as module
+from gradcheck_cli.moving.at_rest import AtRest
 from gradcheck_cli.moving.errors_at_rest import in_wide_floats
 from gradcheck_cli.moving.observed_rounding import observed_share
 from gradcheck_cli.moving.part_rises import PartRises
@@ -66,6 +67,14 @@ def test_loose_bounds_are_scaled_down_and_tight_ones_are_kept():
     rounding = RiseRounding(objective)
     assert observed_share(PartRises(objective, first, rounding)) < 1e-2
     assert observed_share(PartRises(objective, last, rounding)) == 1.0
+
+
+def test_slopes_of_0_tell_nothing(monkeypatch):
+    monkeypatch.setattr(module, "_LOOSE", 0.0)
+    problem = build_problem(spec("many relu layers"))
+    problem.objective.parameters["hidden8.bias"][:] = -100.0
+    objective = AtRest(problem.network, problem.objective.parameters, problem.x, problem.target)
+    assert observed_share(PartRises(objective, 1, RiseRounding(objective))) == 1.0
 
 
 def test_without_wide_floats_bounds_are_kept(monkeypatch):
