@@ -25,7 +25,7 @@ def by_convention(
     convention. The values of several entries are wrong, too, if no mixture of conventions gives all of them.
     Values are right if some choice at each kink gives them, since rounding may decide such a choice.
     """
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore", divide="ignore"):
         bars = ERROR_BARS * kinks.errors
         apart = np.abs(analytic - kinks.values) - bars
         close = rtol * np.maximum(np.abs(analytic), np.abs(kinks.values)) + atol
@@ -40,8 +40,9 @@ def by_convention(
         nearest = nearest[None]
         value, error, excess, slack = (
             np.take_along_axis(each, nearest, axis=0)[0]
-            for each in (kinks.values, kinks.errors, excess, allowed + _widest(bars))
+            for each in (kinks.values, kinks.errors, excess, allowed)
         )
+        slack = slack + np.maximum(ERROR_BARS * error, _mixed(analytic, kinks.values, bars))
         beyond = np.zeros(analytic.shape, dtype=bool)
         if (kinks.at & ~(excess <= 0)).any():
             low, high = kinks.bounds()
@@ -58,13 +59,21 @@ def by_convention(
     )
 
 
-def _widest(bars: Array) -> Array:
-    """Return the widest of each entry's finite error bars; infinity if none is finite.
+def _mixed(analytic: Array, values: Array, bars: Array) -> Array:
+    """Return the error bar of a mixture of the two extreme values, for the mixture that gives each entry.
 
-    A mixture may be as uncertain as any of the slopes that it consists of.
+    One extreme may be known exactly, and the other one only roughly.
+
+    values, bars: the gradients under each of K conventions, and their error bars, (K, *shape).
     """
-    widest = np.where(np.isfinite(bars), bars, -np.inf).max(axis=0)
-    return np.where(widest < 0, np.inf, widest)
+    known = np.isfinite(values) & np.isfinite(bars)
+    ends = np.where(known, values, np.inf).argmin(axis=0), np.where(known, values, -np.inf).argmax(axis=0)
+    (low, low_bar), (high, high_bar) = (
+        tuple(np.take_along_axis(each, end[None], axis=0)[0] for each in (values, bars)) for end in ends
+    )
+    share = np.where(high > low, np.clip((analytic - low) / (high - low), 0.0, 1.0), 0.0)
+    mixed: Array = (1.0 - share) * low_bar + share * high_bar
+    return mixed
 
 
 def _together(analytic: Array, kinks: Alternatives, own: Array, slack: Array) -> Array | None:

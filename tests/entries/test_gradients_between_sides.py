@@ -74,6 +74,12 @@ def test_a_slope_is_not_wrong_because_the_other_side_is_known_only_roughly():
     assert judged(np.array([0.2, 0.21]), kinks_of(corner, error=errors)).wrong.any()
 
 
+def test_a_gradient_beyond_a_side_that_is_known_exactly_is_wrong_however_rough_the_others_are():
+    corner = MixedCorner(np.zeros(2), (np.array([[1.0, 1.0]]),))
+    errors = np.array([[1e-9, 1e-9], [0.02, 0.02], [0.01, 0.01]])
+    assert judged(np.array([-1e-3, -1e-3]), kinks_of(corner, error=errors)).wrong.all()
+
+
 @pytest.mark.parametrize(("sign", "agrees"), [(-1.0, True), (0.0, True), (1.0, True), (0.3, False)])
 def test_a_choice_at_a_kink_may_meet_any_usual_sign_of_a_weight_of_0(sign, agrees):
     rng = np.random.default_rng(7)
