@@ -19,7 +19,7 @@ _SLOPES = 8
 _SAFETY = 64.0
 """The factor by which an error may exceed the share of its bound that is observed."""
 
-_LOOSE = 1e-9
+_LOOSE = 1e-8
 """A bound is loose if it exceeds this share of the slopes."""
 
 _STEP, _IMAGINARY = 2.0**-40, 1e-30
