@@ -34,7 +34,9 @@ from gradcheck_cli.mutate.plant import planted
 from gradcheck_cli.network.activations import ACTIVATIONS
 from gradcheck_cli.network.initialisers import INITIALISERS
 from gradcheck_cli.network.losses import LOSSES
+from gradcheck_cli.network.part import Resting, Risen
 from gradcheck_cli.network.penalties import PENALTIES
+from gradcheck_cli.network.steps.pointwise import Pointwise
 from gradcheck_cli.numerical.schemes import SCHEMES, Scheme, plain_schemes
 from gradcheck_cli.sweep.sweep import sweep
 
@@ -59,6 +61,16 @@ def test_a_network_of_a_new_activation_agrees(name, differences, dtype):
     layers = {"units": 5, "activation": name, "batch_norm": True}, (4, name), (3, "identity")
     report = check(spec_of(*layers, samples=9, dtype=dtype, check={"differences": differences}))
     assert report.verdict is Verdict.AGREES
+
+
+@pytest.mark.parametrize("name", ["softmax", *NEW_ACTIVATIONS])
+def test_changes_pass_through_the_function_of_the_activation(name):
+    rng, step = np.random.default_rng(6), Pointwise(ACTIVATIONS[name].with_options())
+    z, samples = rng.uniform(1.0, 2.0, size=(2, 4)), np.array([0, 1, 1])
+    rest, output = Resting(z, samples), Resting(step.forward({}, z), samples)
+    part = Risen(rest, (np.array([2, 0, 3]),), np.array([0.01, -0.02, 0.03]))
+    found = step.part({}, [part], output)
+    np.testing.assert_allclose(found.whole, step.forward({}, part.whole), rtol=1e-13)
 
 
 @pytest.mark.parametrize("name", NEW_LOSSES)

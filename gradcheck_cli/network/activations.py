@@ -196,7 +196,9 @@ def _softmax_jacobian(z: Array) -> Array:
 
 
 @dataclass(frozen=True)
-class _Softmax(Activation):
+class SoftmaxActivation(Activation):
+    """The activation softmax, aⱼ = e^zⱼ / Σₖ e^zₖ."""
+
     def vjp(self, z: Array, dL_da: Array) -> Array:
         """Return δ = ∂L/∂z, where δⱼ = aⱼ (∂L/∂aⱼ − Σᵢ ∂L/∂aᵢ aᵢ).
 
@@ -291,7 +293,7 @@ _ROWS: tuple[Activation, ...] = (
     Activation(
         "softplus", softplus, sigmoid, absolute=np.ones_like, slow=True, rise=SOFTPLUS_RISE, formula="σ(z)"
     ),
-    _Softmax(
+    SoftmaxActivation(
         "softmax",
         softmax,
         _softmax_jacobian,

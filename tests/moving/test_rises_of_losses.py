@@ -8,6 +8,7 @@ from zlib import crc32
 import numpy as np
 import pytest
 from build import problem_of, units_of
+from shares import pairs
 
 from gradcheck_cli import InputError
 from gradcheck_cli.network.activations import ACTIVATIONS
@@ -58,8 +59,7 @@ def exact_slopes(units):
 
 
 @needs_wide_floats
-@pytest.mark.parametrize("loss", LOSSES_WITH_RISES)
-@pytest.mark.parametrize("activation", WITH_RISES)
+@pytest.mark.parametrize(("activation", "loss"), pairs(WITH_RISES, LOSSES_WITH_RISES))
 def test_slopes_from_rises_are_as_exact_as_their_bounds_say(activation, loss):
     problem = finite_network(np.random.default_rng(seed_of(activation, loss)), activation, loss)
     for layer in ("hidden1", "output"):
@@ -71,8 +71,7 @@ def test_slopes_from_rises_are_as_exact_as_their_bounds_say(activation, loss):
         assert (off <= slopes.noise[known]).all()
 
 
-@pytest.mark.parametrize("loss", LOSSES_WITH_RISES)
-@pytest.mark.parametrize("activation", WITH_RISES)
+@pytest.mark.parametrize(("activation", "loss"), pairs(WITH_RISES, LOSSES_WITH_RISES))
 def test_rises_are_differences_of_losses(activation, loss):
     """Losses are evaluated by other code, with the functions themselves."""
     problem = network(np.random.default_rng(seed_of(activation, loss)), activation, loss, 2, 0.5, 1.0)

@@ -9,7 +9,7 @@ from functools import partial
 
 import numpy as np
 
-from gradcheck_cli.network.activations import Activation
+from gradcheck_cli.network.activations import Activation, SoftmaxActivation
 from gradcheck_cli.network.arithmetic import Arithmetic
 from gradcheck_cli.network.formulas import Argument, Formulas
 from gradcheck_cli.network.local_curve import LocalCurve
@@ -34,8 +34,8 @@ SAFETY = 3.0
 """An element counts as being on a kink if its distance to the kink is below this many rounding bounds."""
 
 
-_OVER_ROWS = Softmax.plain()
-"""The step that computes the changes of a coupled activation. Softmax is the only such activation."""
+_SOFTMAX = Softmax.plain()
+"""The step that computes the changes of softmax, for the activation, too."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class Pointwise(SeparatelyRounded, Step):
 
     @property
     def rises(self) -> bool:  # type: ignore[override]
-        return self.row.coupled
+        return isinstance(self.row, SoftmaxActivation)
 
     def pieces(self, x: Array) -> Array:
         assert self.row.pieces is not None
@@ -95,13 +95,14 @@ class Pointwise(SeparatelyRounded, Step):
             return x.placed(output, x.fixed)
         if self.row.slow:
             return Risen(output, x.fixed, self._rise(x, output.value))
-        if self.row.coupled:
-            return _OVER_ROWS.part(p, inputs, output)
-        return elementwise(self.row.value, [x], output)
+        if isinstance(self.row, SoftmaxActivation):
+            return _SOFTMAX.part(p, inputs, output)
+        row = x.freed((len(x.fixed) - 1,)) if self.row.coupled else x
+        return elementwise(self.row.value, [row], output)
 
     def sensitivities(self, p: Arrays, known: Known, above: Sensitivity) -> tuple[Sensitivity, ...]:
-        assert self.row.coupled, "others change by their `Rise`"
-        return _OVER_ROWS.sensitivities(p, known, above)
+        assert isinstance(self.row, SoftmaxActivation), "others change by their `Rise`"
+        return _SOFTMAX.sensitivities(p, known, above)
 
     def _rise(self, x: Part, output: Array) -> Array:
         """Return the rise of the part. Changes too long for the curve are evaluated by the function itself.
