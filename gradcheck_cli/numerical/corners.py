@@ -7,13 +7,13 @@ samples, the extremes of an entry's gradient are at the corners, too.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
 
-from gradcheck_cli.numerical.estimate import differentiate
+from gradcheck_cli.numerical.estimate import ERROR_BARS, Estimate, differentiate
 from gradcheck_cli.numerical.mixtures import MixedCorner, Mixtures
 from gradcheck_cli.numerical.objective import Corner, Factors, Objective, Site, UnitObjective
 from gradcheck_cli.numerical.schemes import Scheme, escalated
@@ -29,16 +29,20 @@ class Corners:
 
     scheme: the scheme for penalties and, if it can decide on its own, for losses.
     slopes_of_pairs: a function that returns the slopes of the marked (feature, sample) pairs of a site and
-        0 for all other pairs, (F, N). F is the number of features, and N the number of samples.
+        0 for all other pairs, (F, N), with their errors. F is the number of features, and N the number of
+        samples.
     """
 
     objective: UnitObjective
     scheme: Scheme
-    slopes_of_pairs: Callable[[Site, Array, UnitObjective], Array]
-    _known: dict[Hashable, Array] = field(default_factory=dict)
+    slopes_of_pairs: Callable[[Site, Array, UnitObjective], Estimate]
+    _known: dict[Hashable, Estimate] = field(default_factory=dict)
 
     def between(self, name: str, undecided: Array) -> tuple[Array, Array]:
-        """Return the least and the greatest gradient of each entry over all choices of sides at kinks."""
+        """Return the least and the greatest gradient of each entry over all choices of sides at kinks.
+
+        The error bars of the slopes widen the bounds.
+        """
         own = [_penalty_slopes(each, name, self.scheme) for each in self.objective.conventions]
         bounds = self._literally_within if not self.objective.uses(name) else self._within
         each = [bounds(corner, name, undecided) for corner in self.objective.corners(name)]
@@ -58,7 +62,18 @@ class Corners:
             least, most = _extremes(corner, partial(self._slopes_at, site, fed))
             middle, half = factors.sums(0.5 * (least + most)), factors.sizes(0.5 * (most - least))
             low, high = low + middle - half, high + middle + half
-        return low, high
+        bars = self._bars(corner, name, undecided)
+        return low - bars, high + bars
+
+    def _bars(self, corner: Corner, name: str, undecided: Array) -> Array:
+        """Return the widest error bar of each entry's gradient under the choices of a corner."""
+        squares = np.zeros(undecided.shape)
+        for site, factors in self.objective.uses(name):
+            fed = np.broadcast_to(factors.feeding(undecided)[:, None], self.objective.site_shape(site))
+            each = [self._estimates_at(site, fed, of).error for of in _objectives(corner)]
+            squares += np.square(2.0 * factors.squares(_largest(each)))
+        bars: Array = ERROR_BARS * np.sqrt(squares)
+        return bars
 
     def mixtures(self, name: str, undecided: Array) -> Mixtures | None:
         """Return the gradients of the marked entries under all mixtures of pieces at kinks.
@@ -72,7 +87,9 @@ class Corners:
         each = [_penalty_slopes(each, name, self.scheme) for each in self.objective.conventions]
         own = np.stack([slopes[undecided] for slopes in each])
         middle, half = 0.5 * (own.min(axis=0) + own.max(axis=0)), 0.5 * np.ptp(own, axis=0)
-        return Mixtures([replace(corner, base=corner.base + middle) for corner in known], half)
+        bars = [self._bars(corner, name, undecided)[undecided] for corner in self.objective.corners(name)]
+        shifted = [replace(corner, base=corner.base + middle) for corner in known]
+        return Mixtures(shifted, half, np.max(bars, axis=0))
 
     def _mixed(self, corner: Corner, name: str, undecided: Array) -> MixedCorner | None:
         """Return the gradients of the marked entries under all choices of sides at single kinks.
@@ -95,6 +112,9 @@ class Corners:
         return MixedCorner(base, tuple(each for each in total if each.any()))
 
     def _slopes_at(self, site: Site, fed: Array, objective: UnitObjective) -> Array:
+        return self._estimates_at(site, fed, objective).value
+
+    def _estimates_at(self, site: Site, fed: Array, objective: UnitObjective) -> Estimate:
         """Return the result of `slopes_of_pairs`, from a cache if possible.
 
         A layer's weight and bias need the same slopes, and so do bounds and mixtures.
@@ -114,14 +134,28 @@ class Corners:
         """
         if corner.single and corner.in_sample:
             return unbounded(undecided.shape)
-        return _extremes(corner, partial(self._slopes_of_entries, name, undecided))
+        estimates = {id(of): self._of_entries(name, undecided, of) for of in _objectives(corner)}
+        low, high = _extremes(corner, lambda objective: estimates[id(objective)].value)
+        bars = ERROR_BARS * _largest([each.error for each in estimates.values()])
+        return low - bars, high + bars
 
-    def _slopes_of_entries(self, name: str, undecided: Array, objective: UnitObjective) -> Array:
+    def _of_entries(self, name: str, undecided: Array, objective: UnitObjective) -> Estimate:
         """Return the slopes of the marked entries; the slopes of all other entries are NaN."""
-        slopes, which = np.full(undecided.shape, np.nan), np.flatnonzero(undecided)
-        entries, scheme = objective.entries(name), escalated(self.scheme)
-        slopes.flat[which] = differentiate(entries, scheme, None, which).value
-        return slopes
+        which, full = np.flatnonzero(undecided), np.full(undecided.shape, np.nan)
+        found = differentiate(objective.entries(name), escalated(self.scheme), None, which)
+        slopes, errors = full, full.copy()
+        slopes.flat[which], errors.flat[which] = found.value, found.error
+        return Estimate(slopes, errors)
+
+
+def _objectives(corner: Corner) -> list[UnitObjective]:
+    return [corner.base, *(each for others in corner.single for each in others)]
+
+
+def _largest(errors: Sequence[Array]) -> Array:
+    """Return the largest finite error of each slope, or 0. Slopes without one are unknown anyway."""
+    largest: Array = np.max([np.where(np.isfinite(each), each, 0.0) for each in errors], axis=0)
+    return largest
 
 
 def unbounded(shape: Shape) -> tuple[Array, Array]:

@@ -81,10 +81,12 @@ class Mixtures:
     """The gradients of some entries under every mixture of pieces at kinks: the convex hull of all corners.
 
     half: the distance that a kink of the penalty may move each entry to either side, (E,).
+    bars: the error bars of the gradients, (E,).
     """
 
     corners: Sequence[MixedCorner]
     half: Array
+    bars: Array
 
     def corner_near(self, gradient: Array, slack: Array) -> Array | None:
         """Return a gradient that explains `gradient`, with one piece chosen at each kink.
@@ -122,7 +124,8 @@ class Mixtures:
         bases = np.stack([corner.base for corner in self.corners])
         near, half = 0.5 * (bases.min(axis=0) + bases.max(axis=0)), self.half + 0.5 * np.ptp(bases, axis=0)
         corners = [MixedCorner(near, corner.shares) for corner in self.corners]
-        unit = slack + half + _LEAST_SLACK * max(np.abs(each).max(initial=0.0) for each in (gradient, bases))
+        largest = max(np.abs(each).max(initial=0.0) for each in (gradient, bases))
+        unit = slack + self.bars + half + _LEAST_SLACK * largest
         if not np.isfinite(unit).all() or not (unit > 0).all():
             return None
         for _ in range(_ROUNDS):

@@ -225,19 +225,20 @@ class UnitDifferences:
     def _corners(self) -> Corners:
         return Corners(self.objective, self.scheme, self._slopes_of_pairs)
 
-    def _slopes_of_pairs(self, site: Site, fed: Array, objective: UnitObjective) -> Array:
-        """Return the slopes of the marked pairs of a site, and 0 for all other pairs, (F, N).
+    def _slopes_of_pairs(self, site: Site, fed: Array, objective: UnitObjective) -> Estimate:
+        """Return the slopes of the marked pairs of a site, and 0 for all other pairs, with errors, (F, N).
 
         F is the number of features, and N the number of samples. A slope is NaN if its error bar hides it.
         """
-        slopes, which = np.zeros(fed.shape), np.flatnonzero(fed)
+        slopes, errors, which = np.zeros(fed.shape), np.zeros(fed.shape), np.flatnonzero(fed)
         scheme, step = escalated(self.scheme), self._finer_step
         found = self._look(differentiate, objective, site, scheme, step, which)
         size, usual = np.abs(found.value), np.abs(self._pairs.get(site, found).value)
         largest = max(np.fmax.reduce(each, axis=None, initial=0.0) for each in (size, usual))
         hidden = ERROR_BARS * found.error > np.fmax(size, _NEGLIGIBLE * largest)
         slopes.flat[which] = np.where(hidden & (largest > 0.0), np.nan, found.value)
-        return slopes
+        errors.flat[which] = found.error
+        return Estimate(slopes, errors)
 
     def _assemble(self, name: str) -> Estimate:
         shares = [(factors, self._pairs[site]) for site, factors in self.objective.uses(name)]

@@ -30,7 +30,7 @@ def kinks_of(corner, half=0.0, error=1e-12):
         values,
         np.broadcast_to(error, values.shape),
         lambda: (corner.base + low - half, corner.base + high + half),
-        lambda: Mixtures([corner], np.full(corner.base.shape, half)),
+        lambda: Mixtures([corner], np.full(corner.base.shape, half), np.zeros(corner.base.shape)),
     )
 
 

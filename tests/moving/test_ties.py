@@ -169,7 +169,6 @@ def test_a_slope_that_its_error_bar_hides_is_unknown_at_a_kink(monkeypatch):
     for value, error, known in [(2.0, 1e-3, True), (500.0, 1e3, False), (0.0, 1e-7, True), (0.0, 1e3, False)]:
         found = Estimate(np.array([1.0, value]), np.array([1e-9, error]))
         monkeypatch.setattr(UnitDifferences, "_look", lambda *_, found=found: found)
-        slopes = UnitDifferences(of.objective, SCHEMES["adaptive"])._slopes_of_pairs(
-            use.site, fed, of.objective
-        )
+        differences = UnitDifferences(of.objective, SCHEMES["adaptive"])
+        slopes = differences._slopes_of_pairs(use.site, fed, of.objective).value
         assert slopes.ravel().tolist() == [1.0, value] if known else np.isnan(slopes.ravel()[1])

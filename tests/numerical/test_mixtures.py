@@ -16,7 +16,7 @@ def drawn(rng, corners=2):
     for _ in range(corners):
         shares = tuple(rng.normal(size=(rng.integers(1, 3), ENTRIES)) for _ in range(3))
         each.append(MixedCorner(rng.normal(size=ENTRIES), shares))
-    return Mixtures(each, np.zeros(ENTRIES))
+    return Mixtures(each, np.zeros(ENTRIES), np.zeros(ENTRIES))
 
 
 def mixed(corner, rng):
@@ -58,6 +58,16 @@ def test_every_choice_of_one_piece_is_found(seed):
         for choice in corner.choices():
             np.testing.assert_allclose(of.corner_near(choice, SLACK), choice)
         assert of.corner_near(corner.base + 1e-3, SLACK) is None
+
+
+def test_no_gradient_within_the_error_bars_of_the_sides_is_excluded():
+    rng = np.random.default_rng()
+    of = drawn(rng, corners=1)
+    mixture = mixed(of.corners[0], rng)
+    rough = [MixedCorner(c.base + 1e-4, tuple(s * (1.0 + 1e-4) for s in c.shares)) for c in of.corners]
+    bars = np.full(ENTRIES, 1e-2)
+    assert Mixtures(rough, of.half, bars).nearest_if_outside(mixture, SLACK) is None
+    assert Mixtures(rough, of.half, of.bars).nearest_if_outside(mixture + 1e3, SLACK) is not None
 
 
 def test_a_slack_that_is_unknown_excludes_nothing():
