@@ -112,10 +112,18 @@ class CodeSubject:
     def _check(self, how: CheckSpec, progress: Progress | None, clock: Clock) -> Report:
         claim = self._claim(how)
         through, left = checked_through_sites(self.objective, claim, how, progress, clock)
-        if not left:
-            return self._explained(report_of(self, through, how.strict))
-        rest = self._without_sites(claim.only(left), how, progress, clock)
-        return self._explained(report_of(self, joined(claim.names, through, rest), how.strict))
+        if left:
+            rest = self._without_sites(claim.only(left), how, progress, clock)
+            through = joined(claim.names, through, rest)
+        return self._explained(report_of(self, self._at_jumps(claim, through), how.strict))
+
+    def _at_jumps(self, claim: Claim, checked: Checked) -> Checked:
+        """Return the findings, in which wrong entries are undecided if jumps of the gradient explain them."""
+        if not any(c.wrong.any() for c in checked.comparisons):
+            return checked
+        from gradcheck_cli.subject.jumping_gradients import with_jumps_undecided  # only wrong entries need it
+
+        return with_jumps_undecided(self.objective.function, claim, checked)
 
     def _explained(self, report: Report) -> Report:
         """Return the report with reasons why entries could not be decided.
