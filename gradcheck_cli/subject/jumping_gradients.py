@@ -22,69 +22,96 @@ from gradcheck_cli.numerical.estimate import ERROR_BARS, Estimate
 from gradcheck_cli.report import Checked
 from gradcheck_cli.types import Array
 
-_POINTS = 8
-"""The number of points nearby at which to compute the gradient."""
+_FEW, _MANY = 8, 56
+"""The number of points nearby at which to compute the gradient, and of further points if it jumps there.
 
-_NEAR = 2.0**-30
-"""The distance of these points, in units of the parameters' entries."""
+Each point puts every kink on one of its sides, and many combinations of sides may be possible.
+"""
+
+_NEAREST, _FURTHEST = -38.0, -28.0
+"""The distances of these points in powers of 2, relative to each entry or, for an entry of 0, to its tensor.
+
+Each tensor has a random distance, so that any tensor may decide the side of a kink.
+"""
 
 _JUMPS = 1e-6
 """A gradient jumps if it changes by more than this share of its largest entry. Curvature matters far less."""
 
 _NOTE = (
-    "the gradient of {} jumps at these parameters, as where kinks of relu lie behind others: next to them, it "
-    "is between {:.3g} and {:.3g}. Its value on kinks is a convention, which differences cannot check. If no "
-    "bias and no sample is 0, they can"
+    "the gradient of {} jumps at these parameters, as where kinks of relu lie behind others: next to them, "
+    "it is between {:.3g} and {:.3g}. Its value on kinks is a convention, which differences cannot check. If "
+    "no bias and no sample is 0, they can"
 )
 
 
 def with_jumps_undecided(function: Function, claim: Claim, checked: Checked) -> Checked:
     """Return the findings, in which wrong entries are undecided if jumps of the gradient explain them."""
     wrong = [c for c in checked.comparisons if c.wrong.any() and c.projected is None]
-    nearby = _gradients_nearby(function) if wrong else ()
-    if not nearby:
+    try:
+        with may_fail(Exception):
+            nearby = _nearby(function, wrong)
+    except RefusedError:
         return checked
-    jumping = {c.name: at for c in wrong if (at := _explained(c, _stacked(c, nearby))).any()}
+    jumping = {c.name: at for c in wrong if (at := _explained(c, nearby[c.name])).any()}
     comparisons = tuple(
         claim.compare(c.name, _widened(c, jumping[c.name])) if c.name in jumping else c
         for c in checked.comparisons
     )
-    notes = (_note(c, jumping[c.name], _stacked(c, nearby)) for c in wrong if c.name in jumping)
+    notes = (_note(c, jumping[c.name], nearby[c.name]) for c in wrong if c.name in jumping)
     return replace(checked, comparisons=comparisons, notes=(*checked.notes, *notes))
 
 
-def _gradients_nearby(function: Function) -> Sequence[Mapping[str, Array]]:
-    """Return the gradients at random points next to the parameters; none if the code refuses a point."""
-    try:
-        with may_fail(Exception):
-            return [function.gradients(point) for point in _points(function.parameters)]
-    except RefusedError:
-        return ()
-
-
-def _points(parameters: Mapping[str, Array]) -> Iterator[dict[str, Array]]:
+def _nearby(function: Function, wrong: Sequence[Comparison]) -> dict[str, Array]:
+    """Return the gradients of wrong tensors at random points next to the parameters, (points, *shape)."""
     rng = np.random.default_rng(0)
-    for _ in range(_POINTS):
-        signs = {name: rng.choice([-1.0, 1.0], value.shape) for name, value in parameters.items()}
+    few = _gradients(function, wrong, _points(function.parameters, _FEW, rng))
+    if not any((c.wrong & _jumps(few[c.name])).any() for c in wrong):
+        return few
+    more = _gradients(function, wrong, _points(function.parameters, _MANY, rng))
+    return {name: np.concatenate([few[name], more[name]]) for name in few}
+
+
+def _gradients(
+    function: Function, wrong: Sequence[Comparison], points: Iterator[Mapping[str, Array]]
+) -> dict[str, Array]:
+    each = [function.gradients(point) for point in points]
+    return {c.name: np.stack([at[c.name] for at in each]).astype(np.float64) for c in wrong}
+
+
+def _points(
+    parameters: Mapping[str, Array], count: int, rng: np.random.Generator
+) -> Iterator[dict[str, Array]]:
+    for _ in range(count):
         yield {
-            name: value + _NEAR * length(value.ravel()).reshape(value.shape) * signs[name]
+            name: value + 2.0 ** rng.uniform(_NEAREST, _FURTHEST) * _signs(value, rng) * _size(value)
             for name, value in parameters.items()
         }
 
 
-def _stacked(comparison: Comparison, nearby: Sequence[Mapping[str, Array]]) -> Array:
-    """Return a tensor's gradients at the points nearby, (points, *shape)."""
-    return np.stack([each[comparison.name] for each in nearby]).astype(np.float64)
+def _signs(value: Array, rng: np.random.Generator) -> Array:
+    return rng.choice([-1.0, 1.0], value.shape)
+
+
+def _size(value: Array) -> Array:
+    return np.where(value != 0.0, np.abs(value), length(value.ravel()).reshape(value.shape))
+
+
+def _jumps(nearby: Array) -> Array:
+    """Return a mask of the entries of a gradient that jump from point to point, (*shape)."""
+    jumps: Array = np.ptp(nearby, axis=0) > _JUMPS * np.abs(nearby).max()
+    return jumps
 
 
 def _explained(comparison: Comparison, nearby: Array) -> Array:
-    """Return a mask of the wrong entries whose numerical value is near what the gradient jumps between."""
-    values = np.concatenate([nearby, comparison.analytic[None]])
-    low, high = values.min(axis=0), values.max(axis=0)
+    """Return a mask of the wrong entries both of whose values are near what the gradient jumps between.
+
+    A few points do not show the extremes, so values as far beyond them as they are apart count as near.
+    """
+    low, high = nearby.min(axis=0), nearby.max(axis=0)
     jump = high - low
-    jumps = jump > _JUMPS * np.abs(values).max()
-    near = (comparison.numerical >= low - jump) & (comparison.numerical <= high + jump)
-    explained: Array = comparison.wrong & jumps & near
+    both = np.stack([comparison.numerical, comparison.analytic])
+    near = ((both >= low - jump) & (both <= high + jump)).all(axis=0)
+    explained: Array = comparison.wrong & _jumps(nearby) & near
     return explained
 
 

@@ -1,4 +1,4 @@
-"""Where kinks lie behind kinks, a gradient by another convention is undecided, and a mistake is still wrong."""
+"""Where kinks lie behind kinks, a gradient by another convention is undecided. A mistake is still wrong."""
 
 from __future__ import annotations
 
