@@ -69,7 +69,8 @@ def _by_convention(
 ) -> dict[str, Alternatives]:
     """Return alternatives for entries on which the conventions differ or whose estimate is unknown.
 
-    The estimate without any convention counts as the result of one more convention.
+    The estimate without any convention counts as the result of one more convention. If the estimate under any
+    of them is unknown, nothing is known about the largest difference between conventions.
 
     under: the estimates under each convention.
     """
@@ -77,7 +78,7 @@ def _by_convention(
     for name, mask in undecided.items():
         found = [*(each[name] for each in under), estimates[name]]
         values, errors = np.stack([of.value for of in found]), np.stack([of.error for of in found])
-        unsure = ~np.isfinite(estimates[name].error)
+        unsure = ~np.isfinite(errors).all(axis=0)
         spread = np.nanmax(values, axis=0, initial=-np.inf) - np.nanmin(values, axis=0, initial=np.inf)
         at = mask & (unsure | (spread > ERROR_BARS * errors.max(axis=0)))
         if at.any():

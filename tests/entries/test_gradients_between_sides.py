@@ -9,7 +9,7 @@ import pytest
 from build import problem_of, spec_of
 from judged import Judge
 
-from gradcheck_cli import Verdict
+from gradcheck_cli import Verdict, check
 from gradcheck_cli.comparison import compare
 from gradcheck_cli.entries.by_convention import by_convention
 from gradcheck_cli.network.network import gradients
@@ -121,3 +121,16 @@ def test_any_slope_of_relu_at_0_is_right_in_a_network_with_many_kinks(seed):
         network = replace(problem.network, graph=replace(graph, nodes=nodes))
         values = gradients(network, problem.parameters, problem.x, problem.target)
         assert judge.report(values).verdict is not Verdict.WRONG, (seed, slope)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_an_unknown_gradient_on_one_side_of_a_kink_leaves_the_entry_undecided(seed):
+    """The mean of normalised numbers is 0 in exact arithmetic. In float32, it is rounding alone.
+
+    So rounding decides whether a vector is longer than the loss's eps. If it is, differences find no slope.
+    """
+    layers = {"instance_norm": True, "affine": False}, {"mean": True, "dim": 1}, "prelu", (2, "tanh")
+    rest = {"loss": "cosine", "dtype": "float32", "samples": 7, "seed": seed}
+    parameters = {"init": "xavier", "seed": seed, "bias": "zeros"}
+    report = check(spec_of(*layers, inputs=[4, 6], parameters=parameters, **rest))
+    assert report.verdict is not Verdict.WRONG
