@@ -59,7 +59,8 @@ def plain_literally(problem: Problem, names: Sequence[str], which: Array) -> Arr
         entries = problem.objective.entries(name)
         end = start + len(entries.position)
         here = (start <= which) & (which < end)
-        result[here] = slopes(entries, which[here] - start)
+        if here.any():
+            result[here] = slopes(entries, which[here] - start)
         start = end
     return result
 
