@@ -22,6 +22,12 @@ _SAFETY = 64.0
 _LOOSE = 1e-8
 """A bound is loose if it exceeds this share of the slopes."""
 
+_TIGHT = 1e-12
+"""A bound is tight if it is at most this share of the terms of the slopes, which are larger than the slopes.
+
+Then no slope needs to be looked at, which would take longer than all of a small network's.
+"""
+
 _STEP, _IMAGINARY = 2.0**-40, 1e-30
 """The lengths of a short step, and of the complex step in wide floats. The slopes of both are exact."""
 
@@ -39,7 +45,10 @@ def observed_share(rises: PartRises) -> float:
 
 def _observed(rises: PartRises) -> float:
     objective, features = rises.objective, rises.objective.graph.value_features[rises.at]
-    error = rises.rounding.of(rises.at).error
+    sensitivity = rises.rounding.of(rises.at)
+    error = sensitivity.error
+    if EPS * error.max(initial=0.0) <= _TIGHT * sensitivity.terms.max(initial=0.0):
+        return 1.0
     rng = np.random.default_rng(0)
     samples, index = rng.integers(len(error), size=_SLOPES), rng.integers(error.shape[1], size=_SLOPES)
     bound, at = EPS * error[samples, index], tuple(np.unravel_index(index, features))

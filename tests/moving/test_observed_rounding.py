@@ -45,6 +45,7 @@ def sites(objective):
 @pytest.mark.parametrize("name", NETWORKS)
 def test_slopes_are_as_exact_as_scaled_bounds_say(name, seed, monkeypatch):
     monkeypatch.setattr(module, "_LOOSE", 0.0)
+    monkeypatch.setattr(module, "_TIGHT", 0.0)
     objective = build_problem(spec(name, seed)).objective
     wide = in_wide_floats(objective)
     for site in sites(objective):
@@ -71,6 +72,7 @@ def test_loose_bounds_are_scaled_down_and_tight_ones_are_kept():
 
 def test_slopes_of_0_tell_nothing(monkeypatch):
     monkeypatch.setattr(module, "_LOOSE", 0.0)
+    monkeypatch.setattr(module, "_TIGHT", 0.0)
     problem = build_problem(spec("many relu layers"))
     problem.objective.parameters["hidden8.bias"][:] = -100.0
     objective = AtRest(problem.network, problem.objective.parameters, problem.x, problem.target)
