@@ -11,11 +11,9 @@ from __future__ import annotations
 import numpy as np
 
 from gradcheck_cli.moving.at_rest import AtRest
+from gradcheck_cli.moving.wide_floats import ARE_WIDER, WIDE, widened
 from gradcheck_cli.network.arithmetic import NUDGED
 from gradcheck_cli.types import EPS, Array
-
-_WIDE = float(np.finfo(np.longdouble).eps) / EPS
-"""The machine epsilon of the widest floats, relative to float64's."""
 
 _LOOSE = 2.0**15
 """The bound on the outputs' errors, in units of machine epsilon, from which measuring pays."""
@@ -29,11 +27,9 @@ def in_wide_floats(objective: AtRest) -> AtRest | None:
 
     Returns None if they are no wider than x, or if a forward pass takes too long.
     """
-    if _WIDE > 1.0 / 1000.0 or objective.x.dtype != np.float64 or _multiplications(objective) > _MOST_WIDE:
+    if not ARE_WIDER or objective.x.dtype != np.float64 or _multiplications(objective) > _MOST_WIDE:
         return None
-    parameters = {name: value.astype(np.longdouble) for name, value in objective.parameters.items()}
-    x, target = (each.astype(np.longdouble) for each in (objective.x, objective.target))
-    return AtRest(objective.network, parameters, x, target, objective.arithmetic)
+    return AtRest(objective.network, *widened(objective), objective.arithmetic)
 
 
 def carried_errors(objective: AtRest) -> tuple[Array, ...]:
@@ -53,7 +49,7 @@ def measured_errors(objective: AtRest, wide: AtRest, carried: tuple[Array, ...])
     """Return bounds as `carried_errors` does, from the errors that the wide floats show."""
     off = (np.abs(one - other) / EPS for one, other in zip(wide.values, objective.values, strict=True))
     each = zip(off, carried, strict=True)
-    return tuple(np.fmin(bound, seen.astype(np.float64) + _WIDE * bound) for seen, bound in each)
+    return tuple(np.fmin(bound, seen.astype(np.float64) + WIDE * bound) for seen, bound in each)
 
 
 def _multiplications(objective: AtRest) -> int:

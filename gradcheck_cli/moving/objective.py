@@ -29,11 +29,12 @@ from gradcheck_cli.moving.rising_entries import RisingEntries
 from gradcheck_cli.moving.rising_units import RisingPartUnits, RisingUnits
 from gradcheck_cli.moving.short_moves import Near
 from gradcheck_cli.moving.sites import places
+from gradcheck_cli.moving.wide_floats import ARE_WIDER, widened
 from gradcheck_cli.network.factors import Factors
 from gradcheck_cli.network.penalties import PENALTIES
 from gradcheck_cli.network.steps.add import Add
 from gradcheck_cli.numerical.objective import Corner, Movable, Site, Use, can_rise
-from gradcheck_cli.types import EPS, Array, Shape
+from gradcheck_cli.types import Array, Shape
 
 _MOST_WIDE = 2**25
 """The largest number of multiplications per step in wide floats. This many take well under a second."""
@@ -259,12 +260,9 @@ class NetworkObjective(AtRest):
 
         The result is None if that type is no wider than float64, or if the evaluations would take too long.
         """
-        fine = float(np.finfo(np.longdouble).eps) < EPS / 1000
-        if not fine or len(self.x) * self._multiplications() > _MOST_WIDE:
+        if not ARE_WIDER or len(self.x) * self._multiplications() > _MOST_WIDE:
             return None
-        parameters = {name: value.astype(np.longdouble) for name, value in self.parameters.items()}
-        x, target = self.x.astype(np.longdouble), self.target.astype(np.longdouble)
-        at = (self.network, parameters, x, target, self.arithmetic, self.convention)
+        at = self.network, *widened(self), self.arithmetic, self.convention
         return NetworkObjective(*at, holds=True)
 
     def _multiplications(self) -> int:

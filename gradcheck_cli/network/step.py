@@ -171,9 +171,13 @@ class Step(Piecewise):
         known: the unperturbed inputs and output, with bounds on their errors in units of machine epsilon.
         above: how strongly the losses depend on the output.
         """
+        return tuple(each.rounded(above) for each in self.carried_below(p, known, above))
+
+    def carried_below(self, p: Arrays, known: Known, above: Sensitivity) -> tuple[Sensitivity, ...]:
+        """Return the `sensitivities` of an affine step that rounds nothing."""
         features = tuple(x.shape[1:] for x in known.inputs)
         both = (self.sizes_below(p, features, each) for each in (above.terms, above.error))
-        return tuple(Sensitivity(*each).rounded(above) for each in zip(*both, strict=True))
+        return tuple(Sensitivity(*each) for each in zip(*both, strict=True))
 
     def vjp(
         self, p: Arrays, inputs: Inputs, output: Array, upstream: Array

@@ -58,11 +58,9 @@ class Linear(Step):
         return self.absolute.adjoint(sizes, features)
 
     def sensitivities(self, p: Arrays, known: Known, above: Sensitivity) -> tuple[Sensitivity, ...]:
-        features = _features(known.inputs)
-        if not (self.exact and self.counts(features)[1] == 1):
-            return super().sensitivities(p, known, above)
-        both = (self.sizes_below(p, features, each) for each in (above.terms, above.error))
-        return tuple(Sensitivity(*each) for each in zip(*both, strict=True))  # nothing is rounded
+        if self.exact and self.counts(_features(known.inputs))[1] == 1:
+            return self.carried_below(p, known, above)
+        return super().sensitivities(p, known, above)
 
     def vjp(
         self, p: Arrays, inputs: Inputs, output: Array, upstream: Array
