@@ -119,7 +119,7 @@ class CodeSubject:
 
     def _at_jumps(self, claim: Claim, checked: Checked) -> Checked:
         """Return the findings, in which wrong entries are undecided if jumps of the gradient explain them."""
-        if not any(c.wrong.any() for c in checked.comparisons):
+        if not any(c.wrong.any() and c.projected is None for c in checked.comparisons):
             return checked
         from gradcheck_cli.subject.jumping_gradients import with_jumps_undecided  # only wrong entries need it
 
